@@ -1,0 +1,167 @@
+"""The interface between les and one MLIP architecture.
+
+An adapter package (``les_mace``, ...) subclasses :class:`Backend` and names the
+subclass in the entry-point group ``les.backends``. The command line and the
+benchmarks know adapters only through this interface, so nothing outside an
+adapter imports an upstream package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Entry-point group in which adapters register their ``Backend`` subclass.
+ENTRY_POINT_GROUP = "les.backends"
+
+
+class BackendError(RuntimeError):
+    """A backend does not exist or cannot be used in this environment."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What one training run needs, in terms that all architectures share."""
+
+    #: Run name; upstream's file names start with it.
+    name: str
+    #: Folder the run writes to; created by the caller.
+    directory: Path
+    #: Training configuration in upstream's own format (see ``Backend.configs``).
+    config: Path
+    #: extxyz files with ``REF_energy`` (eV), ``REF_forces`` (eV/A) and, for
+    #: periodic systems that have it, ``REF_stress`` (eV/A^3).
+    train_file: Path
+    valid_file: Path
+    seed: int = 1
+    #: Number of epochs; ``None`` keeps the configuration's own number.
+    epochs: int | None = None
+    device: str = "cpu"
+    #: Further upstream arguments, passed on as they are.
+    extra: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of a learning curve. ``None`` where upstream does not report it."""
+
+    epoch: int
+    #: Wall time of the training steps of this epoch, validation excluded [s].
+    seconds: float | None = None
+    train_loss: float | None = None
+    valid_loss: float | None = None
+    #: Root mean square errors on the validation set.
+    valid_energy_rmse: float | None = None  #: [eV/atom]
+    valid_force_rmse: float | None = None  #: [eV/A]
+
+
+class Backend(ABC):
+    """One MLIP architecture that can be trained with and without LES.
+
+    Subclasses set the class variables and must be importable without upstream.
+    """
+
+    #: Short name used on the command line, e.g. ``"mace"``.
+    name: ClassVar[str]
+    #: The adapter's import package, which holds ``configs/*.yaml``.
+    package: ClassVar[str]
+    #: Upstream's distribution, e.g. ``"mace-torch"``.
+    distribution: ClassVar[str]
+    #: ``module:attribute`` that only the real upstream has.
+    symbol: ClassVar[str]
+
+    def problem(self) -> str | None:
+        """Why upstream cannot be used here, or ``None`` if it can."""
+        module_name, attribute = self.symbol.split(":")
+        install = f'install it with: pip install "les[{self.name}]"'
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            return f"{self.distribution} is not installed (no module {error.name!r}); {install}"
+        except Exception as error:  # upstream is there but broken: say how
+            return f"{self.distribution} fails to import: {type(error).__name__}: {error}"
+        if not hasattr(module, attribute):
+            return (
+                f"the installed module {module_name!r} is not that of {self.distribution} "
+                f"(it has no {attribute!r}); {install}"
+            )
+        return None
+
+    def require(self) -> None:
+        """Raise :class:`BackendError` with what to install if upstream is unusable."""
+        problem = self.problem()
+        if problem is not None:
+            raise BackendError(f"backend {self.name!r}: {problem}")
+
+    def version(self) -> str | None:
+        """Version of the installed upstream distribution, ``None`` if absent."""
+        try:
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:
+            return None
+
+    def configs(self) -> dict[str, Path]:
+        """Training configurations shipped with the adapter, by system name."""
+        folder = Path(str(resources.files(self.package))) / "configs"
+        return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+    @abstractmethod
+    def train(self, arguments: Sequence[str], *, les: bool) -> None:
+        """Run upstream's training with its own command-line ``arguments``.
+
+        ``les`` selects the long-range model; without it the run is upstream's own.
+        """
+
+    @abstractmethod
+    def calculator(
+        self, model: str | Path, *, device: str = "cpu", dtype: str = "float64", **options: Any
+    ) -> Any:
+        """ASE calculator for a trained model, with or without LES.
+
+        Its results carry ``energy, forces, energies`` and, with LES, ``charges``,
+        ``dipole`` and ``les_energy``; ``stress`` for periodic structures. With the
+        option ``bec=True`` also ``born_effective_charges`` ``[n_atoms, 9]``.
+        """
+
+    @abstractmethod
+    def training_arguments(self, job: TrainingJob) -> list[str]:
+        """Arguments for :meth:`train` that carry out ``job``."""
+
+    @abstractmethod
+    def trained_model(self, job: TrainingJob) -> Path:
+        """File that ``job`` left for :meth:`calculator`.
+
+        Raises ``FileNotFoundError`` if the run has not finished.
+        """
+
+    @abstractmethod
+    def history(self, job: TrainingJob) -> list[EpochRecord]:
+        """Learning curve of ``job``, from the files that upstream wrote."""
+
+
+def backend_names() -> list[str]:
+    """Names of all registered backends, whether or not their upstream is installed."""
+    return sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def get_backend(name: str) -> Backend:
+    """The registered backend ``name``.
+
+    Raises:
+        BackendError: if no backend has this name; the message names the closest one.
+    """
+    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            return entry.load()()
+    names = backend_names()
+    closest = get_close_matches(name, names, n=1)
+    hint = f"; did you mean {closest[0]!r}?" if closest else ""
+    raise BackendError(f"unknown backend {name!r}{hint} (known: {', '.join(names) or 'none'})")

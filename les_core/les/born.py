@@ -1,0 +1,150 @@
+r"""Dipoles and Born effective charges of latent charges.
+
+.. math:: Z^*_{i\alpha\beta} = \sqrt{\epsilon_\infty}\,\partial P_\alpha/\partial r_{i\beta}
+
+In an open structure :math:`P = \sum_j q_j r_j`. In a periodic cell positions are defined up
+to lattice vectors; the phase evaluation takes, for every lattice direction a with fractional
+coordinates s,
+
+.. math::
+    P_a = \frac{1}{2\pi i} \sum_j q_j e^{2\pi i s_{ja}}, \qquad
+    Z^*_{i\alpha\beta} = \sqrt{\epsilon_\infty}\,\mathrm{Re} \sum_a A_{a\alpha}
+    e^{-2\pi i s_{ia}}\,\partial P_a/\partial r_{i\beta}
+
+(D. S. King, D. Kim, P. Zhong, B. Cheng, "Machine learning of charges and long-range
+interactions from energies and forces", Nat. Commun. 16, 8763 (2025)). It replaces the distance x from atom i by
+:math:`(L/2\pi)\sin(2\pi x/L)`: an approximation that improves with the size of the cell.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import List, Optional
+
+import torch
+from torch import Tensor
+
+from les.checks import check_charges, has_volume
+
+METHODS = ("phase",)
+
+
+def _structure_mean(charges: Tensor, batch: Tensor, n_structures: int) -> Tensor:
+    """Mean charge of each atom's structure ``[n_atoms]``."""
+    total = charges.new_zeros(n_structures).index_add(0, batch, charges)
+    count = charges.new_zeros(n_structures).index_add(0, batch, torch.ones_like(charges))
+    return (total / count.clamp(min=1.0))[batch]
+
+
+def dipole_moments(
+    charges: Tensor,
+    positions: Tensor,
+    batch: Tensor,
+    n_structures: int,
+    remove_mean: bool = True,
+    epsilon_factor: float = 1.0,
+) -> Tensor:
+    r"""Dipoles :math:`\sqrt{\epsilon_\infty} \sum_j q_j r_j` of the positions as given.
+
+    In a periodic cell this is one branch of a multivalued quantity, and jumps when an atom
+    is wrapped; take differences, or Born effective charges.
+
+    Args:
+        charges: ``[n_atoms]`` [e].
+        positions: ``[n_atoms, 3]`` [A].
+        batch: structure of each atom ``[n_atoms]``.
+        n_structures: number of structures.
+        remove_mean: subtract the mean charge of each structure, so that the dipole does not
+            depend on the origin.
+        epsilon_factor: high-frequency dielectric constant.
+
+    Returns:
+        ``[n_structures, 3]`` [e A].
+    """
+    q = charges - _structure_mean(charges, batch, n_structures) if remove_mean else charges
+    moments = positions.new_zeros([n_structures, 3])
+    return math.sqrt(epsilon_factor) * moments.index_add(0, batch, q.unsqueeze(-1) * positions)
+
+
+def born_effective_charges(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Optional[Tensor] = None,
+    pbc: Optional[Tensor] = None,
+    remove_mean: bool = True,
+    epsilon_factor: float = 1.0,
+    create_graph: bool = False,
+    method: str = "phase",
+) -> Tensor:
+    r"""Born effective charges :math:`Z^*_{i\alpha\beta}=\sqrt{\epsilon_\infty}\,dP_\alpha/dr_{i\beta}`.
+
+    Args:
+        charges: latent charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e], computed from
+            ``positions`` by differentiable operations.
+        positions: ``[n_atoms, 3]`` [A], must require gradients.
+        cell: ``[n_structures, 3, 3]`` [A].
+        batch: structure of each atom ``[n_atoms]``; may be left out for one structure.
+        pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
+        remove_mean: subtract the mean charge of each structure first.
+        epsilon_factor: high-frequency dielectric constant.
+        create_graph: keep the result differentiable, to train on it.
+        method: ``"phase"``, the published evaluation given in this module's description.
+
+    Returns:
+        ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
+
+    Raises:
+        ValueError: for wrong shapes, several charge channels, an unknown method, or
+            positions that do not require gradients.
+    """
+    if method != "phase":
+        raise ValueError("`method` must be 'phase', got " + method)
+    if not torch.jit.is_scripting():
+        check_charges("charges", charges, positions)
+    if charges.dim() == 2:
+        if charges.shape[1] != 1:
+            raise ValueError("`charges` must have one channel for Born effective charges")
+        charges = charges.squeeze(-1)
+    if not positions.requires_grad:
+        raise ValueError("`positions` must require gradients for Born effective charges")
+    n_structures = cell.shape[0]
+    if batch is None:
+        batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
+    periodic = has_volume(cell) if pbc is None else pbc.any(dim=1)
+
+    q = charges - _structure_mean(charges, batch, n_structures) if remove_mean else charges
+    # An open structure is the limit of a cell of unit vectors with sin(x) -> x, cos(x) -> 1.
+    vectors = torch.where(
+        periodic.view(-1, 1, 1), cell, torch.eye(3, dtype=cell.dtype, device=cell.device)
+    )
+    atom_periodic = periodic[batch].unsqueeze(-1)
+    inverse = torch.linalg.inv(vectors)[batch]
+    angle = 2.0 * math.pi * (positions.unsqueeze(1) @ inverse).squeeze(1)
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    odd = torch.where(atom_periodic, sine / (2.0 * math.pi), positions)
+    even = cosine / (2.0 * math.pi)
+    odd_sum = (q.unsqueeze(-1) * odd).sum(dim=0)
+    even_sum = (q.unsqueeze(-1) * even).sum(dim=0)
+    with_odd = torch.where(atom_periodic, cosine, torch.ones_like(cosine))
+    with_even = torch.where(atom_periodic, sine, torch.zeros_like(sine))
+
+    along_lattice: List[Tensor] = []
+    for axis in range(3):
+        odd_part = _gradient(odd_sum[axis], positions, create_graph)
+        even_part = _gradient(even_sum[axis], positions, create_graph)
+        along_lattice.append(
+            with_odd[:, axis : axis + 1] * odd_part - with_even[:, axis : axis + 1] * even_part
+        )
+    derivative = torch.stack(along_lattice, dim=1)
+    result = vectors.transpose(1, 2)[batch] @ derivative
+    result = math.sqrt(epsilon_factor) * result
+    return result if create_graph else result.detach()
+
+
+def _gradient(value: Tensor, positions: Tensor, create_graph: bool) -> Tensor:
+    gradient = torch.autograd.grad(
+        [value], [positions], retain_graph=True, create_graph=create_graph
+    )[0]
+    assert gradient is not None  # for TorchScript: every sum depends on the positions
+    return gradient

@@ -1,0 +1,128 @@
+"""Validation of what callers pass in: every message names the argument and what came."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+#: A cell whose |det| is below this [A^3] is no cell (the criterion of published LES).
+VOLUME_TOLERANCE = 1e-6
+
+
+def has_volume(cell: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
+    """Which of the cells ``[n_structures, 3, 3]`` span a volume, ``[n_structures]`` boolean."""
+    return torch.linalg.det(cell.detach()).abs() >= tolerance
+
+
+def check_positions(positions: Tensor) -> None:
+    """``positions`` must be a finite floating-point tensor ``[n_atoms, 3]``."""
+    if positions.dim() != 2 or positions.shape[1] != 3:
+        raise ValueError(
+            f"`positions` must have shape [n_atoms, 3], got {list(positions.shape)}"
+        )
+    if not positions.is_floating_point():
+        raise TypeError(f"`positions` must be floating point, got {positions.dtype}")
+    check_finite("positions", positions)
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """No element of ``value`` may be NaN or infinite; the message gives the first one."""
+    finite = torch.isfinite(value.detach())
+    if not bool(finite.all()):
+        where = torch.nonzero(~finite)[0].tolist()
+        raise ValueError(
+            f"`{name}` must be finite, got {value[tuple(where)].item()} at index {where}"
+        )
+
+
+def check_like_positions(name: str, value: Tensor, positions: Tensor) -> None:
+    """``value`` must share dtype and device with ``positions``."""
+    if value.dtype != positions.dtype:
+        raise TypeError(
+            f"`{name}` must have the dtype of `positions` ({positions.dtype}), got {value.dtype}"
+        )
+    if value.device != positions.device:
+        raise ValueError(
+            f"`{name}` must be on the device of `positions` ({positions.device}), "
+            f"got {value.device}"
+        )
+
+
+def check_charges(name: str, charges: Tensor, positions: Tensor) -> None:
+    """``charges`` must be ``[n_atoms]`` or ``[n_atoms, n_channels]`` and finite."""
+    if charges.dim() not in (1, 2) or charges.shape[0] != positions.shape[0]:
+        raise ValueError(
+            f"`{name}` must have shape [n_atoms] or [n_atoms, n_channels] with n_atoms = "
+            f"{positions.shape[0]}, got {list(charges.shape)}"
+        )
+    check_like_positions(name, charges, positions)
+    check_finite(name, charges)
+
+
+def check_cell(cell: Tensor, positions: Tensor) -> None:
+    """``cell`` must be a finite tensor ``[n_structures, 3, 3]``."""
+    if cell.dim() != 3 or cell.shape[1:] != (3, 3):
+        raise ValueError(
+            f"`cell` must have shape [n_structures, 3, 3], got {list(cell.shape)}"
+        )
+    check_like_positions("cell", cell, positions)
+    check_finite("cell", cell)
+
+
+def check_batch(batch: Optional[Tensor], n_atoms: int, n_structures: int, device: torch.device) -> None:
+    """``batch`` must assign each atom, in ascending order, one of the structures of ``cell``."""
+    if batch is None:
+        if n_structures != 1:
+            raise ValueError(
+                f"`batch` must be given for several structures, got None with `cell` of "
+                f"{n_structures} structures"
+            )
+        return
+    if batch.dim() != 1 or batch.shape[0] != n_atoms:
+        raise ValueError(f"`batch` must have shape [n_atoms] = [{n_atoms}], got {list(batch.shape)}")
+    if batch.dtype != torch.long:
+        raise TypeError(f"`batch` must be of dtype torch.int64, got {batch.dtype}")
+    if batch.device != device:
+        raise ValueError(f"`batch` must be on the device of `positions` ({device}), got {batch.device}")
+    if n_atoms == 0:
+        return
+    if bool((batch[1:] < batch[:-1]).any()):
+        raise ValueError("`batch` must be in ascending order, got one that decreases")
+    first, last = int(batch[0]), int(batch[-1])
+    if first < 0 or last >= n_structures:
+        raise ValueError(
+            f"`batch` must lie in 0 ... n_structures - 1 = {n_structures - 1} (from `cell`), "
+            f"got {first} ... {last}"
+        )
+
+
+def check_pbc(pbc: Optional[Tensor], cell: Tensor) -> None:
+    """``pbc`` must be boolean ``[n_structures, 3]``; periodic structures need a cell."""
+    if pbc is None:
+        return
+    if pbc.dim() != 2 or pbc.shape[0] != cell.shape[0] or pbc.shape[1] != 3:
+        raise ValueError(
+            f"`pbc` must have shape [n_structures, 3] = [{cell.shape[0]}, 3], got {list(pbc.shape)}"
+        )
+    if pbc.dtype != torch.bool:
+        raise TypeError(f"`pbc` must be of dtype torch.bool, got {pbc.dtype}")
+    if pbc.device != cell.device:
+        raise ValueError(f"`pbc` must be on the device of `cell` ({cell.device}), got {pbc.device}")
+    periodic = pbc.all(dim=1)
+    partly = pbc.any(dim=1) & ~periodic
+    if bool(partly.any()):
+        structure = int(torch.nonzero(partly)[0])
+        raise ValueError(
+            f"`pbc` must be all true or all false, got {pbc[structure].tolist()} for structure "
+            f"{structure}: slabs and wires are not supported yet; for a slab with enough vacuum "
+            "set pbc to [True, True, True]"
+        )
+    missing = periodic & ~has_volume(cell)
+    if bool(missing.any()):
+        structure = int(torch.nonzero(missing)[0])
+        raise ValueError(
+            f"`cell` must span a volume where `pbc` is true, got {cell[structure].tolist()} "
+            f"for structure {structure}"
+        )

@@ -1,0 +1,197 @@
+"""Configuration of the long-range part: one frozen dataclass, from YAML or older dicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from les.units import NORM_FACTOR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger("les")
+
+#: Keys that host models put into the same dictionary; they are the host's business.
+HOST_KEYS = frozenset(
+    {
+        "compute_bec",
+        "bec_output_index",
+        "use_dipole",
+        "use_quadrupole",
+        "use_induced_charge",
+        "use_induced_dipole",
+        "use_anisotropic_polarizability",
+        "alpha_irreps",
+        "kappa_alpha_positive",
+        "kappa_scale",
+        "alpha_scale",
+        "output_scale",
+    }
+)
+
+#: Keys of published LES for what is not supported here yet, with the value that turns
+#: the feature off.
+UNSUPPORTED_KEYS: dict[str, Any] = {
+    "use_fixed_atomic_charges": False,
+    "fixed_atomic_charges_scaling_factor": None,
+    "use_atomic_alpha": False,
+    "use_epsilon_r_scaling": False,
+    "is_periodic": None,
+    "N_max": None,
+}
+
+
+@dataclass(frozen=True)
+class LESConfig:
+    """How latent charges become an energy, and how features become latent charges.
+
+    Raises:
+        ValueError: at construction, if a value is out of range; the message names it.
+    """
+
+    #: Width of the Gaussian charges [A].
+    sigma: float = 1.0
+    #: Resolution of the periodic sum, ``k_max = 2 pi / dl`` [A].
+    dl: float = 2.0
+    #: Method of the periodic sum, see ``les.Ewald``.
+    method: str = "auto"
+    #: ``"smooth"`` or ``"sharp"`` end of the periodic sum, see ``les.Ewald``.
+    cutoff: str = "smooth"
+    #: Leave out the interaction of each charge with itself.
+    remove_self_interaction: bool = True
+    #: Subtract the mean charge of a structure before taking dipoles and BEC.
+    remove_mean: bool = True
+    #: High-frequency dielectric constant; dipoles and BEC are scaled by its square root.
+    epsilon_factor: float = 1.0
+    #: ``2 pi k_e`` [eV A / e^2]; only checkpoints of older releases need another value.
+    norm_factor: float = NORM_FACTOR
+    #: Read charges from atomic features with ``les.ChargeReadout``; otherwise the host
+    #: model passes latent charges.
+    use_atomwise: bool = False
+    #: Number of atomic features; required with ``use_atomwise``.
+    n_features: int | None = None
+    #: Number of linear layers of the charge readout, the output layer included.
+    n_layers: int = 3
+    #: Widths of its hidden layers, one number for all or one each.
+    n_hidden: int | tuple[int, ...] = (32, 16)
+    #: Add a linear readout of the same features.
+    add_linear_nn: bool = True
+    #: The readout's output is scaled by this.
+    output_scaling_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n_hidden, list):
+            object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
+        for name in ("sigma", "dl", "epsilon_factor", "norm_factor"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"`{name}` must be a positive number, got {value!r}")
+        for name, choices in (("method", ("auto", "direct")), ("cutoff", ("smooth", "sharp"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}")
+        for name in ("remove_self_interaction", "remove_mean", "use_atomwise", "add_linear_nn"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
+        if self.use_atomwise and self.n_features is None:
+            raise ValueError(
+                "`n_features` must be given with `use_atomwise`: the charge readout is built "
+                "at construction, so that optimisers see its parameters"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LESConfig:
+        """From the field names of this class.
+
+        Raises:
+            ValueError: for an unknown key; the message names the closest one.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        _refuse_unknown(values, known)
+        return cls(**values)
+
+    @classmethod
+    def from_legacy(cls, values: Mapping[str, Any]) -> LESConfig:
+        """From the dictionary that published LES and its host models use.
+
+        Missing keys take the published meaning, so ``cutoff`` is ``"sharp"`` unless given.
+        Keys that belong to the host model are left to it.
+
+        Raises:
+            ValueError: for an unknown key (the message names the closest one), and for a
+                feature of published LES that is not supported yet.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        _refuse_unknown(values, known | HOST_KEYS | set(UNSUPPORTED_KEYS))
+        for name, off in UNSUPPORTED_KEYS.items():
+            given = values.get(name, off)
+            if given != off and given is not None and name != "fixed_atomic_charges_scaling_factor":
+                raise ValueError(f"`{name}` = {given!r} is not supported yet")
+        ignored = sorted(set(values) & HOST_KEYS)
+        if ignored:
+            logger.debug("keys left to the host model: %s", ", ".join(ignored))
+        own = {name: value for name, value in values.items() if name in known}
+        return cls(**{"cutoff": "sharp", **own})
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> LESConfig:
+        """From a YAML file with the field names of this class.
+
+        Raises:
+            ValueError: if the file holds no mapping, or as :meth:`from_dict`; the message
+                names the file.
+        """
+        try:
+            return cls.from_dict(read_yaml(path))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def resolve(cls, config: LESConfig | Mapping[str, Any] | str | Path | None) -> LESConfig:
+        """From whatever ``les.Les`` accepts: dicts and files as :meth:`from_legacy`."""
+        if config is None:
+            return cls()
+        if isinstance(config, LESConfig):
+            return config
+        if isinstance(config, (str, Path)):
+            try:
+                return cls.from_legacy(read_yaml(config))
+            except ValueError as error:
+                raise ValueError(f"{config}: {error}") from error
+        return cls.from_legacy(config)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that :meth:`from_dict` and YAML read back."""
+        values = dataclasses.asdict(self)
+        if isinstance(self.n_hidden, tuple):
+            values["n_hidden"] = list(self.n_hidden)
+        return values
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ValueError: if the file holds anything else.
+    """
+    import yaml  # only files need it
+
+    with open(path, encoding="utf-8") as file:
+        values = yaml.safe_load(file)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"must hold a mapping of keys to values, got {type(values).__name__}")
+    return values
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: set[str] | frozenset[str]) -> None:
+    for name in values:
+        if name not in known:
+            closest = get_close_matches(str(name), sorted(known), n=1)
+            hint = f"; did you mean {closest[0]!r}?" if closest else ""
+            raise ValueError(f"unknown key {name!r}{hint} (known: {', '.join(sorted(known))})")

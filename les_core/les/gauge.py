@@ -1,0 +1,67 @@
+"""The overall sign of the latent charges.
+
+The energy is even in the charges, so training leaves their common sign open; dipoles and
+Born effective charges follow it. The sign is fixed by chemistry: the most electronegative
+element of a structure carries negative charge.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Pauling electronegativities by atomic number (CRC Handbook of Chemistry and Physics);
+# 0 where there is no accepted value, so that such elements never decide.
+# fmt: off
+_PAULING = (
+    0.00,
+    2.20, 0.00,
+    0.98, 1.57, 2.04, 2.55, 3.04, 3.44, 3.98, 0.00,
+    0.93, 1.31, 1.61, 1.90, 2.19, 2.58, 3.16, 0.00,
+    0.82, 1.00, 1.36, 1.54, 1.63, 1.66, 1.55, 1.83, 1.88, 1.91, 1.90, 1.65,
+    1.81, 2.01, 2.18, 2.55, 2.96, 0.00,
+    0.82, 0.95, 1.22, 1.33, 1.60, 2.16, 2.10, 2.20, 2.28, 2.20, 1.93, 1.69,
+    1.78, 1.96, 2.05, 2.10, 2.66, 2.60,
+    0.79, 0.89, 1.10, 1.12, 1.13, 1.14, 0.00, 1.17, 0.00, 1.20, 0.00, 1.22, 1.23, 1.24, 1.25,
+    0.00, 1.00, 1.30, 1.50, 1.70, 1.90, 2.20, 2.20, 2.20, 2.40, 1.90,
+    1.80, 1.80, 1.90, 2.00, 2.20, 0.00,
+    0.70, 0.90, 1.10, 1.30, 1.50, 1.70, 1.30, 1.30,
+)
+# fmt: on
+
+
+def charge_sign(charges: Tensor, atomic_numbers: Tensor) -> float:
+    """The sign (+1 or -1) that makes the most electronegative element negative.
+
+    Args:
+        charges: latent charges ``[n_atoms]`` or ``[n_atoms, n_channels]`` of one structure;
+            the sum over channels counts.
+        atomic_numbers: ``[n_atoms]``.
+
+    Returns:
+        -1 if the mean charge of that element is positive, relative to the mean over all
+        atoms; +1 otherwise, and for a structure of a single element.
+    """
+    if atomic_numbers.shape != charges.shape[:1]:
+        raise ValueError(
+            f"`atomic_numbers` must have shape [n_atoms] = [{charges.shape[0]}], "
+            f"got {list(atomic_numbers.shape)}"
+        )
+    per_atom = charges.detach()
+    if per_atom.dim() == 2:
+        per_atom = per_atom.sum(dim=1)
+    table = torch.tensor(_PAULING, dtype=torch.float64, device=charges.device)
+    known = atomic_numbers.clamp(max=len(_PAULING) - 1).to(torch.long)
+    electronegativity = table[known]
+    chosen = electronegativity == electronegativity.max()
+    excess = per_atom[chosen].mean() - per_atom.mean()
+    return -1.0 if float(excess) > 0.0 else 1.0
+
+
+def fix_charge_sign(charges: Tensor, atomic_numbers: Tensor) -> Tensor:
+    """``charges`` of one structure with the most electronegative element negative.
+
+    Arguments as for :func:`charge_sign`. Multiply dipoles and Born effective charges of
+    the same structure by :func:`charge_sign` as well.
+    """
+    return charges * charge_sign(charges, atomic_numbers)

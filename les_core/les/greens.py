@@ -1,0 +1,66 @@
+"""Reciprocal-space Green's functions of Gaussian charges.
+
+A Green's function here is the factor between ``|S(k)|^2`` and the energy, without the
+prefactor ``2 pi k_e / V``. It depends on the cell only through ``|k|^2``, so that it is
+differentiable with respect to the cell without special cases.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Where the smooth cutoff starts, as a fraction of ``k_max``.
+TAPER_START = 0.8
+
+#: Relative slack on ``|k| <= k_max``: a box commensurate with ``dl`` has k-points right on
+#: the sphere, and rounding in a rotated frame must not decide whether they count.
+EDGE_TOLERANCE = 1e-6
+
+
+def cutoff_weight(
+    k_squared: Tensor,
+    k_max: float,
+    smooth: bool,
+    taper_start: float = TAPER_START,
+    edge_tolerance: float = EDGE_TOLERANCE,
+) -> Tensor:
+    """Weight ``w(k)`` of a k-point: 1 well inside the sphere ``|k| <= k_max``, 0 outside.
+
+    The sharp cutoff is a step; k-points that cross the sphere when the cell is strained
+    make the energy jump. The smooth one falls from 1 at ``TAPER_START * k_max`` to 0 at
+    ``k_max`` as the quintic ``1 - 10 t^3 + 15 t^4 - 6 t^5`` of ``t`` linear in ``|k|^2``,
+    whose first two derivatives vanish at both ends.
+
+    Args:
+        k_squared: ``|k|^2`` [1/A^2], any shape.
+        k_max: radius of the k-sphere [1/A].
+        smooth: taper, rather than step.
+        taper_start: where the taper starts, as a fraction of ``k_max``.
+        edge_tolerance: relative slack of the step.
+    """
+    if smooth:
+        start = (taper_start * k_max) ** 2
+        t = ((k_squared - start) / (k_max**2 - start)).clamp(0.0, 1.0)
+        return 1.0 - t**3 * (10.0 - 15.0 * t + 6.0 * t**2)
+    return (k_squared <= k_max**2 * (1.0 + edge_tolerance)).to(k_squared.dtype)
+
+
+def periodic_greens_function(
+    k_squared: Tensor, sigma: float, k_max: float, smooth: bool
+) -> Tensor:
+    """Three-dimensional periodic kernel ``w(k) exp(-sigma^2 k^2 / 2) / k^2``, 0 at k = 0.
+
+    Leaving out k = 0 is the neutralising background without any further correction.
+
+    Args:
+        k_squared: ``|k|^2`` [1/A^2], any shape.
+        sigma: width of the Gaussian charges [A].
+        k_max: radius of the k-sphere [1/A].
+        smooth: see :func:`cutoff_weight`.
+    """
+    origin = k_squared == 0.0
+    # Divide by 1 at the origin, so that no infinity enters the derivatives there.
+    safe = torch.where(origin, torch.ones_like(k_squared), k_squared)
+    kernel = cutoff_weight(safe, k_max, smooth) * torch.exp(-0.5 * sigma**2 * safe) / safe
+    return torch.where(origin, torch.zeros_like(kernel), kernel)

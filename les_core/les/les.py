@@ -1,0 +1,235 @@
+"""Les: latent charges, or features to read them from, to long-range energies.
+
+The name and path of this module are fixed: host models and their pickled checkpoints
+refer to ``les.les.Les``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from les.born import born_effective_charges
+from les.config import LESConfig
+from les.ewald import Ewald
+from les.readout import ChargeReadout
+
+#: Name of the buffer that carries the configuration through a ``state_dict``.
+SETTINGS = "settings"
+
+
+def _encode(config: LESConfig) -> Tensor:
+    """Configuration as bytes: an integer buffer, so that casting a model leaves it alone."""
+    return torch.tensor(list(json.dumps(config.to_dict()).encode()), dtype=torch.uint8)
+
+
+def _decode(buffer: Tensor) -> LESConfig:
+    return LESConfig.from_dict(json.loads(bytes(buffer.tolist()).decode()))
+
+
+class Les(nn.Module):
+    """Long-range energy of latent charges, as a part of a host model.
+
+    Args:
+        les_arguments: a :class:`LESConfig`; or a dictionary, or the path of a YAML file,
+            with the keys of published LES (see ``LESConfig.from_legacy``; missing keys take
+            the published defaults, e.g. a sharp cutoff); ``None`` for ``LESConfig()``.
+
+    The configuration is also kept in a small buffer, and is read back when a state dict
+    that has it is loaded. State dicts without it load as well.
+    """
+
+    def __init__(
+        self, les_arguments: Union[LESConfig, Mapping[str, Any], str, Path, None] = None
+    ) -> None:
+        super().__init__()
+        self._build(LESConfig.resolve(les_arguments))
+
+    def _build(self, config: LESConfig) -> None:
+        self.ewald = Ewald(
+            sigma=config.sigma,
+            dl=config.dl,
+            method=config.method,
+            cutoff=config.cutoff,
+            remove_self_interaction=config.remove_self_interaction,
+            norm_factor=config.norm_factor,
+        )
+        self.atomwise: Optional[ChargeReadout] = None
+        if config.use_atomwise:
+            assert config.n_features is not None  # LESConfig has seen to it
+            self.atomwise = ChargeReadout(
+                config.n_features,
+                n_layers=config.n_layers,
+                n_hidden=config.n_hidden,
+                add_linear_nn=config.add_linear_nn,
+                output_scaling_factor=config.output_scaling_factor,
+            )
+        self._apply_settings(config)
+
+    def _apply_settings(self, config: LESConfig) -> None:
+        """Take over all that is not a parameter."""
+        self.remove_mean = config.remove_mean
+        self.epsilon_factor = float(config.epsilon_factor)
+        self.ewald.sigma = float(config.sigma)
+        self.ewald.dl = float(config.dl)
+        self.ewald.method = config.method
+        self.ewald.cutoff = config.cutoff
+        self.ewald.remove_self_interaction = config.remove_self_interaction
+        self.ewald.norm_factor = float(config.norm_factor)
+        self.register_buffer(SETTINGS, _encode(config))
+
+    @torch.jit.unused
+    def config(self) -> LESConfig:
+        """The configuration this module was built from, or was loaded with."""
+        return _decode(self.get_buffer(SETTINGS))
+
+    def _load_from_state_dict(
+        self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        key = prefix + SETTINGS
+        if key in state_dict:
+            self._apply_settings(_decode(state_dict[key]))
+        else:
+            state_dict[key] = self.get_buffer(SETTINGS)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        if SETTINGS in state["_buffers"]:
+            super().__setstate__(state)
+            return
+        # A pickle of published LES: its flags stay as they are, its modules become ours.
+        modules = state["_modules"]
+        if state.get("use_atomwise", False):
+            raise ValueError(
+                "this model reads charges with the published Atomwise network "
+                "(`use_atomwise`), which cannot be loaded; only models whose host passes "
+                "latent charges can"
+            )
+        for name in ("use_fixed_atomic_charges", "use_atomic_alpha", "use_epsilon_r_scaling"):
+            if state.get(name, False):
+                raise ValueError(f"this model uses `{name}`, which is not supported yet")
+        published_ewald = modules["ewald"]
+        published_bec = modules.get("bec")
+        nn.Module.__init__(self)
+        self.training = state["training"]
+        self._build(
+            LESConfig(
+                sigma=published_ewald.sigma,
+                dl=published_ewald.dl,
+                cutoff="sharp",
+                remove_self_interaction=published_ewald.remove_self_interaction,
+                norm_factor=published_ewald.norm_factor,
+                remove_mean=getattr(published_bec, "remove_mean", True),
+                epsilon_factor=getattr(published_bec, "epsilon_factor", 1.0),
+            )
+        )
+
+    def forward(
+        self,
+        positions: Tensor,
+        cell: Tensor,
+        latent_charges: Optional[Tensor] = None,
+        desc: Optional[Tensor] = None,
+        batch: Optional[Tensor] = None,
+        pbc: Optional[Tensor] = None,
+        atomic_numbers: Optional[Tensor] = None,
+        latent_dipoles: Optional[Tensor] = None,
+        latent_quads: Optional[Tensor] = None,
+        latent_alphas: Optional[Tensor] = None,
+        latent_kappas: Optional[Tensor] = None,
+        e_ext: Optional[Tensor] = None,
+        compute_energy: bool = True,
+        compute_bec: bool = False,
+        bec_output_index: Optional[int] = None,
+        compute_atom_energies: bool = False,
+    ) -> Dict[str, Optional[Tensor]]:
+        r"""Long-range energies of a batch of structures.
+
+        Args:
+            positions: ``[n_atoms, 3]`` [A].
+            cell: ``[n_structures, 3, 3]`` [A]; zero for open structures if ``pbc`` is absent.
+            latent_charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
+            desc: atomic features ``[n_atoms, n_features]``, read out with ``use_atomwise``.
+            batch: structure of each atom ``[n_atoms]``, ascending.
+            pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
+            atomic_numbers: accepted for host models that pass it; not used.
+            latent_dipoles, latent_quads, latent_alphas, latent_kappas, e_ext: multipoles,
+                induced terms and external field; not supported yet.
+            compute_energy: compute ``E_lr``.
+            compute_bec: compute Born effective charges; ``positions`` must require gradients.
+            bec_output_index: keep only this component of the polarisation in ``BEC``.
+            compute_atom_energies: compute ``E_lr_atoms``.
+
+        Returns:
+            ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
+            :math:`q_i\phi_i/2` that sum to it, ``latent_charges`` as used, ``BEC``
+            ``[n_atoms, 3 or 1, 3]`` [e], and ``latent_dipoles``, ``latent_quads``,
+            ``latent_alphas`` as passed. ``None`` for what was not asked for.
+
+        Raises:
+            ValueError, TypeError: as ``les.Ewald``; if neither or both of
+                ``latent_charges`` and ``desc`` can be used; for terms not supported yet.
+        """
+        for name, given in (
+            ("latent_dipoles", latent_dipoles is not None),
+            ("latent_quads", latent_quads is not None),
+            ("latent_alphas", latent_alphas is not None),
+            ("latent_kappas", latent_kappas is not None),
+            ("e_ext", e_ext is not None),
+        ):
+            if given:
+                raise ValueError("`" + name + "` is not supported yet, it must be None")
+        charges = self._charges(latent_charges, desc)
+
+        energy: Optional[Tensor] = None
+        atom_energies: Optional[Tensor] = None
+        if compute_energy:
+            energy, potential = self.ewald(
+                charges, positions, cell, batch, pbc, compute_atom_energies
+            )
+            if potential is not None:
+                share = 0.5 * charges * potential
+                atom_energies = share.sum(dim=-1) if share.dim() == 2 else share
+        bec: Optional[Tensor] = None
+        if compute_bec:
+            bec = born_effective_charges(
+                charges,
+                positions,
+                cell,
+                batch,
+                pbc,
+                self.remove_mean,
+                self.epsilon_factor,
+                self.training,
+            )
+            if bec_output_index is not None:
+                bec = bec[:, bec_output_index : bec_output_index + 1]
+        return {
+            "E_lr": energy,
+            "E_lr_atoms": atom_energies,
+            "latent_charges": charges,
+            "latent_dipoles": latent_dipoles,
+            "latent_quads": latent_quads,
+            "latent_alphas": latent_alphas,
+            "BEC": bec,
+        }
+
+    def _charges(self, latent_charges: Optional[Tensor], desc: Optional[Tensor]) -> Tensor:
+        if latent_charges is not None:
+            return latent_charges
+        if desc is None:
+            raise ValueError("one of `latent_charges` and `desc` must be given, got neither")
+        if self.atomwise is None:
+            raise ValueError(
+                "`desc` needs a charge readout: configure `use_atomwise` and `n_features`, "
+                "or pass `latent_charges`"
+            )
+        return self.atomwise(desc)
+
+
+class _DummyAtomwise(nn.Module):
+    """Placeholder that pickles of published LES refer to; it carries nothing."""

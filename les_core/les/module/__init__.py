@@ -1,0 +1,1 @@
+"""Old import paths of published LES, only so that existing pickled models load."""

@@ -1,0 +1,7 @@
+"""Placeholder for a module of published LES; see ``les.les.Les.__setstate__``."""
+
+from torch import nn
+
+
+class Atomwise(nn.Module):
+    """Holds what the pickle carried; its settings are taken over when a model is loaded."""

@@ -1,0 +1,69 @@
+"""Latent charges from atomic features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ChargeReadout(nn.Module):
+    """Multi-layer perceptron, plus a linear map, from features to latent charges.
+
+    All layers exist from construction, so that optimisers and distributed training see
+    them. Their default random initialisation times ``output_scaling_factor`` starts the
+    charges small but not at zero, where the energy, quadratic in them, has no gradient.
+
+    Args:
+        n_features: number of features per atom.
+        n_channels: number of charge channels.
+        n_layers: number of linear layers of the perceptron, the output layer included.
+        n_hidden: widths of its hidden layers, one number for all or one each.
+        add_linear_nn: add a linear map of the same features.
+        output_scaling_factor: scale of the output.
+
+    Raises:
+        ValueError: if a number is not positive or the widths do not fit ``n_layers``.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_channels: int = 1,
+        n_layers: int = 3,
+        n_hidden: int | tuple[int, ...] = (32, 16),
+        add_linear_nn: bool = True,
+        output_scaling_factor: float = 0.1,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("n_features", n_features),
+            ("n_channels", n_channels),
+            ("n_layers", n_layers),
+        ):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        hidden = (n_hidden,) * (n_layers - 1) if isinstance(n_hidden, int) else tuple(n_hidden)
+        if len(hidden) != n_layers - 1:
+            raise ValueError(
+                f"`n_hidden` must give {n_layers - 1} widths for `n_layers` = {n_layers}, "
+                f"got {list(hidden)}"
+            )
+        self.n_features = n_features
+        self.output_scaling_factor = output_scaling_factor
+        widths = [n_features, *hidden]
+        layers: list[nn.Module] = []
+        for width, next_width in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(width, next_width), nn.SiLU()]
+        self.network = nn.Sequential(*layers, nn.Linear(widths[-1], n_channels))
+        self.linear = nn.Linear(n_features, n_channels, bias=False) if add_linear_nn else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Latent charges ``[n_atoms, n_channels]`` of ``features`` ``[n_atoms, n_features]``."""
+        if features.dim() != 2 or features.shape[1] != self.n_features:
+            raise ValueError(
+                f"`desc` must have shape [n_atoms, {self.n_features}], got {features.shape}"
+            )
+        charges = self.network(features)
+        if self.linear is not None:
+            charges = charges + self.linear(features)
+        return self.output_scaling_factor * charges
