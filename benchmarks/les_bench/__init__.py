@@ -1,0 +1,1 @@
+"""Benchmarks of short-range models with and without latent Ewald summation."""

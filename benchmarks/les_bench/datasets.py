@@ -1,0 +1,144 @@
+"""Benchmark data: where it comes from and how it becomes train, valid and test sets."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from les_bench.fetch import cache_folder
+from les_bench.labels import DataError, read_frames
+from les_bench.systems import Layout, System
+
+LOG = logging.getLogger("les")
+
+#: Loss per atom [eV] above which storing total energies in float32 spoils them.
+FLOAT32_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One system, split; labels are named as in :data:`les_bench.labels.LABELS`."""
+
+    system: System
+    #: Where it came from: custom, datadir, fetched or embedded.
+    source: str
+    train: list[Atoms]
+    valid: list[Atoms]
+    test: list[Atoms]
+    #: File name -> sha256 of the files read.
+    checksums: dict[str, str]
+    #: Element -> energy [eV] taken off all total energies; empty if they are as in the files.
+    energy_offsets: dict[str, float]
+
+
+def load(system: System, data: str = "auto") -> Dataset:
+    """Read ``system`` from ``data``: ``"auto"``, ``"embedded"`` or a folder.
+
+    ``"auto"`` takes the first that has the system: ``LES_DATA_DIR``, what
+    ``les bench fetch`` brought, the embedded set.
+    """
+    source, folder, layout = find(system, data)
+    LOG.info("%s: %s data from %s", system.name, source, folder)
+    paths = {
+        split: _existing(folder, name)
+        for split in ("train", "valid", "test")
+        if (name := getattr(layout, split)) is not None
+    }
+    frames: dict[str, list[Atoms]] = {}
+    for split, path in paths.items():
+        if path is None:
+            raise DataError(f"{folder / getattr(layout, split)}: the {split} file is missing")
+        frames[split] = read_frames(path, periodic=system.periodic)
+    if layout.test_every:
+        frames["train"], frames["test"] = _every(frames["train"], layout.test_every)
+    if layout.valid_every:
+        frames["train"], frames["valid"] = _every(frames["train"], layout.valid_every)
+    for split in ("train", "valid", "test"):
+        if not frames[split]:
+            raise DataError(f"{paths['train']}: too few frames for a {split} set")
+    checksums = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths.values() if path
+    }
+    offsets = _subtract_atomic_energies(frames)
+    return Dataset(system, source, **frames, checksums=checksums, energy_offsets=offsets)
+
+
+def find(system: System, data: str = "auto") -> tuple[str, Path, Layout]:
+    """Source name, folder and layout that :func:`load` reads, or ``DataError``."""
+    if data == "auto":
+        sources = {"fetched": cache_folder(), "embedded": _embedded()}
+        if os.environ.get("LES_DATA_DIR"):
+            sources = {"datadir": Path(os.environ["LES_DATA_DIR"]), **sources}
+    else:
+        sources = {"embedded": _embedded()} if data == "embedded" else {"custom": Path(data)}
+    for source, folder in sources.items():
+        if source in ("datadir", "custom") and not folder.is_dir():
+            name = "LES_DATA_DIR" if source == "datadir" else "data"
+            raise DataError(f"`{name}` must be an existing folder, got {str(folder)!r}")
+        for layout in (_flat(system), system.layout):
+            if _existing(folder, layout.train):
+                return source, folder, layout
+        if source == "datadir":
+            LOG.warning("%s: not in LES_DATA_DIR (%s)", system.name, folder)
+    looked = ", ".join(f"{source} ({folder})" for source, folder in sources.items())
+    raise DataError(
+        f"{system.name}: no data found in {looked}; expected {system.layout.train} or "
+        f"{system.name}_{{train,val,test}}.xyz, plain or .gz"
+    )
+
+
+def _embedded() -> Path:
+    return Path(str(resources.files("les_bench"))) / "data"
+
+
+def _flat(system: System) -> Layout:
+    """The layout of the embedded data and of a folder that the user prepared."""
+    train, valid, test = (f"{system.name}_{split}.xyz" for split in ("train", "val", "test"))
+    return Layout(train, valid, test)
+
+
+def _existing(folder: Path, name: str) -> Path | None:
+    candidates = (folder / name, folder / f"{name}.gz")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _every(frames: list[Atoms], n: int) -> tuple[list[Atoms], list[Atoms]]:
+    """Split into (rest, every ``n``-th frame)."""
+    rest = [frame for i, frame in enumerate(frames) if i % n != n - 1]
+    return rest, frames[n - 1 :: n]
+
+
+def _subtract_atomic_energies(frames: dict[str, list[Atoms]]) -> dict[str, float]:
+    """Take energies per element off all-electron energies, which float32 cannot hold.
+
+    The offsets are a least-squares fit to the training energies. Errors and energy
+    differences at equal composition do not change. Does nothing (and returns ``{}``)
+    where float32 resolves the energies to :data:`FLOAT32_TOLERANCE` per atom.
+    """
+    everything = [frame for split in frames.values() for frame in split]
+    resolution = max(
+        float(np.spacing(np.float32(abs(frame.info["REF_energy"])))) / 2 / len(frame)
+        for frame in everything
+    )
+    if resolution < FLOAT32_TOLERANCE:
+        return {}
+    elements = sorted({int(z) for frame in everything for z in frame.numbers})
+
+    def composition(frame: Atoms) -> list[int]:
+        return [int(np.count_nonzero(frame.numbers == z)) for z in elements]
+
+    counts = np.array([composition(frame) for frame in frames["train"]], dtype=float)
+    energies = np.array([frame.info["REF_energy"] for frame in frames["train"]])
+    offsets = np.linalg.lstsq(counts, energies, rcond=None)[0]
+    for frame in everything:
+        frame.info["REF_energy"] -= float(np.dot(composition(frame), offsets))
+    LOG.info("total energies are too large for float32: energies per element taken off")
+    return {chemical_symbols[z]: float(e) for z, e in zip(elements, offsets, strict=True)}

@@ -1,0 +1,95 @@
+"""Predictions of an ASE calculator on labelled frames, as plain arrays."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+
+class EvaluationError(RuntimeError):
+    """The trained model does not give usable predictions."""
+
+
+def evaluate(
+    frames: Sequence[Atoms],
+    calculator: Any,
+    *,
+    les: bool,
+    bec_calculator: Callable[[], Any] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """References and predictions for ``frames``, concatenated over structures.
+
+    Args:
+        frames: structures with ``REF_energy`` and ``REF_forces``, maybe more labels.
+        calculator: ASE calculator; with LES its results hold ``les_energy, charges, dipole``.
+        les: whether the model must be one with LES.
+        bec_calculator: makes a calculator whose results also hold
+            ``born_effective_charges``; called only if a frame has ``REF_bec``.
+
+    Returns:
+        ``n_atoms, seconds, energy[_ref] [n_structures]``, ``forces[_ref] [n_atoms, 3]`` and,
+        where they exist, ``charge_sum, total_charge [n_structures]``, ``dipole[_ref] [.., 3]``
+        (neutral open structures only: others have no unique dipole), ``bec[_ref] [.., 9]``,
+        ``doped, geometry [n_structures]``.
+    """
+    first = _predict(frames[0], calculator)  # pays for compilation, so it is not timed
+    if ("les_energy" in first) != les:
+        raise EvaluationError(
+            f"expected a model {'with' if les else 'without'} LES, but its results have "
+            f"{'no' if les else 'a'} `les_energy`"
+        )
+    with_bec = None
+    columns: dict[str, list[Any]] = defaultdict(list)
+    for index, frame in enumerate(frames):
+        start = time.perf_counter()
+        results = _predict(frame, calculator)
+        columns["seconds"].append([time.perf_counter() - start])
+        columns["n_atoms"].append([len(frame)])
+        columns["energy_ref"].append([frame.info["REF_energy"]])
+        columns["energy"].append([results["energy"]])
+        columns["forces_ref"].append(frame.arrays["REF_forces"])
+        columns["forces"].append(results["forces"])
+        for name in ("energy", "forces"):
+            if not np.isfinite(results[name]).all():
+                raise EvaluationError(f"predicted {name} of structure {index} are not finite")
+        total_charge = frame.info.get("total_charge", 0)
+        if les:
+            columns["charge_sum"].append([np.sum(results["charges"])])
+            columns["total_charge"].append([total_charge])
+        neutral_molecule = total_charge == 0 and not frame.pbc.any()
+        if les and "REF_dipole" in frame.info and neutral_molecule:
+            columns["dipole_ref"].append([frame.info["REF_dipole"]])
+            columns["dipole"].append([results["dipole"]])
+        if les and bec_calculator is not None and "REF_bec" in frame.arrays:
+            with_bec = with_bec or bec_calculator()
+            columns["bec_ref"].append(frame.arrays["REF_bec"])
+            bec = _predict(frame, with_bec)["born_effective_charges"]
+            columns["bec"].append(np.reshape(bec, (len(frame), 9)))
+    if all({"doped", "geometry"} <= frame.info.keys() for frame in frames):
+        columns["doped"] = [[bool(frame.info["doped"])] for frame in frames]
+        columns["geometry"] = [[str(frame.info["geometry"])] for frame in frames]
+    return {name: np.concatenate([np.asarray(x) for x in rows]) for name, rows in columns.items()}
+
+
+def count_parameters(calculator: Any) -> int | None:
+    """Trainable numbers of the torch model(s) inside ``calculator``, if it shows them."""
+    models = getattr(calculator, "models", None) or [getattr(calculator, "model", None)]
+    if not all(hasattr(model, "parameters") for model in models):
+        return None
+    return sum(parameter.numel() for model in models for parameter in model.parameters())
+
+
+def _predict(frame: Atoms, calculator: Any) -> dict[str, Any]:
+    atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+    if "total_charge" in frame.info:
+        atoms.info["total_charge"] = frame.info["total_charge"]
+    calculator.reset()  # otherwise an equal structure would be answered from memory
+    atoms.calc = calculator
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    return {**calculator.results, "energy": energy, "forces": forces}

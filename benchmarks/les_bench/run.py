@@ -1,0 +1,241 @@
+"""A suite of paired runs: train with and without LES, evaluate, write one result each."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from les.backend import Backend, get_backend
+from les_bench import machine, metrics, results
+from les_bench.datasets import Dataset, load
+from les_bench.evaluate import EvaluationError, count_parameters, evaluate
+from les_bench.systems import get_system
+from les_bench.training import TrainingError, Workspace, median_seconds, train
+
+LOG = logging.getLogger("les")
+
+VARIANTS = ("sr", "les")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation."""
+
+    dataset: Dataset
+    model: str
+    variant: str
+    seed: int
+    epochs: int | None
+    threads: int
+    device: str
+    dtype: str
+    extra: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        data = self.dataset
+        return f"{data.system.name}-{data.source}-{self.model}-{self.variant}-seed{self.seed}"
+
+    def configuration(self, backend: Backend) -> dict[str, Any]:
+        """Everything that decides the outcome; equal configurations are the same run."""
+        return {
+            "system": self.dataset.system.name,
+            "source": self.dataset.source,
+            "checksums": self.dataset.checksums,
+            "n_structures": {
+                split: len(getattr(self.dataset, split)) for split in ("train", "valid", "test")
+            },
+            "model": self.model,
+            "variant": self.variant,
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "threads": self.threads,
+            "device": self.device,
+            "dtype": self.dtype,
+            "extra": list(self.extra),
+            "config_file": config_file(backend, self.dataset.system.config).read_text(),
+        }
+
+
+def config_file(backend: Backend, name: str) -> Path:
+    """The adapter's training configuration ``name``."""
+    configs = backend.configs()
+    if name not in configs:
+        raise ValueError(
+            f"backend {backend.name!r} has no configuration {name!r} (it has: {', '.join(configs)})"
+        )
+    return configs[name]
+
+
+def run_suite(
+    systems: Sequence[str],
+    models: Sequence[str],
+    variants: Sequence[str] = VARIANTS,
+    seeds: int = 1,
+    *,
+    data: str = "auto",
+    epochs: int | None = None,
+    demo: bool = False,
+    output: Path = Path("les-bench-results"),
+    threads: int = 1,
+    device: str = "cpu",
+    dtype: str = "float64",
+    extra: Sequence[str] = (),
+) -> list[str]:
+    """Run every system x model x seed x variant; finished runs are skipped.
+
+    Variants alternate innermost, so that paired timings see the same machine load.
+
+    Args:
+        data: see :func:`les_bench.datasets.load`.
+        epochs: number of epochs; ``None`` keeps that of the configuration, or with
+            ``demo`` that of the system's few-minute demonstration.
+        threads: CPU threads of training and evaluation.
+        dtype: precision of the evaluation.
+        extra: further arguments for upstream's training.
+
+    Returns:
+        Names of the runs that failed (the others are done all the same).
+    """
+    for variant in variants:
+        if variant not in VARIANTS:
+            raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, got {variant!r}")
+    if seeds < 1 or threads < 1:
+        raise ValueError(f"`seeds` and `threads` must be at least 1, got {seeds} and {threads}")
+    backends = {model: get_backend(model) for model in models}
+    for backend in backends.values():
+        backend.require()
+        for name in systems:  # fail before hours of work, not after
+            config_file(backend, get_system(name).config)
+    datasets = [load(get_system(name), data) for name in systems]
+    runs = [
+        Run(
+            dataset,
+            model,
+            variant,
+            seed,
+            dataset.system.demo_epochs if demo and epochs is None else epochs,
+            threads,
+            device,
+            dtype,
+            tuple(extra),
+        )
+        for dataset in datasets
+        for model in models
+        for seed in range(1, seeds + 1)
+        for variant in variants
+    ]
+    failed = []
+    with logging_redirect_tqdm():
+        for run in (progress := tqdm(runs, unit="run", desc="les bench")):
+            progress.set_postfix_str(run.name)
+            try:
+                execute(run, backends[run.model], output.resolve())
+            except (TrainingError, EvaluationError) as error:
+                LOG.error("%s failed: %s", run.name, error)
+                failed.append(run.name)
+            except Exception:  # one broken adapter or model must not end a suite of hours
+                LOG.exception("%s failed", run.name)
+                failed.append(run.name)
+    return failed
+
+
+def execute(run: Run, backend: Backend, output: Path) -> None:
+    """Carry out one run, or what is left of it."""
+    configuration = run.configuration(backend)
+    identity = results.configuration_hash(configuration)
+    workspace = Workspace.open(output, run.name, identity)
+    path = workspace.folder / results.RESULT
+    if path.exists():
+        try:
+            if results.read_result(path)["hash"] == identity:
+                LOG.info("%s: already done", run.name)
+                return
+            problem = f"{path} is the result of another configuration"
+        except results.ResultError as error:
+            problem = str(error)
+        aside = path.with_name(path.name + ".bad")
+        LOG.warning("%s; kept as %s and redone", problem, aside.name)
+        path.replace(aside)
+
+    job = workspace.job(
+        run.dataset,
+        config=config_file(backend, run.dataset.system.config),
+        seed=run.seed,
+        epochs=run.epochs,
+        device=run.device,
+        extra=run.extra,
+    )
+    if workspace.trained:
+        LOG.info("%s: training is done already", run.name)
+    else:
+        train(backend, job, workspace, les=run.variant == "les", threads=run.threads)
+    history = [dataclasses.asdict(record) for record in backend.history(job)]
+    sets, n_parameters = _evaluate(run, backend, backend.trained_model(job))
+    measured = {split: metrics.compute(arrays) for split, arrays in sets.items()}
+    results.write_predictions(workspace.folder / results.PREDICTIONS, sets)
+    results.write_json(
+        path,
+        {
+            "schema": results.SCHEMA,
+            "name": run.name,
+            "hash": identity,
+            # Runs that differ in seed and variant only can be compared.
+            "group": results.configuration_hash({**configuration, "seed": 0, "variant": ""}),
+            "configuration": configuration,
+            "versions": machine.versions(backend),
+            "machine": machine.describe(run.threads, run.device),
+            "data": {
+                "source": run.dataset.source,
+                "checksums": run.dataset.checksums,
+                "energy_offsets": run.dataset.energy_offsets,
+            },
+            "n_parameters": n_parameters,
+            "units": metrics.UNITS,
+            "metrics": measured,
+            "history": history,
+            "timing": {
+                "seconds_per_epoch": median_seconds(history),
+                "seconds_per_structure": measured["test"]["seconds_per_structure"],
+                **workspace.timing(),
+            },
+        },
+    )
+    test = measured["test"]
+    LOG.info(
+        "%s: test RMSE %.2f meV/atom, %.1f meV/A", run.name, test["energy_rmse"], test["force_rmse"]
+    )
+
+
+def _evaluate(
+    run: Run, backend: Backend, model: Path
+) -> tuple[dict[str, dict[str, Any]], int | None]:
+    """Predictions on the validation and test sets, and the number of parameters."""
+    import torch  # here: reports must not wait for it
+
+    torch.set_num_threads(run.threads)
+
+    def calculator(**options: Any) -> Any:
+        # The pickle, if it is one, was written by this very run.
+        return backend.calculator(
+            model, device=run.device, dtype=run.dtype, allow_pickle=True, **options
+        )
+
+    plain = calculator()
+    sets = {
+        split: evaluate(
+            getattr(run.dataset, split),
+            plain,
+            les=run.variant == "les",
+            bec_calculator=lambda: calculator(bec=True),
+        )
+        for split in ("valid", "test")
+    }
+    return sets, count_parameters(plain)

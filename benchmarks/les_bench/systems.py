@@ -1,0 +1,101 @@
+"""The benchmark systems: what they are called and which files hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of one system below a data folder, and how they are split.
+
+    Splits count frames within a file, so they are the same on every machine:
+    every ``test_every``-th frame of the training file is a test frame, and every
+    ``valid_every``-th of those left a validation frame.
+    """
+
+    train: str
+    valid: str | None = None
+    test: str | None = None
+    test_every: int | None = None
+    valid_every: int | None = None
+
+
+@dataclass(frozen=True)
+class System:
+    """One benchmark system."""
+
+    name: str
+    #: What it is, in one line.
+    title: str
+    #: Periodic in all directions (``True``) or isolated molecules (``False``).
+    periodic: bool
+    #: Name of the adapter's configuration (``les_*/configs/<config>.yaml``).
+    config: str
+    #: Files in a data folder such as ``LES_DATA_DIR``.
+    layout: Layout
+    #: Epochs of a demonstration that takes a few minutes on two cores.
+    demo_epochs: int
+
+
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for system in (
+        System(
+            "dipeptides",
+            "polar dipeptides, isolated molecules",
+            periodic=False,
+            config="dipeptides",
+            layout=Layout(
+                train="dipeptides/dipeptides_train.xyz",
+                valid="dipeptides/dipeptides_val.xyz",
+                test="dipeptides/dipeptides_test.xyz",
+            ),
+            demo_epochs=20,
+        ),
+        System(
+            "water",
+            "bulk liquid water",
+            periodic=True,
+            config="water",
+            layout=Layout(
+                train="water_rpbe_d3/water_rpbe_d3_test50.xyz", test_every=5, valid_every=10
+            ),
+            demo_epochs=20,
+        ),
+        System(
+            "water_pbe0ts",
+            "bulk liquid water, PBE0+TS, 400 frames",
+            periodic=True,
+            config="water",
+            layout=Layout(
+                train="water_pbe0ts/water_pbe0ts_train.xyz",
+                test="water_pbe0ts/water_pbe0ts_test.xyz",
+                valid_every=10,
+            ),
+            demo_epochs=10,
+        ),
+        System(
+            "au2_mgo",
+            "Au2 on MgO(001), with and without Al dopants",
+            periodic=True,
+            config="au2_mgo",
+            layout=Layout(
+                train="au2_mgo/au2_mgo_md19.xyz",
+                test="au2_mgo/au2_mgo_dft_optimised4.xyz",
+                valid_every=8,  # 19 frames: one doped and one undoped for validation
+            ),
+            demo_epochs=20,
+        ),
+    )
+}
+
+
+def get_system(name: str) -> System:
+    """The system ``name``; ``ValueError`` with the closest match if there is none."""
+    if name in SYSTEMS:
+        return SYSTEMS[name]
+    closest = get_close_matches(name, SYSTEMS, n=1)
+    hint = f"; did you mean {closest[0]!r}?" if closest else ""
+    raise ValueError(f"unknown system {name!r}{hint} (known: {', '.join(SYSTEMS)})")

@@ -1,0 +1,141 @@
+"""One training run in a folder of its own, in a process of its own, resumable."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.io import write
+
+from les.backend import Backend, TrainingJob
+from les_bench.datasets import Dataset
+from les_bench.results import write_json
+
+LOG = logging.getLogger("les")
+
+#: Labels that models are trained on; nothing else reaches the training files.
+TRAINED_ON = ("REF_energy", "REF_forces", "REF_stress", "total_charge")
+#: Lines of a failed training's log that are shown.
+TAIL = 25
+
+
+class TrainingError(RuntimeError):
+    """A training run failed; the message shows the end of its log."""
+
+
+@dataclass
+class Workspace:
+    """The folder of one run. ``job.json`` tells which configuration it belongs to."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @classmethod
+    def open(cls, output: Path, name: str, identity: str) -> Workspace:
+        """The folder for ``name``, new or left by an interrupted run of ``identity``.
+
+        A folder of another configuration would make upstream restart from a wrong
+        checkpoint: it is moved to ``output/superseded``.
+        """
+        folder = output / name
+        if folder.exists():
+            try:
+                state = json.loads((folder / "job.json").read_text())
+                if state["hash"] == identity:
+                    return cls(folder, state)
+            except (OSError, ValueError, KeyError, TypeError):
+                pass  # foreign or truncated: treated like another configuration
+            superseded = output / "superseded"
+            superseded.mkdir(exist_ok=True)
+            number = len(list(superseded.glob(f"{name}.*"))) + 1
+            aside = folder.rename(superseded / f"{name}.{number}")
+            LOG.warning("%s holds another configuration; moved to %s", folder, aside)
+        folder.mkdir(parents=True)
+        workspace = cls(folder, {"hash": identity, "attempts": 0, "finished": False, "wall_s": 0.0})
+        workspace.save()
+        return workspace
+
+    def save(self) -> None:
+        write_json(self.folder / "job.json", self.state)
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.state["finished"])
+
+    def timing(self) -> dict[str, Any]:
+        """Wall time of the last attempt to train, and the number of attempts."""
+        return {"training_wall_s": self.state["wall_s"], "attempts": self.state["attempts"]}
+
+    def job(self, dataset: Dataset, **settings: Any) -> TrainingJob:
+        """The job of this folder; writes its data files."""
+        files = {split: self.folder / f"{split}.xyz" for split in ("train", "valid")}
+        for split, path in files.items():
+            frames = [_training_frame(frame) for frame in getattr(dataset, split)]
+            write(path, frames, format="extxyz")
+        return TrainingJob(
+            name=dataset.system.name,
+            directory=self.folder,
+            train_file=files["train"],
+            valid_file=files["valid"],
+            **settings,
+        )
+
+
+def train_command(model: str, les: bool, arguments: Sequence[str]) -> list[str]:
+    """Command of one training; a process of its own keeps runs independent."""
+    return [sys.executable, "-m", "les", "train", model, "--les" if les else "--no-les", *arguments]
+
+
+def train(
+    backend: Backend, job: TrainingJob, workspace: Workspace, *, les: bool, threads: int
+) -> None:
+    """Train ``job``; the output goes to ``train.log`` in its folder."""
+    workspace.state["attempts"] += 1
+    workspace.save()
+    log = workspace.folder / "train.log"
+    LOG.info("training in %s (output: %s)", workspace.folder.name, log)
+    start = time.perf_counter()
+    with log.open("a") as file:
+        code = subprocess.run(
+            train_command(backend.name, les, backend.training_arguments(job)),
+            cwd=workspace.folder,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ).returncode
+    if code != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
+        raise TrainingError(f"training ended with status {code}; {log} ends with\n{tail}")
+    try:
+        backend.trained_model(job)
+    except FileNotFoundError as error:
+        raise TrainingError(f"training left no model: {error}; see {log}") from error
+    workspace.state.update(finished=True, wall_s=time.perf_counter() - start)
+    workspace.save()
+
+
+def median_seconds(history: Sequence[dict[str, Any]]) -> float | None:
+    """Median time per epoch [s] without the first, which pays for warming up."""
+    seconds = [record["seconds"] for record in history[1:] if record["seconds"] is not None]
+    return statistics.median(seconds) if seconds else None
+
+
+def _training_frame(frame: Atoms) -> Atoms:
+    """``frame`` with the labels that may be trained on."""
+    kept = frame.copy()
+    kept.info = {key: frame.info[key] for key in TRAINED_ON if key in frame.info}
+    for name in [name for name in kept.arrays if name.startswith("REF_")]:
+        if name not in TRAINED_ON:
+            del kept.arrays[name]
+    return kept

@@ -1,0 +1,33 @@
+"""LES for MACE: the model, its calculator, and training through mace-torch.
+
+``import les_mace`` needs mace-torch only when one of the names below is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from les_mace.calculator import LESCalculator
+    from les_mace.checkpoint import load_model, save_model
+    from les_mace.model import MACELES
+
+__all__ = ["MACELES", "LESCalculator", "load_model", "save_model"]
+
+_MODULES = {
+    "LESCalculator": "les_mace.calculator",
+    "MACELES": "les_mace.model",
+    "load_model": "les_mace.checkpoint",
+    "save_model": "les_mace.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    from les_mace.backend import MACEBackend
+
+    MACEBackend().require()
+    return getattr(importlib.import_module(_MODULES[name]), name)

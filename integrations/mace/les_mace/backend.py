@@ -1,0 +1,94 @@
+"""MACE as a backend of the command line and the benchmarks."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from les.backend import Backend, EpochRecord, TrainingJob
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class MACEBackend(Backend):
+    """mace-torch. Nothing of it is imported before it is used."""
+
+    name = "mace"
+    package = "les_mace"
+    distribution = "mace-torch"
+    symbol = "mace.modules.models:ScaleShiftMACE"
+
+    def train(self, arguments: Sequence[str], *, les: bool) -> None:
+        self.require()
+        from les_mace.training import train
+
+        train(arguments, les=les)
+
+    def calculator(
+        self, model: str | Path, *, device: str = "cpu", dtype: str = "float64", **options: Any
+    ) -> Any:
+        self.require()
+        from les_mace.calculator import LESCalculator
+
+        return LESCalculator(model, device=device, default_dtype=dtype, **options)
+
+    def training_arguments(self, job: TrainingJob) -> list[str]:
+        arguments = {
+            "config": job.config,
+            "name": job.name,
+            "train_file": job.train_file,
+            "valid_file": job.valid_file,
+            "work_dir": job.directory,
+            "seed": job.seed,
+            "device": job.device,
+            "energy_key": "REF_energy",
+            "forces_key": "REF_forces",
+            "stress_key": "REF_stress",
+        }
+        if job.epochs is not None:
+            arguments["max_num_epochs"] = job.epochs
+        flags = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]
+        return [*flags, "--restart_latest", *job.extra]
+
+    def trained_model(self, job: TrainingJob) -> Path:
+        path = job.directory / f"{job.name}.model"
+        if not path.is_file():
+            raise FileNotFoundError(f"mace-torch has left no model {path}")
+        return path
+
+    def history(self, job: TrainingJob) -> list[EpochRecord]:
+        path = job.directory / "results" / f"{job.name}_run-{job.seed}_train.txt"
+        losses: dict[int, list[float]] = defaultdict(list)
+        seconds: dict[int, float] = defaultdict(float)
+        validation: dict[int, dict[str, float]] = {}
+        # A restarted run appends; of an epoch done twice the later half-epoch adds up to
+        # more steps, so each epoch starts afresh when its first record comes again.
+        previous_mode = ""
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            epoch = record["epoch"]
+            if epoch is None:  # validation before the first step
+                previous_mode = ""
+                continue
+            if record["mode"] == "opt":
+                if previous_mode != "opt":
+                    losses[epoch], seconds[epoch] = [], 0.0
+                losses[epoch].append(record["loss"])
+                seconds[epoch] += record["time"]
+            else:
+                validation[epoch] = record
+            previous_mode = record["mode"]
+        return [
+            EpochRecord(
+                epoch=epoch,
+                seconds=seconds[epoch],
+                train_loss=sum(losses[epoch]) / len(losses[epoch]),
+                valid_loss=validation.get(epoch, {}).get("loss"),
+                valid_energy_rmse=validation.get(epoch, {}).get("rmse_e_per_atom"),
+                valid_force_rmse=validation.get(epoch, {}).get("rmse_f"),
+            )
+            for epoch in sorted(losses)
+        ]

@@ -1,0 +1,96 @@
+"""ASE calculator for MACE models, with the results that charges make possible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ase.calculators.calculator import all_changes
+from les import charge_sign
+from les.structures import check_atoms
+from mace.calculators import MACECalculator
+
+from les_mace.checkpoint import load_model
+from les_mace.model import MACELES
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class LESCalculator(MACECalculator):
+    """``MACECalculator`` for models with LES.
+
+    Beside upstream's results there are ``charges`` [e], ``dipole`` [e A], ``les_energy``
+    [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with
+    the component of the polarisation first. Their common sign is fixed so that the most
+    electronegative element is negative (``les.charge_sign``). In periodic cells ``dipole``
+    is one branch of a multivalued quantity.
+
+    Short-range models work as well, and give upstream's results.
+
+    Args:
+        model: a model, or a model file.
+        bec: compute Born effective charges with every calculation.
+        allow_pickle: read pickled models, which can run code (see ``load_model``).
+        device: where to compute, e.g. ``"cuda"``.
+        default_dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
+        kwargs: further arguments of ``MACECalculator``.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module | str | Path,
+        *,
+        bec: bool = False,
+        allow_pickle: bool = False,
+        device: str = "cpu",
+        default_dtype: str = "",
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(model, (str, Path)):
+            model = load_model(model, allow_pickle=allow_pickle, device=device)
+        super().__init__(models=model, device=device, default_dtype=default_dtype, **kwargs)
+        self.bec = bec
+        self.long_range = isinstance(self.models[0], MACELES)
+        # Upstream appends to a list that all its instances share.
+        self.implemented_properties = list(dict.fromkeys(self.implemented_properties))
+        if self.long_range:
+            self.models[0].compute_bec = bec
+            self.models[0].register_forward_hook(self._keep_output)
+            self.implemented_properties += ["charges", "dipole", "les_energy"]
+            if bec:
+                self.implemented_properties.append("born_effective_charges")
+
+    def _keep_output(self, module: torch.nn.Module, inputs: Any, output: dict[str, Any]) -> None:
+        """Upstream passes on only the outputs it knows; keep the others too."""
+        self._output = output
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute all results for ``atoms``.
+
+        Raises:
+            ValueError: for positions that are not finite, atoms on top of each other, a
+                periodic structure without a cell, or one or two periodic axes.
+        """
+        structure = atoms if atoms is not None else self.atoms
+        check_atoms(structure)
+        super().calculate(atoms, properties, system_changes)
+        if not structure.pbc.any():
+            self.results.pop("stress", None)
+        if not self.long_range:
+            return
+        out = self._output
+        numbers = torch.as_tensor(structure.numbers, device=out["charges"].device)
+        sign = charge_sign(out["charges"], numbers)
+        self.results["charges"] = sign * self.results["charges"]
+        self.results["dipole"] = sign * self.results["dipole"]
+        self.results["les_energy"] = float(out["les_energy"]) * self.energy_units_to_eV
+        if self.bec:
+            tensor = out["BEC"].detach().cpu().numpy()
+            self.results["born_effective_charges"] = sign * tensor.reshape(len(structure), -1)

@@ -1,0 +1,249 @@
+"""MACELES: a MACE model whose energy includes that of latent charges.
+
+All coupling to the inner workings of mace-torch is in this module and ``checkpoint``.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from typing import Any, Dict, List, Mapping, Optional
+
+import mace  # noqa: F401  (before e3nn: it makes e3nn 0.4 importable on current torch)
+import torch
+from e3nn.util.jit import compile_mode
+from les import Les, LESConfig, dipole_moments
+from mace.modules.models import ScaleShiftMACE
+from mace.modules.utils import compute_forces, compute_forces_virials, compute_hessians_vmap
+from torch import Tensor, nn
+
+#: Scale of the charge readouts' first random weights, relative to the energy readouts'.
+INITIAL_CHARGE_SCALE = 0.1
+
+#: Keys of ``les_arguments`` that belong to this class and not to ``les.Les``.
+_OWN_KEYS = ("compute_bec", "bec_output_index")
+
+
+def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
+    """Copies of the energy readouts with new small random weights, to give charges.
+
+    They must not start at zero: the energy is quadratic in the charges, so there would be
+    no gradient. Whatever upstream's readouts are made of, their weights are normal with unit
+    variance, which is what e3nn expects, and biases are zero.
+    """
+    copies = nn.ModuleList([copy.deepcopy(readout) for readout in readouts])
+    with torch.no_grad():
+        for readout in copies:
+            weights = [p for name, p in readout.named_parameters() if name.endswith("weight")]
+            for parameter in readout.parameters():
+                parameter.zero_()
+            for weight in weights:
+                weight.normal_()
+            weights[-1].mul_(INITIAL_CHARGE_SCALE)
+    return copies
+
+
+def _layer_widths(products: nn.ModuleList) -> List[int]:
+    """Number of features each layer contributes to upstream's ``node_feats``."""
+    return [int(product.linear.irreps_out.dim) for product in products]
+
+
+@compile_mode("script")
+class MACELES(ScaleShiftMACE):
+    """``ScaleShiftMACE`` plus the energy of latent charges read from its node features.
+
+    The charge of an atom is the sum over layers of the charge readouts. The name of this
+    class and of its attributes ``les`` and ``les_readouts`` are what mace-torch looks for.
+
+    Args:
+        les_arguments: a ``LESConfig``, or a dictionary as for ``les.Les``, which may also
+            hold ``compute_bec`` and ``bec_output_index``.
+        kwargs: as for ``ScaleShiftMACE``.
+    """
+
+    #: Upstream's forward under a name of its own, because TorchScript knows no
+    #: ``super().forward``, and takes a method's name from the function.
+    short_range = types.FunctionType(
+        ScaleShiftMACE.forward.__code__,
+        ScaleShiftMACE.forward.__globals__,
+        "short_range",
+        ScaleShiftMACE.forward.__defaults__,
+    )
+    short_range.__annotations__ = ScaleShiftMACE.forward.__annotations__
+
+    def __init__(
+        self, les_arguments: LESConfig | Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._add_charges(les_arguments)
+
+    def _add_charges(self, les_arguments: LESConfig | Mapping[str, Any] | None) -> None:
+        own: Mapping[str, Any] = {}
+        if les_arguments is not None and not isinstance(les_arguments, LESConfig):
+            own = les_arguments
+        self.compute_bec = bool(own.get("compute_bec", False))
+        self.bec_output_index: Optional[int] = own.get("bec_output_index")
+        self.les = Les(les_arguments)
+        self.les_readouts = charge_readouts(self.readouts)
+        self.layer_widths = _layer_widths(self.products)
+
+    @classmethod
+    def from_short_range(
+        cls,
+        model: ScaleShiftMACE,
+        les_arguments: LESConfig | Mapping[str, Any] | None = None,
+    ) -> MACELES:
+        """A trained short-range model with charges added, which start small and random.
+
+        Raises:
+            TypeError: if ``model`` is not a ``ScaleShiftMACE``, or has charges already.
+        """
+        if type(model) is not ScaleShiftMACE:
+            raise TypeError(
+                f"`model` must be a short-range ScaleShiftMACE, got {type(model).__name__}"
+            )
+        longer = copy.deepcopy(model)
+        longer.__class__ = cls
+        dtype = next(model.parameters()).dtype
+        device = next(model.parameters()).device
+        longer._add_charges(les_arguments)
+        longer.les_readouts.to(dtype=dtype, device=device)
+        longer.les.to(device=device)
+        return longer
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        """Unpickle, also what upstream's own class of this name wrote."""
+        missing = {
+            "compute_bec": False,
+            "bec_output_index": None,
+            "layer_widths": _layer_widths(state["_modules"]["products"]),
+        }
+        super().__setstate__({**missing, **state})
+
+    def forward(
+        self,
+        data: Dict[str, Tensor],
+        training: bool = False,
+        compute_force: bool = True,
+        compute_virials: bool = False,
+        compute_stress: bool = False,
+        compute_displacement: bool = False,
+        compute_hessian: bool = False,
+        compute_edge_forces: bool = False,
+        compute_atomic_stresses: bool = False,
+        lammps_mliap: bool = False,
+        compute_bec: bool = False,
+    ) -> Dict[str, Optional[Tensor]]:
+        """As ``ScaleShiftMACE.forward``, for the energy with the long-range part.
+
+        Returns:
+            What upstream returns, with ``energy``, ``interaction_energy``, ``node_energy``,
+            ``forces``, ``virials``, ``stress`` and ``hessian`` including the long-range
+            part, and besides: ``les_energy`` ``[n_graphs]`` [eV], ``latent_charges``
+            ``[n_atoms]``, ``charges``, latent charges times the square root of
+            ``epsilon_factor`` [e], ``dipole`` ``[n_graphs, 3]`` [e A], and with
+            ``compute_bec`` also ``BEC`` ``[n_atoms, 3, 3]`` [e].
+
+        Raises:
+            ValueError: for LAMMPS ML-IAP, edge forces and atomic stresses, to which the
+                long-range energy does not belong, and as ``les.Les``.
+        """
+        if lammps_mliap:
+            raise ValueError(
+                "a model with LES cannot run as LAMMPS ML-IAP, which passes neither positions "
+                "nor cell; use it through ASE"
+            )
+        if compute_edge_forces or compute_atomic_stresses:
+            raise ValueError(
+                "edge forces and atomic stresses are not defined for the long-range energy of "
+                "LES; leave `compute_edge_forces` and `compute_atomic_stresses` false"
+            )
+        positions, cell = data["positions"], data["cell"].view(-1, 3, 3)
+        need_strain = compute_virials or compute_stress or compute_displacement
+        out = self.short_range(
+            data, training=training, compute_force=False, compute_displacement=need_strain
+        )
+        displacement = out["displacement"]
+        strained_cell = cell
+        if need_strain and displacement is not None:
+            symmetric = 0.5 * (displacement + displacement.transpose(-1, -2))
+            strained_cell = cell + torch.matmul(cell, symmetric)
+        # Upstream has put the strained positions here; without strain they are unchanged.
+        strained_positions = data["positions"]
+
+        node_feats = out["node_feats"]
+        energy, interaction_energy = out["energy"], out["interaction_energy"]
+        node_energy = out["node_energy"]
+        assert node_feats is not None and node_energy is not None  # for TorchScript
+        assert energy is not None and interaction_energy is not None
+        latent_charges = self.latent_charges(node_feats, data)
+        les_out = self.les(
+            strained_positions,
+            strained_cell,
+            latent_charges,
+            batch=data["batch"],
+            pbc=data["pbc"].view(-1, 3),
+            compute_bec=compute_bec or self.compute_bec,
+            bec_output_index=self.bec_output_index,
+            compute_atom_energies=True,
+        )
+        les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
+        assert les_energy is not None and atom_energies is not None
+        interaction_energy = interaction_energy + les_energy
+
+        forces: Optional[Tensor] = None
+        virials: Optional[Tensor] = None
+        stress: Optional[Tensor] = None
+        hessian: Optional[Tensor] = None
+        keep_graph = training or compute_hessian
+        if (compute_virials or compute_stress) and displacement is not None:
+            forces, virials, stress = compute_forces_virials(
+                interaction_energy, positions, displacement, cell, keep_graph, compute_stress
+            )
+        elif compute_force:
+            forces = compute_forces(interaction_energy, positions, keep_graph)
+        if compute_hessian:
+            assert forces is not None, "forces are needed for the hessian"
+            hessian = compute_hessians_vmap(forces, positions)
+
+        scale = self.les.epsilon_factor**0.5
+        dipole = dipole_moments(
+            latent_charges,
+            strained_positions,
+            data["batch"],
+            cell.shape[0],
+            self.les.remove_mean,
+            self.les.epsilon_factor,
+        )
+        return {
+            "energy": energy + les_energy,
+            "node_energy": node_energy + atom_energies,
+            "interaction_energy": interaction_energy,
+            "les_energy": les_energy,
+            "forces": forces,
+            "edge_forces": None,
+            "virials": virials,
+            "stress": stress,
+            "atomic_virials": None,
+            "atomic_stresses": None,
+            "hessian": hessian,
+            "displacement": displacement,
+            "node_feats": node_feats,
+            "latent_charges": latent_charges,
+            "charges": scale * latent_charges,
+            "dipole": dipole,
+            "BEC": les_out["BEC"],
+        }
+
+    def latent_charges(self, node_feats: Tensor, data: Dict[str, Tensor]) -> Tensor:
+        """Latent charges ``[n_atoms]`` [e] from upstream's concatenated layer features."""
+        node_heads = torch.zeros_like(data["batch"])
+        if "head" in data:
+            node_heads = data["head"][data["batch"]]
+        atoms = torch.arange(node_feats.shape[0], device=node_feats.device)
+        layers = torch.split(node_feats, self.layer_widths, dim=-1)
+        charges = torch.zeros_like(node_feats[:, 0])
+        for i, readout in enumerate(self.les_readouts):
+            layer = layers[-1] if len(self.les_readouts) == 1 else layers[i]
+            charges = charges + readout(layer, node_heads)[atoms, node_heads]
+        return charges

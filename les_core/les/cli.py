@@ -1,0 +1,171 @@
+"""The command ``les``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from les.backend import BackendError, backend_names, get_backend
+
+logger = logging.getLogger("les")
+
+_DESCRIPTION = """\
+Latent Ewald Summation: long-range electrostatics for machine-learned potentials.
+
+  les train MODEL [--les | --no-les] ...   train with upstream's own arguments
+  les predict MODEL_FILE STRUCTURES        energies, forces, charges of structures
+  les bench {run,report,fetch,list,kernels}
+  les config {list,show,copy}              the training configurations shipped with les
+  les doctor                               which models can be trained here
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: ``sys.argv[1:]``); returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="les", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    # Each of these parses the rest by itself.
+    commands = {
+        "train": _train,
+        "predict": _predict,
+        "bench": _bench,
+        "config": _config,
+        "doctor": _doctor,
+    }
+    parser.add_argument("command", choices=commands, metavar="{" + ",".join(commands) + "}")
+    arguments = parser.parse_args(argv[:1])
+    try:
+        return commands[arguments.command](argv[1:])
+    except (BackendError, ValueError, TypeError, FileNotFoundError) as error:
+        if logger.isEnabledFor(logging.DEBUG):
+            raise
+        print(f"les: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _version() -> str:
+    from les import __version__
+
+    return __version__
+
+
+def _train(argv: list[str]) -> int:
+    names = backend_names()
+    if not argv or argv[0] in ("-h", "--help"):
+        print(
+            f"usage: les train {{{','.join(names)}}} [--les | --no-les] ...\n\n"
+            "All other arguments are upstream's own: les train MODEL --help lists them.\n"
+            "--les (default) adds long-range electrostatics, --no-les is upstream's own training."
+        )
+        return 0 if argv else 2
+    name, rest = argv[0], argv[1:]
+    flags = [text for text in rest if text in ("--les", "--no-les")]
+    if len(set(flags)) > 1:
+        raise ValueError("--les and --no-les exclude each other")
+    upstream = [text for text in rest if text not in ("--les", "--no-les")]
+    get_backend(name).train(upstream, les="--no-les" not in flags)
+    return 0
+
+
+def _predict(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="les predict", description="Evaluate a trained model on a file of structures."
+    )
+    parser.add_argument("model", type=Path, help="model file")
+    parser.add_argument("structures", type=Path, help="any file that ASE reads")
+    parser.add_argument("--backend", default="mace", choices=backend_names())
+    parser.add_argument("-o", "--output", type=Path, default=Path("predictions.xyz"))
+    parser.add_argument("--bec", action="store_true", help="also Born effective charges")
+    parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float64", choices=("float32", "float64"))
+    arguments = parser.parse_args(argv)
+    from les.predict import predict
+
+    calculator = get_backend(arguments.backend).calculator(
+        arguments.model,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        bec=arguments.bec,
+        allow_pickle=arguments.allow_pickle,
+    )
+    n_structures = predict(calculator, arguments.structures, arguments.output)
+    print(f"{n_structures} structures written to {arguments.output}")
+    return 0
+
+
+def _bench(argv: list[str]) -> int:
+    try:
+        from les_bench.cli import main as bench
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f'the benchmarks need {error.name}; install it with: pip install "les[bench]"'
+        ) from error
+    return bench(argv)
+
+
+def _config(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="les config", description="Training configurations, named MODEL/SYSTEM."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="all names")
+    show = commands.add_parser("show", help="print one")
+    show.add_argument("name")
+    copy = commands.add_parser("copy", help="write one to a file of your own")
+    copy.add_argument("name")
+    copy.add_argument("target", type=Path, nargs="?", help="default: SYSTEM.yaml here")
+    arguments = parser.parse_args(argv)
+    if arguments.command == "list":
+        for backend in backend_names():
+            for system in get_backend(backend).configs():
+                print(f"{backend}/{system}")
+        return 0
+    path = _config_path(arguments.name)
+    if arguments.command == "show":
+        print(path.read_text(), end="")
+        return 0
+    target = arguments.target or Path(path.name)
+    if target.is_dir():
+        target = target / path.name
+    if target.exists():
+        raise ValueError(f"{target} exists already; name another file")
+    shutil.copyfile(path, target)
+    print(target)
+    return 0
+
+
+def _config_path(name: str) -> Path:
+    backend, _, system = name.partition("/")
+    configs = get_backend(backend).configs()
+    if system not in configs:
+        raise ValueError(f"no configuration {name!r} (known: " + ", ".join(
+            f"{backend}/{known}" for known in configs
+        ) + ")")
+    return configs[system]
+
+
+def _doctor(argv: list[str]) -> int:
+    argparse.ArgumentParser(
+        prog="les doctor", description="Which models can be trained here, and what is missing."
+    ).parse_args(argv)
+    import platform
+
+    import numpy
+    import torch
+
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    print(f"les {_version()}, Python {platform.python_version()}, torch {torch.__version__}, "
+          f"numpy {numpy.__version__}, accelerator: {accelerator}")
+    for name in backend_names():
+        backend = get_backend(name)
+        problem = backend.problem()
+        state = f"{backend.distribution} {backend.version()}" if problem is None else problem
+        print(f"{name:<8}{'ok' if problem is None else 'no':<4}{state}")
+    return 0

@@ -1,0 +1,51 @@
+"""Evaluate a calculator on a file of structures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from les.structures import check_atoms
+
+#: Results that become per-structure entries of the output file, and per-atom columns.
+INFO_KEYS = ("energy", "les_energy", "stress", "dipole")
+ARRAY_KEYS = ("forces", "energies", "charges", "born_effective_charges")
+
+
+def predict(calculator: Any, structures: Path, output: Path, prefix: str = "LES_") -> int:
+    """Write ``structures`` with the calculator's results to the extxyz file ``output``.
+
+    Results get a ``prefix``, so that labels which the input carries stay what they are. The
+    file appears whole or not at all.
+
+    Returns:
+        The number of structures.
+
+    Raises:
+        ValueError: if the input has no structures, or one that cannot be evaluated; the
+            message names file and frame.
+    """
+    from ase.io import iread, write  # only this needs it
+    from tqdm import tqdm
+
+    evaluated = []
+    for frame, atoms in enumerate(tqdm(iread(structures), unit="structure")):
+        try:
+            check_atoms(atoms)
+            calculator.calculate(atoms)
+        except ValueError as error:
+            raise ValueError(f"{structures}, frame {frame}: {error}") from error
+        for key in INFO_KEYS:
+            if key in calculator.results:
+                atoms.info[prefix + key] = calculator.results[key]
+        for key in ARRAY_KEYS:
+            if key in calculator.results:
+                atoms.arrays[prefix + key] = calculator.results[key]
+        evaluated.append(atoms)
+    if not evaluated:
+        raise ValueError(f"{structures} holds no structures")
+    temporary = output.with_name(output.name + ".part")
+    write(temporary, evaluated, format="extxyz")
+    os.replace(temporary, output)
+    return len(evaluated)

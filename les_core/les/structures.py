@@ -1,0 +1,48 @@
+"""Validation of an ASE ``Atoms`` object before a model sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def check_atoms(atoms: Any) -> None:
+    """Refuse a structure on which no model can give a meaningful result.
+
+    Raises:
+        ValueError: for no atoms, positions or a cell that are not finite, one or two
+            periodic axes, a periodic structure without a cell, and atoms at the same place.
+            The message names the first atom, or the pair, concerned.
+    """
+    if len(atoms) == 0:
+        raise ValueError("the structure must have atoms, got none")
+    finite = np.isfinite(atoms.positions).all(axis=1)
+    if not finite.all():
+        atom = int(np.flatnonzero(~finite)[0])
+        raise ValueError(
+            f"positions must be finite, got {atoms.positions[atom].tolist()} for atom {atom}"
+        )
+    if not np.isfinite(atoms.cell[:]).all():
+        raise ValueError(f"the cell must be finite, got {atoms.cell[:].tolist()}")
+    if atoms.pbc.any() and not atoms.pbc.all():
+        raise ValueError(
+            f"pbc must be all true or all false, got {atoms.pbc.tolist()}: slabs and wires are "
+            "not supported yet; for a slab with enough vacuum set pbc to true"
+        )
+    if atoms.pbc.all() and abs(np.linalg.det(atoms.cell[:])) < 1e-6:
+        raise ValueError(
+            f"a periodic structure needs a cell, got {atoms.cell[:].tolist()} with pbc true"
+        )
+    places = atoms.get_scaled_positions(wrap=True) if atoms.pbc.all() else atoms.positions
+    _, first, inverse = np.unique(
+        places.round(6), axis=0, return_index=True, return_inverse=True
+    )
+    earliest = first[inverse.reshape(-1)]
+    repeated = np.flatnonzero(earliest != np.arange(len(atoms)))
+    if len(repeated) > 0:
+        atom = int(repeated[0])
+        raise ValueError(
+            f"atoms {int(earliest[atom])} and {atom} are at the same place, "
+            f"{atoms.positions[atom].tolist()}"
+        )

@@ -1,0 +1,52 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _folder_from(variable: str) -> Path:
+    """Folder that an environment variable names.
+
+    Without it the test is skipped, or fails where ``LES_REQUIRE_DATA=1`` says that the
+    data must be there. A variable that names no folder is always an error.
+    """
+    value = os.environ.get(variable)
+    if not value:
+        reason = f"{variable} is not set"
+        if os.environ.get("LES_REQUIRE_DATA") == "1":
+            pytest.fail(f"{reason}, but LES_REQUIRE_DATA=1 demands the data")
+        pytest.skip(f"{reason} (see CONTRIBUTING.md)")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.fail(f"{variable}={value} is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder with reference data sets, from ``LES_DATA_DIR``."""
+    return _folder_from("LES_DATA_DIR")
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """Folder with reference values and checkpoints, from ``LES_REFERENCE_DIR``."""
+    return _folder_from("LES_REFERENCE_DIR")
+
+
+@pytest.fixture(autouse=True)
+def _independent_of_other_tests() -> Iterator[None]:
+    """Seed torch, and undo a changed default dtype (training with MACE changes it)."""
+    dtype = torch.get_default_dtype()
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(dtype)

@@ -1,0 +1,131 @@
+"""The distribution: what it contains, what it promises, what importing it costs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import les
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "les": ROOT / "les_core",
+    "les_mace": ROOT / "integrations" / "mace",
+    "les_bench": ROOT / "benchmarks",
+}
+#: What a backend, the benchmarks or a YAML file need; ``import les`` must do without.
+NOT_FOR_CORE = {"ase", "e3nn", "mace", "matplotlib", "matscipy", "nequip", "yaml"}
+
+
+def build(source: Path, out: Path) -> tuple[Path, Path]:
+    """Build the sdist of ``source`` and a wheel from that sdist."""
+
+    def hatchling(kind: str, folder: Path) -> Path:
+        code = f"import hatchling.build as b; print(b.build_{kind}({str(out)!r}))"
+        command = [sys.executable, "-c", code]
+        run = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        return out / run.stdout.split()[-1]
+
+    sdist = hatchling("sdist", source)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(out, filter="data")
+    return sdist, hatchling("wheel", out / sdist.name.removesuffix(".tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], set[str]]:
+    """File names in the sdist and in the wheel that is built from it."""
+    pytest.importorskip("hatchling")
+    sdist, wheel = build(ROOT, tmp_path_factory.mktemp("dist"))
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(wheel) as archive:
+        return in_sdist, set(archive.namelist())
+
+
+def package_files(package: str) -> set[str]:
+    """Files of an import package in the source tree, relative to its import root."""
+    root = PACKAGES[package]
+    files = (path.relative_to(root) for path in (root / package).rglob("*") if path.is_file())
+    return {
+        path.as_posix()
+        for path in files
+        if not any(part.startswith((".", "__pycache__")) for part in path.parts)
+    }
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_wheel_from_sdist_holds_every_file_of_the_package(
+    package: str, distributions: tuple[set[str], set[str]]
+) -> None:
+    files = package_files(package)
+    assert {f"{package}/__init__.py", f"{package}/py.typed"} <= files
+    assert files <= distributions[1]
+
+
+def test_wheel_holds_nothing_else(distributions: tuple[set[str], set[str]]) -> None:
+    top = {name.partition("/")[0] for name in distributions[1]}
+    assert top == {*PACKAGES, f"les-{metadata.version('les')}.dist-info"}
+
+
+def test_sdist_holds_what_a_packager_needs(distributions: tuple[set[str], set[str]]) -> None:
+    wanted = {"LICENSE", "README.md", "CITATION.cff", "constraints.txt", "tests/conftest.py"}
+    assert wanted <= distributions[0]
+    assert any(name.startswith("docs/") for name in distributions[0])
+
+
+def test_version_is_the_same_everywhere() -> None:
+    version = metadata.version("les")
+    assert les.__version__ == version
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == version
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## \[(\d.*?)\]", changelog, re.MULTILINE)[1] == version
+
+
+@pytest.mark.parametrize("module", ["les", "les_mace.backend"])
+def test_import_does_without_upstreams(module: str) -> None:
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert NOT_FOR_CORE & set(run.stdout.split()) == set()
+
+
+def test_entry_points_can_be_loaded() -> None:
+    entries = metadata.distribution("les").entry_points
+    assert [entry.name for entry in entries if entry.group == "console_scripts"] == ["les"]
+    assert "mace" in [entry.name for entry in entries if entry.group == "les.backends"]
+    for entry in entries:
+        assert callable(entry.load())
+
+
+def test_extras_are_declared() -> None:
+    extras = metadata.metadata("les").get_all("Provides-Extra")
+    assert {"mace", "nequip", "chgnet", "cace", "bench", "dev"} <= set(extras or [])
+
+
+def test_adapter_folders_do_not_shadow_upstreams() -> None:
+    """``integrations/mace/__init__.py`` would make `import mace` find the adapter there."""
+    assert not list((ROOT / "integrations").glob("*/__init__.py"))
+
+
+def test_constraints_can_be_shared_by_all_backends() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+(; python_version .+)?", pin) for pin in pins), pins
+    # mace-torch and nequip need different versions of it.
+    assert "e3nn" not in {pin.partition("==")[0] for pin in pins}
+
+
+def test_pre_commit_runs_the_tested_ruff() -> None:
+    pattern = r"ruff==[\d.]+"
+    config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert set(re.findall(pattern, config)) == set(re.findall(pattern, constraints))
