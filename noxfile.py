@@ -1,0 +1,92 @@
+"""Environments and checks of les; ``nox --list`` shows the sessions.
+
+Upstream packages exclude one another, so there is one environment per backend and one
+without any upstream: ``.nox/core``, ``.nox/mace``, ... Sessions share them, because each
+holds its own copy of torch. ``nox -R`` skips the installation.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+
+#: Backends with an adapter, named as the extras of the distribution. A new one is one
+#: more name here; its tests are tests/integrations/test_<name>*.py or in <name>/ there.
+BACKENDS = ["mace"]
+
+#: Where the demo leaves its results and report.
+DEMO = Path("results", "demo")
+
+nox.options.sessions = ["lint", "tests-core", *(f"tests-{name}" for name in BACKENDS)]
+nox.options.default_venv_backend = "none"  # see `environment`
+
+
+def environment(session: nox.Session, name: str, extras: str) -> Path:
+    """Environment ``.nox/<name>`` with les (editable) and ``extras``; returns its programs.
+
+    pip installs, not uv, which overlooks local package folders that pip is set up with.
+    """
+    folder = ROOT / ".nox" / name
+    programs = folder / ("Scripts" if sys.platform == "win32" else "bin")
+    if not (folder / "pyvenv.cfg").exists():
+        session.run_install(sys.executable, "-m", "virtualenv", str(folder), silent=True)
+    pip = [str(programs / "python"), "-m", "pip", "install", "-c", "constraints.txt"]
+    # Building with the installed hatchling lets a second run do without the network.
+    session.run_install(*pip, "hatchling", silent=True)
+    session.run_install(*pip, "--no-build-isolation", "-e", f".[{extras}]", silent=True)
+    return programs
+
+
+def run_tests(session: nox.Session, programs: Path, tests: list[Path]) -> None:
+    """Run pytest on all cores; what follows ``--`` on nox's command line is passed on."""
+    session.run(
+        *(str(programs / "python"), "-m", "pytest", "-n", "auto", "--maxprocesses", "8"),
+        # Trained models are shared within a file.
+        *("--dist", "loadfile", *map(str, tests), *session.posargs),
+        # One thread per worker: more only compete for the same cores.
+        env={"OMP_NUM_THREADS": "1"},
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and types."""
+    programs = environment(session, "core", "dev")
+    session.run(str(programs / "ruff"), "check", ".")
+    session.run(str(programs / "ruff"), "format", "--check", ".")
+    session.run(str(programs / "mypy"))
+
+
+@nox.session(name="tests-core")
+def tests_core(session: nox.Session) -> None:
+    """Test the physics, the command line and the benchmarks, without any upstream."""
+    programs = environment(session, "core", "dev")
+    run_tests(session, programs, [Path("tests", "core"), Path("tests", "benchmarks")])
+
+
+def add_backend_session(name: str) -> None:
+    """Define ``tests-<name>``, which tests the adapter against its real upstream."""
+
+    def run(session: nox.Session) -> None:
+        programs = environment(session, name, f"{name},test")
+        tests = Path("tests", "integrations")
+        run_tests(session, programs, [*tests.glob(f"test_{name}*.py"), *tests.glob(name)])
+
+    run.__doc__ = f"Test les with {name}."
+    nox.session(name=f"tests-{name}")(run)
+
+
+for backend in BACKENDS:
+    add_backend_session(backend)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train MACE with and without LES on the embedded data and write a report."""
+    programs = environment(session, "mace", "mace,test")
+    session.run(str(programs / "les"), "bench", "run", "--demo", "--output", str(DEMO))
+    session.run(str(programs / "les"), "bench", "report", str(DEMO))
