@@ -135,7 +135,10 @@ def test_test_split_probes_transfer_and_long_range() -> None:
     gaps = [frame.get_all_distances()[:17, 17:].min() for frame in pairs]
     assert sum(gap > 4.0 for gap in gaps) >= 5
     for frame in pairs:
-        assert frame.arrays["REF_charges"][:17].sum() == pytest.approx(1.0, abs=0.03)
+        assert frame.arrays["REF_charges"][:17].sum() == pytest.approx(1.0, abs=0.01)
+        if "REF_bec" in frame.arrays:
+            cation = frame.arrays["REF_bec"].reshape(-1, 3, 3)[:17].sum(axis=0)
+            np.testing.assert_allclose(cation, np.eye(3), atol=0.1)
 
 
 def test_water_has_the_stated_density() -> None:
@@ -178,11 +181,13 @@ def test_labels_come_out_again(system: str) -> None:
 def test_stress_is_the_strain_derivative() -> None:
     """The sign and order of the stress that the labels were made with."""
     tblite = pytest.importorskip("tblite.ase")
-    cell = np.array([[4.0, 0.3, 0.1], [0.0, 4.3, 0.2], [0.0, 0.0, 4.1]])
-    scaled = np.array([[0.0, 0.0, 0.0], [0.52, 0.47, 0.51]])
+    cell = np.array([[6.4, 0.5, 0.2], [0.0, 6.9, 0.3], [0.0, 0.0, 6.6]])
+    water = np.array([[0.0, 0.0, 0.1], [0.0, 0.8, -0.5], [0.0, -0.7, -0.5]])
+    positions = np.concatenate([water, water[:, ::-1] + [2.2, 2.0, 2.2]])
 
     def calculated(strain: np.ndarray) -> Atoms:
-        atoms = Atoms("MgO", scaled_positions=scaled, cell=cell @ (np.eye(3) + strain), pbc=True)
+        atoms = Atoms("OHHOHH", positions, cell=cell, pbc=True)
+        atoms.set_cell(cell @ (np.eye(3) + strain), scale_atoms=True)
         atoms.calc = tblite.TBLite(method="GFN1-xTB", accuracy=0.01, verbosity=0)
         return atoms
 
@@ -193,7 +198,7 @@ def test_stress_is_the_strain_derivative() -> None:
         strain[a, b] += 5e-4
         strain[b, a] += 5e-4
         up, down = (calculated(s).get_potential_energy() for s in (strain, -strain))
-        assert (up - down) / (4 * 5e-4 * volume) == pytest.approx(stress[number], abs=2e-4)
+        assert (up - down) / (4 * 5e-4 * volume) == pytest.approx(stress[number], abs=1e-6)
 
 
 def test_born_charges_match_the_response_to_a_field() -> None:
