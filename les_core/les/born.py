@@ -11,22 +11,30 @@ coordinates s,
     Z^*_{i\alpha\beta} = \sqrt{\epsilon_\infty}\,\mathrm{Re} \sum_a A_{a\alpha}
     e^{-2\pi i s_{ia}}\,\partial P_a/\partial r_{i\beta}
 
-(D. S. King, D. Kim, P. Zhong, B. Cheng, "Machine learning of charges and long-range
-interactions from energies and forces", Nat. Commun. 16, 8763 (2025)). It replaces the distance x from atom i by
+(P. Zhong, D. Kim, D. S. King, B. Cheng, "Machine learning interatomic potential can infer
+electrical response", arXiv:2504.05169). It replaces the distance x from atom i by
 :math:`(L/2\pi)\sin(2\pi x/L)`: an approximation that improves with the size of the cell.
 """
 
 from __future__ import annotations
 
 import math
-from typing import List, Optional
 
 import torch
 from torch import Tensor
 
-from les.checks import check_charges, has_volume
+from les import checks
+from les.checks import has_volume
 
 METHODS = ("phase",)
+
+
+def _single_channel(charges: Tensor) -> Tensor:
+    if charges.dim() == 1:
+        return charges
+    if charges.shape[1] != 1:
+        raise ValueError("`charges` must have one channel for dipoles and Born effective charges")
+    return charges.squeeze(-1)
 
 
 def _structure_mean(charges: Tensor, batch: Tensor, n_structures: int) -> Tensor:
@@ -50,7 +58,7 @@ def dipole_moments(
     is wrapped; take differences, or Born effective charges.
 
     Args:
-        charges: ``[n_atoms]`` [e].
+        charges: ``[n_atoms]`` or ``[n_atoms, 1]`` [e].
         positions: ``[n_atoms, 3]`` [A].
         batch: structure of each atom ``[n_atoms]``.
         n_structures: number of structures.
@@ -61,6 +69,7 @@ def dipole_moments(
     Returns:
         ``[n_structures, 3]`` [e A].
     """
+    charges = _single_channel(charges)
     q = charges - _structure_mean(charges, batch, n_structures) if remove_mean else charges
     moments = positions.new_zeros([n_structures, 3])
     return math.sqrt(epsilon_factor) * moments.index_add(0, batch, q.unsqueeze(-1) * positions)
@@ -70,14 +79,14 @@ def born_effective_charges(
     charges: Tensor,
     positions: Tensor,
     cell: Tensor,
-    batch: Optional[Tensor] = None,
-    pbc: Optional[Tensor] = None,
+    batch: Tensor | None = None,
+    pbc: Tensor | None = None,
     remove_mean: bool = True,
     epsilon_factor: float = 1.0,
     create_graph: bool = False,
     method: str = "phase",
 ) -> Tensor:
-    r"""Born effective charges :math:`Z^*_{i\alpha\beta}=\sqrt{\epsilon_\infty}\,dP_\alpha/dr_{i\beta}`.
+    r"""Born effective charges, the derivatives of the polarisation (see this module's top).
 
     Args:
         charges: latent charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e], computed from
@@ -95,17 +104,18 @@ def born_effective_charges(
         ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
 
     Raises:
-        ValueError: for wrong shapes, several charge channels, an unknown method, or
-            positions that do not require gradients.
+        ValueError, TypeError: as ``les.Ewald``; and for several charge channels, an unknown
+            method, or positions that do not require gradients.
     """
     if method != "phase":
         raise ValueError("`method` must be 'phase', got " + method)
     if not torch.jit.is_scripting():
-        check_charges("charges", charges, positions)
-    if charges.dim() == 2:
-        if charges.shape[1] != 1:
-            raise ValueError("`charges` must have one channel for Born effective charges")
-        charges = charges.squeeze(-1)
+        checks.check_positions(positions)
+        checks.check_charges("charges", charges, positions)
+        checks.check_cell(cell, positions)
+        checks.check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
+        checks.check_pbc(pbc, cell)
+    charges = _single_channel(charges)
     if not positions.requires_grad:
         raise ValueError("`positions` must require gradients for Born effective charges")
     n_structures = cell.shape[0]
@@ -129,7 +139,7 @@ def born_effective_charges(
     with_odd = torch.where(atom_periodic, cosine, torch.ones_like(cosine))
     with_even = torch.where(atom_periodic, sine, torch.zeros_like(sine))
 
-    along_lattice: List[Tensor] = []
+    along_lattice: list[Tensor] = []
     for axis in range(3):
         odd_part = _gradient(odd_sum[axis], positions, create_graph)
         even_part = _gradient(even_sum[axis], positions, create_graph)

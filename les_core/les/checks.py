@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import math
 
 import torch
 from torch import Tensor
@@ -19,9 +19,7 @@ def has_volume(cell: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
 def check_positions(positions: Tensor) -> None:
     """``positions`` must be a finite floating-point tensor ``[n_atoms, 3]``."""
     if positions.dim() != 2 or positions.shape[1] != 3:
-        raise ValueError(
-            f"`positions` must have shape [n_atoms, 3], got {list(positions.shape)}"
-        )
+        raise ValueError(f"`positions` must have shape [n_atoms, 3], got {list(positions.shape)}")
     if not positions.is_floating_point():
         raise TypeError(f"`positions` must be floating point, got {positions.dtype}")
     check_finite("positions", positions)
@@ -29,8 +27,11 @@ def check_positions(positions: Tensor) -> None:
 
 def check_finite(name: str, value: Tensor) -> None:
     """No element of ``value`` may be NaN or infinite; the message gives the first one."""
-    finite = torch.isfinite(value.detach())
-    if not bool(finite.all()):
+    # A sum is the cheapest operation that any bad element spoils.
+    if not math.isfinite(float(value.detach().sum())):
+        finite = torch.isfinite(value.detach())
+        if bool(finite.all()):
+            return
         where = torch.nonzero(~finite)[0].tolist()
         raise ValueError(
             f"`{name}` must be finite, got {value[tuple(where)].item()} at index {where}"
@@ -64,14 +65,16 @@ def check_charges(name: str, charges: Tensor, positions: Tensor) -> None:
 def check_cell(cell: Tensor, positions: Tensor) -> None:
     """``cell`` must be a finite tensor ``[n_structures, 3, 3]``."""
     if cell.dim() != 3 or cell.shape[1:] != (3, 3):
-        raise ValueError(
-            f"`cell` must have shape [n_structures, 3, 3], got {list(cell.shape)}"
-        )
+        raise ValueError(f"`cell` must have shape [n_structures, 3, 3], got {list(cell.shape)}")
+    if cell.shape[0] == 0:
+        raise ValueError("`cell` must hold at least one structure, got none")
     check_like_positions("cell", cell, positions)
     check_finite("cell", cell)
 
 
-def check_batch(batch: Optional[Tensor], n_atoms: int, n_structures: int, device: torch.device) -> None:
+def check_batch(
+    batch: Tensor | None, n_atoms: int, n_structures: int, device: torch.device
+) -> None:
     """``batch`` must assign each atom, in ascending order, one of the structures of ``cell``."""
     if batch is None:
         if n_structures != 1:
@@ -81,11 +84,15 @@ def check_batch(batch: Optional[Tensor], n_atoms: int, n_structures: int, device
             )
         return
     if batch.dim() != 1 or batch.shape[0] != n_atoms:
-        raise ValueError(f"`batch` must have shape [n_atoms] = [{n_atoms}], got {list(batch.shape)}")
+        raise ValueError(
+            f"`batch` must have shape [n_atoms] = [{n_atoms}], got {list(batch.shape)}"
+        )
     if batch.dtype != torch.long:
         raise TypeError(f"`batch` must be of dtype torch.int64, got {batch.dtype}")
     if batch.device != device:
-        raise ValueError(f"`batch` must be on the device of `positions` ({device}), got {batch.device}")
+        raise ValueError(
+            f"`batch` must be on the device of `positions` ({device}), got {batch.device}"
+        )
     if n_atoms == 0:
         return
     if bool((batch[1:] < batch[:-1]).any()):
@@ -98,7 +105,7 @@ def check_batch(batch: Optional[Tensor], n_atoms: int, n_structures: int, device
         )
 
 
-def check_pbc(pbc: Optional[Tensor], cell: Tensor) -> None:
+def check_pbc(pbc: Tensor | None, cell: Tensor) -> None:
     """``pbc`` must be boolean ``[n_structures, 3]``; periodic structures need a cell."""
     if pbc is None:
         return

@@ -40,10 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     }
     parser.add_argument("command", choices=commands, metavar="{" + ",".join(commands) + "}")
     arguments = parser.parse_args(argv[:1])
+    debugging = logger.isEnabledFor(logging.DEBUG)  # upstreams change the root logger's level
     try:
         return commands[arguments.command](argv[1:])
     except (BackendError, ValueError, TypeError, FileNotFoundError) as error:
-        if logger.isEnabledFor(logging.DEBUG):
+        if debugging:
             raise
         print(f"les: error: {error}", file=sys.stderr)
         return 1
@@ -145,9 +146,11 @@ def _config_path(name: str) -> Path:
     backend, _, system = name.partition("/")
     configs = get_backend(backend).configs()
     if system not in configs:
-        raise ValueError(f"no configuration {name!r} (known: " + ", ".join(
-            f"{backend}/{known}" for known in configs
-        ) + ")")
+        raise ValueError(
+            f"no configuration {name!r} (known: "
+            + ", ".join(f"{backend}/{known}" for known in configs)
+            + ")"
+        )
     return configs[system]
 
 
@@ -161,8 +164,10 @@ def _doctor(argv: list[str]) -> int:
     import torch
 
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    print(f"les {_version()}, Python {platform.python_version()}, torch {torch.__version__}, "
-          f"numpy {numpy.__version__}, accelerator: {accelerator}")
+    print(
+        f"les {_version()}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"numpy {numpy.__version__}, accelerator: {accelerator}"
+    )
     for name in backend_names():
         backend = get_backend(name)
         problem = backend.problem()

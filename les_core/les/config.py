@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from les.units import NORM_FACTOR
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 logger = logging.getLogger("les")
 
@@ -87,9 +86,10 @@ class LESConfig:
     def __post_init__(self) -> None:
         if isinstance(self.n_hidden, list):
             object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
-        for name in ("sigma", "dl", "epsilon_factor", "norm_factor"):
+        for name in ("sigma", "dl", "epsilon_factor", "norm_factor", "output_scaling_factor"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and value > 0):
                 raise ValueError(f"`{name}` must be a positive number, got {value!r}")
         for name, choices in (("method", ("auto", "direct")), ("cutoff", ("smooth", "sharp"))):
             if getattr(self, name) not in choices:
@@ -97,6 +97,13 @@ class LESConfig:
         for name in ("remove_self_interaction", "remove_mean", "use_atomwise", "add_linear_nn"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
+        hidden = self.n_hidden if isinstance(self.n_hidden, tuple) else (self.n_hidden,)
+        widths = [("n_layers", self.n_layers), *(("n_hidden", width) for width in hidden)]
+        if self.n_features is not None:
+            widths.append(("n_features", self.n_features))
+        for name, width in widths:
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise ValueError(f"`{name}` must be a positive integer, got {width!r}")
         if self.use_atomwise and self.n_features is None:
             raise ValueError(
                 "`n_features` must be given with `use_atomwise`: the charge readout is built "
@@ -162,6 +169,11 @@ class LESConfig:
                 return cls.from_legacy(read_yaml(config))
             except ValueError as error:
                 raise ValueError(f"{config}: {error}") from error
+        if not isinstance(config, Mapping):
+            raise TypeError(
+                "the configuration must be a LESConfig, a mapping, the path of a YAML file or "
+                f"None, got {type(config).__name__}"
+            )
         return cls.from_legacy(config)
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,12 +188,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        ValueError: if the file holds anything else.
+        ValueError: if the file holds anything else, or is not YAML.
     """
     import yaml  # only files need it
 
     with open(path, encoding="utf-8") as file:
-        values = yaml.safe_load(file)
+        try:
+            values = yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            raise ValueError(f"not valid YAML: {error}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -13,7 +13,6 @@ k-points that differ by sign and not by inversion, on O(M) data.
 from __future__ import annotations
 
 import math
-from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -21,9 +20,7 @@ from torch import Tensor
 from les.greens import EDGE_TOLERANCE, periodic_greens_function
 
 
-def grid_extent(
-    cell: Tensor, dl: float, edge_tolerance: float = EDGE_TOLERANCE
-) -> List[int]:
+def grid_extent(cell: Tensor, dl: float, edge_tolerance: float = EDGE_TOLERANCE) -> list[int]:
     r"""Largest :math:`|n_a|` along each lattice direction inside the k-sphere.
 
     From :math:`2\pi n_a = \mathbf k\cdot\mathbf a_a` follows
@@ -35,7 +32,7 @@ def grid_extent(
         edge_tolerance: relative slack, as in ``greens.cutoff_weight``.
     """
     lengths = torch.linalg.vector_norm(cell.detach(), dim=-1).amax(dim=0)
-    extent: List[int] = torch.floor(lengths / dl * (1.0 + edge_tolerance)).to(torch.long).tolist()
+    extent: list[int] = torch.floor(lengths / dl * (1.0 + edge_tolerance)).to(torch.long).tolist()
     return extent
 
 
@@ -45,7 +42,7 @@ def _sign_combinations(like: Tensor) -> Tensor:
     Columns: (cos|sin of axis 1, of axis 2, of axis 3), the last fastest. Rows: real and
     imaginary part of :math:`e^{i(s a + b + t c)}` for (s, t) = (+, +), (+, -), (-, +), (-, -).
     """
-    rows: List[List[float]] = []
+    rows: list[list[float]] = []
     for s in [1.0, -1.0]:
         for t in [1.0, -1.0]:
             rows.append([1.0, 0.0, 0.0, -t, 0.0, -s * t, -s, 0.0])
@@ -53,7 +50,7 @@ def _sign_combinations(like: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
 
-def _k_grid(cell: Tensor, extent: List[int]) -> Tuple[Tensor, Tensor]:
+def _k_grid(cell: Tensor, extent: list[int]) -> tuple[Tensor, Tensor]:
     r""":math:`|\mathbf k|^2` ``[n_structures, 4, n_points]`` and multiplicities ``[n_points]``.
 
     The second axis runs over the signs (s, t) as in :func:`_sign_combinations`. The
@@ -87,10 +84,26 @@ def _k_grid(cell: Tensor, extent: List[int]) -> Tuple[Tensor, Tensor]:
 
 
 def _axis_basis(theta: Tensor, extent: int) -> Tensor:
-    """``[..., 2 (extent + 1)]``: cos(n theta), then sin(n theta), for n = 0 ... extent."""
+    """``[..., 2 extent + 1]``: cos(n theta) for n = 0 ... extent, sin(n theta) from n = 1."""
     n = torch.arange(extent + 1, dtype=theta.dtype, device=theta.device)
     angles = theta.unsqueeze(-1) * n
-    return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
+    return torch.cat([torch.cos(angles), torch.sin(angles[..., 1:])], dim=-1)
+
+
+def _insert_sine_of_zero(products: Tensor, dim: int, extent: int) -> Tensor:
+    """Give the basis along ``dim`` its sin(0 theta) = 0 back: as many sines as cosines."""
+    zero = torch.zeros_like(products.narrow(dim, 0, 1))
+    return torch.cat(
+        [products.narrow(dim, 0, extent + 1), zero, products.narrow(dim, extent + 1, extent)],
+        dim=dim,
+    )
+
+
+def _drop_sine_of_zero(products: Tensor, dim: int, extent: int) -> Tensor:
+    """The transpose of :func:`_insert_sine_of_zero`."""
+    return torch.cat(
+        [products.narrow(dim, 0, extent + 1), products.narrow(dim, extent + 2, extent)], dim=dim
+    )
 
 
 def reciprocal_sum(
@@ -101,7 +114,7 @@ def reciprocal_sum(
     dl: float,
     smooth: bool,
     compute_potential: bool,
-) -> Tuple[Tensor, Optional[Tensor]]:
+) -> tuple[Tensor, Tensor | None]:
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
     Complexity O(N M) with one fused multiply-add per pair of atom and real basis function;
@@ -134,8 +147,12 @@ def reciprocal_sum(
     xy = (x.unsqueeze(-1) * y.unsqueeze(-2)).flatten(2)
     charged_z = (charges.unsqueeze(-1) * z.unsqueeze(-2)).flatten(2)
     products = (xy.transpose(1, 2) @ charged_z).view(
-        n_structures, 2, n1, 2, n2, n_channels, 2, n3
+        n_structures, x.shape[-1], y.shape[-1], n_channels, z.shape[-1]
     )
+    products = _insert_sine_of_zero(products, 1, extent[0])
+    products = _insert_sine_of_zero(products, 2, extent[1])
+    products = _insert_sine_of_zero(products, 4, extent[2])
+    products = products.view(n_structures, 2, n1, 2, n2, n_channels, 2, n3)
     products = products.permute(0, 5, 1, 3, 6, 2, 4, 7).reshape(
         n_structures, n_channels, 8, n1 * n2 * n3
     )
@@ -155,7 +172,10 @@ def reciprocal_sum(
 
     back = (2.0 * combine.t() @ weighted).view(n_structures, n_channels, 2, 2, 2, n1, n2, n3)
     back = back.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(
-        n_structures, 4 * n1 * n2, n_channels * 2 * n3
+        n_structures, 2 * n1, 2 * n2, n_channels, 2 * n3
     )
-    along_z = (xy @ back).view(n_structures, n_atoms, n_channels, 2 * n3)
+    back = _drop_sine_of_zero(back, 1, extent[0])
+    back = _drop_sine_of_zero(back, 2, extent[1])
+    back = _drop_sine_of_zero(back, 4, extent[2])
+    along_z = (xy @ back.flatten(1, 2).flatten(2)).view(n_structures, n_atoms, n_channels, -1)
     return total, (along_z * z.unsqueeze(-2)).sum(dim=-1)

@@ -7,7 +7,7 @@ are in ``direct`` (periodic) and ``open`` (vacuum).
 from __future__ import annotations
 
 import math
-from typing import Any, Optional, Tuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,13 @@ from les import checks
 from les.checks import has_volume
 from les.direct import reciprocal_sum
 from les.open import open_sum
+from les.packing import (
+    assign_slots,
+    group_structures,
+    is_wasteful,
+    pack_charges,
+    pack_positions,
+)
 from les.units import NORM_FACTOR
 
 METHODS = ("auto", "direct")
@@ -43,8 +50,8 @@ class Ewald(nn.Module):
 
     Args:
         sigma: width of the Gaussian charges [A].
-        dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. With sigma = 1 A,
-            dl = 2 leaves 0.3 % error in the forces, dl = 1.5 less than 0.01 %.
+        dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. What it leaves out is
+            tabulated in ``docs/physics.md``; a model is trained with its ``dl``.
         method: ``"direct"`` or ``"auto"`` (which is the direct sum at present).
         cutoff: ``"smooth"`` tapers the sum towards ``k_max``, so that energy, forces and
             stress are continuous when the cell changes; ``"sharp"`` is what published
@@ -99,10 +106,10 @@ class Ewald(nn.Module):
         charges: Tensor,
         positions: Tensor,
         cell: Tensor,
-        batch: Optional[Tensor] = None,
-        pbc: Optional[Tensor] = None,
+        batch: Tensor | None = None,
+        pbc: Tensor | None = None,
         compute_potential: bool = False,
-    ) -> Tuple[Tensor, Optional[Tensor]]:
+    ) -> tuple[Tensor, Tensor | None]:
         r"""Energies and, on request, the electrostatic potential at the charges.
 
         Args:
@@ -121,8 +128,8 @@ class Ewald(nn.Module):
 
         Raises:
             ValueError: wrong shapes, devices or orders, values that are not finite, two or
-                one periodic axes, a periodic structure without a cell. The message names
-                the argument.
+                one periodic axes, a periodic structure without a cell, atoms at the same
+                place in an open structure. The message names the argument.
             TypeError: wrong dtypes.
         """
         if not torch.jit.is_scripting():
@@ -140,122 +147,108 @@ class Ewald(nn.Module):
             periodic = pbc.all(dim=1)
         channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
 
-        n_periodic = int(periodic.sum())
-        if n_periodic == n_structures:
-            energy, potential = self._periodic(
-                channels, positions, cell, batch, compute_potential
-            )
-        elif n_periodic == 0:
-            energy, potential = self._open(
-                channels, positions, batch, n_structures, compute_potential
+        counts = torch.bincount(batch, minlength=n_structures)
+        # The one place where numbers that shape what follows are fetched from the device.
+        numbers: list[int] = torch.stack(
+            [counts.max(), (counts * counts).sum(), periodic.sum()]
+        ).tolist()
+        width, squares, n_periodic = numbers[0], numbers[1], numbers[2]
+        if n_periodic in (0, n_structures) and not is_wasteful(width, squares, n_structures):
+            energy, potential = self._uniform(
+                channels, positions, cell, batch, counts, width, n_periodic > 0, compute_potential
             )
         else:
-            energy, potential = self._mixed(
-                channels, positions, cell, batch, periodic, compute_potential
+            energy, potential = self._grouped(
+                channels,
+                positions,
+                cell,
+                batch,
+                counts,
+                group_structures(counts, periodic),
+                compute_potential,
             )
         if potential is not None and charges.dim() == 1:
             potential = potential.squeeze(-1)
         return energy, potential
 
-    def _mixed(
+    def _grouped(
         self,
         charges: Tensor,
         positions: Tensor,
         cell: Tensor,
         batch: Tensor,
-        periodic: Tensor,
+        counts: Tensor,
+        groups: Tensor,
         compute_potential: bool,
-    ) -> Tuple[Tensor, Optional[Tensor]]:
-        """Periodic and open structures in one batch: each kind as a batch of its own."""
-        energy = charges.new_zeros(periodic.shape[0])
+    ) -> tuple[Tensor, Tensor | None]:
+        """Periodic and open structures, or very different sizes: each kind is a batch."""
+        energy = charges.new_zeros(counts.shape[0])
         potential = torch.zeros_like(charges)
-        for kind in [True, False]:
-            chosen = periodic == kind
+        kinds: list[int] = torch.unique(groups).tolist()
+        for kind in kinds:
+            chosen = groups == kind
             structures = torch.nonzero(chosen).flatten()
             atoms = torch.nonzero(chosen[batch]).flatten()
-            q, r = charges.index_select(0, atoms), positions.index_select(0, atoms)
-            renumbered = (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[batch[atoms]]
-            if kind:
-                part, phi = self._periodic(
-                    q, r, cell.index_select(0, structures), renumbered, compute_potential
-                )
-            else:
-                part, phi = self._open(
-                    q, r, renumbered, structures.shape[0], compute_potential
-                )
+            part, phi = self._uniform(
+                charges.index_select(0, atoms),
+                positions.index_select(0, atoms),
+                cell.index_select(0, structures),
+                (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[batch[atoms]],
+                counts.index_select(0, structures),
+                int(counts[chosen].max()),
+                kind % 2 == 1,
+                compute_potential,
+            )
             energy = energy.index_add(0, structures, part)
             if phi is not None:
                 potential = potential.index_add(0, atoms, phi)
         return energy, potential if compute_potential else None
 
-    def _periodic(
+    def _uniform(
         self,
         charges: Tensor,
         positions: Tensor,
         cell: Tensor,
         batch: Tensor,
+        counts: Tensor,
+        width: int,
+        periodic: bool,
         compute_potential: bool,
-    ) -> Tuple[Tensor, Optional[Tensor]]:
-        """Periodic structures, packed into rectangular arrays with zero charges as padding."""
-        n_structures, n_atoms = cell.shape[0], positions.shape[0]
-        if n_atoms == 0:
+    ) -> tuple[Tensor, Tensor | None]:
+        """Structures of one boundary condition, packed into rectangular arrays."""
+        n_structures = counts.shape[0]
+        if positions.shape[0] == 0:
             return charges.new_zeros(n_structures), torch.zeros_like(charges)
-        slots = torch.empty(0, dtype=torch.long, device=batch.device)
-        if n_structures == 1:
-            q, r = charges.unsqueeze(0), positions.unsqueeze(0)
+        equal = positions.shape[0] == n_structures * width
+        slots = batch
+        if equal:
+            q = charges.view(n_structures, width, charges.shape[1])
+            r = positions.view(n_structures, width, 3)
         else:
-            counts = torch.bincount(batch, minlength=n_structures)
-            starts = torch.cumsum(counts, dim=0) - counts
-            widest = int(counts.max())
-            slots = torch.arange(n_atoms, device=batch.device) - starts[batch] + batch * widest
-            shape = [n_structures * widest, charges.shape[1]]
-            q = charges.new_zeros(shape).index_copy(0, slots, charges)
-            r = positions.new_zeros([n_structures * widest, 3]).index_copy(0, slots, positions)
-            q = q.view(n_structures, widest, charges.shape[1])
-            r = r.view(n_structures, widest, 3)
+            slots = assign_slots(batch, counts, width)
+            q = pack_charges(charges, slots, n_structures, width)
+            r = pack_positions(positions, slots, n_structures, width)
 
-        energy, phi = reciprocal_sum(
-            q, r, cell, self.sigma, self.dl, self.cutoff == "smooth", compute_potential
-        )
-        energy = self.norm_factor * energy
-        potential: Optional[Tensor] = None
-        if phi is not None:
-            phi = phi.flatten(0, 1)
-            if n_structures > 1:
-                phi = phi.index_select(0, slots)
-            potential = self.norm_factor * phi
-        if self.remove_self_interaction:
-            energy = energy - self._self_energy(charges, batch, n_structures)
-            if potential is not None:
-                potential = potential - 2.0 * self._self_coefficient() * charges
-        return energy, potential
-
-    def _open(
-        self,
-        charges: Tensor,
-        positions: Tensor,
-        batch: Tensor,
-        n_structures: int,
-        compute_potential: bool,
-    ) -> Tuple[Tensor, Optional[Tensor]]:
         coulomb_constant = self.norm_factor / (2.0 * math.pi)
-        energy, potential = open_sum(
-            charges, positions, batch, n_structures, self.sigma, compute_potential
-        )
-        energy = coulomb_constant * energy
+        self_coefficient = coulomb_constant / (self.sigma * math.sqrt(2.0 * math.pi))
+        if periodic:
+            prefactor = self.norm_factor
+            # All k-points together contain the interaction of each charge with itself.
+            self_coefficient = -self_coefficient if self.remove_self_interaction else 0.0
+            energy, potential = reciprocal_sum(
+                q, r, cell, self.sigma, self.dl, self.cutoff == "smooth", compute_potential
+            )
+        else:
+            prefactor = coulomb_constant
+            self_coefficient = 0.0 if self.remove_self_interaction else self_coefficient
+            energy, potential = open_sum(q, r, self.sigma, compute_potential)
+
+        energy = prefactor * energy
+        if self_coefficient != 0.0:
+            energy = energy + self_coefficient * (q * q).sum(dim=2).sum(dim=1)
         if potential is not None:
-            potential = coulomb_constant * potential
-        if not self.remove_self_interaction:
-            energy = energy + self._self_energy(charges, batch, n_structures)
-            if potential is not None:
-                potential = potential + 2.0 * self._self_coefficient() * charges
+            potential = potential.flatten(0, 1)
+            if not equal:
+                potential = potential.index_select(0, slots)
+            potential = prefactor * potential + 2.0 * self_coefficient * charges
         return energy, potential
-
-    def _self_coefficient(self) -> float:
-        """Energy of a unit Gaussian charge with itself, ``k_e / (sigma sqrt(2 pi))``."""
-        return self.norm_factor / (2.0 * math.pi) / (self.sigma * math.sqrt(2.0 * math.pi))
-
-    def _self_energy(self, charges: Tensor, batch: Tensor, n_structures: int) -> Tensor:
-        squares = (charges * charges).sum(dim=-1)
-        summed = charges.new_zeros(n_structures).index_add(0, batch, squares)
-        return self._self_coefficient() * summed

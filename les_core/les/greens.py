@@ -46,9 +46,7 @@ def cutoff_weight(
     return (k_squared <= k_max**2 * (1.0 + edge_tolerance)).to(k_squared.dtype)
 
 
-def periodic_greens_function(
-    k_squared: Tensor, sigma: float, k_max: float, smooth: bool
-) -> Tensor:
+def periodic_greens_function(k_squared: Tensor, sigma: float, k_max: float, smooth: bool) -> Tensor:
     """Three-dimensional periodic kernel ``w(k) exp(-sigma^2 k^2 / 2) / k^2``, 0 at k = 0.
 
     Leaving out k = 0 is the neutralising background without any further correction.

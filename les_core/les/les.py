@@ -7,8 +7,9 @@ refer to ``les.les.Les``.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Les(nn.Module):
     """
 
     def __init__(
-        self, les_arguments: Union[LESConfig, Mapping[str, Any], str, Path, None] = None
+        self, les_arguments: LESConfig | Mapping[str, Any] | str | Path | None = None
     ) -> None:
         super().__init__()
         self._build(LESConfig.resolve(les_arguments))
@@ -58,7 +59,7 @@ class Les(nn.Module):
             remove_self_interaction=config.remove_self_interaction,
             norm_factor=config.norm_factor,
         )
-        self.atomwise: Optional[ChargeReadout] = None
+        self.atomwise: ChargeReadout | None = None
         if config.use_atomwise:
             assert config.n_features is not None  # LESConfig has seen to it
             self.atomwise = ChargeReadout(
@@ -80,7 +81,9 @@ class Les(nn.Module):
         self.ewald.cutoff = config.cutoff
         self.ewald.remove_self_interaction = config.remove_self_interaction
         self.ewald.norm_factor = float(config.norm_factor)
-        self.register_buffer(SETTINGS, _encode(config))
+        present = self._buffers.get(SETTINGS)
+        device = None if present is None else present.device
+        self.register_buffer(SETTINGS, _encode(config).to(device))
 
     @torch.jit.unused
     def config(self) -> LESConfig:
@@ -88,7 +91,7 @@ class Les(nn.Module):
         return _decode(self.get_buffer(SETTINGS))
 
     def _load_from_state_dict(
-        self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         key = prefix + SETTINGS
         if key in state_dict:
@@ -97,7 +100,7 @@ class Les(nn.Module):
             state_dict[key] = self.get_buffer(SETTINGS)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def __setstate__(self, state: Dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         if SETTINGS in state["_buffers"]:
             super().__setstate__(state)
             return
@@ -132,21 +135,21 @@ class Les(nn.Module):
         self,
         positions: Tensor,
         cell: Tensor,
-        latent_charges: Optional[Tensor] = None,
-        desc: Optional[Tensor] = None,
-        batch: Optional[Tensor] = None,
-        pbc: Optional[Tensor] = None,
-        atomic_numbers: Optional[Tensor] = None,
-        latent_dipoles: Optional[Tensor] = None,
-        latent_quads: Optional[Tensor] = None,
-        latent_alphas: Optional[Tensor] = None,
-        latent_kappas: Optional[Tensor] = None,
-        e_ext: Optional[Tensor] = None,
+        latent_charges: Tensor | None = None,
+        desc: Tensor | None = None,
+        batch: Tensor | None = None,
+        pbc: Tensor | None = None,
+        atomic_numbers: Tensor | None = None,
+        latent_dipoles: Tensor | None = None,
+        latent_quads: Tensor | None = None,
+        latent_alphas: Tensor | None = None,
+        latent_kappas: Tensor | None = None,
+        e_ext: Tensor | None = None,
         compute_energy: bool = True,
         compute_bec: bool = False,
-        bec_output_index: Optional[int] = None,
+        bec_output_index: int | None = None,
         compute_atom_energies: bool = False,
-    ) -> Dict[str, Optional[Tensor]]:
+    ) -> dict[str, Tensor | None]:
         r"""Long-range energies of a batch of structures.
 
         Args:
@@ -185,8 +188,8 @@ class Les(nn.Module):
                 raise ValueError("`" + name + "` is not supported yet, it must be None")
         charges = self._charges(latent_charges, desc)
 
-        energy: Optional[Tensor] = None
-        atom_energies: Optional[Tensor] = None
+        energy: Tensor | None = None
+        atom_energies: Tensor | None = None
         if compute_energy:
             energy, potential = self.ewald(
                 charges, positions, cell, batch, pbc, compute_atom_energies
@@ -194,7 +197,7 @@ class Les(nn.Module):
             if potential is not None:
                 share = 0.5 * charges * potential
                 atom_energies = share.sum(dim=-1) if share.dim() == 2 else share
-        bec: Optional[Tensor] = None
+        bec: Tensor | None = None
         if compute_bec:
             bec = born_effective_charges(
                 charges,
@@ -218,7 +221,7 @@ class Les(nn.Module):
             "BEC": bec,
         }
 
-    def _charges(self, latent_charges: Optional[Tensor], desc: Optional[Tensor]) -> Tensor:
+    def _charges(self, latent_charges: Tensor | None, desc: Tensor | None) -> Tensor:
         if latent_charges is not None:
             return latent_charges
         if desc is None:

@@ -7,70 +7,61 @@ Two Gaussian charges of width sigma a distance r apart interact with
 from __future__ import annotations
 
 import math
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
-
-#: Distances are bounded from below by this, so that derivatives of all orders stay finite
-#: for coinciding atoms. The kernel is flat there: it changes by 2e-9 of itself [A].
-MINIMUM_DISTANCE = 1e-4
-
-
-def pairs_within_structures(batch: Tensor, n_structures: int) -> Tuple[Tensor, Tensor]:
-    """All pairs i < j of atoms of the same structure, as two index vectors ``[n_pairs]``.
-
-    Args:
-        batch: structure of each atom ``[n_atoms]``, in ascending order.
-        n_structures: number of structures; some may have no atoms.
-    """
-    ends = torch.cumsum(torch.bincount(batch, minlength=n_structures), dim=0)
-    atoms = torch.arange(batch.shape[0], device=batch.device)
-    n_partners = ends[batch] - atoms - 1
-    first = torch.repeat_interleave(atoms, n_partners)
-    # Pair p of an atom whose pairs start at `start` has the partner atom + 1 + p - start.
-    offset = atoms + 1 - (torch.cumsum(n_partners, dim=0) - n_partners)
-    second = torch.arange(first.shape[0], device=batch.device) + offset[first]
-    return first, second
 
 
 def open_sum(
     charges: Tensor,
     positions: Tensor,
-    batch: Tensor,
-    n_structures: int,
     sigma: float,
     compute_potential: bool,
-    minimum_distance: float = MINIMUM_DISTANCE,
-) -> Tuple[Tensor, Optional[Tensor]]:
+) -> tuple[Tensor, Tensor | None]:
     r"""Pair sum :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
 
     Args:
-        charges: ``[n_atoms, n_channels]``.
-        positions: ``[n_atoms, 3]`` [A].
-        batch: structure of each atom ``[n_atoms]``, in ascending order.
-        n_structures: number of structures.
+        charges: ``[n_structures, n_atoms, n_channels]``; zero on padding atoms.
+        positions: ``[n_structures, n_atoms, 3]`` [A]; all places are different, those of
+            padding atoms too.
         sigma: width of the Gaussian charges [A].
         compute_potential: also return the derivative with respect to ``charges``.
-        minimum_distance: lower bound of the distances [A].
 
     Returns:
-        Sum per structure ``[n_structures]`` and its derivative with respect to the charges
-        ``[n_atoms, n_channels]`` (or ``None``). The caller multiplies both by ``k_e``.
-    """
-    first, second = pairs_within_structures(batch, n_structures)
-    separation = positions.index_select(0, second) - positions.index_select(0, first)
-    squared = (separation * separation).sum(dim=-1)
-    distance = torch.sqrt(squared.clamp(min=minimum_distance**2))
-    kernel = torch.erf(distance / (math.sqrt(2.0) * sigma)) / distance
+        Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
+        shaped like ``charges`` (or ``None``). The caller multiplies both by ``k_e``.
 
-    charge_first = charges.index_select(0, first)
-    charge_second = charges.index_select(0, second)
-    pair_energy = (charge_first * charge_second).sum(dim=-1) * kernel
-    energy = charges.new_zeros(n_structures).index_add(0, batch.index_select(0, first), pair_energy)
+    Raises:
+        ValueError: if two atoms are at the same place.
+    """
+    first, second = torch.triu_indices(
+        charges.shape[1], charges.shape[1], offset=1, device=charges.device
+    ).unbind(0)
+    # Structures last: pairs are the same for all, so whole rows are gathered and, in the
+    # derivatives, scattered. In units of sqrt(2) sigma the kernel is erf(x) / x.
+    unit = math.sqrt(2.0) * sigma
+    r = (positions / unit).permute(2, 1, 0).contiguous()
+    q = charges.permute(2, 1, 0).contiguous()
+    distance = (r.index_select(1, second) - r.index_select(1, first)).square().sum(dim=0).sqrt()
+    _refuse_coincidence(distance, positions, first, second)
+    kernel = torch.erf(distance) / distance  # [n_pairs, n_structures]
+
+    q_first, q_second = q.index_select(1, first), q.index_select(1, second)
+    energy = ((q_first * q_second).sum(dim=0) * kernel).sum(dim=0) / unit
     if not compute_potential:
         return energy, None
-    potential = torch.zeros_like(charges)
-    potential = potential.index_add(0, first, charge_second * kernel.unsqueeze(-1))
-    potential = potential.index_add(0, second, charge_first * kernel.unsqueeze(-1))
-    return energy, potential
+    potential = torch.zeros_like(q)
+    potential = potential.index_add(1, first, q_second * kernel)
+    potential = potential.index_add(1, second, q_first * kernel) / unit
+    return energy, potential.permute(2, 1, 0)
+
+
+def _refuse_coincidence(distance: Tensor, positions: Tensor, first: Tensor, second: Tensor) -> None:
+    coincident = distance.detach() == 0.0
+    if bool(coincident.any()):
+        found: list[int] = torch.nonzero(coincident)[0].tolist()
+        i, j = int(first[found[0]]), int(second[found[0]])
+        raise ValueError(
+            f"`positions` must differ, got atoms {i} and {j} of an open structure at the same "
+            f"place, {positions[found[1], i].tolist()}"
+        )

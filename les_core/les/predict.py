@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from les.structures import check_atoms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Results that become per-structure entries of the output file, and per-atom columns.
 INFO_KEYS = ("energy", "les_energy", "stress", "dipole")
 ARRAY_KEYS = ("forces", "energies", "charges", "born_effective_charges")
+
+
+def _frames(structures: Path) -> Iterator[Any]:
+    """The structures of a file, one by one; whatever ASE trips over becomes a ``ValueError``."""
+    from ase.io import iread
+
+    n_read = 0
+    try:
+        for atoms in iread(structures):
+            yield atoms
+            n_read += 1
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # each format raises errors of its own
+        raise ValueError(
+            f"{structures} cannot be read after {n_read} structures: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def predict(calculator: Any, structures: Path, output: Path, prefix: str = "LES_") -> int:
@@ -23,14 +44,14 @@ def predict(calculator: Any, structures: Path, output: Path, prefix: str = "LES_
         The number of structures.
 
     Raises:
-        ValueError: if the input has no structures, or one that cannot be evaluated; the
-            message names file and frame.
+        ValueError: if the input cannot be read or has no structures, or one that cannot be
+            evaluated; the message names file and frame.
     """
-    from ase.io import iread, write  # only this needs it
+    from ase.io import write  # only this needs it
     from tqdm import tqdm
 
     evaluated = []
-    for frame, atoms in enumerate(tqdm(iread(structures), unit="structure")):
+    for frame, atoms in enumerate(tqdm(_frames(structures), unit="structure")):
         try:
             check_atoms(atoms)
             calculator.calculate(atoms)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+import itertools
+
 from torch import Tensor, nn
 
 
@@ -52,7 +53,7 @@ class ChargeReadout(nn.Module):
         self.output_scaling_factor = output_scaling_factor
         widths = [n_features, *hidden]
         layers: list[nn.Module] = []
-        for width, next_width in zip(widths[:-1], widths[1:], strict=True):
+        for width, next_width in itertools.pairwise(widths):
             layers += [nn.Linear(width, next_width), nn.SiLU()]
         self.network = nn.Sequential(*layers, nn.Linear(widths[-1], n_channels))
         self.linear = nn.Linear(n_features, n_channels, bias=False) if add_linear_nn else None

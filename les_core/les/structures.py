@@ -34,10 +34,10 @@ def check_atoms(atoms: Any) -> None:
         raise ValueError(
             f"a periodic structure needs a cell, got {atoms.cell[:].tolist()} with pbc true"
         )
-    places = atoms.get_scaled_positions(wrap=True) if atoms.pbc.all() else atoms.positions
-    _, first, inverse = np.unique(
-        places.round(6), axis=0, return_index=True, return_inverse=True
-    )
+    places = atoms.positions
+    if atoms.pbc.all():  # rounded before wrapping, so that 0.9999999 and 0 are one place
+        places = atoms.get_scaled_positions(wrap=False).round(6) % 1.0
+    _, first, inverse = np.unique(places.round(6), axis=0, return_index=True, return_inverse=True)
     earliest = first[inverse.reshape(-1)]
     repeated = np.flatnonzero(earliest != np.arange(len(atoms)))
     if len(repeated) > 0:

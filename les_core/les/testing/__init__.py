@@ -1,0 +1,46 @@
+"""Test classes that every adapter passes, with ASE calculators as the only interface.
+
+An adapter's test module subclasses :class:`AdapterTests` under a name that pytest collects
+and defines the fixtures of :class:`Adapter`::
+
+    class TestMACE(AdapterTests):
+        @pytest.fixture
+        def calculator(self):
+            return make_calculator
+
+This package needs pytest and ASE (``pip install "les[test]"``); ``import les`` does not
+load it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# Before the modules are imported, so that a failing assert shows its values.
+for _name in ("bad_input", "batches", "derivatives", "results", "short_range", "symmetry"):
+    pytest.register_assert_rewrite(f"{__name__}.{_name}")
+
+from les.testing.adapter import Adapter  # noqa: E402
+from les.testing.bad_input import BadInputTests  # noqa: E402
+from les.testing.batches import BatchTests  # noqa: E402
+from les.testing.derivatives import DerivativeTests  # noqa: E402
+from les.testing.results import ResultTests  # noqa: E402
+from les.testing.short_range import ShortRangeTests  # noqa: E402
+from les.testing.symmetry import SymmetryTests  # noqa: E402
+
+__all__ = [
+    "Adapter",
+    "AdapterTests",
+    "BadInputTests",
+    "BatchTests",
+    "DerivativeTests",
+    "ResultTests",
+    "ShortRangeTests",
+    "SymmetryTests",
+]
+
+
+class AdapterTests(
+    SymmetryTests, DerivativeTests, ResultTests, ShortRangeTests, BatchTests, BadInputTests
+):
+    """All shared tests."""

@@ -1,0 +1,235 @@
+"""Bad input: every message names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from les import Ewald, Les
+from les.structures import check_atoms
+
+
+@pytest.fixture
+def arguments():
+    """Good arguments for an open structure of three atoms and a periodic one of two."""
+    return {
+        "charges": torch.tensor([1.0, -0.5, -0.5, 1.0, -1.0]),
+        "positions": torch.arange(15.0).view(5, 3),
+        "cell": torch.stack([torch.zeros(3, 3), 9.0 * torch.eye(3)]),
+        "batch": torch.tensor([0, 0, 0, 1, 1]),
+        "pbc": torch.tensor([[False] * 3, [True] * 3]),
+    }
+
+
+def with_value(tensor, index, value):
+    changed = tensor.clone()
+    changed[index] = value
+    return changed
+
+
+NAN, INFINITY = float("nan"), float("inf")
+
+# name of the argument, what is done to it, error, message
+BAD = {
+    "nan_position": (
+        "positions", lambda v: with_value(v, (3, 1), NAN),
+        ValueError, r"`positions` must be finite, got nan at index \[3, 1\]",
+    ),
+    "infinite_position": (
+        "positions", lambda v: with_value(v, (0, 2), -INFINITY),
+        ValueError, r"`positions` must be finite, got -inf at index \[0, 2\]",
+    ),
+    "flat_positions": (
+        "positions", lambda v: v.flatten(),
+        ValueError, r"`positions` must have shape \[n_atoms, 3\], got \[15\]",
+    ),
+    "planar_positions": (
+        "positions", lambda v: v[:, :2],
+        ValueError, r"`positions` must have shape \[n_atoms, 3\], got \[5, 2\]",
+    ),
+    "whole_positions": (
+        "positions", lambda v: v.long(),
+        TypeError, "`positions` must be floating point, got torch.int64",
+    ),
+    "missing_charge": (
+        "charges", lambda v: v[:4],
+        ValueError, r"`charges` must have shape .* n_atoms = 5, got \[4\]",
+    ),
+    "cubic_charges": (
+        "charges", lambda v: v.view(5, 1, 1),
+        ValueError, r"`charges` must have shape .* got \[5, 1, 1\]",
+    ),
+    "nan_charge": (
+        "charges", lambda v: with_value(v, 2, NAN),
+        ValueError, r"`charges` must be finite, got nan at index \[2\]",
+    ),
+    "double_charges": (
+        "charges", lambda v: v.double(),
+        TypeError,
+        r"`charges` must have the dtype of `positions` \(torch.float32\), got torch.float64",
+    ),
+    "single_cell": (
+        "cell", lambda v: v[0],
+        ValueError, r"`cell` must have shape \[n_structures, 3, 3\], got \[3, 3\]",
+    ),
+    "stacked_cells": (
+        "cell", lambda v: v.view(6, 3),
+        ValueError, r"`cell` must have shape \[n_structures, 3, 3\], got \[6, 3\]",
+    ),
+    "double_cell": (
+        "cell", lambda v: v.double(),
+        TypeError, "`cell` must have the dtype of `positions`",
+    ),
+    "nan_cell": (
+        "cell", lambda v: with_value(v, (1, 0, 2), NAN),
+        ValueError, r"`cell` must be finite, got nan at index \[1, 0, 2\]",
+    ),
+    "missing_cell": (
+        "cell", lambda v: torch.zeros_like(v),
+        ValueError, r"`cell` must span a volume where `pbc` is true, got .* for structure 1",
+    ),
+    "no_batch": (
+        "batch", lambda _: None,
+        ValueError, "`batch` must be given for several structures, got None",
+    ),
+    "short_batch": (
+        "batch", lambda v: v[:4],
+        ValueError, r"`batch` must have shape \[n_atoms\] = \[5\], got \[4\]",
+    ),
+    "float_batch": (
+        "batch", lambda v: v.float(),
+        TypeError, "`batch` must be of dtype torch.int64, got torch.float32",
+    ),
+    "shuffled_batch": (
+        "batch", lambda _: torch.tensor([0, 1, 0, 1, 1]),
+        ValueError, "`batch` must be in ascending order",
+    ),
+    "batch_beyond_the_cells": (
+        "batch", lambda v: v + 1,
+        ValueError, r"`batch` must lie in 0 ... n_structures - 1 = 1 .* got 1 ... 2",
+    ),
+    "negative_batch": (
+        "batch", lambda v: v - 1,
+        ValueError, r"`batch` must lie in .* got -1 ... 0",
+    ),
+    "pbc_of_one": (
+        "pbc", lambda v: v[0],
+        ValueError, r"`pbc` must have shape \[n_structures, 3\] = \[2, 3\], got \[3\]",
+    ),
+    "whole_pbc": (
+        "pbc", lambda v: v.long(),
+        TypeError, "`pbc` must be of dtype torch.bool, got torch.int64",
+    ),
+    "slab": (
+        "pbc", lambda v: with_value(v, (1, 2), False),
+        ValueError,
+        r"`pbc` must be all true or all false, got \[True, True, False\] for structure 1: slabs",
+    ),
+    "wire": (
+        "pbc", lambda v: with_value(v, (0, 0), True),
+        ValueError, r"got \[True, False, False\] for structure 0",
+    ),
+    "coinciding_atoms": (
+        "positions", lambda v: with_value(v, 2, v[1]),
+        ValueError, "`positions` must differ, got atoms 1 and 2 .* at the same place",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("through_les", [False, True], ids=["Ewald", "Les"])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments(arguments, case, through_les):
+    name, change, error, message = BAD[case]
+    assert torch.isfinite(Ewald()(**arguments)[0]).all()
+    arguments[name] = change(arguments[name])
+    module = Ewald()
+    if through_les:
+        module = Les()
+        arguments["latent_charges"] = arguments.pop("charges")
+    with pytest.raises(error, match=message):
+        module(**arguments)
+
+
+@pytest.mark.parametrize("name", ["charges", "cell", "batch", "pbc"])
+def test_devices(arguments, name):
+    """The meta device stands for any other."""
+    arguments[name] = arguments[name].to("meta")
+    with pytest.raises(ValueError, match=f"`{name}` must be on the device of .*cpu.* got meta"):
+        Ewald()(**arguments)
+
+
+def test_coinciding_atoms_of_a_periodic_structure_are_no_problem(arguments):
+    """The sum over k is smooth there; only open pairs would divide by zero."""
+    arguments["positions"][4] = arguments["positions"][3]
+    assert torch.isfinite(Ewald()(**arguments)[0]).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["latent_dipoles", "latent_quads", "latent_alphas", "latent_kappas", "e_ext"]
+)
+def test_terms_to_come(arguments, name):
+    charges = arguments.pop("charges")
+    with pytest.raises(ValueError, match=f"`{name}` is not supported yet, it must be None"):
+        Les()(latent_charges=charges, **arguments, **{name: torch.rand(5, 3)})
+
+
+def test_charges_or_features(arguments):
+    del arguments["charges"]
+    with pytest.raises(ValueError, match="one of `latent_charges` and `desc` must be given"):
+        Les()(**arguments)
+    with pytest.raises(ValueError, match="`desc` needs a charge readout"):
+        Les()(desc=torch.rand(5, 4), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    list(itertools.product(("sigma", "dl", "norm_factor"), (0.0, -1.0, NAN, INFINITY))),
+)
+def test_bad_ewald_numbers(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be positive and finite, got {value}"):
+        Ewald(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("method", "mesh?"), ("cutoff", "soft")])
+def test_bad_ewald_choices(name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` must be one of \(.*\), got '.*'"):
+        Ewald(**{name: value})
+
+
+ATOMS = Atoms("OHH", [[0, 0, 0], [0, 0, 1.0], [0, 0.9, 0]])
+CRYSTAL = Atoms("NaCl", [[0, 0, 0], [2.0, 2.0, 2.0]], cell=[4.0] * 3, pbc=True)
+
+
+@pytest.mark.parametrize("atoms", [ATOMS, CRYSTAL, ATOMS[:1]])
+def test_good_structures(atoms):
+    check_atoms(atoms)
+
+
+def altered(atoms, **changes):
+    """A copy with other attributes."""
+    copy = atoms.copy()
+    for name, value in changes.items():
+        setattr(copy, name, value)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (Atoms(), "the structure must have atoms, got none"),
+        (altered(ATOMS, positions=[[0, 0, 0], [0, np.nan, 1], [0, 1, 0]]), "finite, got .* atom 1"),
+        (altered(CRYSTAL, cell=[4, np.inf, 4]), "the cell must be finite"),
+        (altered(CRYSTAL, pbc=[True, True, False]), "pbc must be all true or all false"),
+        (altered(CRYSTAL, cell=[0, 0, 0]), "a periodic structure needs a cell, got"),
+        (altered(ATOMS, positions=np.zeros((3, 3))), "atoms 0 and 1 are at the same place"),
+        (altered(CRYSTAL, positions=[[0, 0, 0], [4.0, -8.0, 0]]), "atoms 0 and 1 are at the same"),
+        (altered(CRYSTAL, positions=[[0, 0, -1e-9], [0, 0, 0]]), "atoms 0 and 1 are at the same"),
+    ],
+)  # fmt: skip
+def test_bad_structures(atoms, message):
+    with pytest.raises(ValueError, match=message):
+        check_atoms(atoms)

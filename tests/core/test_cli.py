@@ -1,0 +1,273 @@
+"""The command ``les``, with a backend that needs no upstream."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.io import read, write
+
+import les
+from les import cli
+from les.backend import Backend, BackendError, backend_names, get_backend
+from les.predict import predict
+
+
+class FakeCalculator(Calculator):
+    """Energy = number of atoms."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        n = len(atoms)
+        if "Xe" in atoms.get_chemical_symbols():
+            raise ValueError("the model does not know xenon")
+        self.results = {
+            "energy": float(n),
+            "forces": np.ones((n, 3)),
+            "charges": np.arange(n) / 10.0,
+            "born_effective_charges": np.zeros((n, 9)),
+        }
+
+
+class FakeBackend(Backend):
+    """Notes what it is asked for."""
+
+    name = "fake"
+    package = "les_mace"  # has configurations
+    distribution = "fake-upstream"
+    symbol = "json:loads"
+    calls: list = []  # noqa: RUF012
+
+    def train(self, arguments, *, les):
+        self.require()
+        self.calls.append((arguments, les))
+
+    def calculator(self, model, *, device="cpu", dtype="float64", **options):
+        self.calls.append((Path(model), device, dtype, options))
+        return FakeCalculator()
+
+    def training_arguments(self, job):
+        raise NotImplementedError
+
+    trained_model = history = training_arguments
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """The fake backend in place of all others."""
+
+    def find(name):
+        return FakeBackend() if name == "fake" else get_backend(name)
+
+    monkeypatch.setattr(cli, "get_backend", find)
+    monkeypatch.setattr(cli, "backend_names", lambda: ["fake"])
+    monkeypatch.setattr(FakeBackend, "calls", [])
+    return FakeBackend
+
+
+def fails(capsys, *argv):
+    """The error message of a command that must fail without a traceback."""
+    assert cli.main(list(argv)) == 1
+    *_, message = capsys.readouterr().err.partition("les: error: ")
+    assert message
+    return message
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == les.__version__
+
+
+@pytest.mark.parametrize("argv", [[], ["bake"]])
+def test_unknown_command(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv)
+    assert end.value.code == 2
+    assert "predict" in capsys.readouterr().err
+
+
+def test_doctor(fake, capsys, monkeypatch):
+    assert cli.main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"les {les.__version__}, Python 3.")
+    assert "torch" in lines[0]
+    assert lines[1].split()[:2] == ["fake", "ok"]
+    monkeypatch.setattr(fake, "symbol", "no_such_upstream:Model")
+    assert cli.main(["doctor"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split()[:2] == ["fake", "no"]
+    assert 'pip install "les[fake]"' in line
+
+
+def test_registered_backends():
+    assert "mace" in backend_names()
+    for name in backend_names():
+        backend = get_backend(name)
+        assert isinstance(backend, Backend)
+        assert backend.name == name
+        assert backend.configs()
+
+
+def test_unknown_backend_names_the_closest(capsys):
+    assert "unknown backend 'mcae'; did you mean 'mace'?" in fails(capsys, "train", "mcae", "--les")
+    assert "unknown backend 'xyz' (known: " in fails(capsys, "config", "show", "xyz/water")
+
+
+@pytest.mark.parametrize(
+    ("flags", "with_les"), [([], True), (["--les"], True), (["--no-les"], False)]
+)
+def test_train_passes_arguments_on(fake, flags, with_les):
+    assert cli.main(["train", "fake", "--config", "a.yaml", *flags, "--seed=3"]) == 0
+    assert fake.calls == [(["--config", "a.yaml", "--seed=3"], with_les)]
+
+
+def test_train_usage(fake, capsys):
+    assert cli.main(["train"]) == 2
+    assert cli.main(["train", "--help"]) == 0
+    assert "usage: les train {fake}" in capsys.readouterr().out
+    assert "exclude each other" in fails(capsys, "train", "fake", "--les", "--no-les")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "message"),
+    [
+        (
+            "no_such_upstream:Model",
+            "fake-upstream is not installed (no module 'no_such_upstream'); "
+            'install it with: pip install "les[fake]"',
+        ),
+        (
+            "json:MACE",
+            "the installed module 'json' is not that of fake-upstream (it has no 'MACE'); "
+            'install it with: pip install "les[fake]"',
+        ),
+        (
+            "broken_upstream:Model",
+            "fake-upstream fails to import: RuntimeError: no accelerator",
+        ),
+    ],
+    ids=["absent", "wrong package", "broken"],
+)
+def test_unusable_upstream(fake, symbol, message, capsys, monkeypatch, tmp_path):
+    (tmp_path / "broken_upstream.py").write_text("raise RuntimeError('no accelerator')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(fake, "symbol", symbol)
+    assert f"backend 'fake': {message}" in fails(capsys, "train", "fake", "--name", "x")
+    assert fake.calls == []
+    with pytest.raises(BackendError):
+        fake().require()
+    sys.modules.pop("broken_upstream", None)
+
+
+def test_errors_keep_their_traceback_when_debugging(fake, caplog, monkeypatch):
+    monkeypatch.setattr(fake, "symbol", "json:MACE")
+    caplog.set_level(logging.DEBUG, logger="les")
+    with pytest.raises(BackendError, match="it has no 'MACE'"):
+        cli.main(["train", "fake"])
+
+
+def test_config_list_and_show(fake, capsys):
+    assert cli.main(["config", "list"]) == 0
+    names = capsys.readouterr().out.split()
+    assert {"fake/water", "fake/dipeptides", "fake/au2_mgo"} <= set(names)
+    assert cli.main(["config", "show", "fake/water"]) == 0
+    assert capsys.readouterr().out == fake().configs()["water"].read_text()
+    message = fails(capsys, "config", "show", "fake/ice")
+    assert "no configuration 'fake/ice' (known: " in message
+    assert "fake/water" in message
+
+
+def test_config_copy_refuses_to_overwrite(fake, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = fake().configs()["water"].read_text()
+    for target in ([], ["mine.yaml"]):
+        assert cli.main(["config", "copy", "fake/water", *target]) == 0
+    (tmp_path / "folder").mkdir()
+    assert cli.main(["config", "copy", "fake/water", "folder"]) == 0
+    copies = [tmp_path / "water.yaml", tmp_path / "mine.yaml", tmp_path / "folder" / "water.yaml"]
+    assert [path.read_text() for path in copies] == [text] * 3
+    copies[0].write_text("edited: true\n")
+    assert "water.yaml exists already" in fails(capsys, "config", "copy", "fake/water")
+    assert copies[0].read_text() == "edited: true\n"
+
+
+@pytest.fixture
+def structures(tmp_path):
+    """A molecule with labels of its own, and a crystal."""
+    molecule = Atoms("OHH", [[0, 0, 0], [0, 0, 1.0], [0, 0.9, 0]], info={"REF_energy": -5.0})
+    crystal = Atoms("NaCl", [[0, 0, 0], [2.0] * 3], cell=[4.0] * 3, pbc=True)
+    path = tmp_path / "structures.xyz"
+    write(path, [molecule, crystal])
+    return path
+
+
+def test_predict(fake, structures, tmp_path, capsys):
+    output = tmp_path / "out.xyz"
+    argv = ["predict", "a.model", str(structures), "--backend", "fake", "-o", str(output)]
+    assert cli.main([*argv, "--bec", "--dtype", "float32"]) == 0
+    options = {"bec": True, "allow_pickle": False}
+    assert fake.calls == [(Path("a.model"), "cpu", "float32", options)]
+    assert "2 structures" in capsys.readouterr().out
+    molecule, crystal = read(output, ":")
+    assert molecule.info["LES_energy"] == 3.0
+    assert molecule.info["REF_energy"] == -5.0
+    assert crystal.info["LES_energy"] == 2.0
+    assert crystal.pbc.all()
+    np.testing.assert_array_equal(molecule.arrays["LES_forces"], 1.0)
+    np.testing.assert_array_equal(molecule.arrays["LES_charges"], [0.0, 0.1, 0.2])
+    assert molecule.arrays["LES_born_effective_charges"].shape == (3, 9)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.xyz", "structures.xyz"]
+
+
+def spoiled(structures, change):
+    """The file with its second frame changed."""
+    frames = read(structures, ":")
+    change(frames[1])
+    write(structures, frames)
+    return structures
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda atoms: atoms.set_pbc([True, True, False]), "pbc must be all true or all false"),
+        (lambda atoms: atoms.set_positions([[0, 0, 0], [0, 0, 0]]), "at the same place"),
+        (lambda atoms: atoms.set_positions([[0, 0, 0], [0, np.nan, 0]]), "must be finite"),
+        (lambda atoms: atoms.set_atomic_numbers([54, 17]), "does not know xenon"),
+    ],
+)  # fmt: skip
+def test_predict_names_file_and_frame(structures, tmp_path, change, message):
+    output = tmp_path / "out.xyz"
+    output.write_text("of an earlier run")
+    with pytest.raises(ValueError, match=message) as error:
+        predict(FakeCalculator(), spoiled(structures, change), output)
+    assert str(error.value).startswith(f"{structures}, frame 1: ")
+    assert output.read_text() == "of an earlier run"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_predict_without_structures(fake, tmp_path, capsys):
+    empty, output = tmp_path / "empty.xyz", tmp_path / "out.xyz"
+    empty.write_text("")
+    argv = ["predict", "a.model", str(empty), "--backend", "fake", "-o", str(output)]
+    assert f"{empty}" in fails(capsys, *argv)
+    assert not output.exists()
+    argv[2] = str(tmp_path / "nowhere.xyz")
+    assert "nowhere.xyz" in fails(capsys, *argv)
+
+
+def test_predict_on_what_is_no_structure_file(fake, tmp_path, capsys):
+    text, output = tmp_path / "notes.xyz", tmp_path / "out.xyz"
+    text.write_text("these are\nnot atoms\n")
+    argv = ["predict", "a.model", str(text), "--backend", "fake", "-o", str(output)]
+    assert f"{text}" in fails(capsys, *argv)
+    assert not output.exists()

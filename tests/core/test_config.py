@@ -1,0 +1,302 @@
+"""LESConfig, and how a configuration travels with a model."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import pickle
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import les.les
+from les import Les, LESConfig
+from les.config import HOST_KEYS, UNSUPPORTED_KEYS
+from les.module.atomwise import Atomwise
+from les.module.bec import BEC
+from les.module.ewald import Ewald as PublishedEwald
+from les.units import COULOMB_CONSTANT, DEBYE, NORM_FACTOR
+
+CUSTOM = LESConfig(
+    sigma=1.3, dl=1.6, cutoff="sharp", remove_self_interaction=False, norm_factor=90.0474,
+    remove_mean=False, epsilon_factor=1.8, n_hidden=(8, 4),
+)  # fmt: skip
+
+
+def test_units():
+    """CODATA 2018: e^2 / (4 pi eps_0) = 14.3996454785 eV A; 1 e A = 4.80320471 D."""
+    assert pytest.approx(14.3996454785, rel=1e-6) == COULOMB_CONSTANT
+    assert pytest.approx(1.0 / 4.80320471, rel=1e-7) == DEBYE
+
+
+def test_frozen_and_hashable():
+    config = LESConfig(n_hidden=[8, 4])
+    assert config.n_hidden == (8, 4)
+    assert hash(config) == hash(LESConfig(n_hidden=(8, 4)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.sigma = 2.0
+
+
+@pytest.mark.parametrize("make", [LESConfig.from_dict, LESConfig.from_legacy, Les])
+def test_unknown_key_names_the_closest(make):
+    with pytest.raises(ValueError, match="unknown key 'sigmaa'; did you mean 'sigma'"):
+        make({"sigmaa": 2.0})
+    with pytest.raises(ValueError, match=r"unknown key 'qwertz' \(known: .*sigma"):
+        make({"qwertz": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("sigma", "dl", "epsilon_factor", "norm_factor",
+                                     "output_scaling_factor")
+          for value in (0.0, -1.0, True, "1", None, float("nan"), float("inf"))),
+        *((name, value) for name in ("n_layers", "n_hidden", "n_features")
+          for value in (0, -3, True, 2.5, "3")),
+        *((name, value) for name in ("remove_self_interaction", "remove_mean", "use_atomwise",
+                                     "add_linear_nn") for value in (1, 0, "true", None)),
+        ("n_hidden", (8, 0)),
+        ("method", "mesh!"),
+        ("cutoff", "soft"),
+    ],
+)  # fmt: skip
+def test_bad_values_name_the_key(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        LESConfig(**{name: value})
+
+
+def test_readout_needs_a_number_of_features():
+    with pytest.raises(ValueError, match="`n_features` must be given with `use_atomwise`"):
+        LESConfig(use_atomwise=True)
+
+
+@pytest.mark.parametrize("config", [LESConfig(), CUSTOM])
+def test_yaml_round_trip(config, tmp_path):
+    path = tmp_path / "les.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict()))
+    assert LESConfig.from_yaml(path) == config
+    assert LESConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sigmaa: 1.0", "did you mean 'sigma'"),
+        ("sigma: -1.0", "`sigma` must be a positive number, got -1.0"),
+        ("- sigma", "must hold a mapping of keys to values, got list"),
+        ("sigma: [1.0", "not valid YAML"),
+    ],
+)
+@pytest.mark.parametrize("read", [LESConfig.from_yaml, Les, lambda path: Les(str(path))])
+def test_bad_yaml_names_the_file(text, message, read, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read(path)
+    assert "settings.yaml" in str(error.value)
+
+
+def test_files(tmp_path):
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("# nothing\n")
+    assert LESConfig.from_yaml(empty) == LESConfig()
+    assert Les(empty).config() == LESConfig(cutoff="sharp")
+    with pytest.raises(FileNotFoundError, match=r"missing\.yaml"):
+        Les(tmp_path / "missing.yaml")
+
+
+def test_published_defaults():
+    """Missing keys of a dictionary mean what they mean in published LES."""
+    config = LESConfig.from_legacy({})
+    assert config.cutoff == "sharp"
+    published = {
+        "sigma": 1.0, "dl": 2.0, "remove_self_interaction": True, "remove_mean": True,
+        "epsilon_factor": 1.0, "use_atomwise": False, "n_layers": 3, "n_hidden": (32, 16),
+        "add_linear_nn": True, "output_scaling_factor": 0.1,
+    }  # fmt: skip
+    for name, value in published.items():
+        assert getattr(config, name) == value
+    assert config.norm_factor == NORM_FACTOR
+    assert LESConfig().cutoff == "smooth"
+    assert LESConfig.from_legacy({"cutoff": "smooth"}).cutoff == "smooth"
+
+
+def test_host_keys_are_left_to_the_host(caplog):
+    caplog.set_level("DEBUG", logger="les")
+    values = dict.fromkeys(HOST_KEYS, True) | {"sigma": 1.5}
+    assert LESConfig.from_legacy(values) == LESConfig(sigma=1.5, cutoff="sharp")
+    assert "use_induced_charge" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(UNSUPPORTED_KEYS) - {"fixed_atomic_charges_scaling_factor"})
+)
+def test_unsupported_keys(name):
+    with pytest.raises(ValueError, match=f"`{name}` = True is not supported yet"):
+        LESConfig.from_legacy({name: True})
+    assert LESConfig.from_legacy({name: UNSUPPORTED_KEYS[name]}) == LESConfig(cutoff="sharp")
+
+
+def test_what_les_accepts(tmp_path):
+    path = tmp_path / "les.yaml"
+    path.write_text("sigma: 1.5\ncompute_bec: true\n")
+    assert Les().config() == Les(None).config() == LESConfig()
+    assert Les(CUSTOM).config() == CUSTOM
+    expected = LESConfig(sigma=1.5, cutoff="sharp")
+    for given in ({"sigma": 1.5}, path, str(path)):
+        assert Les(given).config() == expected
+    with pytest.raises(TypeError, match=r"must be a LESConfig, a mapping, the path .* got int"):
+        Les(5)
+
+
+def assert_custom(module):
+    assert module.config() == CUSTOM
+    assert (module.ewald.sigma, module.ewald.dl, module.ewald.cutoff) == (1.3, 1.6, "sharp")
+    assert module.ewald.norm_factor == 90.0474
+    assert module.ewald.remove_self_interaction is False
+    assert module.remove_mean is False
+    assert module.epsilon_factor == 1.8
+
+
+def test_settings_travel_with_the_state_dict():
+    host, other = nn.ModuleDict({"les": Les(CUSTOM)}), nn.ModuleDict({"les": Les()})
+    other.load_state_dict(host.state_dict())
+    assert_custom(other["les"])
+    assert "les.settings" in other.state_dict()
+
+
+def test_state_dict_without_settings():
+    """Files of older programs have none; what the constructor was told stays."""
+    module = Les(CUSTOM)
+    state = {}
+    assert not any(module.load_state_dict(state))
+    assert state == {}
+    assert_custom(module)
+
+
+def test_settings_of_the_future_are_refused():
+    state = Les().state_dict()
+    state["settings"] = torch.tensor(list(b'{"sigma": 1.0, "wave": 2}'), dtype=torch.uint8)
+    with pytest.raises(ValueError, match="unknown key 'wave'"):
+        Les().load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: module.float(),
+        lambda module: module.half(),
+        lambda module: module.double(),
+        copy.deepcopy,
+        lambda module: pickle.loads(pickle.dumps(module)),
+        lambda module: module.to("cpu", torch.bfloat16).eval().train(),
+    ],
+    ids=["float", "half", "double", "deepcopy", "pickle", "to"],
+)
+def test_settings_survive(change):
+    module = change(Les(CUSTOM))
+    assert_custom(module)
+    fresh = Les()
+    fresh.load_state_dict(module.state_dict())
+    assert_custom(fresh)
+
+
+def test_settings_stay_on_the_device():
+    on_meta = Les().to("meta")
+    on_meta._apply_settings(CUSTOM)
+    assert on_meta.settings.device.type == "meta"
+
+
+def test_weights_only_file(tmp_path):
+    torch.save(Les(CUSTOM).state_dict(), tmp_path / "les.pt")
+    module = Les()
+    module.load_state_dict(torch.load(tmp_path / "les.pt", weights_only=True))
+    assert_custom(module)
+
+
+def published(cls, **attributes):
+    """An instance as published LES left it: no ``__init__`` of ours has run."""
+    module = cls.__new__(cls)
+    nn.Module.__init__(module)
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    return module
+
+
+def through_old_paths(module):
+    """Pickle, and unpickle with the class names that published LES wrote."""
+    text = pickle.dumps(module, protocol=2)
+    assert b"cles.ewald\nEwald\n" in text
+    text = text.replace(b"cles.ewald\nEwald\n", b"cles.module.ewald\nEwald\n")
+    return pickle.load(io.BytesIO(text))
+
+
+def published_les(**changes):
+    ewald = published(
+        PublishedEwald, dl=1.8, sigma=1.1, sigma_sq_half=0.605, twopi=6.283185307179586,
+        twopi_sq=39.47841760435743, remove_self_interaction=False, norm_factor=90.0474,
+        k_sq_max=12.184696791468343,
+    )  # fmt: skip
+    readout = published(
+        Atomwise, n_in=None, n_out=1, n_hidden=[32, 16], n_layers=3, add_linear_nn=True,
+        output_scaling_factor=0.1, outnet=None,
+    )  # fmt: skip
+    return published(
+        Les, atomwise=readout, ewald=ewald,
+        bec=published(BEC, remove_mean=False, epsilon_factor=1.6, normalization_factor=1.26),
+        n_layers=3, n_hidden=[32, 16], add_linear_nn=True, output_scaling_factor=0.1, sigma=1.1,
+        dl=1.8, remove_mean=False, epsilon_factor=1.6, **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("with_flag", [False, True])
+def test_published_pickles_keep_their_flags(with_flag):
+    changes = {"use_atomwise": False} if with_flag else {}
+    module = published_les(**changes).eval()
+    if with_flag:
+        module.atomwise = published(les.les._DummyAtomwise)
+    module = through_old_paths(module)
+    assert module.config() == LESConfig(
+        sigma=1.1, dl=1.8, cutoff="sharp", remove_self_interaction=False, norm_factor=90.0474,
+        remove_mean=False, epsilon_factor=1.6,
+    )  # fmt: skip
+    assert module.ewald.cutoff == "sharp"
+    assert module.ewald.norm_factor == 90.0474
+    assert module.ewald.remove_self_interaction is False
+    assert not module.training
+    assert module.atomwise is None
+    charges, positions = torch.tensor([1.0, -1.0]), torch.tensor([[0.0, 0, 0], [2.0, 0, 0]])
+    cell = 7.0 * torch.eye(3).unsqueeze(0)
+    expected = Les(module.config())(positions, cell, charges)["E_lr"]
+    torch.testing.assert_close(module(positions, cell, charges)["E_lr"], expected)
+    torch.jit.script(module)
+
+
+def test_published_ewald_alone():
+    ewald = through_old_paths(published(PublishedEwald, sigma=1.0, dl=2.0))
+    assert ewald.cutoff == "sharp"
+    assert ewald.remove_self_interaction is True
+    assert ewald.norm_factor == NORM_FACTOR
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["use_atomwise", "use_fixed_atomic_charges", "use_atomic_alpha", "use_epsilon_r_scaling"],
+)
+def test_published_pickles_that_cannot_be_loaded(flag):
+    with pytest.raises(ValueError, match=f"`{flag}`"):
+        through_old_paths(published_les(**{flag: True}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["atomicalpha.AtomicAlpha", "atomwise.Atomwise", "bec.BEC", "blocks.Dense", "ewald.Ewald",
+     "fixedcharges.FixedCharges"],
+)  # fmt: skip
+def test_old_import_paths_exist(name):
+    module, _, cls = name.partition(".")
+    found = getattr(__import__(f"les.module.{module}", fromlist=[cls]), cls)
+    assert issubclass(found, nn.Module)

@@ -1,0 +1,61 @@
+"""The sign of all charges."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from les import charge_sign, fix_charge_sign
+
+WATER = torch.tensor([8, 1, 1])
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("offset", [0.0, 2.0, -2.0], ids=["neutral", "cation", "anion"])
+def test_oxygen_of_water_is_negative(dtype, sign, offset):
+    """Relative to the mean, so that the total charge does not matter."""
+    charges = torch.tensor([-0.8, 0.4, 0.4], dtype=dtype) + sign * offset
+    assert charge_sign(sign * charges, WATER) == sign
+    torch.testing.assert_close(fix_charge_sign(sign * charges, WATER), charges)
+
+
+def test_channels_count_together():
+    charges = torch.tensor([[0.9, -0.1], [-0.5, 0.1], [-0.4, 0.0]])
+    assert charge_sign(charges, WATER) == -1.0
+    torch.testing.assert_close(fix_charge_sign(charges, WATER), -charges)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "negative"),
+    [
+        ([11, 17], 17),  # NaCl
+        ([12, 8], 8),  # MgO
+        ([1, 3], 1),  # LiH
+        ([6, 7], 7),
+        ([16, 9], 9),
+        ([79, 55], 79),  # CsAu
+        ([54, 36], 54),
+        ([2, 3], 3),  # helium has no electronegativity, so never decides
+        ([118, 3], 3),
+    ],
+)
+def test_most_electronegative_element(numbers, negative):
+    charges = torch.tensor([-0.5 if number == negative else 0.5 for number in numbers])
+    assert charge_sign(charges, torch.tensor(numbers)) == 1.0
+    assert charge_sign(-charges, torch.tensor(numbers)) == -1.0
+
+
+def test_one_element_has_no_sign():
+    charges = torch.randn(7)
+    assert torch.equal(fix_charge_sign(charges, torch.full((7,), 6)), charges)
+
+
+def test_gradients_pass():
+    charges = torch.tensor([0.8, -0.4, -0.4], requires_grad=True)
+    fix_charge_sign(charges, WATER).sum().backward()
+    assert charges.grad.tolist() == [-1.0, -1.0, -1.0]
+
+
+def test_wrong_shape():
+    with pytest.raises(ValueError, match=r"`atomic_numbers` must have shape .* \[3\], got \[2\]"):
+        charge_sign(torch.zeros(3), torch.tensor([1, 8]))

@@ -1,0 +1,74 @@
+"""The charge readout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from les import ChargeReadout, Les, LESConfig
+
+
+def test_all_parameters_exist_at_construction():
+    """An optimiser made before the first batch trains them all."""
+    readout = ChargeReadout(6)
+    before = [parameter.clone() for parameter in readout.parameters()]
+    layers = [layer for layer in readout.network if isinstance(layer, nn.Linear)]
+    assert [tuple(layer.weight.shape) for layer in layers] == [(32, 6), (16, 32), (1, 16)]
+    optimiser = torch.optim.SGD(readout.parameters(), lr=1.0)
+    readout(torch.randn(5, 6)).square().sum().backward()
+    optimiser.step()
+    for old, new in zip(before, readout.parameters(), strict=True):
+        assert not torch.equal(old, new)
+
+
+def test_starts_small_but_not_at_zero(make_system):
+    """The energy is quadratic in the charges: at zero it would not train."""
+    _, positions, cell = make_system("cubic", 20, torch.float32)
+    les = Les(LESConfig(use_atomwise=True, n_features=8))
+    out = les(positions, cell, desc=torch.randn(20, 8))
+    charges = out["latent_charges"]
+    assert charges.shape == (20, 1)
+    assert 1e-3 < charges.abs().mean() < 0.3
+    out["E_lr"].sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in les.parameters())
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize(("n_layers", "n_hidden"), [(1, 8), (2, 8), (3, (8, 4)), (4, 5)])
+def test_shapes(linear, n_layers, n_hidden):
+    readout = ChargeReadout(3, 2, n_layers, n_hidden, linear, 0.5)
+    n_linear = sum(isinstance(module, nn.Linear) for module in readout.modules())
+    assert n_linear == n_layers + linear
+    features = torch.randn(7, 3)
+    charges = readout(features)
+    assert charges.shape == (7, 2)
+    double = ChargeReadout(3, 2, n_layers, n_hidden, linear, 1.0)
+    double.load_state_dict(readout.state_dict())
+    torch.testing.assert_close(double(features), 2.0 * charges)
+
+
+def test_atoms_are_read_independently():
+    readout, features = ChargeReadout(4), torch.randn(6, 4)
+    order = torch.randperm(6)
+    torch.testing.assert_close(readout(features)[order], readout(features[order]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "`n_features` must be at least 1, got 0"),
+        ((4, 0), "`n_channels` must be at least 1, got 0"),
+        ((4, 1, -1), "`n_layers` must be at least 1, got -1"),
+        ((4, 1, 3, (8, 4, 2)), r"`n_hidden` must give 2 widths .* got \[8, 4, 2\]"),
+    ],
+)
+def test_bad_sizes(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ChargeReadout(*arguments)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 4, 1)])
+def test_bad_features(shape):
+    with pytest.raises(ValueError, match=r"`desc` must have shape \[n_atoms, 4\]"):
+        ChargeReadout(4)(torch.rand(shape))
