@@ -61,7 +61,8 @@ def _refuse_coincidence(distance: Tensor, positions: Tensor, first: Tensor, seco
     if bool(coincident.any()):
         found: list[int] = torch.nonzero(coincident)[0].tolist()
         i, j = int(first[found[0]]), int(second[found[0]])
+        place: list[float] = positions[found[1], i].to(torch.float64).tolist()
         raise ValueError(
             f"`positions` must differ, got atoms {i} and {j} of an open structure at the same "
-            f"place, {positions[found[1], i].tolist()}"
+            f"place, {place}"
         )

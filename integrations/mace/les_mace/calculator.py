@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ase.calculators.calculator import all_changes
-from les import charge_sign
-from les.structures import check_atoms
+from ase.data import chemical_symbols
 from mace.calculators import MACECalculator
 
+from les import charge_sign
+from les.structures import check_atoms
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ase import Atoms
 
 
@@ -54,9 +57,8 @@ class LESCalculator(MACECalculator):
         self.bec = bec
         self.long_range = isinstance(self.models[0], MACELES)
         # Upstream appends to a list that all its instances share.
-        self.implemented_properties = list(dict.fromkeys(self.implemented_properties))
+        self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if self.long_range:
-            self.models[0].compute_bec = bec
             self.models[0].register_forward_hook(self._keep_output)
             self.implemented_properties += ["charges", "dipole", "les_energy"]
             if bec:
@@ -76,10 +78,18 @@ class LESCalculator(MACECalculator):
 
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a
-                periodic structure without a cell, or one or two periodic axes.
+                periodic structure without a cell, one or two periodic axes, and elements that
+                the model does not know.
         """
         structure = atoms if atoms is not None else self.atoms
         check_atoms(structure)
+        unknown = set(structure.numbers.tolist()) - set(self.z_table.zs)
+        if unknown:
+            raise ValueError(
+                f"the model knows the elements {_symbols(self.z_table.zs)}, got {_symbols(unknown)}"
+            )
+        if self.long_range:
+            self.models[0].compute_bec = self.bec  # calculators may share a model
         super().calculate(atoms, properties, system_changes)
         if not structure.pbc.any():
             self.results.pop("stress", None)
@@ -90,7 +100,11 @@ class LESCalculator(MACECalculator):
         sign = charge_sign(out["charges"], numbers)
         self.results["charges"] = sign * self.results["charges"]
         self.results["dipole"] = sign * self.results["dipole"]
-        self.results["les_energy"] = float(out["les_energy"]) * self.energy_units_to_eV
+        self.results["les_energy"] = out["les_energy"].item() * self.energy_units_to_eV
         if self.bec:
             tensor = out["BEC"].detach().cpu().numpy()
             self.results["born_effective_charges"] = sign * tensor.reshape(len(structure), -1)
+
+
+def _symbols(numbers: Iterable[int]) -> str:
+    return ", ".join(chemical_symbols[number] for number in sorted(numbers))

@@ -58,8 +58,8 @@ def load_model(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is a pickle and ``allow_pickle`` is false, or holds something
-            other than a MACE model.
+        ValueError: if the file is a pickle and ``allow_pickle`` is false, is damaged, or holds
+            something other than a MACE model.
     """
     path = Path(path)
     if not path.is_file():
@@ -98,7 +98,10 @@ def _load_state(model: MACELES, state: dict[str, torch.Tensor], path: Path) -> N
 def _load_pickle(path: Path, device: str) -> ScaleShiftMACE:
     # Where published models look for their class.
     modules.models.MACELES = MACELES
-    model = torch.load(path, map_location=device, weights_only=False)
+    try:
+        model = torch.load(path, map_location=device, weights_only=False)
+    except Exception as error:  # torch raises many kinds; the file is what matters
+        raise ValueError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     if isinstance(model, extensions.MACELES):
         state = model.__dict__
         model = MACELES.__new__(MACELES)

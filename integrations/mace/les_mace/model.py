@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import copy
 import types
-from typing import Any, Dict, List, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 import mace  # noqa: F401  (before e3nn: it makes e3nn 0.4 importable on current torch)
 import torch
 from e3nn.util.jit import compile_mode
-from les import Les, LESConfig, dipole_moments
 from mace.modules.models import ScaleShiftMACE
 from mace.modules.utils import compute_forces, compute_forces_virials, compute_hessians_vmap
 from torch import Tensor, nn
 
+from les import Les, LESConfig, dipole_moments
+
 #: Scale of the charge readouts' first random weights, relative to the energy readouts'.
 INITIAL_CHARGE_SCALE = 0.1
-
-#: Keys of ``les_arguments`` that belong to this class and not to ``les.Les``.
-_OWN_KEYS = ("compute_bec", "bec_output_index")
 
 
 def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
@@ -43,9 +42,9 @@ def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
     return copies
 
 
-def _layer_widths(products: nn.ModuleList) -> List[int]:
+def _layer_widths(products: nn.ModuleList) -> list[int]:
     """Number of features each layer contributes to upstream's ``node_feats``."""
-    return [int(product.linear.irreps_out.dim) for product in products]
+    return [int(product.linear.irreps_out.dim) for product in products]  # type: ignore[union-attr,arg-type]
 
 
 @compile_mode("script")
@@ -82,7 +81,7 @@ class MACELES(ScaleShiftMACE):
         if les_arguments is not None and not isinstance(les_arguments, LESConfig):
             own = les_arguments
         self.compute_bec = bool(own.get("compute_bec", False))
-        self.bec_output_index: Optional[int] = own.get("bec_output_index")
+        self.bec_output_index: int | None = own.get("bec_output_index")
         self.les = Les(les_arguments)
         self.les_readouts = charge_readouts(self.readouts)
         self.layer_widths = _layer_widths(self.products)
@@ -111,7 +110,7 @@ class MACELES(ScaleShiftMACE):
         longer.les.to(device=device)
         return longer
 
-    def __setstate__(self, state: Dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what upstream's own class of this name wrote."""
         missing = {
             "compute_bec": False,
@@ -122,7 +121,7 @@ class MACELES(ScaleShiftMACE):
 
     def forward(
         self,
-        data: Dict[str, Tensor],
+        data: dict[str, Tensor],
         training: bool = False,
         compute_force: bool = True,
         compute_virials: bool = False,
@@ -133,7 +132,7 @@ class MACELES(ScaleShiftMACE):
         compute_atomic_stresses: bool = False,
         lammps_mliap: bool = False,
         compute_bec: bool = False,
-    ) -> Dict[str, Optional[Tensor]]:
+    ) -> dict[str, Tensor | None]:
         """As ``ScaleShiftMACE.forward``, for the energy with the long-range part.
 
         Returns:
@@ -191,10 +190,10 @@ class MACELES(ScaleShiftMACE):
         assert les_energy is not None and atom_energies is not None
         interaction_energy = interaction_energy + les_energy
 
-        forces: Optional[Tensor] = None
-        virials: Optional[Tensor] = None
-        stress: Optional[Tensor] = None
-        hessian: Optional[Tensor] = None
+        forces: Tensor | None = None
+        virials: Tensor | None = None
+        stress: Tensor | None = None
+        hessian: Tensor | None = None
         keep_graph = training or compute_hessian
         if (compute_virials or compute_stress) and displacement is not None:
             forces, virials, stress = compute_forces_virials(
@@ -235,7 +234,7 @@ class MACELES(ScaleShiftMACE):
             "BEC": les_out["BEC"],
         }
 
-    def latent_charges(self, node_feats: Tensor, data: Dict[str, Tensor]) -> Tensor:
+    def latent_charges(self, node_feats: Tensor, data: dict[str, Tensor]) -> Tensor:
         """Latent charges ``[n_atoms]`` [e] from upstream's concatenated layer features."""
         node_heads = torch.zeros_like(data["batch"])
         if "head" in data:

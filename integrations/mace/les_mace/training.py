@@ -12,9 +12,10 @@ import torch
 from mace import modules
 from mace.cli import run_train
 from mace.modules import extensions
-from mace.tools import build_default_arg_parser
+from mace.tools import build_default_arg_parser, scripts_utils
 
 from les_mace.checkpoint import load_model, save_model
+from les_mace.labels import checked_loader
 from les_mace.model import MACELES
 
 if TYPE_CHECKING:
@@ -56,14 +57,19 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     with (
         _replaced(extensions, "MACELES", MACELES),
         _replaced(
-            run_train, "configure_model", _with_charges(run_train.configure_model, args)
+            scripts_utils.data,
+            "load_from_xyz",
+            checked_loader(scripts_utils.data.load_from_xyz, _trained_on(args)),
         ),
+        _replaced(run_train, "configure_model", _with_charges(run_train.configure_model, args)),
     ):
         run_train.run(args)
     _save_safely(args)
 
 
-def _with_charges(configure_model: Callable[..., Any], args: argparse.Namespace) -> Callable[..., Any]:
+def _with_charges(
+    configure_model: Callable[..., Any], args: argparse.Namespace
+) -> Callable[..., Any]:
     """Upstream's ``configure_model``, for which ``ScaleShiftMACE`` is one with charges.
 
     Going through the branch of the short-range model keeps the backbone the same: that of
@@ -77,6 +83,12 @@ def _with_charges(configure_model: Callable[..., Any], args: argparse.Namespace)
             return configure_model(*positional, **keyword)
 
     return configure
+
+
+def _trained_on(args: argparse.Namespace) -> tuple[str, ...]:
+    """The labels that every frame needs, given the weights in the loss."""
+    energy = args.loss != "forces_only" and args.energy_weight != 0
+    return ("energy",) * energy + ("forces",) * (args.forces_weight != 0)
 
 
 @contextlib.contextmanager
