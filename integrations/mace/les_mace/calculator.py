@@ -54,6 +54,7 @@ class LESCalculator(MACECalculator):
         if isinstance(model, (str, Path)):
             model = load_model(model, allow_pickle=allow_pickle, device=device)
         super().__init__(models=model, device=device, default_dtype=default_dtype, **kwargs)
+        self.models[0].eval()
         self.bec = bec
         self.long_range = isinstance(self.models[0], MACELES)
         # Upstream appends to a list that all its instances share.

@@ -1,0 +1,154 @@
+"""Small models and data for the tests of adapters."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.lj import LennardJones
+from ase.io import write
+
+from les.cli import main
+from les.testing.structures import crystal, dimer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ase import Atoms
+
+if find_spec("mace") is None:
+    collect_ignore_glob = ["test_mace*"]
+
+
+@contextlib.contextmanager
+def undone() -> Iterator[None]:
+    """Undo what upstream's training changes in this process: logging, precision."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    try:
+        yield
+    finally:
+        for handler in [handler for handler in root.handlers if handler not in handlers]:
+            root.removeHandler(handler)
+            handler.close()
+        root.setLevel(level)
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def les_command() -> Callable[..., int]:
+    """A function that runs the command ``les`` in this process, and returns its status."""
+
+    def run(*arguments: Any) -> int:
+        with undone():
+            torch.set_num_threads(1)
+            return main([str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mace_arguments() -> dict[str, Any]:
+    """Constructor arguments of a small MACE model for H and O."""
+    import mace  # noqa: F401  (before e3nn)
+    from e3nn import o3
+    from mace import modules
+
+    block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+    return {
+        "r_max": 4.0,
+        "num_bessel": 4,
+        "num_polynomial_cutoff": 5,
+        "max_ell": 2,
+        "interaction_cls": block,
+        "interaction_cls_first": block,
+        "num_interactions": 2,
+        "num_elements": 2,
+        "hidden_irreps": o3.Irreps("8x0e + 8x1o"),
+        "MLP_irreps": o3.Irreps("8x0e"),
+        "gate": torch.nn.functional.silu,
+        "atomic_energies": np.array([-1.0, -2.0]),
+        "avg_num_neighbors": 8.0,
+        "atomic_numbers": [1, 8],
+        "correlation": 2,
+        "radial_MLP": [8, 8],
+        "radial_type": "bessel",
+        "atomic_inter_scale": 1.0,
+        "atomic_inter_shift": 0.0,
+    }
+
+
+@pytest.fixture(scope="session")
+def mace_batch() -> Callable[[list[Atoms]], dict[str, torch.Tensor]]:
+    """A function that makes upstream's batch of structures, in float64."""
+    from mace.data import AtomicData, KeySpecification, config_from_atoms
+    from mace.tools.torch_geometric import Batch
+    from mace.tools.torch_tools import default_dtype
+    from mace.tools.utils import AtomicNumberTable
+
+    def batch(structures: list[Atoms]) -> dict[str, torch.Tensor]:
+        table = AtomicNumberTable([1, 8])
+        with default_dtype("float64"):
+            graphs = [
+                AtomicData.from_config(
+                    config_from_atoms(atoms, KeySpecification()), z_table=table, cutoff=4.0
+                )
+                for atoms in structures
+            ]
+            return Batch.from_data_list(graphs).to_dict()
+
+    return batch
+
+
+def labelled(n_frames: int, seed: int) -> list[Atoms]:
+    """Open and periodic structures in turn, with Lennard-Jones labels for MACE."""
+    frames = []
+    for index in range(n_frames):
+        atoms = dimer() if index % 2 == 0 else crystal("cubic")
+        atoms.rattle(0.05, seed=seed + index)
+        atoms.calc = LennardJones(sigma=0.85, epsilon=0.2, rc=4.0, smooth=True)
+        atoms.info["REF_energy"] = atoms.get_potential_energy() - 8.0
+        atoms.arrays["REF_forces"] = atoms.get_forces()
+        atoms.calc = None
+        frames.append(atoms)
+    return frames
+
+
+@pytest.fixture(scope="session")
+def data_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Training and validation file with 12 and 4 frames."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, frames in (("train", labelled(12, 0)), ("valid", labelled(4, 100))):
+        write(folder / f"{name}.xyz", frames, format="extxyz")
+    return folder / "train.xyz", folder / "valid.xyz"
+
+
+@pytest.fixture(scope="session")
+def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs Python with the given arguments in a process of its own."""
+
+    def run(*arguments: str, check: bool = True, **options: Any) -> Any:
+        result = subprocess.run(
+            [sys.executable, *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            **options,
+        )
+        if check and result.returncode != 0:
+            pytest.fail(f"{arguments} ended with {result.returncode}:\n{result.stderr[-4000:]}")
+        return result
+
+    return run

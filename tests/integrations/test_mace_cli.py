@@ -1,0 +1,157 @@
+"""The command ``les`` with MACE, and what happens where mace-torch is not installed."""
+
+from __future__ import annotations
+
+import mace  # noqa: F401  (before e3nn)
+import numpy as np
+import pytest
+import torch
+from ase.io import read, write
+from mace.modules import ScaleShiftMACE
+from mace.tools.torch_tools import default_dtype
+
+from les.backend import backend_names, get_backend
+from les.testing.adapter import results_of
+from les.testing.structures import crystal, dimer
+from les_mace import MACELES, LESCalculator, save_model
+from les_mace.backend import MACEBackend
+
+
+@pytest.fixture(scope="module")
+def model(mace_arguments):
+    torch.manual_seed(2)
+    with default_dtype(torch.float64):
+        return MACELES(**mace_arguments)
+
+
+@pytest.fixture(scope="module")
+def model_file(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    save_model(model, path)
+    return path
+
+
+@pytest.fixture
+def structures(tmp_path):
+    path = tmp_path / "structures.xyz"
+    write(path, [dimer(), crystal()], format="extxyz")
+    return path
+
+
+def test_backend_is_found():
+    assert "mace" in backend_names()
+    backend = get_backend("mace")
+    assert isinstance(backend, MACEBackend)
+    assert backend.problem() is None
+    assert backend.version() is not None
+    assert set(backend.configs()) == {"water", "dipeptides", "au2_mgo"}
+
+
+def test_predict(les_command, model_file, structures, tmp_path, capsys):
+    output = tmp_path / "out.xyz"
+    assert les_command("predict", model_file, structures, "-o", output, "--bec") == 0
+    assert "2 structures written" in capsys.readouterr().out
+    calculator = LESCalculator(model_file, bec=True)
+    for written, structure in zip(read(output, ":"), (dimer(), crystal()), strict=True):
+        results = results_of(calculator, structure)
+        for key in ("energy", "les_energy", "dipole"):
+            np.testing.assert_allclose(written.info[f"LES_{key}"], results[key], atol=1e-7)
+        for key in ("forces", "energies", "charges", "born_effective_charges"):
+            np.testing.assert_allclose(written.arrays[f"LES_{key}"], results[key], atol=1e-7)
+        assert ("LES_stress" in written.info) == structure.pbc.all()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_predict_with_a_pickled_model(les_command, mace_arguments, structures, tmp_path, capsys):
+    """Upstream's short-range models work, too, once the user trusts the file."""
+    torch.save(ScaleShiftMACE(**mace_arguments), tmp_path / "sr.model")
+    options = ("predict", tmp_path / "sr.model", structures, "-o", tmp_path / "out.xyz")
+    assert les_command(*options) == 1
+    assert "allow_pickle=True" in capsys.readouterr().err
+    assert les_command(*options, "--allow-pickle") == 0
+    assert "LES_charges" not in read(tmp_path / "out.xyz").arrays
+
+
+def test_predict_names_the_bad_frame(les_command, model_file, tmp_path, capsys):
+    bad = crystal()
+    bad.pbc = [True, True, False]
+    write(tmp_path / "bad.xyz", [dimer(), bad], format="extxyz")
+    output = tmp_path / "out.xyz"
+    assert les_command("predict", model_file, tmp_path / "bad.xyz", "-o", output) == 1
+    error = capsys.readouterr().err
+    assert "bad.xyz, frame 1: pbc must be all true or all false" in error
+    assert not output.exists()
+
+
+def test_unknown_element(les_command, model_file, tmp_path, capsys):
+    gold = dimer()
+    gold.numbers[0] = 79
+    write(tmp_path / "gold.xyz", gold, format="extxyz")
+    output = tmp_path / "out.xyz"
+    assert les_command("predict", model_file, tmp_path / "gold.xyz", "-o", output) == 1
+    error = capsys.readouterr().err
+    assert "frame 0" in error
+    assert "Au" in error
+
+
+def test_help_of_training_is_upstreams(les_command, capsys):
+    with pytest.raises(SystemExit) as end:
+        les_command("train", "mace", "--les", "--help")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "--num_channels" in text
+    assert "--from" in text
+
+
+def test_doctor(les_command, capsys):
+    assert les_command("doctor") == 0
+    assert f"mace    ok  mace-torch {MACEBackend().version()}" in capsys.readouterr().out
+
+
+# --- without mace-torch
+
+WITHOUT_MACE = "import sys; sys.modules['mace'] = None; "
+
+
+def test_import_without_mace(run_program):
+    program = (
+        "import les_mace, les_mace.backend\n"
+        "backend = les_mace.backend.MACEBackend()\n"
+        "print(backend.problem())\n"
+        "print(sorted(backend.configs()))\n"
+        "print([name for name in ('torch', 'ase', 'e3nn') if name in sys.modules])"
+    )
+    lines = run_program("-c", WITHOUT_MACE + program).stdout.splitlines()
+    assert lines[0].startswith("mace-torch is not installed")
+    assert lines[0].endswith('install it with: pip install "les[mace]"')
+    assert lines[1] == "['au2_mgo', 'dipeptides', 'water']"
+    assert "e3nn" not in lines[2]
+
+
+@pytest.mark.parametrize("name", ["MACELES", "LESCalculator", "load_model", "save_model"])
+def test_names_without_mace(name, run_program):
+    result = run_program("-c", WITHOUT_MACE + f"from les_mace import {name}", check=False)
+    assert result.returncode == 1
+    assert "BackendError: backend 'mace': mace-torch is not installed" in result.stderr
+    assert 'pip install "les[mace]"' in result.stderr
+
+
+@pytest.mark.parametrize("command", ["train mace --les --name=x", "predict model.pt x.xyz"])
+def test_commands_without_mace(command, run_program):
+    program = f"from les.cli import main; sys.exit(main({command.split()!r}))"
+    result = run_program("-c", WITHOUT_MACE + program, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("les: error: backend 'mace': mace-torch is not installed")
+    assert 'pip install "les[mace]"' in result.stderr
+
+
+def test_broken_mace(run_program, tmp_path):
+    """An installed mace that fails to import is not called missing."""
+    (tmp_path / "mace").mkdir()
+    (tmp_path / "mace" / "__init__.py").write_text("raise RuntimeError('wrong torch')")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from les_mace.backend import MACEBackend; print(MACEBackend().problem())"
+    )
+    output = run_program("-c", program).stdout
+    assert output.strip() == "mace-torch fails to import: RuntimeError: wrong torch"
