@@ -28,7 +28,7 @@ nox.options.default_venv_backend = "none"  # see `environment`
 def environment(session: nox.Session, name: str, extras: str) -> Path:
     """Environment ``.nox/<name>`` with les (editable) and ``extras``; returns its programs.
 
-    pip installs, not uv, which overlooks local package folders that pip is set up with.
+    pip installs, because it alone honours ``constraints.txt`` as written for all of them.
     """
     folder = ROOT / ".nox" / name
     programs = folder / ("Scripts" if sys.platform == "win32" else "bin")
@@ -88,5 +88,6 @@ for backend in BACKENDS:
 def demo(session: nox.Session) -> None:
     """Train MACE with and without LES on the embedded data and write a report."""
     programs = environment(session, "mace", "mace,test")
-    session.run(str(programs / "les"), "bench", "run", "--demo", "--output", str(DEMO))
-    session.run(str(programs / "les"), "bench", "report", str(DEMO))
+    bench = (str(programs / "les"), "bench")
+    session.run(*bench, "run", "--demo", "--data", "embedded", "--output", str(DEMO))
+    session.run(*bench, "report", str(DEMO))

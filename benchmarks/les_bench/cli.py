@@ -143,8 +143,8 @@ def _list(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
         try:
             source, folder, _ = find(system, arguments.data)
             place = f"{source}: {folder}"
-        except DataError:
-            place = "no data here"
+        except DataError as error:
+            place = f"none: {error}"
         print(f"{system.name:<14}{system.title:<48}{place}")
     print(f"models: {', '.join(backend_names()) or 'none installed'}")
     return 0

@@ -52,6 +52,7 @@ class Run:
             "n_structures": {
                 split: len(getattr(self.dataset, split)) for split in ("train", "valid", "test")
             },
+            "versions": machine.versions(backend),
             "model": self.model,
             "variant": self.variant,
             "seed": self.seed,

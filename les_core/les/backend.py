@@ -58,9 +58,10 @@ class EpochRecord:
     seconds: float | None = None
     train_loss: float | None = None
     valid_loss: float | None = None
-    #: Root mean square errors on the validation set.
-    valid_energy_rmse: float | None = None  #: [eV/atom]
-    valid_force_rmse: float | None = None  #: [eV/A]
+    #: Root mean square error of the energy on the validation set [eV/atom].
+    valid_energy_rmse: float | None = None
+    #: Root mean square error of the forces on the validation set [eV/A].
+    valid_force_rmse: float | None = None
 
 
 class Backend(ABC):
@@ -122,13 +123,20 @@ class Backend(ABC):
 
     @abstractmethod
     def calculator(
-        self, model: str | Path, *, device: str = "cpu", dtype: str = "float64", **options: Any
+        self,
+        model: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float64",
+        bec: bool = False,
+        allow_pickle: bool = False,
     ) -> Any:
         """ASE calculator for a trained model, with or without LES.
 
         Its results carry ``energy, forces, energies`` and, with LES, ``charges``,
-        ``dipole`` and ``les_energy``; ``stress`` for periodic structures. With the
-        option ``bec=True`` also ``born_effective_charges`` ``[n_atoms, 9]``.
+        ``dipole`` and ``les_energy``; ``stress`` for periodic structures. With ``bec``
+        also ``born_effective_charges`` ``[n_atoms, 9]``. A pickled model, which can run
+        code when it is loaded, is refused without ``allow_pickle``.
         """
 
     @abstractmethod

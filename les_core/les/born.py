@@ -23,10 +23,14 @@ import math
 import torch
 from torch import Tensor
 
-from les import checks
-from les.checks import has_volume
-
-METHODS = ("phase",)
+from les.checks import (
+    check_batch,
+    check_cell,
+    check_charges,
+    check_pbc,
+    check_positions,
+    has_volume,
+)
 
 
 def _single_channel(charges: Tensor) -> Tensor:
@@ -68,7 +72,13 @@ def dipole_moments(
 
     Returns:
         ``[n_structures, 3]`` [e A].
+
+    Raises:
+        ValueError, TypeError: as ``les.Ewald``, and for several charge channels.
     """
+    check_positions(positions)
+    check_charges("charges", charges, positions)
+    check_batch(batch, positions.shape[0], n_structures, positions.device)
     charges = _single_channel(charges)
     q = charges - _structure_mean(charges, batch, n_structures) if remove_mean else charges
     moments = positions.new_zeros([n_structures, 3])
@@ -109,19 +119,18 @@ def born_effective_charges(
     """
     if method != "phase":
         raise ValueError("`method` must be 'phase', got " + method)
-    if not torch.jit.is_scripting():
-        checks.check_positions(positions)
-        checks.check_charges("charges", charges, positions)
-        checks.check_cell(cell, positions)
-        checks.check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
-        checks.check_pbc(pbc, cell)
+    check_positions(positions)
+    check_charges("charges", charges, positions)
+    check_cell(cell, positions)
+    check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
+    check_pbc(pbc, cell)
     charges = _single_channel(charges)
     if not positions.requires_grad:
         raise ValueError("`positions` must require gradients for Born effective charges")
     n_structures = cell.shape[0]
     if batch is None:
         batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
-    periodic = has_volume(cell) if pbc is None else pbc.any(dim=1)
+    periodic = has_volume(cell) if pbc is None else pbc.all(dim=1)
 
     q = charges - _structure_mean(charges, batch, n_structures) if remove_mean else charges
     # An open structure is the limit of a cell of unit vectors with sin(x) -> x, cos(x) -> 1.

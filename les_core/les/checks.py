@@ -1,4 +1,7 @@
-"""Validation of what callers pass in: every message names the argument and what came."""
+"""Validation of what callers pass in: every message names the argument and what came.
+
+All of it also runs in TorchScript, where a model is used without any other guard.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,9 @@ def check_finite(name: str, value: Tensor) -> None:
         finite = torch.isfinite(value.detach())
         if bool(finite.all()):
             return
-        where = torch.nonzero(~finite)[0].tolist()
-        raise ValueError(
-            f"`{name}` must be finite, got {value[tuple(where)].item()} at index {where}"
-        )
+        where: list[int] = torch.nonzero(~finite)[0].tolist()
+        bad = float(value.detach()[~finite][0])
+        raise ValueError(f"`{name}` must be finite, got {bad} at index {where}")
 
 
 def check_like_positions(name: str, value: Tensor, positions: Tensor) -> None:
@@ -121,15 +123,17 @@ def check_pbc(pbc: Tensor | None, cell: Tensor) -> None:
     partly = pbc.any(dim=1) & ~periodic
     if bool(partly.any()):
         structure = int(torch.nonzero(partly)[0])
+        axes: list[bool] = pbc[structure].tolist()
         raise ValueError(
-            f"`pbc` must be all true or all false, got {pbc[structure].tolist()} for structure "
+            f"`pbc` must be all true or all false, got {axes} for structure "
             f"{structure}: slabs and wires are not supported yet; for a slab with enough vacuum "
             "set pbc to [True, True, True]"
         )
     missing = periodic & ~has_volume(cell)
     if bool(missing.any()):
         structure = int(torch.nonzero(missing)[0])
+        vectors: list[list[float]] = cell[structure].detach().to(torch.float64).tolist()
         raise ValueError(
-            f"`cell` must span a volume where `pbc` is true, got {cell[structure].tolist()} "
+            f"`cell` must span a volume where `pbc` is true, got {vectors} "
             f"for structure {structure}"
         )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import shutil
 import sys
 from pathlib import Path
 
 from les.backend import BackendError, backend_names, get_backend
-
-logger = logging.getLogger("les")
 
 _DESCRIPTION = """\
 Latent Ewald Summation: long-range electrostatics for machine-learned potentials.
@@ -20,12 +17,16 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
   les bench {run,report,fetch,list,kernels}
   les config {list,show,copy}              the training configurations shipped with les
   les doctor                               which models can be trained here
+
+`les --debug COMMAND ...` shows where in the code an error came from.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (default: ``sys.argv[1:]``); returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    debug = argv[:1] == ["--debug"]
+    argv = argv[debug:]
     parser = argparse.ArgumentParser(
         prog="les", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,14 +41,16 @@ def main(argv: list[str] | None = None) -> int:
     }
     parser.add_argument("command", choices=commands, metavar="{" + ",".join(commands) + "}")
     arguments = parser.parse_args(argv[:1])
-    debugging = logger.isEnabledFor(logging.DEBUG)  # upstreams change the root logger's level
     try:
         return commands[arguments.command](argv[1:])
-    except (BackendError, ValueError, TypeError, FileNotFoundError) as error:
-        if debugging:
+    except (BackendError, ValueError, OSError) as error:
+        if debug:
             raise
         print(f"les: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("les: interrupted", file=sys.stderr)
+        return 130
 
 
 def _version() -> str:
@@ -143,7 +146,9 @@ def _config(argv: list[str]) -> int:
 
 
 def _config_path(name: str) -> Path:
-    backend, _, system = name.partition("/")
+    backend, slash, system = name.partition("/")
+    if not slash:
+        raise ValueError(f"the name must be MODEL/SYSTEM, e.g. mace/water, got {name!r}")
     configs = get_backend(backend).configs()
     if system not in configs:
         raise ValueError(
@@ -158,19 +163,7 @@ def _doctor(argv: list[str]) -> int:
     argparse.ArgumentParser(
         prog="les doctor", description="Which models can be trained here, and what is missing."
     ).parse_args(argv)
-    import platform
+    from les.doctor import examine
 
-    import numpy
-    import torch
-
-    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    print(
-        f"les {_version()}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"numpy {numpy.__version__}, accelerator: {accelerator}"
-    )
-    for name in backend_names():
-        backend = get_backend(name)
-        problem = backend.problem()
-        state = f"{backend.distribution} {backend.version()}" if problem is None else problem
-        print(f"{name:<8}{'ok' if problem is None else 'no':<4}{state}")
+    print("\n".join(examine()))
     return 0

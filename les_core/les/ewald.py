@@ -12,8 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from les import checks
-from les.checks import has_volume
+from les.checks import (
+    check_batch,
+    check_cell,
+    check_charges,
+    check_pbc,
+    check_positions,
+    has_volume,
+)
 from les.direct import reciprocal_sum
 from les.open import open_sum
 from les.packing import (
@@ -71,7 +77,7 @@ class Ewald(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("sigma", sigma), ("dl", dl), ("norm_factor", norm_factor)):
-            if not (math.isfinite(value) and value > 0.0):
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0.0):
                 raise ValueError(f"`{name}` must be positive and finite, got {value}")
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
@@ -132,12 +138,11 @@ class Ewald(nn.Module):
                 place in an open structure. The message names the argument.
             TypeError: wrong dtypes.
         """
-        if not torch.jit.is_scripting():
-            checks.check_positions(positions)
-            checks.check_charges("charges", charges, positions)
-            checks.check_cell(cell, positions)
-            checks.check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
-            checks.check_pbc(pbc, cell)
+        check_positions(positions)
+        check_charges("charges", charges, positions)
+        check_cell(cell, positions)
+        check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
+        check_pbc(pbc, cell)
         n_structures = cell.shape[0]
         if batch is None:
             batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
@@ -148,7 +153,7 @@ class Ewald(nn.Module):
         channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
 
         counts = torch.bincount(batch, minlength=n_structures)
-        # The one place where numbers that shape what follows are fetched from the device.
+        # Numbers that shape what follows, fetched from the device together.
         numbers: list[int] = torch.stack(
             [counts.max(), (counts * counts).sum(), periodic.sum()]
         ).tolist()
@@ -218,7 +223,8 @@ class Ewald(nn.Module):
         """Structures of one boundary condition, packed into rectangular arrays."""
         n_structures = counts.shape[0]
         if positions.shape[0] == 0:
-            return charges.new_zeros(n_structures), torch.zeros_like(charges)
+            nothing = torch.zeros_like(charges) if compute_potential else None
+            return charges.new_zeros(n_structures), nothing
         equal = positions.shape[0] == n_structures * width
         slots = batch
         if equal:

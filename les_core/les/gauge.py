@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from les.checks import check_finite
+
 # Pauling electronegativities by atomic number (CRC Handbook of Chemistry and Physics);
 # 0 where there is no accepted value, so that such elements never decide.
 # fmt: off
@@ -51,7 +53,8 @@ def charge_sign(charges: Tensor, atomic_numbers: Tensor) -> float:
     per_atom = charges.detach()
     if per_atom.dim() == 2:
         per_atom = per_atom.sum(dim=1)
-    table = torch.tensor(_PAULING, dtype=torch.float64, device=charges.device)
+    check_finite("charges", per_atom)
+    table = torch.tensor(_PAULING, dtype=torch.float32, device=charges.device)
     known = atomic_numbers.clamp(max=len(_PAULING) - 1).to(torch.long)
     electronegativity = table[known]
     chosen = electronegativity == electronegativity.max()

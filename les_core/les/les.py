@@ -7,6 +7,7 @@ refer to ``les.les.Les``.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,23 @@ from les.config import LESConfig
 from les.ewald import Ewald
 from les.readout import ChargeReadout
 
+logger = logging.getLogger("les")
+
 #: Name of the buffer that carries the configuration through a ``state_dict``.
 SETTINGS = "settings"
 
 
+#: Length of that buffer. It is fixed because tools that copy weights from one model to
+#: another skip what differs in shape.
+SETTINGS_BYTES = 1024
+
+
 def _encode(config: LESConfig) -> Tensor:
     """Configuration as bytes: an integer buffer, so that casting a model leaves it alone."""
-    return torch.tensor(list(json.dumps(config.to_dict()).encode()), dtype=torch.uint8)
+    text = json.dumps(config.to_dict()).encode()
+    if len(text) > SETTINGS_BYTES:
+        raise ValueError(f"the configuration takes {len(text)} bytes, more than {SETTINGS_BYTES}")
+    return torch.tensor(list(text.ljust(SETTINGS_BYTES)), dtype=torch.uint8)
 
 
 def _decode(buffer: Tensor) -> LESConfig:
@@ -81,6 +92,8 @@ class Les(nn.Module):
         self.ewald.cutoff = config.cutoff
         self.ewald.remove_self_interaction = config.remove_self_interaction
         self.ewald.norm_factor = float(config.norm_factor)
+        if self.atomwise is not None:
+            self.atomwise.output_scaling_factor = config.output_scaling_factor
         present = self._buffers.get(SETTINGS)
         device = None if present is None else present.device
         self.register_buffer(SETTINGS, _encode(config).to(device))
@@ -95,9 +108,17 @@ class Les(nn.Module):
     ) -> None:
         key = prefix + SETTINGS
         if key in state_dict:
-            self._apply_settings(_decode(state_dict[key]))
-        else:
-            state_dict[key] = self.get_buffer(SETTINGS)
+            loaded, own = _decode(state_dict[key]), self.config()
+            for name in ("use_atomwise", "n_features", "n_layers", "n_hidden", "add_linear_nn"):
+                if own.use_atomwise and getattr(loaded, name) != getattr(own, name):
+                    raise ValueError(
+                        f"the state dict is of a model with `{name}` = {getattr(loaded, name)!r}, "
+                        f"this one was built with {getattr(own, name)!r}"
+                    )
+            if loaded != own:
+                logger.info("settings of the loaded state replace those given: %s", loaded)
+            self._apply_settings(loaded)
+        state_dict[key] = self.get_buffer(SETTINGS)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -156,7 +177,8 @@ class Les(nn.Module):
             positions: ``[n_atoms, 3]`` [A].
             cell: ``[n_structures, 3, 3]`` [A]; zero for open structures if ``pbc`` is absent.
             latent_charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
-            desc: atomic features ``[n_atoms, n_features]``, read out with ``use_atomwise``.
+            desc: atomic features ``[n_atoms, n_features]``, read out with ``use_atomwise``
+                where no ``latent_charges`` are given.
             batch: structure of each atom ``[n_atoms]``, ascending.
             pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
             atomic_numbers: accepted for host models that pass it; not used.
@@ -174,9 +196,11 @@ class Les(nn.Module):
             ``latent_alphas`` as passed. ``None`` for what was not asked for.
 
         Raises:
-            ValueError, TypeError: as ``les.Ewald``; if neither or both of
-                ``latent_charges`` and ``desc`` can be used; for terms not supported yet.
+            ValueError, TypeError: as ``les.Ewald``; if there are neither ``latent_charges``
+                nor a ``desc`` that can be read; for terms not supported yet.
         """
+        if bec_output_index is not None and (bec_output_index < 0 or bec_output_index > 2):
+            raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {bec_output_index}")
         for name, given in (
             ("latent_dipoles", latent_dipoles is not None),
             ("latent_quads", latent_quads is not None),

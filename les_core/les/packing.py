@@ -28,7 +28,7 @@ def group_structures(counts: Tensor, periodic: Tensor) -> Tensor:
         counts: number of atoms of each structure.
         periodic: whether it is periodic.
     """
-    sizes = torch.ceil(torch.log2(counts.clamp(min=1).to(torch.float64)))
+    sizes = torch.ceil(torch.log2(counts.clamp(min=1).to(torch.float32)))
     return 2 * sizes.to(torch.long) + periodic.to(torch.long)
 
 

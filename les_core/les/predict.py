@@ -50,6 +50,8 @@ def predict(calculator: Any, structures: Path, output: Path, prefix: str = "LES_
     from ase.io import write  # only this needs it
     from tqdm import tqdm
 
+    if not output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"no folder {output.absolute().parent} to write {output.name} to")
     evaluated = []
     for frame, atoms in enumerate(tqdm(_frames(structures), unit="structure")):
         try:

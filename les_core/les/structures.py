@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 
 
-def check_atoms(atoms: Any) -> None:
+def check_atoms(atoms: Any, allow_slab: bool = False) -> None:
     """Refuse a structure on which no model can give a meaningful result.
+
+    Args:
+        atoms: ``ase.Atoms``.
+        allow_slab: accept one or two periodic axes, which LES does not support yet.
 
     Raises:
         ValueError: for no atoms, positions or a cell that are not finite, one or two
@@ -25,7 +29,7 @@ def check_atoms(atoms: Any) -> None:
         )
     if not np.isfinite(atoms.cell[:]).all():
         raise ValueError(f"the cell must be finite, got {atoms.cell[:].tolist()}")
-    if atoms.pbc.any() and not atoms.pbc.all():
+    if atoms.pbc.any() and not atoms.pbc.all() and not allow_slab:
         raise ValueError(
             f"pbc must be all true or all false, got {atoms.pbc.tolist()}: slabs and wires are "
             "not supported yet; for a slab with enough vacuum set pbc to true"

@@ -11,6 +11,3 @@ NORM_FACTOR = 90.4756
 #: Coulomb constant ``k_e = 1 / (4 pi eps_0)`` [eV A / e^2] that belongs to it; it agrees
 #: with the CODATA value 14.399645 to 5e-7.
 COULOMB_CONSTANT = NORM_FACTOR / (2.0 * math.pi)
-
-#: One Debye in e*A.
-DEBYE = 0.20819433

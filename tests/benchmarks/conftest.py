@@ -71,8 +71,8 @@ class FakeBackend(Backend):
     def train(self, arguments, *, les):
         raise NotImplementedError
 
-    def calculator(self, model, *, device="cpu", dtype="float64", **options):
-        return FakeCalculator(json.loads(Path(model).read_text())["variant"], **options)
+    def calculator(self, model, *, device="cpu", dtype="float64", bec=False, allow_pickle=False):
+        return FakeCalculator(json.loads(Path(model).read_text())["variant"], bec=bec)
 
     def training_arguments(self, job):
         return [str(job.seed), str(job.epochs), *job.extra]

@@ -173,3 +173,12 @@ def test_refusals(positions):
     pbc = torch.tensor([[True, True, False]])
     with pytest.raises(ValueError, match="`pbc` must be all true or all false"):
         born_effective_charges(charges, positions, OPEN + torch.eye(3), pbc=pbc)
+
+
+def test_dipoles_of_bad_input():
+    positions = torch.zeros(2, 3)
+    batch = torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match="`charges` must be finite, got nan"):
+        dipole_moments(torch.tensor([0.1, float("nan")]), positions, batch, 1)
+    with pytest.raises(ValueError, match=r"`charges` must have shape \[n_atoms\]"):
+        dipole_moments(torch.zeros(3), positions, batch, 1)

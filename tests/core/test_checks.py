@@ -154,6 +154,26 @@ def test_bad_arguments(arguments, case, through_les):
         module(**arguments)
 
 
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments_in_torchscript(arguments, case):
+    """A scripted model has no other guard: it refuses the same, in the same words."""
+    name, change, error, message = BAD[case]
+    if error is TypeError:  # TorchScript prints dtypes as numbers
+        message = f"`{name}` must"
+    scripted = torch.jit.script(Ewald())
+    assert torch.isfinite(scripted(**arguments)[0]).all()
+    arguments[name] = change(arguments[name])
+    with pytest.raises(torch.jit.Error, match=message):
+        scripted(**arguments)
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_bad_component_of_the_polarisation(arguments, index):
+    arguments["latent_charges"] = arguments.pop("charges")
+    with pytest.raises(ValueError, match=f"`bec_output_index` must be 0, 1 or 2, got {index}"):
+        Les()(**arguments, bec_output_index=index)
+
+
 @pytest.mark.parametrize("name", ["charges", "cell", "batch", "pbc"])
 def test_devices(arguments, name):
     """The meta device stands for any other."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read, write
 
 import les
-from les import cli
+from les import cli, doctor
 from les.backend import Backend, BackendError, backend_names, get_backend
 from les.predict import predict
 
@@ -66,8 +66,9 @@ def fake(monkeypatch):
     def find(name):
         return FakeBackend() if name == "fake" else get_backend(name)
 
-    monkeypatch.setattr(cli, "get_backend", find)
-    monkeypatch.setattr(cli, "backend_names", lambda: ["fake"])
+    for module in (cli, doctor):
+        monkeypatch.setattr(module, "get_backend", find)
+        monkeypatch.setattr(module, "backend_names", lambda: ["fake"])
     monkeypatch.setattr(FakeBackend, "calls", [])
     return FakeBackend
 
@@ -168,11 +169,40 @@ def test_unusable_upstream(fake, symbol, message, capsys, monkeypatch, tmp_path)
     sys.modules.pop("broken_upstream", None)
 
 
-def test_errors_keep_their_traceback_when_debugging(fake, caplog, monkeypatch):
+def test_errors_keep_their_traceback_when_debugging(fake, monkeypatch):
     monkeypatch.setattr(fake, "symbol", "json:MACE")
-    caplog.set_level(logging.DEBUG, logger="les")
     with pytest.raises(BackendError, match="it has no 'MACE'"):
-        cli.main(["train", "fake"])
+        cli.main(["--debug", "train", "fake"])
+
+
+def test_interrupt_is_no_traceback(fake, capsys, monkeypatch):
+    def interrupted(self, arguments, *, les):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fake, "train", interrupted)
+    assert cli.main(["train", "fake"]) == 130
+    assert capsys.readouterr().err == "les: interrupted\n"
+
+
+def test_config_names_need_a_model(capsys):
+    assert "the name must be MODEL/SYSTEM" in fails(capsys, "config", "show", "water")
+
+
+def test_unmet_requirements(monkeypatch):
+    needs = ["numpy<1", "no-such-thing>2", "torch", "x; extra == 'y'"]
+    versions = {"numpy": "2.2.6", "torch": "2.13.0"}
+
+    def version(name):
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: needs)
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    assert doctor.unmet_requirements("mace-torch") == [
+        "mace-torch needs numpy<1, 2.2.6 is installed",
+        "mace-torch needs no-such-thing, which is not installed",
+    ]
 
 
 def test_config_list_and_show(fake, capsys):

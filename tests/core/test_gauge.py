@@ -59,3 +59,8 @@ def test_gradients_pass():
 def test_wrong_shape():
     with pytest.raises(ValueError, match=r"`atomic_numbers` must have shape .* \[3\], got \[2\]"):
         charge_sign(torch.zeros(3), torch.tensor([1, 8]))
+
+
+def test_charges_must_be_finite():
+    with pytest.raises(ValueError, match="`charges` must be finite, got nan"):
+        charge_sign(torch.tensor([0.1, float("nan")]), torch.tensor([1, 8]))

@@ -25,6 +25,28 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+#: Settings of a MACE model that trains in seconds.
+SMALL_TRAINING = {
+    "model": "MACE",
+    "num_channels": 8,
+    "max_L": 0,
+    "r_max": 4.0,
+    "num_interactions": 2,
+    "correlation": 2,
+    "max_ell": 1,
+    "num_radial_basis": 4,
+    "radial_MLP": "[8, 8]",
+    "MLP_irreps": "8x0e",
+    "E0s": "average",
+    "batch_size": 4,
+    "valid_batch_size": 4,
+    "max_num_epochs": 2,
+    "default_dtype": "float64",
+    "device": "cpu",
+    "seed": 3,
+    "plot": False,
+}
+
 if find_spec("mace") is None:
     collect_ignore_glob = ["test_mace*"]
 
@@ -150,5 +172,70 @@ def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
         if check and result.returncode != 0:
             pytest.fail(f"{arguments} ended with {result.returncode}:\n{result.stderr[-4000:]}")
         return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def arguments(data_files):
+    """A function that makes the arguments of ``mace_run_train``."""
+
+    def make(folder, name="small", **changes):
+        train_file, valid_file = data_files
+        settings = {
+            **SMALL_TRAINING,
+            "name": name,
+            "work_dir": folder,
+            "train_file": train_file,
+            "valid_file": valid_file,
+            **changes,
+        }
+        return [f"--{key}={value}" for key, value in settings.items()]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train(les_command):
+    """A function that runs ``les train mace ...``, which must succeed."""
+
+    def run(*arguments):
+        assert les_command("train", "mace", *arguments) == 0
+
+    return run
+
+
+@pytest.fixture
+def refused(les_command, capsys):
+    """A function that runs ``les train mace --les ...``, which must fail; its message."""
+
+    def run(arguments):
+        capsys.readouterr()
+        assert les_command("train", "mace", "--les", *arguments) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert "Traceback" not in "".join(lines)
+        return next(line for line in lines if line.startswith("les: error: "))
+
+    return run
+
+
+@pytest.fixture
+def initial_state(train, monkeypatch):
+    """A function for the weights before the first step of a run."""
+    from mace.cli import run_train
+
+    def run(flag, arguments):
+        states = []
+        configure_model = run_train.configure_model
+
+        def capture(*positional, **keyword):
+            model, output_arguments = configure_model(*positional, **keyword)
+            states.append({key: value.clone() for key, value in model.state_dict().items()})
+            return model, output_arguments
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run_train, "configure_model", capture)
+            train(flag, *arguments, "--dry_run")
+        return states[0]
 
     return run

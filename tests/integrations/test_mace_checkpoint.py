@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import re
 
 import mace  # noqa: F401  (before e3nn)
@@ -51,6 +52,18 @@ def test_rebuilt_from_upstreams_configuration(model, mace_batch):
     assert rebuilt.les.config().sigma != 1.3
     rebuilt.load_state_dict(model.state_dict())
     assert_same_model(rebuilt, model, mace_batch)
+
+
+@pytest.mark.parametrize("tool", ["convert_e3nn_cueq", "convert_cueq_e3nn"])
+def test_conversion_keeps_settings(tool, model, monkeypatch):
+    """Upstream copies what has the same shape; its kernels need a GPU and stay out of this."""
+    converter = importlib.import_module(f"mace.cli.{tool}")
+    monkeypatch.setattr(converter, "transfer_symmetric_contractions", lambda *arguments: None)
+    with default_dtype(torch.float64):
+        target = MACELES(**extract_config_mace_model(model))
+    converter.transfer_weights(model, target, 1, 2, 2, False, False)
+    assert target.les.config() == model.les.config()
+    assert (target.les.ewald.sigma, target.les.ewald.dl) == (1.3, 1.7)
 
 
 def test_extract_model(model, mace_batch):

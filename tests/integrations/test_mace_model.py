@@ -305,6 +305,64 @@ def test_calculator_for_a_short_range_model(short_range_model):
         calculator.calculate(bad)
 
 
+def test_calculator_of_a_short_range_model_takes_slabs(short_range_model):
+    slab = crystal("cubic")
+    slab.pbc = [True, True, False]
+    ours = results_of(LESCalculator(copy.deepcopy(short_range_model)), slab)
+    theirs = results_of(MACECalculator(models=copy.deepcopy(short_range_model)), slab)
+    assert ours["energy"] == theirs["energy"]
+
+
+def test_sign_is_chosen_once(model):
+    """Charges that change sign along a trajectory must not be turned back."""
+    own = copy.deepcopy(model)
+    calculator = LESCalculator(own)
+    first = results_of(calculator, dimer())
+    scale_charges(own, -1.0)
+    second = results_of(calculator, dimer())
+    for key in ("charges", "dipole"):
+        np.testing.assert_allclose(second[key], -np.asarray(first[key]), rtol=1e-12)
+    given = results_of(LESCalculator(own, sign=-calculator.sign), dimer())
+    np.testing.assert_allclose(given["charges"], first["charges"], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sign": 2}, "`sign` must be 1, -1 or None, got 2"),
+        ({"compile_mode": "default"}, "`compile_mode` is not supported"),
+    ],
+)
+def test_bad_options_of_the_calculator(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        LESCalculator(copy.deepcopy(model), **options)
+
+
+def test_born_effective_charges_need_charges(short_range_model):
+    with pytest.raises(ValueError, match="`bec` needs a model with LES, got a ScaleShiftMACE"):
+        LESCalculator(copy.deepcopy(short_range_model), bec=True)
+
+
+@pytest.mark.parametrize("key", ["use_dipole", "use_induced_charge", "use_atomwise"])
+def test_unsupported_physics_is_refused(mace_arguments, key):
+    with pytest.raises(ValueError, match=f"`{key}` is not supported yet by MACELES"):
+        MACELES(les_arguments={key: True, "n_features": 4}, **mace_arguments)
+
+
+def test_input_without_pbc_is_refused(model, mace_batch):
+    batch = mace_batch([dimer()])
+    del batch["pbc"]
+    with pytest.raises(ValueError, match="needs `pbc` in its input; LAMMPS"):
+        model(batch)
+
+
+def test_scripted_model_refuses_slabs(model, mace_batch):
+    batch = mace_batch([crystal("cubic")])
+    batch["pbc"] = torch.tensor([[True, True, False]])
+    with pytest.raises(torch.jit.Error, match="slabs and wires are not supported yet"):
+        jit.compile(copy.deepcopy(model))(batch)
+
+
 def test_model_file(model, tmp_path):
     save_model(model, tmp_path / "model.pt")
     content = torch.load(tmp_path / "model.pt", weights_only=True)

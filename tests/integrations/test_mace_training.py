@@ -14,8 +14,6 @@ import mace  # noqa: F401  (before e3nn)
 import numpy as np
 import pytest
 import torch
-from ase.io import read, write
-from mace.cli import run_train
 from mace.modules import ScaleShiftMACE
 from mace.tools.torch_tools import default_dtype
 
@@ -24,92 +22,6 @@ from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model
 from les_mace.backend import MACEBackend
-
-#: Settings of a model that trains in seconds.
-SMALL = {
-    "model": "MACE",
-    "num_channels": 8,
-    "max_L": 0,
-    "r_max": 4.0,
-    "num_interactions": 2,
-    "correlation": 2,
-    "max_ell": 1,
-    "num_radial_basis": 4,
-    "radial_MLP": "[8, 8]",
-    "MLP_irreps": "8x0e",
-    "E0s": "average",
-    "batch_size": 4,
-    "valid_batch_size": 4,
-    "max_num_epochs": 2,
-    "default_dtype": "float64",
-    "device": "cpu",
-    "seed": 3,
-    "plot": False,
-}
-
-
-@pytest.fixture(scope="module")
-def arguments(data_files):
-    """A function that makes the arguments of ``mace_run_train``."""
-
-    def make(folder, name="small", **changes):
-        train_file, valid_file = data_files
-        settings = {
-            **SMALL,
-            "name": name,
-            "work_dir": folder,
-            "train_file": train_file,
-            "valid_file": valid_file,
-            **changes,
-        }
-        return [f"--{key}={value}" for key, value in settings.items()]
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def train(les_command):
-    """A function that runs ``les train mace ...``, which must succeed."""
-
-    def run(*arguments):
-        assert les_command("train", "mace", *arguments) == 0
-
-    return run
-
-
-@pytest.fixture
-def refused(les_command, capsys):
-    """A function that runs ``les train mace --les ...``, which must fail; its message."""
-
-    def run(arguments):
-        capsys.readouterr()
-        assert les_command("train", "mace", "--les", *arguments) == 1
-        lines = capsys.readouterr().err.splitlines()
-        assert "Traceback" not in "".join(lines)
-        return next(line for line in lines if line.startswith("les: error: "))
-
-    return run
-
-
-@pytest.fixture
-def initial_state(train, monkeypatch):
-    """A function for the weights before the first step of a run."""
-
-    def run(flag, arguments):
-        states = []
-        configure_model = run_train.configure_model
-
-        def capture(*positional, **keyword):
-            model, output_arguments = configure_model(*positional, **keyword)
-            states.append({key: value.clone() for key, value in model.state_dict().items()})
-            return model, output_arguments
-
-        with monkeypatch.context() as patch:
-            patch.setattr(run_train, "configure_model", capture)
-            train(flag, *arguments, "--dry_run")
-        return states[0]
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +58,14 @@ def test_run_with_les(les_run):
         assert actual["les_energy"] != 0.0
         for key in ("energy", "forces", "charges"):
             np.testing.assert_array_equal(actual[key], expected[key])
+
+
+def test_runs_whose_names_begin_alike(train, arguments, tmp_path):
+    """The safe file of a run is made of its own model only, whatever else is in the folder."""
+    train("--no-les", *arguments(tmp_path, name="water_sr", max_num_epochs=1))
+    train("--les", *arguments(tmp_path, name="water", max_num_epochs=1))
+    assert [path.name for path in tmp_path.glob("*.pt")] == ["water.pt"]
+    assert isinstance(load_model(tmp_path / "water.pt"), MACELES)
 
 
 def test_scripted_model_of_a_run(les_run, mace_batch):
@@ -337,91 +257,3 @@ def test_bad_arguments(changes, message, refused, arguments, tmp_path, monkeypat
     (tmp_path / "les.yaml").write_text("sigmaa: 1.2\n")
     error = refused(arguments(tmp_path, **changes))
     assert re.search(message, error), error
-
-
-def write_changed(source, target, change):
-    """Write ``target`` with the frames of ``source`` after ``change(frames)``."""
-    frames = read(source, ":")
-    change(frames)
-    write(target, frames, format="extxyz")
-    return target
-
-
-def without_energy(*chosen):
-    def change(frames):
-        for index in chosen or range(len(frames)):
-            del frames[index].info["REF_energy"]
-
-    return change
-
-
-def without_forces(frames):
-    del frames[4].arrays["REF_forces"]
-
-
-def with_nan(frames):
-    frames[3].arrays["REF_forces"][2, 1] = np.nan
-
-
-def without_labels(frames):
-    for atoms in frames:
-        del atoms.info["REF_energy"], atoms.arrays["REF_forces"]
-
-
-@pytest.mark.parametrize("option", ["train_file", "valid_file"])
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (without_energy(), r"frame 0: energy \(key 'REF_energy'\) is missing; .*--energy_key"),
-        (without_energy(2), r"frame 2: energy \(key 'REF_energy'\) is missing"),
-        (without_forces, r"frame 4: forces \(key 'REF_forces'\) is missing"),
-        (with_nan, r"frame 3: forces \(key 'REF_forces'\) must be finite"),
-        (without_labels, r"'REF_energy'.* found in .*bad\.xyz"),
-    ],
-    ids=["no energies", "one energy", "forces", "nan", "nothing"],
-)
-def test_data_without_labels(option, change, message, refused, data_files, arguments, tmp_path):
-    """Upstream would give such frames the weight zero, but for the last case."""
-    bad = write_changed(data_files[0], tmp_path / "bad.xyz", change)
-    error = refused(arguments(tmp_path, **{option: bad}))
-    assert "bad.xyz" in error
-    assert re.search(message, error), error
-
-
-def test_frames_may_waive_a_label(initial_state, data_files, arguments, tmp_path):
-    def waive(frames):
-        without_energy(5)(frames)
-        frames[5].info["config_energy_weight"] = 0.0
-
-    partly = write_changed(data_files[0], tmp_path / "partly.xyz", waive)
-    options = arguments(tmp_path, train_file=partly, E0s="{1: 0.0, 8: -2.0}")
-    assert initial_state("--les", options)
-    # With forces alone in the loss, energies are not needed.
-    forces = write_changed(data_files[0], tmp_path / "forces.xyz", without_energy())
-    options = arguments(tmp_path, train_file=forces, loss="forces_only", E0s="{1: 0.0, 8: -2.0}")
-    assert initial_state("--les", options)
-
-
-def test_labels_under_the_names_of_ase(initial_state, refused, data_files, arguments, tmp_path):
-    def rename(frames):
-        for atoms in frames:
-            atoms.info["energy"] = atoms.info.pop("REF_energy")
-            atoms.arrays["forces"] = atoms.arrays.pop("REF_forces")
-
-    def rename_but_one(frames):
-        rename(frames)
-        del frames[6].info["energy"]
-
-    plain = write_changed(data_files[0], tmp_path / "plain.xyz", rename)
-    keys = {"energy_key": "energy", "forces_key": "forces", "valid_file": plain}
-    assert initial_state("--les", arguments(tmp_path, train_file=plain, **keys))
-    partly = write_changed(data_files[0], tmp_path / "partly.xyz", rename_but_one)
-    error = refused(arguments(tmp_path, train_file=partly, **keys))
-    assert "frame 6: energy (key 'energy') is missing" in error
-
-
-def test_short_range_training_stays_upstreams(initial_state, data_files, arguments, tmp_path):
-    """``--no-les`` accepts what upstream accepts."""
-    bad = write_changed(data_files[0], tmp_path / "bad.xyz", without_energy(3))
-    options = arguments(tmp_path, train_file=bad, E0s="{1: 0.0, 8: -2.0}")
-    assert initial_state("--no-les", options)

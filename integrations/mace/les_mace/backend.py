@@ -28,12 +28,20 @@ class MACEBackend(Backend):
         train(arguments, les=les)
 
     def calculator(
-        self, model: str | Path, *, device: str = "cpu", dtype: str = "float64", **options: Any
+        self,
+        model: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float64",
+        bec: bool = False,
+        allow_pickle: bool = False,
     ) -> Any:
         self.require()
         from les_mace.calculator import LESCalculator
 
-        return LESCalculator(model, device=device, default_dtype=dtype, **options)
+        return LESCalculator(
+            model, device=device, default_dtype=dtype, bec=bec, allow_pickle=allow_pickle
+        )
 
     def training_arguments(self, job: TrainingJob) -> list[str]:
         arguments = {

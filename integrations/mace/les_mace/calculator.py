@@ -26,15 +26,19 @@ class LESCalculator(MACECalculator):
 
     Beside upstream's results there are ``charges`` [e], ``dipole`` [e A], ``les_energy``
     [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with
-    the component of the polarisation first. Their common sign is fixed so that the most
-    electronegative element is negative (``les.charge_sign``). In periodic cells ``dipole``
-    is one branch of a multivalued quantity.
+    the component of the polarisation first. In periodic cells ``dipole`` is one branch of a
+    multivalued quantity.
+
+    Training leaves the common sign of all charges open. It is fixed by the first structure
+    with more than one element, so that its most electronegative element is negative
+    (``les.charge_sign``), and kept from then on: it must not change along a trajectory.
 
     Short-range models work as well, and give upstream's results.
 
     Args:
         model: a model, or a model file.
         bec: compute Born effective charges with every calculation.
+        sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         allow_pickle: read pickled models, which can run code (see ``load_model``).
         device: where to compute, e.g. ``"cuda"``.
         default_dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
@@ -46,6 +50,7 @@ class LESCalculator(MACECalculator):
         model: torch.nn.Module | str | Path,
         *,
         bec: bool = False,
+        sign: int | None = None,
         allow_pickle: bool = False,
         device: str = "cpu",
         default_dtype: str = "",
@@ -53,9 +58,16 @@ class LESCalculator(MACECalculator):
     ) -> None:
         if isinstance(model, (str, Path)):
             model = load_model(model, allow_pickle=allow_pickle, device=device)
+        if sign not in (None, 1, -1):
+            raise ValueError(f"`sign` must be 1, -1 or None, got {sign!r}")
+        if kwargs.get("compile_mode") is not None and isinstance(model, MACELES):
+            raise ValueError("`compile_mode` is not supported for models with LES yet")
+        if bec and not isinstance(model, MACELES):
+            raise ValueError(f"`bec` needs a model with LES, got a {type(model).__name__}")
         super().__init__(models=model, device=device, default_dtype=default_dtype, **kwargs)
         self.models[0].eval()
         self.bec = bec
+        self.sign = sign
         self.long_range = isinstance(self.models[0], MACELES)
         # Upstream appends to a list that all its instances share.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
@@ -67,7 +79,7 @@ class LESCalculator(MACECalculator):
 
     def _keep_output(self, module: torch.nn.Module, inputs: Any, output: dict[str, Any]) -> None:
         """Upstream passes on only the outputs it knows; keep the others too."""
-        self._output = output
+        self._output = {key: x.detach() for key, x in output.items() if x is not None}
 
     def calculate(
         self,
@@ -79,31 +91,35 @@ class LESCalculator(MACECalculator):
 
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a
-                periodic structure without a cell, one or two periodic axes, and elements that
-                the model does not know.
+                periodic structure without a cell, elements that the model does not know and,
+                with LES, one or two periodic axes.
         """
         structure = atoms if atoms is not None else self.atoms
-        check_atoms(structure)
+        check_atoms(structure, allow_slab=not self.long_range)
         unknown = set(structure.numbers.tolist()) - set(self.z_table.zs)
         if unknown:
             raise ValueError(
                 f"the model knows the elements {_symbols(self.z_table.zs)}, got {_symbols(unknown)}"
             )
         if self.long_range:
-            self.models[0].compute_bec = self.bec  # calculators may share a model
+            # Calculators may share a model, and a model may ask for less than all of it.
+            self.models[0].compute_bec = self.bec
+            self.models[0].bec_output_index = None
         super().calculate(atoms, properties, system_changes)
         if not structure.pbc.any():
             self.results.pop("stress", None)
         if not self.long_range:
             return
         out = self._output
-        numbers = torch.as_tensor(structure.numbers, device=out["charges"].device)
-        sign = charge_sign(out["charges"], numbers)
+        if self.sign is None and len(set(structure.numbers)) > 1:
+            numbers = torch.as_tensor(structure.numbers, device=out["charges"].device)
+            self.sign = int(charge_sign(out["charges"], numbers))
+        sign = self.sign or 1
         self.results["charges"] = sign * self.results["charges"]
         self.results["dipole"] = sign * self.results["dipole"]
         self.results["les_energy"] = out["les_energy"].item() * self.energy_units_to_eV
         if self.bec:
-            tensor = out["BEC"].detach().cpu().numpy()
+            tensor = out["BEC"].cpu().numpy()
             self.results["born_effective_charges"] = sign * tensor.reshape(len(structure), -1)
 
 

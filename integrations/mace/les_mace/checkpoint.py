@@ -8,6 +8,7 @@ model and its ``state_dict``.
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ FORMAT = "les_mace.MACELES/1"
 def save_model(model: MACELES, path: str | Path) -> None:
     """Write ``model`` so that :func:`load_model` reads it without running code.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all, also if several processes write it.
     """
     config = {key: _to_plain(value) for key, value in extract_config_mace_model(model).items()}
     content = {
@@ -42,8 +43,12 @@ def save_model(model: MACELES, path: str | Path) -> None:
         },
         "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
     }
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
+    write_atomically(content, Path(path))
+
+
+def write_atomically(content: Any, path: Path) -> None:
+    """``torch.save`` to a temporary file of this process, which then takes its place."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     torch.save(content, temporary)
     os.replace(temporary, path)
 
@@ -64,15 +69,17 @@ def load_model(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no model file {path}")
+    path.open("rb").close()  # a file that may not be read is not a question of its format
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         if not allow_pickle:
             raise ValueError(
                 f"{path} is not a plain LES model file; if it is a pickled MACE model from a "
-                "source you trust, pass allow_pickle=True (loading it runs the code it holds)"
+                "source you trust, pass allow_pickle=True, or --allow-pickle (loading it runs "
+                "the code it holds)"
             ) from error
-        return _load_pickle(path, device)
+        return _load_pickle(path).to(device)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} holds no MACE model with LES (format {FORMAT!r} expected)")
     state = content["state_dict"]
@@ -95,11 +102,11 @@ def _load_state(model: MACELES, state: dict[str, torch.Tensor], path: Path) -> N
         )
 
 
-def _load_pickle(path: Path, device: str) -> ScaleShiftMACE:
+def _load_pickle(path: Path) -> ScaleShiftMACE:
     # Where published models look for their class.
     modules.models.MACELES = MACELES
     try:
-        model = torch.load(path, map_location=device, weights_only=False)
+        model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # torch raises many kinds; the file is what matters
         raise ValueError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     if isinstance(model, extensions.MACELES):

@@ -22,6 +22,16 @@ from les import Les, LESConfig, dipole_moments
 #: Scale of the charge readouts' first random weights, relative to the energy readouts'.
 INITIAL_CHARGE_SCALE = 0.1
 
+#: Keys of published LES that ask for something this class does not do; they must be false.
+UNSUPPORTED = (
+    "use_atomwise",
+    "use_dipole",
+    "use_quadrupole",
+    "use_induced_charge",
+    "use_induced_dipole",
+    "use_anisotropic_polarizability",
+)
+
 
 def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
     """Copies of the energy readouts with new small random weights, to give charges.
@@ -80,6 +90,9 @@ class MACELES(ScaleShiftMACE):
         own: Mapping[str, Any] = {}
         if les_arguments is not None and not isinstance(les_arguments, LESConfig):
             own = les_arguments
+        for key in UNSUPPORTED:
+            if own.get(key, False):
+                raise ValueError(f"`{key}` is not supported yet by MACELES, got {own[key]!r}")
         self.compute_bec = bool(own.get("compute_bec", False))
         self.bec_output_index: int | None = own.get("bec_output_index")
         self.les = Les(les_arguments)
@@ -112,12 +125,10 @@ class MACELES(ScaleShiftMACE):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what upstream's own class of this name wrote."""
-        missing = {
-            "compute_bec": False,
-            "bec_output_index": None,
-            "layer_widths": _layer_widths(state["_modules"]["products"]),
-        }
-        super().__setstate__({**missing, **state})
+        state = {"compute_bec": False, "bec_output_index": None, **state}
+        if "layer_widths" not in state:
+            state["layer_widths"] = _layer_widths(state["_modules"]["products"])
+        super().__setstate__(state)
 
     def forward(
         self,
@@ -144,8 +155,8 @@ class MACELES(ScaleShiftMACE):
             ``compute_bec`` also ``BEC`` ``[n_atoms, 3, 3]`` [e].
 
         Raises:
-            ValueError: for LAMMPS ML-IAP, edge forces and atomic stresses, to which the
-                long-range energy does not belong, and as ``les.Les``.
+            ValueError: for LAMMPS, edge forces and atomic stresses, to which the long-range
+                energy does not belong, and as ``les.Les``.
         """
         if lammps_mliap:
             raise ValueError(
@@ -156,6 +167,11 @@ class MACELES(ScaleShiftMACE):
             raise ValueError(
                 "edge forces and atomic stresses are not defined for the long-range energy of "
                 "LES; leave `compute_edge_forces` and `compute_atomic_stresses` false"
+            )
+        if "pbc" not in data:
+            raise ValueError(
+                "a model with LES needs `pbc` in its input; LAMMPS, which does not pass it and "
+                "adds ghost atoms, is not supported"
             )
         positions, cell = data["positions"], data["cell"].view(-1, 3, 3)
         need_strain = compute_virials or compute_stress or compute_displacement

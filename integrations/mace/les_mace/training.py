@@ -8,13 +8,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from mace import modules
 from mace.cli import run_train
 from mace.modules import extensions
 from mace.tools import build_default_arg_parser, scripts_utils
 
-from les_mace.checkpoint import load_model, save_model
+from les_mace.checkpoint import load_model, save_model, write_atomically
 from les_mace.labels import checked_loader
 from les_mace.model import MACELES
 
@@ -33,13 +32,15 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
 
     Without ``les`` this is upstream's run, untouched. With it, the model that upstream
     would build gets charges: the same backbone from the same seed. Two things are added:
-    ``--from MODEL`` starts from a trained short-range model, and settings in
+    ``--from MODEL`` starts from a trained short-range model (a pickle, so it runs the code
+    in that file, as upstream's ``--foundation_model`` does), and settings in
     ``--les_arguments`` default to those of ``les.LESConfig``.
 
     Raises:
         ValueError: if ``--model`` or the model given by ``--from`` cannot carry charges.
     """
     parser = build_default_arg_parser()
+    parser.prog = "les train mace"
     if not les:
         run_train.run(parser.parse_args(arguments))
         return
@@ -110,7 +111,7 @@ def _start_from(args: argparse.Namespace) -> None:
     folder = Path(args.model_dir or args.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{args.name}_start.model"
-    torch.save(extended, path)
+    write_atomically(extended, path)
     logger.info("added charges to %s; the run starts from %s", args.start, path)
     args.foundation_model = str(path)
     args.multiheads_finetuning = False
@@ -120,9 +121,9 @@ def _start_from(args: argparse.Namespace) -> None:
 
 def _save_safely(args: argparse.Namespace) -> None:
     """Beside upstream's pickled models, write files that load without running code."""
-    for path in sorted(Path(args.model_dir).glob(f"{args.name}*.model")):
-        if path.stem.endswith(("_compiled", "_start")):
-            continue
-        safe = path.with_suffix(".pt")
-        save_model(load_model(path, allow_pickle=True), safe)
-        logger.info("wrote %s", safe)
+    for stem in (args.name, f"{args.name}_stagetwo"):
+        path = Path(args.model_dir, f"{stem}.model")
+        if path.is_file():
+            safe = Path(args.model_dir, f"{stem}.pt")
+            save_model(load_model(path, allow_pickle=True), safe)
+            logger.info("wrote %s", safe)

@@ -1,0 +1,58 @@
+"""What is installed here, and what stands in the way of using a backend."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from les.backend import backend_names, get_backend
+
+
+def unmet_requirements(distribution: str) -> list[str]:
+    """Requirements of an installed distribution that this environment does not meet.
+
+    They tell why two backends cannot share an environment. Empty if the package
+    ``packaging``, which reads requirements, is not installed.
+    """
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        return []
+    unmet = []
+    for text in metadata.requires(distribution) or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            unmet.append(f"{distribution} needs {requirement.name}, which is not installed")
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            unmet.append(
+                f"{distribution} needs {requirement.name}{requirement.specifier}, "
+                f"{installed} is installed"
+            )
+    return unmet
+
+
+def examine() -> list[str]:
+    """Lines that describe this environment: versions, then every backend and its problems."""
+    import numpy
+    import torch
+
+    import les
+
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    lines = [
+        f"les {les.__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"numpy {numpy.__version__}, accelerator: {accelerator}"
+    ]
+    for name in backend_names():
+        backend = get_backend(name)
+        problem = backend.problem()
+        state = f"{backend.distribution} {backend.version()}" if problem is None else problem
+        lines.append(f"{name:<8}{'ok' if problem is None else 'no':<4}{state}")
+        if backend.version() is not None:
+            lines += [f"{'':<12}{unmet}" for unmet in unmet_requirements(backend.distribution)]
+    return lines
