@@ -107,7 +107,10 @@ def _start_from(args: argparse.Namespace) -> None:
     if args.foundation_model is not None:
         raise ValueError("`--from` and `--foundation_model` exclude each other")
     short_range = load_model(args.start, allow_pickle=True)
-    extended = MACELES.from_short_range(short_range, args.les_arguments)
+    try:
+        extended = MACELES.from_short_range(short_range, args.les_arguments)
+    except TypeError as error:
+        raise ValueError(f"--from {args.start}: {error}") from error
     folder = Path(args.model_dir or args.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{args.name}_start.model"
