@@ -55,7 +55,7 @@ def run_tests(session: nox.Session, programs: Path, tests: list[Path]) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and types."""
-    programs = environment(session, "core", "dev")
+    programs = environment(session, "core", "dev,data")
     session.run(str(programs / "ruff"), "check", ".")
     session.run(str(programs / "ruff"), "format", "--check", ".")
     session.run(str(programs / "mypy"))
@@ -64,7 +64,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(name="tests-core")
 def tests_core(session: nox.Session) -> None:
     """Test the physics, the command line and the benchmarks, without any upstream."""
-    programs = environment(session, "core", "dev")
+    programs = environment(session, "core", "dev,data")
     run_tests(session, programs, [Path("tests", "core"), Path("tests", "benchmarks")])
 
 
