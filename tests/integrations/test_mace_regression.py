@@ -43,7 +43,7 @@ BUDGETS = {
     ("dipeptides", "embedded"): Budget(40, 20, 24, energy=70.0, forces=380.0, factor=2.5),
     ("water", "embedded"): Budget(12, 6, 16, energy=3.0, forces=210.0, factor=5.0),
     ("au2_mgo", "embedded"): Budget(8, 4, 16, energy=16.0, forces=230.0, factor=1.6),
-    ("dipeptides", "datadir"): Budget(40, 20, 16, energy=40.0, forces=420.0, factor=2.2),
+    ("dipeptides", "datadir"): Budget(40, 20, 16, energy=56.0, forces=420.0, factor=2.2),
     ("water", "datadir"): Budget(8, 4, 12, energy=7.0, forces=360.0, factor=2.0),
     ("au2_mgo", "datadir"): Budget(8, 4, 12, energy=3.0, forces=350.0, factor=1.2),
 }
