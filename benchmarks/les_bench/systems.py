@@ -52,7 +52,7 @@ SYSTEMS: dict[str, System] = {
                 valid="dipeptides/dipeptides_val.xyz",
                 test="dipeptides/dipeptides_test.xyz",
             ),
-            demo_epochs=30,
+            demo_epochs=20,
         ),
         System(
             "water",
@@ -62,7 +62,7 @@ SYSTEMS: dict[str, System] = {
             layout=Layout(
                 train="water_rpbe_d3/water_rpbe_d3_test50.xyz", test_every=5, valid_every=10
             ),
-            demo_epochs=30,
+            demo_epochs=20,
         ),
         System(
             "water_pbe0ts",
