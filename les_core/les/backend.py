@@ -72,8 +72,10 @@ class Backend(ABC):
 
     #: Short name used on the command line, e.g. ``"mace"``.
     name: ClassVar[str]
-    #: The adapter's import package, which holds ``configs/*.yaml``.
+    #: The adapter's import package.
     package: ClassVar[str]
+    #: Folder in it that holds the training configurations, ``*.yaml``.
+    config_folder: ClassVar[str] = "configs"
     #: Upstream's distribution, e.g. ``"mace-torch"``.
     distribution: ClassVar[str]
     #: ``module:attribute`` that only the real upstream has.
@@ -111,7 +113,7 @@ class Backend(ABC):
 
     def configs(self) -> dict[str, Path]:
         """Training configurations shipped with the adapter, by system name."""
-        folder = Path(str(resources.files(self.package))) / "configs"
+        folder = Path(str(resources.files(self.package))) / self.config_folder
         return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
     @abstractmethod

@@ -31,6 +31,7 @@ from les.checks import (
     check_positions,
     has_volume,
 )
+from les.lattice import reciprocal_vectors
 
 
 def _single_channel(charges: Tensor) -> Tensor:
@@ -127,19 +128,39 @@ def born_effective_charges(
     charges = _single_channel(charges)
     if not positions.requires_grad:
         raise ValueError("`positions` must require gradients for Born effective charges")
-    n_structures = cell.shape[0]
     if batch is None:
         batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
     periodic = has_volume(cell) if pbc is None else pbc.all(dim=1)
+    return phase_evaluation(
+        charges, positions, cell, batch, periodic, remove_mean, epsilon_factor, create_graph
+    )
 
-    q = charges - _structure_mean(charges, batch, n_structures) if remove_mean else charges
+
+def phase_evaluation(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor,
+    periodic: Tensor,
+    remove_mean: bool,
+    epsilon_factor: float,
+    create_graph: bool,
+) -> Tensor:
+    """:func:`born_effective_charges` of checked arguments, without a look at their values.
+
+    ``charges`` are ``[n_atoms]``, ``periodic`` tells the boundary condition of each structure
+    ``[n_structures]``.
+    """
+    q = charges
+    if remove_mean:
+        q = charges - _structure_mean(charges, batch, cell.shape[0])
     # An open structure is the limit of a cell of unit vectors with sin(x) -> x, cos(x) -> 1.
     vectors = torch.where(
         periodic.view(-1, 1, 1), cell, torch.eye(3, dtype=cell.dtype, device=cell.device)
     )
     atom_periodic = periodic[batch].unsqueeze(-1)
-    inverse = torch.linalg.inv(vectors)[batch]
-    angle = 2.0 * math.pi * (positions.unsqueeze(1) @ inverse).squeeze(1)
+    to_fractional = reciprocal_vectors(vectors)[0].transpose(1, 2)[batch]
+    angle = 2.0 * math.pi * (positions.unsqueeze(1) @ to_fractional).squeeze(1)
     cosine, sine = torch.cos(angle), torch.sin(angle)
     odd = torch.where(atom_periodic, sine / (2.0 * math.pi), positions)
     even = cosine / (2.0 * math.pi)

@@ -16,7 +16,8 @@ VOLUME_TOLERANCE = 1e-6
 
 def has_volume(cell: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
     """Which of the cells ``[n_structures, 3, 3]`` span a volume, ``[n_structures]`` boolean."""
-    return torch.linalg.det(cell.detach()).abs() >= tolerance
+    a, b, c = cell.detach().unbind(-2)
+    return (a * torch.linalg.cross(b, c, dim=-1)).sum(dim=-1).abs() >= tolerance
 
 
 def check_positions(positions: Tensor) -> None:

@@ -17,23 +17,8 @@ import math
 import torch
 from torch import Tensor
 
-from les.greens import EDGE_TOLERANCE, periodic_greens_function
-
-
-def grid_extent(cell: Tensor, dl: float, edge_tolerance: float = EDGE_TOLERANCE) -> list[int]:
-    r"""Largest :math:`|n_a|` along each lattice direction inside the k-sphere.
-
-    From :math:`2\pi n_a = \mathbf k\cdot\mathbf a_a` follows
-    :math:`|n_a| \le |\mathbf a_a|/dl`, whatever the shape of the cell.
-
-    Args:
-        cell: ``[n_structures, 3, 3]`` [A]; the largest structure decides.
-        dl: real-space resolution, ``k_max = 2 pi / dl`` [A].
-        edge_tolerance: relative slack, as in ``greens.cutoff_weight``.
-    """
-    lengths = torch.linalg.vector_norm(cell.detach(), dim=-1).amax(dim=0)
-    extent: list[int] = torch.floor(lengths / dl * (1.0 + edge_tolerance)).to(torch.long).tolist()
-    return extent
+from les.greens import periodic_greens_function
+from les.lattice import grid_extent, reciprocal_vectors
 
 
 def _sign_combinations(like: Tensor) -> Tensor:
@@ -50,30 +35,30 @@ def _sign_combinations(like: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
 
-def _k_grid(cell: Tensor, extent: list[int]) -> tuple[Tensor, Tensor]:
+def _k_grid(reciprocal: Tensor, extent: list[int]) -> tuple[Tensor, Tensor]:
     r""":math:`|\mathbf k|^2` ``[n_structures, 4, n_points]`` and multiplicities ``[n_points]``.
 
+    ``reciprocal`` are reciprocal vectors without the factor 2 pi, ``[n_structures, 3, 3]``.
     The second axis runs over the signs (s, t) as in :func:`_sign_combinations`. The
     multiplicity counts each k-point and its inverse, and halves for every zero component,
     because sign combinations then coincide.
     """
-    n1 = torch.arange(extent[0] + 1, dtype=cell.dtype, device=cell.device)
-    n2 = torch.arange(extent[1] + 1, dtype=cell.dtype, device=cell.device)
-    n3 = torch.arange(extent[2] + 1, dtype=cell.dtype, device=cell.device)
+    n1 = torch.arange(extent[0] + 1, dtype=reciprocal.dtype, device=reciprocal.device)
+    n2 = torch.arange(extent[1] + 1, dtype=reciprocal.dtype, device=reciprocal.device)
+    n3 = torch.arange(extent[2] + 1, dtype=reciprocal.dtype, device=reciprocal.device)
     a, b, c = torch.meshgrid(n1, n2, n3, indexing="ij")
     a, b, c = a.flatten(), b.flatten(), c.flatten()
     halves = (a == 0).to(a.dtype) + (b == 0).to(a.dtype) + (c == 0).to(a.dtype)
     multiplicity = 2.0 * torch.pow(0.5, halves)
 
-    reciprocal = 2.0 * math.pi * torch.linalg.inv(cell).transpose(-1, -2)  # rows: b_1, b_2, b_3
-    metric = reciprocal @ reciprocal.transpose(-1, -2)
+    metric = (2.0 * math.pi) ** 2 * (reciprocal @ reciprocal.transpose(-1, -2))
     squares = torch.stack([a * a, b * b, c * c])
     products = torch.stack([a * b, a * c, b * c])
     # Signs of (n1 n2, n1 n3, n2 n3) for (s, t).
     signs = torch.tensor(
         [[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, -1.0, 1.0], [-1.0, 1.0, -1.0]],
-        dtype=cell.dtype,
-        device=cell.device,
+        dtype=reciprocal.dtype,
+        device=reciprocal.device,
     )
     diagonal = torch.diagonal(metric, dim1=-2, dim2=-1)
     off_diagonal = 2.0 * torch.stack([metric[:, 0, 1], metric[:, 0, 2], metric[:, 1, 2]], dim=-1)
@@ -114,30 +99,43 @@ def reciprocal_sum(
     dl: float,
     smooth: bool,
     compute_potential: bool,
+    extent: list[int] | None = None,
+    owner: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
     Complexity O(N M) with one fused multiply-add per pair of atom and real basis function;
     memory O(N M^{2/3} + M).
 
+    Atoms come in rows of equal length, usually one row per structure.
+
     Args:
-        charges: ``[n_structures, n_atoms, n_channels]``; zero on padding atoms.
-        positions: ``[n_structures, n_atoms, 3]`` [A]; anything finite on padding atoms.
+        charges: ``[n_rows, n_atoms, n_channels]``; zero on padding atoms.
+        positions: ``[n_rows, n_atoms, 3]`` [A]; anything finite on padding atoms.
         cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors, of either handedness.
         sigma: width of the Gaussian charges [A].
         dl: resolution, ``k_max = 2 pi / dl`` [A].
         smooth: taper the sum towards ``k_max`` (see ``greens.cutoff_weight``).
         compute_potential: also return the derivative with respect to ``charges``.
+        extent: largest :math:`|n_a|` along each lattice vector; without it, what the cells
+            need, which takes their values and so cannot be captured in a graph.
+        owner: structure of each row ``[n_rows]``, where structures have several rows.
 
     Returns:
         Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
         shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
-    n_structures, n_atoms, n_channels = charges.shape
-    extent = grid_extent(cell, dl)
+    n_rows, n_atoms, n_channels = charges.shape
+    n_structures = cell.shape[0]
+    if extent is None:
+        extent = grid_extent(cell, dl)
     n1, n2, n3 = extent[0] + 1, extent[1] + 1, extent[2] + 1
 
-    fractional = positions @ torch.linalg.inv(cell)
+    reciprocal, volume = reciprocal_vectors(cell)
+    to_fractional = reciprocal.transpose(1, 2)
+    if owner is not None:
+        to_fractional = to_fractional.index_select(0, owner)
+    fractional = positions @ to_fractional
     # Wrapping changes no phase, and keeps them exact in float32 for unwrapped trajectories.
     theta = 2.0 * math.pi * (fractional - torch.round(fractional.detach()))
     x = _axis_basis(theta[..., 0], extent[0])
@@ -146,9 +144,11 @@ def reciprocal_sum(
 
     xy = (x.unsqueeze(-1) * y.unsqueeze(-2)).flatten(2)
     charged_z = (charges.unsqueeze(-1) * z.unsqueeze(-2)).flatten(2)
-    products = (xy.transpose(1, 2) @ charged_z).view(
-        n_structures, x.shape[-1], y.shape[-1], n_channels, z.shape[-1]
-    )
+    products = xy.transpose(1, 2) @ charged_z
+    if owner is not None:
+        shape = [n_structures, products.shape[1], products.shape[2]]
+        products = products.new_zeros(shape).index_add(0, owner, products)
+    products = products.view(n_structures, x.shape[-1], y.shape[-1], n_channels, z.shape[-1])
     products = _insert_sine_of_zero(products, 1, extent[0])
     products = _insert_sine_of_zero(products, 2, extent[1])
     products = _insert_sine_of_zero(products, 4, extent[2])
@@ -159,8 +159,7 @@ def reciprocal_sum(
     combine = _sign_combinations(charges)
     structure_factor = combine @ products  # [n_structures, n_channels, 8, n_points]
 
-    k_squared, multiplicity = _k_grid(cell, extent)
-    volume = torch.linalg.det(cell).abs()
+    k_squared, multiplicity = _k_grid(reciprocal, extent)
     kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
     kernel = kernel * multiplicity / volume.view(-1, 1, 1)
     weights = kernel.repeat_interleave(2, dim=1).unsqueeze(1)  # real and imaginary part
@@ -177,5 +176,8 @@ def reciprocal_sum(
     back = _drop_sine_of_zero(back, 1, extent[0])
     back = _drop_sine_of_zero(back, 2, extent[1])
     back = _drop_sine_of_zero(back, 4, extent[2])
-    along_z = (xy @ back.flatten(1, 2).flatten(2)).view(n_structures, n_atoms, n_channels, -1)
+    back = back.flatten(1, 2).flatten(2)
+    if owner is not None:
+        back = back.index_select(0, owner)
+    along_z = (xy @ back).view(n_rows, n_atoms, n_channels, -1)
     return total, (along_z * z.unsqueeze(-2)).sum(dim=-1)

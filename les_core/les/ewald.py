@@ -24,6 +24,7 @@ from les.direct import reciprocal_sum
 from les.open import open_sum
 from les.packing import (
     assign_slots,
+    first_rows,
     group_structures,
     is_wasteful,
     pack_charges,
@@ -176,6 +177,15 @@ class Ewald(nn.Module):
             potential = potential.squeeze(-1)
         return energy, potential
 
+    def coefficients(self, periodic: bool) -> tuple[float, float]:
+        """Factors of the bare sum [eV A / e^2] and of the sum of squared charges [eV / e^2]."""
+        coulomb_constant = self.norm_factor / (2.0 * math.pi)
+        self_interaction = coulomb_constant / (self.sigma * math.sqrt(2.0 * math.pi))
+        if periodic:
+            # All k-points together contain the interaction of each charge with itself.
+            return self.norm_factor, -self_interaction if self.remove_self_interaction else 0.0
+        return coulomb_constant, 0.0 if self.remove_self_interaction else self_interaction
+
     def _grouped(
         self,
         charges: Tensor,
@@ -231,24 +241,18 @@ class Ewald(nn.Module):
             q = charges.view(n_structures, width, charges.shape[1])
             r = positions.view(n_structures, width, 3)
         else:
-            slots = assign_slots(batch, counts, width)
+            slots = assign_slots(batch, counts, first_rows(counts, width), width)
             q = pack_charges(charges, slots, n_structures, width)
             r = pack_positions(positions, slots, n_structures, width)
 
-        coulomb_constant = self.norm_factor / (2.0 * math.pi)
-        self_coefficient = coulomb_constant / (self.sigma * math.sqrt(2.0 * math.pi))
         if periodic:
-            prefactor = self.norm_factor
-            # All k-points together contain the interaction of each charge with itself.
-            self_coefficient = -self_coefficient if self.remove_self_interaction else 0.0
             energy, potential = reciprocal_sum(
                 q, r, cell, self.sigma, self.dl, self.cutoff == "smooth", compute_potential
             )
         else:
-            prefactor = coulomb_constant
-            self_coefficient = 0.0 if self.remove_self_interaction else self_coefficient
             energy, potential = open_sum(q, r, self.sigma, compute_potential)
 
+        prefactor, self_coefficient = self.coefficients(periodic)
         energy = prefactor * energy
         if self_coefficient != 0.0:
             energy = energy + self_coefficient * (q * q).sum(dim=2).sum(dim=1)

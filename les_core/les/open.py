@@ -56,6 +56,32 @@ def open_sum(
     return energy, potential.permute(2, 1, 0)
 
 
+def open_sum_masked(charges: Tensor, positions: Tensor, batch: Tensor, sigma: float) -> Tensor:
+    r"""Derivative of the pair sum with respect to the charges, over all pairs of a batch.
+
+    Pairs of different structures are masked, so the work grows with the square of the whole
+    batch: for graphs captured without knowing how many atoms a structure has.
+
+    Args:
+        charges: ``[n_atoms, n_channels]``.
+        positions: ``[n_atoms, 3]`` [A]; those of a structure all different.
+        batch: structure of each atom ``[n_atoms]``.
+        sigma: width of the Gaussian charges [A].
+
+    Returns:
+        ``[n_atoms, n_channels]``, as of :func:`open_sum`.
+    """
+    unit = math.sqrt(2.0) * sigma
+    r = positions / unit
+    atoms = torch.arange(r.shape[0], device=r.device)
+    pair = (batch.unsqueeze(0) == batch.unsqueeze(1)) & (atoms.unsqueeze(0) != atoms.unsqueeze(1))
+    squared = (r.unsqueeze(0) - r.unsqueeze(1)).square().sum(dim=-1)
+    # Masked pairs may be at the same place: no infinity may enter the derivatives.
+    distance = torch.where(pair, squared, torch.ones_like(squared)).sqrt()
+    kernel = torch.where(pair, torch.erf(distance) / distance, torch.zeros_like(distance))
+    return kernel @ charges / unit
+
+
 def _refuse_coincidence(distance: Tensor, positions: Tensor, first: Tensor, second: Tensor) -> None:
     coincident = distance.detach() == 0.0
     if bool(coincident.any()):

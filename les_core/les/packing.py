@@ -1,8 +1,9 @@
 """Structures of different size as rectangular arrays, without a loop over structures.
 
-A batch becomes ``[n_structures, n_atoms, ...]`` with as many atoms as its largest structure;
-the slots left over have no charge. Structures of very different size are first grouped, so
-that little is computed for nothing.
+A batch becomes ``[n_rows, width, ...]``; the slots left over have no charge. Usually each
+structure is a row as wide as the largest one, and structures of very different size are
+first grouped, so that little is computed for nothing. Where sizes must not decide about
+shapes (see ``traceable``), rows have a fixed width and a structure takes several.
 """
 
 from __future__ import annotations
@@ -46,29 +47,41 @@ def is_wasteful(
     return width * width * n_structures > maximum_waste * squares
 
 
-def assign_slots(batch: Tensor, counts: Tensor, width: int) -> Tensor:
+def first_rows(counts: Tensor, width: int) -> Tensor:
+    """First row of each structure ``[n_structures]``; a structure has at least one.
+
+    Args:
+        counts: number of atoms of each structure.
+        width: number of slots of a row.
+    """
+    rows = torch.div(counts + (width - 1), width, rounding_mode="floor").clamp(min=1)
+    return torch.cumsum(rows, dim=0) - rows
+
+
+def assign_slots(batch: Tensor, counts: Tensor, first_row: Tensor, width: int) -> Tensor:
     """Slot of each atom in the flattened rectangular array, ``[n_atoms]``.
 
     Args:
         batch: structure of each atom ``[n_atoms]``, in ascending order.
         counts: number of atoms of each structure.
-        width: number of slots of each structure.
+        first_row: first row of each structure.
+        width: number of slots of a row.
     """
     starts = torch.cumsum(counts, dim=0) - counts
     atoms = torch.arange(batch.shape[0], device=batch.device)
-    return atoms - starts[batch] + batch * width
+    return atoms + (first_row * width - starts)[batch]
 
 
-def pack_charges(charges: Tensor, slots: Tensor, n_structures: int, width: int) -> Tensor:
-    """``[n_structures, width, n_channels]`` of ``charges [n_atoms, n_channels]``."""
-    packed = charges.new_zeros([n_structures * width, charges.shape[1]])
-    return packed.index_copy(0, slots, charges).view(n_structures, width, charges.shape[1])
+def pack_charges(charges: Tensor, slots: Tensor, n_rows: int, width: int) -> Tensor:
+    """``[n_rows, width, n_channels]`` of ``charges [n_atoms, n_channels]``."""
+    packed = charges.new_zeros([n_rows * width, charges.shape[1]])
+    return packed.index_copy(0, slots, charges).view(n_rows, width, charges.shape[1])
 
 
 def pack_positions(
-    positions: Tensor, slots: Tensor, n_structures: int, width: int, spread: float = SPREAD
+    positions: Tensor, slots: Tensor, n_rows: int, width: int, spread: float = SPREAD
 ) -> Tensor:
-    """``[n_structures, width, 3]`` of ``positions [n_atoms, 3]``."""
+    """``[n_rows, width, 3]`` of ``positions [n_atoms, 3]``."""
     places = spread * torch.arange(1, width + 1, dtype=positions.dtype, device=positions.device)
-    packed = places.repeat(n_structures).unsqueeze(-1).repeat(1, 3)
-    return packed.index_copy(0, slots, positions).view(n_structures, width, 3)
+    packed = places.repeat(n_rows).unsqueeze(-1).repeat(1, 3)
+    return packed.index_copy(0, slots, positions).view(n_rows, width, 3)

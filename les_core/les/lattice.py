@@ -1,0 +1,58 @@
+r"""Geometry of periodic cells: reciprocal vectors, volumes, and how far the k-grid reaches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from les.greens import EDGE_TOLERANCE
+
+
+def reciprocal_vectors(cell: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Reciprocal lattice vectors without the factor :math:`2\pi`, and volumes.
+
+    Cross products rather than a matrix inverse: differentiable as often as needed, and plain
+    arithmetic for compilers. A singular cell gives infinities instead of an error.
+
+    Args:
+        cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors, of either handedness.
+
+    Returns:
+        ``[n_structures, 3, 3]`` [1/A] with rows :math:`\mathbf b_a`,
+        :math:`\mathbf b_a\cdot\mathbf a_b = \delta_{ab}`, and ``[n_structures]`` [A^3].
+    """
+    a, b, c = cell.unbind(-2)
+    cross = torch.stack(
+        [
+            torch.linalg.cross(b, c, dim=-1),
+            torch.linalg.cross(c, a, dim=-1),
+            torch.linalg.cross(a, b, dim=-1),
+        ],
+        dim=-2,
+    )
+    signed_volume = (a * cross[..., 0, :]).sum(dim=-1)
+    return cross / signed_volume.unsqueeze(-1).unsqueeze(-1), signed_volume.abs()
+
+
+def grid_reach(cell: Tensor, dl: float, edge_tolerance: float = EDGE_TOLERANCE) -> Tensor:
+    r"""Largest :math:`|n_a|` along each lattice vector inside the k-sphere, not rounded down.
+
+    From :math:`2\pi n_a = \mathbf k\cdot\mathbf a_a` follows
+    :math:`|n_a| \le |\mathbf a_a|/dl`, whatever the shape of the cell.
+
+    Args:
+        cell: ``[n_structures, 3, 3]`` [A].
+        dl: real-space resolution, ``k_max = 2 pi / dl`` [A].
+        edge_tolerance: relative slack, as in ``greens.cutoff_weight``.
+
+    Returns:
+        ``[n_structures, 3]``.
+    """
+    lengths = torch.linalg.vector_norm(cell.detach(), dim=-1)
+    return lengths / dl * (1.0 + edge_tolerance)
+
+
+def grid_extent(cell: Tensor, dl: float) -> list[int]:
+    """Extents of the k-grid that all of the cells ``[n_structures, 3, 3]`` need."""
+    extent: list[int] = torch.floor(grid_reach(cell, dl).amax(dim=0)).to(torch.long).tolist()
+    return extent
