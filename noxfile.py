@@ -14,9 +14,9 @@ import nox
 
 ROOT = Path(__file__).parent
 
-#: Backends with an adapter, named as the extras of the distribution. A new one is one
-#: more name here; its tests are tests/integrations/test_<name>*.py or in <name>/ there.
-BACKENDS = ["mace"]
+#: Adapters, and the extra of the distribution that brings all their upstreams. A new one
+#: is one more line here; its tests are tests/integrations/test_<name>*.py or in <name>/.
+BACKENDS = {"mace": "mace", "nequip": "allegro"}
 
 #: Where the demo leaves its results and report.
 DEMO = Path("results", "demo")
@@ -68,11 +68,11 @@ def tests_core(session: nox.Session) -> None:
     run_tests(session, programs, [Path("tests", "core"), Path("tests", "benchmarks")])
 
 
-def add_backend_session(name: str) -> None:
+def add_backend_session(name: str, extra: str) -> None:
     """Define ``tests-<name>``, which tests the adapter against its real upstream."""
 
     def run(session: nox.Session) -> None:
-        programs = environment(session, name, f"{name},test")
+        programs = environment(session, name, f"{extra},test")
         tests = Path("tests", "integrations")
         run_tests(session, programs, [*tests.glob(f"test_{name}*.py"), *tests.glob(name)])
 
@@ -80,8 +80,8 @@ def add_backend_session(name: str) -> None:
     nox.session(name=f"tests-{name}")(run)
 
 
-for backend in BACKENDS:
-    add_backend_session(backend)
+for backend, upstreams in BACKENDS.items():
+    add_backend_session(backend, upstreams)
 
 
 @nox.session

@@ -80,6 +80,8 @@ class Backend(ABC):
     distribution: ClassVar[str]
     #: ``module:attribute`` that only the real upstream has.
     symbol: ClassVar[str]
+    #: Endings of the names of model files that tell this backend.
+    model_suffixes: ClassVar[tuple[str, ...]] = ()
 
     def problem(self) -> str | None:
         """Why upstream cannot be used here, or ``None`` if it can."""
@@ -160,6 +162,23 @@ class Backend(ABC):
 def backend_names() -> list[str]:
     """Names of all registered backends, whether or not their upstream is installed."""
     return sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def backend_of(model: str | Path) -> str:
+    """Name of the backend that a model file belongs to, judged by the ending of its name.
+
+    Raises:
+        BackendError: if no backend has files with this ending.
+    """
+    backends = [get_backend(name) for name in backend_names()]
+    for backend in backends:
+        if str(model).endswith(backend.model_suffixes):
+            return backend.name
+    known = ", ".join(f"{b.name}: {' '.join(b.model_suffixes)}" for b in backends)
+    raise BackendError(
+        f"the name {str(model)!r} does not tell which backend the model is of; say so with "
+        f"--backend ({known})"
+    )
 
 
 def get_backend(name: str) -> Backend:

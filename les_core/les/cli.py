@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from les.backend import BackendError, backend_names, get_backend
+from les.backend import BackendError, backend_names, backend_of, get_backend
 
 _DESCRIPTION = """\
 Latent Ewald Summation: long-range electrostatics for machine-learned potentials.
@@ -83,7 +83,9 @@ def _predict(argv: list[str]) -> int:
     )
     parser.add_argument("model", type=Path, help="model file")
     parser.add_argument("structures", type=Path, help="any file that ASE reads")
-    parser.add_argument("--backend", default="mace", choices=backend_names())
+    parser.add_argument(
+        "--backend", choices=backend_names(), help="default: that of files with this ending"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("predictions.xyz"))
     parser.add_argument("--bec", action="store_true", help="also Born effective charges")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
@@ -92,7 +94,7 @@ def _predict(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     from les.predict import predict
 
-    calculator = get_backend(arguments.backend).calculator(
+    calculator = get_backend(arguments.backend or backend_of(arguments.model)).calculator(
         arguments.model,
         device=arguments.device,
         dtype=arguments.dtype,

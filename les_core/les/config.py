@@ -1,6 +1,7 @@
 """Configuration of the long-range part: one frozen dataclass, from YAML or older dicts."""
 
-from __future__ import annotations
+# No postponed annotations: dataclasses look those up in sys.modules, where a copy of this module
+# in a torch.package is not.
 
 import dataclasses
 import logging
@@ -111,7 +112,7 @@ class LESConfig:
             )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LESConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> "LESConfig":
         """From the field names of this class.
 
         Raises:
@@ -122,7 +123,7 @@ class LESConfig:
         return cls(**values)
 
     @classmethod
-    def from_legacy(cls, values: Mapping[str, Any]) -> LESConfig:
+    def from_legacy(cls, values: Mapping[str, Any]) -> "LESConfig":
         """From the dictionary that published LES and its host models use.
 
         Missing keys take the published meaning, so ``cutoff`` is ``"sharp"`` unless given.
@@ -145,7 +146,7 @@ class LESConfig:
         return cls(**{"cutoff": "sharp", **own})
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> LESConfig:
+    def from_yaml(cls, path: str | Path) -> "LESConfig":
         """From a YAML file with the field names of this class.
 
         Raises:
@@ -158,7 +159,7 @@ class LESConfig:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
-    def resolve(cls, config: LESConfig | Mapping[str, Any] | str | Path | None) -> LESConfig:
+    def resolve(cls, config: "LESConfig | Mapping[str, Any] | str | Path | None") -> "LESConfig":
         """From whatever ``les.Les`` accepts: dicts and files as :meth:`from_legacy`."""
         if config is None:
             return cls()

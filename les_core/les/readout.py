@@ -11,8 +11,9 @@ class ChargeReadout(nn.Module):
     """Multi-layer perceptron, plus a linear map, from features to latent charges.
 
     All layers exist from construction, so that optimisers and distributed training see
-    them. Their default random initialisation times ``output_scaling_factor`` starts the
-    charges small but not at zero, where the energy, quadratic in them, has no gradient.
+    them. Random weights times ``output_scaling_factor`` start the charges small but not at
+    zero, where the energy, quadratic in them, has no gradient. Biases start at zero: the same
+    charge on every atom would be a large energy with no information.
 
     Args:
         n_features: number of features per atom.
@@ -57,6 +58,9 @@ class ChargeReadout(nn.Module):
             layers += [nn.Linear(width, next_width), nn.SiLU()]
         self.network = nn.Sequential(*layers, nn.Linear(widths[-1], n_channels))
         self.linear = nn.Linear(n_features, n_channels, bias=False) if add_linear_nn else None
+        for name, parameter in self.network.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
         """Latent charges ``[n_atoms, n_channels]`` of ``features`` ``[n_atoms, n_features]``."""

@@ -14,7 +14,7 @@ from ase.io import read, write
 
 import les
 from les import cli, doctor
-from les.backend import Backend, BackendError, backend_names, get_backend
+from les.backend import Backend, BackendError, backend_names, backend_of, get_backend
 from les.predict import predict
 
 
@@ -301,3 +301,22 @@ def test_predict_on_what_is_no_structure_file(fake, tmp_path, capsys):
     argv = ["predict", "a.model", str(text), "--backend", "fake", "-o", str(output)]
     assert f"{text}" in fails(capsys, *argv)
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("water.pt", "mace"),
+        ("runs/water.model", "mace"),
+        ("best.ckpt", "nequip"),
+        ("water.nequip.zip", "nequip"),
+        ("water.nequip.pt2", "nequip"),
+    ],
+)
+def test_backend_of_a_model_file(name, expected):
+    assert backend_of(Path(name)) == expected
+
+
+def test_model_file_of_no_backend():
+    with pytest.raises(BackendError, match=r"'water.zip' does not tell .* --backend .*mace: .pt"):
+        backend_of(Path("water.zip"))

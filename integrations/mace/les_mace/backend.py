@@ -20,6 +20,7 @@ class MACEBackend(Backend):
     package = "les_mace"
     distribution = "mace-torch"
     symbol = "mace.modules.models:ScaleShiftMACE"
+    model_suffixes = (".pt", ".model")
 
     def train(self, arguments: Sequence[str], *, les: bool) -> None:
         self.require()

@@ -30,6 +30,8 @@ class Adapter:
     rounding = 1e-9
     #: Largest allowed difference between float32 and float64 [eV/atom, eV/A].
     single_precision = 2e-5
+    #: Type of the forces from a calculator in float32.
+    single_dtype: type = np.float32
 
     @pytest.fixture
     def calculator(self) -> CalculatorFactory:

@@ -71,7 +71,7 @@ class ResultTests(Adapter):
         atoms = structures()[name]
         single = results_of(calculator(dtype="float32"), atoms)
         double = results_of(calculator(dtype="float64"), atoms)
-        assert single["forces"].dtype == np.float32
+        assert single["forces"].dtype == self.single_dtype
         assert double["forces"].dtype == np.float64
         assert single["energy"] == pytest.approx(
             double["energy"], abs=self.single_precision * len(atoms)

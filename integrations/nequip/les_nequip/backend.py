@@ -1,0 +1,125 @@
+"""NequIP and Allegro as backends of the command line and the benchmarks."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from les.backend import Backend, EpochRecord, TrainingJob
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class NequIPBackend(Backend):
+    """nequip. Nothing of it is imported before it is used."""
+
+    name = "nequip"
+    package = "les_nequip"
+    distribution = "nequip"
+    symbol = "nequip.model:NequIPGNNModel"
+    model_suffixes: ClassVar[tuple[str, ...]] = (".ckpt", ".nequip.zip", ".nequip.pt2")
+    config_folder = "configs/nequip"
+
+    def train(self, arguments: Sequence[str], *, les: bool) -> None:
+        self.require()
+        from les_nequip.training import train
+
+        train(arguments, les=les)
+
+    def calculator(
+        self,
+        model: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float64",
+        bec: bool = False,
+        allow_pickle: bool = False,
+    ) -> Any:
+        self.require()
+        from les_nequip.calculator import LESCalculator
+
+        # `dtype` has no use: nequip's models compute in the precision they were built for.
+        return LESCalculator.from_file(model, device=device, bec=bec, allow_pickle=allow_pickle)
+
+    def training_arguments(self, job: TrainingJob) -> list[str]:
+        from les_nequip.slot import override_text
+
+        accelerator, _, index = job.device.replace("cuda", "gpu").partition(":")
+        overrides: dict[str, Any] = {
+            "train_file": str(job.train_file),
+            "valid_file": str(job.valid_file),
+            "seed": job.seed,
+            "accelerator": accelerator,
+            "hydra.run.dir": str(job.directory),
+            # Upstream's log is in the folder's output already.
+            "hydra.job_logging.root.handlers": ["console"],
+            "++trainer.enable_progress_bar": False,
+        }
+        if index:
+            overrides["trainer.devices"] = [int(index)]
+        if job.epochs is not None:
+            overrides["max_epochs"] = job.epochs
+        latest = job.directory / "last.ckpt"
+        if latest.is_file():
+            overrides["++ckpt_path"] = str(latest)
+        return [
+            *("--config-path", str(job.config.parent), "--config-name", job.config.stem),
+            *(f"{key}={override_text(value)}" for key, value in overrides.items()),
+            *job.extra,
+        ]
+
+    def trained_model(self, job: TrainingJob) -> Path:
+        path = job.directory / "best.ckpt"
+        if not (path.is_file() and (job.directory / "finished").is_file()):
+            raise FileNotFoundError(f"{self.distribution} has not finished {path}")
+        return path
+
+    def history(self, job: TrainingJob) -> list[EpochRecord]:
+        # Each start of a run, first or continued, has its own folder; a later one may do
+        # the last epoch again.
+        folders = sorted((job.directory / "logs").glob("version_*"), key=_version)
+        epochs: dict[int, dict[str, float]] = {}
+        for folder in folders:
+            started = set()
+            for row in _rows(folder / "metrics.csv"):
+                epoch = int(row.pop("epoch"))
+                if epoch not in started:
+                    started.add(epoch)
+                    epochs[epoch] = {}
+                epochs[epoch].update(row)
+        return [
+            EpochRecord(
+                epoch=epoch,
+                seconds=values.get("train_seconds"),
+                train_loss=values.get("train_loss_epoch/weighted_sum"),
+                valid_loss=values.get("val0_epoch/weighted_sum"),
+                valid_energy_rmse=values.get("val0_epoch/per_atom_energy_rmse"),
+                valid_force_rmse=values.get("val0_epoch/forces_rmse"),
+            )
+            for epoch, values in sorted(epochs.items())
+        ]
+
+
+class AllegroBackend(NequIPBackend):
+    """nequip-allegro, an extension of nequip with a program and files of its kind."""
+
+    name = "allegro"
+    distribution = "nequip-allegro"
+    symbol = "allegro.model:AllegroModel"
+    model_suffixes = ()  # its models are nequip's
+    config_folder = "configs/allegro"
+
+
+def _version(folder: Path) -> int:
+    return int(folder.name.partition("_")[2])
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    """Lines of a CSV file without the values they leave out."""
+    with path.open(newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]

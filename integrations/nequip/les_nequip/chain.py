@@ -1,0 +1,50 @@
+"""Several pair potentials in the one slot that a model has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.utils import instantiate
+from nequip.nn import SequentialGraphNetwork
+
+
+class PairPotentials(SequentialGraphNetwork):
+    """Modules that one after the other add to the atomic energies, such as ZBL and LES.
+
+    In a configuration each potential takes ``_partial_: true``, because it is built here, with
+    what upstream passes to the slot::
+
+        pair_potential:
+          _target_: les_nequip.PairPotentials
+          potentials:
+            - {_target_: nequip.nn.pair_potential.ZBL, _partial_: true, units: metal, ...}
+            - {_target_: les_nequip.LES, _partial_: true}
+
+    Args:
+        potentials: what builds them: callables, or mappings with ``_target_``.
+        type_names: names of the model's atom types (upstream passes them).
+        irreps_in: what the modules before this one provide (upstream passes them).
+
+    Raises:
+        ValueError: if there are none, or one is built already for lack of ``_partial_``.
+    """
+
+    def __init__(
+        self,
+        potentials: Sequence[Any],
+        type_names: Sequence[str],
+        irreps_in: dict[str, Any] | None = None,
+    ) -> None:
+        if not potentials:
+            raise ValueError("`potentials` must list at least one, got none")
+        modules = []
+        for potential in potentials:
+            arguments = {"type_names": list(type_names), "irreps_in": irreps_in}
+            if isinstance(potential, Mapping):
+                module = instantiate(dict(potential), _partial_=False, **arguments)
+            else:
+                module = potential(**arguments)
+            irreps_in = module.irreps_out
+            modules.append(module)
+        super().__init__(modules)

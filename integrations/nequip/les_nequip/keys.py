@@ -1,0 +1,11 @@
+"""Names that LES adds to those of nequip."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Long-range energy of each structure ``[n_structures, 1]`` [eV].
+LES_ENERGY_KEY: Final[str] = "les_energy"
+
+#: Entry in the metadata of models: settings of LES, as JSON.
+METADATA_KEY: Final[str] = "les"

@@ -1,0 +1,281 @@
+"""LES: latent charges and their energy, as a module for the slot ``pair_potential``."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import torch
+from nequip.data import AtomicDataDict
+from nequip.nn import GraphModel, GraphModuleMixin, model_modifier
+from nequip.nn.utils import scatter
+from torch import Tensor
+
+from les import ChargeReadout, Ewald, LESConfig
+from les.born import phase_evaluation
+from les.traceable import traceable_potential
+from les_nequip.boundary import assert_boundary, periodic_structures
+from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
+from les_nequip.reach import Reach
+
+#: Typical number of neighbours, to scale the sum of Allegro's edge features.
+NEIGHBOURS: Final[float] = 20.0
+
+
+class LES(GraphModuleMixin, torch.nn.Module):
+    r"""Adds the energy of latent charges to the atomic energies of NequIP and Allegro.
+
+    A readout of NequIP's node features, or of Allegro's edge features summed over the
+    neighbours of an atom, gives a charge :math:`q_i` per atom, and :math:`q_i\phi_i/2` is added
+    to its energy. Forces and stress are upstream's derivatives of the sum.
+
+    Adds to the data ``charges`` ``[n_atoms, 1]`` (latent charges times the square root of
+    ``epsilon_factor``) [e], ``les_energy`` ``[n_structures, 1]`` [eV] and with ``compute_bec``
+    ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
+
+    Args:
+        type_names: names of the model's atom types (upstream passes them).
+        irreps_in: what the modules before this one provide (upstream passes them).
+        boundary: ``"periodic"``, ``"open"`` or ``"mixed"``: the boundary conditions of the
+            structures, which the data must not contradict; ``"auto"`` takes those of the data,
+            and for compiled models those of the data seen before.
+        max_cell: longest lattice vector, or one number per lattice vector, that a compiled
+            model can do [A]; its cost grows with their product. Without it, 1.1 times the
+            longest seen before.
+        compute_bec: compute Born effective charges with every evaluation.
+        settings: fields of ``les.LESConfig``: ``sigma``, ``dl``, ``cutoff``, ``n_hidden``, ...
+
+    Raises:
+        ValueError: for an unknown or impossible setting, or a model without scalar features.
+    """
+
+    #: Recognises this class also where it comes from a package with a copy of this code.
+    is_les: Final[bool] = True
+
+    reach: Reach
+
+    def __init__(
+        self,
+        type_names: Sequence[str],
+        irreps_in: dict[str, Any] | None = None,
+        *,
+        boundary: str = "auto",
+        max_cell: float | Sequence[float] | None = None,
+        compute_bec: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        self.reach = Reach(boundary, max_cell)
+        self.compute_bec = bool(compute_bec)
+
+        irreps_in = AtomicDataDict._fix_irreps_dict(irreps_in or {})
+        self.feature_key, n_features = _scalar_features(irreps_in)
+        self.config = LESConfig.from_dict(
+            {**settings, "use_atomwise": True, "n_features": n_features}
+        )
+        self.ewald = Ewald(
+            sigma=self.config.sigma,
+            dl=self.config.dl,
+            method=self.config.method,
+            cutoff=self.config.cutoff,
+            remove_self_interaction=self.config.remove_self_interaction,
+            norm_factor=self.config.norm_factor,
+        )
+        self.readout = ChargeReadout(
+            n_features,
+            n_layers=self.config.n_layers,
+            n_hidden=self.config.n_hidden,
+            add_linear_nn=self.config.add_linear_nn,
+            output_scaling_factor=self.config.output_scaling_factor,
+        )
+        outputs = {
+            AtomicDataDict.PER_ATOM_ENERGY_KEY: "0e",
+            AtomicDataDict.CHARGE_KEY: "0e",
+            LES_ENERGY_KEY: "0e",
+        }
+        if self.compute_bec:
+            outputs[AtomicDataDict.BORN_CHARGE_KEY] = "1o"
+        self._init_irreps(
+            irreps_in=irreps_in, required_irreps_in=[self.feature_key], irreps_out=outputs
+        )
+
+    def get_extra_state(self) -> Tensor:
+        return self.reach.to_tensor()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.reach.load_tensor(state)
+
+    def _get_metadata_contributions(self) -> dict[str, str]:
+        if "nequip.integrations.lammps_mliap.create_lmp_mliap_file" in sys.modules:
+            raise ValueError(
+                "a model with LES cannot run as LAMMPS ML-IAP, which passes neither positions "
+                "nor cell; compile it for pair_nequip"
+            )
+        return {METADATA_KEY: json.dumps({**self.reach.to_dict(), **self.config.to_dict()})}
+
+    def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        """Add charges and their energy to ``data``.
+
+        Raises:
+            ValueError: for input without positions or, where the model is exported, without a
+                cell; for structures that contradict ``boundary``; as ``les.Ewald``.
+        """
+        tracing = _is_tracing()
+        _refuse_partial_input(data, tracing)
+        positions = data[AtomicDataDict.POSITIONS_KEY]
+        n_structures = AtomicDataDict.num_frames(data)
+        batch = data.get(AtomicDataDict.BATCH_KEY)
+        cell = data.get(AtomicDataDict.CELL_KEY)
+        if cell is None:
+            cell = positions.new_zeros([n_structures, 3, 3])
+        cell = cell.view(-1, 3, 3).to(positions.dtype)
+        charges = self.readout(self._atom_features(data)).squeeze(-1).to(positions.dtype)
+
+        if tracing:
+            boundary = self.reach.boundary()
+            extent = self.reach.extent(self.ewald.dl) if boundary != "open" else []
+            periodic = assert_boundary(data, cell, self.reach.setting, boundary)
+            potential = traceable_potential(
+                self.ewald, charges, positions, cell, batch, boundary, extent, periodic
+            )
+        else:
+            periodic = periodic_structures(data, cell, self.reach.setting)
+            self.reach.see(cell, periodic)
+            potential = self._potential(charges, positions, cell, batch, periodic)
+
+        share = (0.5 * charges * potential).unsqueeze(-1)
+        structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
+        energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
+        data[AtomicDataDict.PER_ATOM_ENERGY_KEY] = energies + share.to(energies.dtype)
+        data[LES_ENERGY_KEY] = share.new_zeros(n_structures, 1).index_add(0, structure, share)
+        data[AtomicDataDict.CHARGE_KEY] = math.sqrt(self.config.epsilon_factor) * charges[:, None]
+        # A compiled graph drops what its target does not ask for.
+        compiling = _is_exporting() and positions.requires_grad
+        if self.compute_bec or compiling:
+            data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
+                charges, positions, cell, structure, periodic
+            )
+        return data
+
+    def _potential(
+        self,
+        charges: Tensor,
+        positions: Tensor,
+        cell: Tensor,
+        batch: Tensor | None,
+        periodic: Tensor,
+    ) -> Tensor:
+        """Potential at the charges ``[n_atoms]`` [eV/e]."""
+        pbc = periodic.unsqueeze(-1).expand(-1, 3)
+        if batch is None or not bool((batch[1:] < batch[:-1]).any()):
+            potential = self.ewald(charges, positions, cell, batch, pbc, True)[1]
+            assert potential is not None
+            return potential
+        # Upstream allows any order of atoms.
+        order = torch.argsort(batch, stable=True)
+        potential = self._potential(charges[order], positions[order], cell, batch[order], periodic)
+        return torch.zeros_like(potential).index_copy(0, order, potential)
+
+    def _atom_features(self, data: AtomicDataDict.Type) -> Tensor:
+        """Scalar features of each atom ``[n_atoms, n_features]``."""
+        features = data[self.feature_key]
+        if self.feature_key == AtomicDataDict.NODE_FEATURES_KEY:
+            return features
+        # Summed before the readout: edge features vanish at the cutoff, biases do not.
+        centres = data[AtomicDataDict.EDGE_INDEX_KEY][0]
+        n_atoms = data[AtomicDataDict.POSITIONS_KEY].shape[0]
+        return scatter(features, centres, dim=0, dim_size=n_atoms) / math.sqrt(NEIGHBOURS)
+
+    def _born_effective_charges(
+        self, charges: Tensor, positions: Tensor, cell: Tensor, batch: Tensor, periodic: Tensor
+    ) -> Tensor:
+        if not positions.requires_grad:
+            raise ValueError(
+                "`compute_bec` needs a model that computes forces (`do_derivatives: true`)"
+            )
+        return phase_evaluation(
+            charges,
+            positions,
+            cell,
+            batch,
+            periodic,
+            self.config.remove_mean,
+            self.config.epsilon_factor,
+            self.training,
+        )
+
+    @model_modifier(persistent=True, private=False)
+    @classmethod
+    def set_les_max_cell(cls, model: torch.nn.Module, max_cell: float | Sequence[float]) -> Any:
+        """Set ``max_cell``, the longest lattice vectors of a compiled model [A]."""
+        modules: Iterable[Any] = model.modules()
+        for module in modules:
+            if getattr(module, "is_les", False):
+                module.reach.set_max_cell(max_cell)
+        return model
+
+
+def _scalar_features(irreps_in: dict[str, Any]) -> tuple[str, int]:
+    """Key and number of the scalar features to read charges from."""
+    for key in (AtomicDataDict.NODE_FEATURES_KEY, AtomicDataDict.EDGE_FEATURES_KEY):
+        irreps = irreps_in.get(key)
+        if irreps is not None:
+            if irreps.lmax > 0:
+                raise ValueError(f"LES reads charges from scalars, `{key}` here are {irreps}")
+            return key, irreps.dim
+    raise ValueError(
+        "LES needs a model with node features (NequIP) or edge features (Allegro) before its "
+        f"`pair_potential`, this one has only {sorted(irreps_in)}"
+    )
+
+
+def _is_tracing() -> bool:
+    """Whether a graph is being captured, in which values of the input are not known."""
+    proxy_mode = torch.fx.experimental.proxy_tensor.get_proxy_mode()
+    return proxy_mode is not None or torch.compiler.is_compiling()
+
+
+def _is_exporting() -> bool:
+    """Whether ``nequip-compile`` runs; also in a package, whose nequip is a copy of its own."""
+    workflow = sys.modules.get("nequip.scripts._workflow_utils")
+    return workflow is not None and workflow.get_workflow_state() == "compile"
+
+
+def _refuse_partial_input(data: AtomicDataDict.Type, tracing: bool) -> None:
+    if AtomicDataDict.LMP_MLIAP_DATA_KEY in data or AtomicDataDict.POSITIONS_KEY not in data:
+        raise ValueError(
+            "a model with LES needs positions and cell, which LAMMPS ML-IAP does not pass; "
+            "compile it for pair_nequip"
+        )
+    if tracing and _is_exporting() and AtomicDataDict.CELL_KEY not in data:
+        raise ValueError(
+            "a model with LES needs the cell in its input, which pair_allegro does not pass, nor "
+            "whole structures: it splits them into domains; compile it with --target "
+            "pair_nequip, also for Allegro"
+        )
+
+
+def _pass_pbc() -> None:
+    """Let ``GraphModel`` pass ``pbc`` on to models with LES.
+
+    It drops all input that its first module does not ask for. Without ``pbc`` a molecule in
+    a box cannot be told from a periodic structure.
+    """
+    original = GraphModel.__init__
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def init(self: GraphModel, model: GraphModuleMixin, *args: Any, **kwargs: Any) -> None:
+        original(self, model, *args, **kwargs)
+        if any(getattr(module, "is_les", False) for module in model.modules()):
+            self.model_input_fields.append(AtomicDataDict.PBC_KEY)
+
+    GraphModel.__init__ = init
+
+
+_pass_pbc()

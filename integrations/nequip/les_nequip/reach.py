@@ -1,0 +1,115 @@
+"""What a compiled model must be able to do: boundary conditions and sizes of cells.
+
+A compiled model has a fixed k-grid and boundary condition. Unless they are configured, they
+follow from the structures that the model has been evaluated on before, which usually are
+those it was trained on; the record is saved with the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from les.greens import EDGE_TOLERANCE
+from les.traceable import BOUNDARIES
+
+#: Values of the setting ``boundary``; ``auto`` goes by the data.
+SETTINGS = ("auto", *BOUNDARIES)
+
+#: A compiled model can do cells longer by this factor than those seen before.
+HEADROOM = 1.1
+
+
+class Reach:
+    """Record of the structures seen, and what a compiled model is made for.
+
+    Args:
+        setting: the boundary conditions, or ``"auto"`` for those on record.
+        max_cell: longest lattice vector, or one number per lattice vector [A], instead of what
+            the record says.
+
+    Raises:
+        ValueError: if ``setting`` is none of :data:`SETTINGS`, or ``max_cell`` is not one or
+            three positive numbers.
+    """
+
+    def __init__(self, setting: str, max_cell: float | Sequence[float] | None = None) -> None:
+        if setting not in SETTINGS:
+            raise ValueError(f"`boundary` must be one of {SETTINGS}, got {setting!r}")
+        self.setting = setting
+        self.max_cell: list[float] | None = None
+        if max_cell is not None:
+            self.set_max_cell(max_cell)
+        self.periodic = False
+        self.open = False
+        self.longest = [0.0, 0.0, 0.0]
+
+    def set_max_cell(self, max_cell: float | Sequence[float]) -> None:
+        lengths = [max_cell] * 3 if isinstance(max_cell, (int, float)) else list(max_cell)
+        if len(lengths) != 3 or not all(
+            isinstance(length, (int, float)) and math.isfinite(length) and length > 0
+            for length in lengths
+        ):
+            raise ValueError(
+                f"`max_cell` must be one or three positive lengths in Angstrom, got {max_cell!r}"
+            )
+        self.max_cell = [float(length) for length in lengths]
+
+    def see(self, cell: Tensor, periodic: Tensor) -> None:
+        """Record structures: ``cell [n_structures, 3, 3]``, ``periodic [n_structures]``."""
+        lengths = torch.linalg.vector_norm(cell.detach(), dim=-1) * periodic.unsqueeze(-1)
+        kinds = torch.stack([periodic.any(), (~periodic).any()]).to(lengths.dtype)
+        values: list[float] = torch.cat([kinds, lengths.amax(dim=0)]).tolist()
+        self.periodic = self.periodic or values[0] > 0
+        self.open = self.open or values[1] > 0
+        self.longest = [max(pair) for pair in zip(self.longest, values[2:], strict=True)]
+
+    def boundary(self) -> str:
+        """Boundary condition of a compiled model, one of ``les.traceable.BOUNDARIES``.
+
+        Raises:
+            ValueError: if it is not configured and no structures were seen.
+        """
+        if self.setting != "auto":
+            return self.setting
+        if not (self.periodic or self.open):
+            raise ValueError(
+                "LES cannot be compiled before it has seen a structure: set `boundary` to "
+                "'periodic', 'open' or 'mixed', and `max_cell`"
+            )
+        return "mixed" if self.periodic and self.open else "periodic" if self.periodic else "open"
+
+    def extent(self, dl: float) -> list[int]:
+        """Extents of the k-grid of a compiled model, for the resolution ``dl`` [A].
+
+        Raises:
+            ValueError: if ``max_cell`` is not set and no periodic structures were seen.
+        """
+        lengths = self.max_cell or [HEADROOM * length for length in self.longest]
+        if self.max_cell is None and not self.periodic:
+            raise ValueError(
+                "LES cannot be compiled for periodic structures before it has seen one: set "
+                "`max_cell` to the longest lattice vector in Angstrom"
+            )
+        return [math.floor(length / dl * (1.0 + EDGE_TOLERANCE)) for length in lengths]
+
+    def to_tensor(self) -> Tensor:
+        """The record as numbers, ``[5]``; :meth:`load_tensor` reads them."""
+        return torch.tensor([self.periodic, self.open, *self.longest], dtype=torch.float64)
+
+    def load_tensor(self, state: Tensor) -> None:
+        values: list[float] = state.tolist()
+        self.periodic, self.open = values[0] > 0, values[1] > 0
+        self.longest = values[2:]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a compiled model is made for, as far as it is known, for its metadata."""
+        known = self.setting != "auto" or self.periodic or self.open
+        return {
+            "boundary": self.boundary() if known else self.setting,
+            "max_cell": self.max_cell or [HEADROOM * length for length in self.longest],
+        }
