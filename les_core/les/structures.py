@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,24 @@ def check_atoms(atoms: Any, allow_slab: bool = False) -> None:
             f"atoms {int(earliest[atom])} and {atom} are at the same place, "
             f"{atoms.positions[atom].tolist()}"
         )
+
+
+def check_elements(atoms: Any, known: Iterable[int]) -> None:
+    """Refuse elements that a model does not know.
+
+    Args:
+        atoms: ``ase.Atoms``.
+        known: atomic numbers of the elements that the model knows.
+
+    Raises:
+        ValueError: naming the known and the unknown elements.
+    """
+    unknown = set(atoms.numbers.tolist()) - set(known)
+    if unknown:
+        raise ValueError(f"the model knows the elements {_symbols(known)}, got {_symbols(unknown)}")
+
+
+def _symbols(numbers: Iterable[int]) -> str:
+    from ase.data import chemical_symbols
+
+    return ", ".join(chemical_symbols[number] for number in sorted(numbers))

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "les": ROOT / "les_core",
     "les_mace": ROOT / "integrations" / "mace",
+    "les_nequip": ROOT / "integrations" / "nequip",
     "les_bench": ROOT / "benchmarks",
 }
 #: What a backend, the benchmarks or a YAML file need; ``import les`` must do without.
@@ -90,7 +91,7 @@ def test_version_is_the_same_everywhere() -> None:
     assert re.search(r"^## \[(\d.*?)\]", changelog, re.MULTILINE)[1] == version
 
 
-@pytest.mark.parametrize("module", ["les", "les_mace.backend"])
+@pytest.mark.parametrize("module", ["les", "les_mace.backend", "les_nequip.backend"])
 def test_import_does_without_upstreams(module: str) -> None:
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     command = [sys.executable, "-c", code]
@@ -101,14 +102,17 @@ def test_import_does_without_upstreams(module: str) -> None:
 def test_entry_points_can_be_loaded() -> None:
     entries = metadata.distribution("les").entry_points
     assert [entry.name for entry in entries if entry.group == "console_scripts"] == ["les"]
-    assert "mace" in [entry.name for entry in entries if entry.group == "les.backends"]
+    backends = {entry.name for entry in entries if entry.group == "les.backends"}
+    assert {"mace", "nequip", "allegro"} <= backends
+    extensions = {entry.value for entry in entries if entry.group == "nequip.extension"}
+    assert extensions == {"les", "les_nequip", "les_nequip.registration"}  # modules
     for entry in entries:
-        assert callable(entry.load())
+        assert callable(entry.load()) or entry.value in extensions
 
 
 def test_extras_are_declared() -> None:
     extras = metadata.metadata("les").get_all("Provides-Extra")
-    assert {"mace", "nequip", "chgnet", "cace", "bench", "dev"} <= set(extras or [])
+    assert {"mace", "nequip", "allegro", "chgnet", "cace", "bench", "dev"} <= set(extras or [])
 
 
 def test_adapter_folders_do_not_shadow_upstreams() -> None:

@@ -179,7 +179,7 @@ def test_atoms_in_disorder(make_batch, boundary):
 
 
 def test_unknown_boundary(make_batch):
-    with pytest.raises(ValueError, match="`boundary` must be one of .*'mixed'.*, got 'slab'"):
+    with pytest.raises(ValueError, match=r"`boundary` must be one of .*'mixed'.*, got 'slab'"):
         traceable_potential(Ewald(), *make_batch("open"), "slab", [])
 
 

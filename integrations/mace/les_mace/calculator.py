@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ase.calculators.calculator import all_changes
-from ase.data import chemical_symbols
 from mace.calculators import MACECalculator
 
 from les import charge_sign
-from les.structures import check_atoms
+from les.structures import check_atoms, check_elements
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ase import Atoms
 
 
@@ -96,11 +93,7 @@ class LESCalculator(MACECalculator):
         """
         structure = atoms if atoms is not None else self.atoms
         check_atoms(structure, allow_slab=not self.long_range)
-        unknown = set(structure.numbers.tolist()) - set(self.z_table.zs)
-        if unknown:
-            raise ValueError(
-                f"the model knows the elements {_symbols(self.z_table.zs)}, got {_symbols(unknown)}"
-            )
+        check_elements(structure, self.z_table.zs)
         if self.long_range:
             # Calculators may share a model, and a model may ask for less than all of it.
             self.models[0].compute_bec = self.bec
@@ -121,7 +114,3 @@ class LESCalculator(MACECalculator):
         if self.bec:
             tensor = out["BEC"].cpu().numpy()
             self.results["born_effective_charges"] = sign * tensor.reshape(len(structure), -1)
-
-
-def _symbols(numbers: Iterable[int]) -> str:
-    return ", ".join(chemical_symbols[number] for number in sorted(numbers))

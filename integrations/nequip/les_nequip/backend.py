@@ -54,7 +54,7 @@ class NequIPBackend(Backend):
             "accelerator": accelerator,
             "hydra.run.dir": str(job.directory),
             # Upstream's log is in the folder's output already.
-            "hydra.job_logging.root.handlers": ["console"],
+            "hydra/job_logging": "stdout",
             "++trainer.enable_progress_bar": False,
         }
         if index:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ase.calculators.calculator import all_changes
 from nequip.data import AtomicDataDict
+from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.integrations.ase import NequIPCalculator
 from nequip.integrations.utils import basic_transforms, handle_chemical_species_map
 from nequip.model.inference_models import load_compiled_model
 from nequip.nn import graph_model
 
 from les import charge_sign, dipole_moments
-from les.structures import check_atoms
+from les.structures import check_atoms, check_elements
 from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class LESCalculator(NequIPCalculator):
         """
         structure = atoms if atoms is not None else self.atoms
         check_atoms(structure, allow_slab=self.settings is None)
+        self._check_elements(structure)
         self._check_boundary(structure)
         for module in self.les_modules:
             module.compute_bec = self.bec
@@ -208,6 +210,13 @@ class LESCalculator(NequIPCalculator):
         if self.bec:
             bec = (self.sign or 1) * out[AtomicDataDict.BORN_CHARGE_KEY].detach().cpu()
             self.results["born_effective_charges"] = bec.reshape(len(charges), 9).numpy()
+
+    def _check_elements(self, atoms: Atoms) -> None:
+        """Upstream does not say which element it does not know."""
+        for mapper in self.transforms:
+            if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
+                known = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
+                check_elements(atoms, known)
 
     def _check_boundary(self, atoms: Atoms) -> None:
         """Compiled models do not see ``pbc``: refuse what they were not made for."""

@@ -1,7 +1,7 @@
 """Refusal of training data that lacks labels.
 
-nequip drops a label that the first frame of a batch does not have, and NaN labels make
-every weight of the model NaN.
+nequip does not say in which file and frame a label is missing, and it trains on NaN until
+every weight of the model is NaN.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.utils import instantiate
+from nequip.data import AtomicDataDict
 from nequip.data.dataset import ASEDataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from omegaconf import DictConfig
+
+#: Where ASE's name of a label, which nequip always understands, is not nequip's.
+ASE_NAMES = {AtomicDataDict.TOTAL_ENERGY_KEY: "energy"}
 
 
 def labels_in_loss(config: DictConfig) -> dict[str, bool]:
@@ -56,7 +60,7 @@ def _checked(initialise: Callable[..., None], labels: Mapping[str, bool]) -> Cal
                 problem = _problem(data.get(field), allow_nan)
                 if problem is not None:
                     keys = [key for key, name in mapping.items() if name == field]
-                    named = " or ".join(map(repr, [*keys, field]))
+                    named = " or ".join(map(repr, [*keys, ASE_NAMES.get(field, field)]))
                     raise ValueError(
                         f"{dataset.file_path}, frame {frame}: {field} (key {named}) {problem}"
                     )

@@ -14,6 +14,7 @@ from nequip.data import AtomicDataDict
 from nequip.nn import GraphModel, GraphModuleMixin, model_modifier
 from nequip.nn.utils import scatter
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from les import ChargeReadout, Ewald, LESConfig
 from les.born import phase_evaluation
@@ -235,8 +236,7 @@ def _scalar_features(irreps_in: dict[str, Any]) -> tuple[str, int]:
 
 def _is_tracing() -> bool:
     """Whether a graph is being captured, in which values of the input are not known."""
-    proxy_mode = torch.fx.experimental.proxy_tensor.get_proxy_mode()
-    return proxy_mode is not None or torch.compiler.is_compiling()
+    return get_proxy_mode() is not None or torch.compiler.is_compiling()
 
 
 def _is_exporting() -> bool:

@@ -1,43 +1,49 @@
-"""What nequip has to know about LES before a model is built: fields and compile targets."""
+"""What nequip has to know about LES before a model is built: fields and compile targets.
+
+nequip loads this module, its extension, with every ``import nequip``. So it loads little, and
+whatever goes wrong here must not keep nequip from working.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import Final
-
-from nequip.data import AtomicDataDict, register_fields
-from nequip.scripts._compile_utils import (
-    ASE_TARGET,
-    BATCH_TARGET,
-    PAIR_NEQUIP_TARGET,
-    register_compile_targets,
-)
-from nequip.scripts._package_utils import register_libraries_as_external_for_packaging
 
 from les_nequip.keys import LES_ENERGY_KEY
 
-#: Outputs of LES beside energies, and with Born effective charges.
-CHARGES: Final = [AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY]
-CHARGES_AND_BEC: Final = [*CHARGES, AtomicDataDict.BORN_CHARGE_KEY]
+#: Outputs of LES beside energies, in nequip's names, and those for each atom alone.
+CHARGES: Final = ("charges", LES_ENERGY_KEY)
+ATOM_CHARGES: Final = ("charges",)
+BEC: Final = ("born_effective_charges",)
 
-#: Upstream's compile targets with the outputs of LES. LAMMPS takes per-atom outputs only.
+#: Our compile targets: upstream's, and outputs beside its own. LAMMPS takes what is per atom.
 COMPILE_TARGETS: Final = {
-    "ase_les": (ASE_TARGET, CHARGES),
-    "ase_les_bec": (ASE_TARGET, CHARGES_AND_BEC),
-    "batch_les": (BATCH_TARGET, CHARGES),
-    "batch_les_bec": (BATCH_TARGET, CHARGES_AND_BEC),
-    "pair_nequip_les": (PAIR_NEQUIP_TARGET, CHARGES[:1]),
-    "pair_nequip_les_bec": (PAIR_NEQUIP_TARGET, [CHARGES[0], AtomicDataDict.BORN_CHARGE_KEY]),
+    "ase_les": ("ase", CHARGES),
+    "ase_les_bec": ("ase", CHARGES + BEC),
+    "batch_les": ("batch", CHARGES),
+    "batch_les_bec": ("batch", CHARGES + BEC),
+    "pair_nequip_les": ("pair_nequip", ATOM_CHARGES),
+    "pair_nequip_les_bec": ("pair_nequip", ATOM_CHARGES + BEC),
 }
 
 
 def register() -> None:
     """Register all of it; doing so again changes nothing."""
+    from nequip.data import register_fields
+    from nequip.scripts._compile_utils import COMPILE_TARGET_DICT, register_compile_targets
+    from nequip.scripts._package_utils import register_libraries_as_external_for_packaging
+
     register_fields(graph_fields=[LES_ENERGY_KEY])
-    register_compile_targets(
-        {
-            name: {**target, "output": [*target["output"], *outputs]}
-            for name, (target, outputs) in COMPILE_TARGETS.items()
-        }
-    )
-    # Packages keep a copy of our code; YAML files are read when configurations are written.
+    targets = {}
+    for name, (upstream, outputs) in COMPILE_TARGETS.items():
+        target = COMPILE_TARGET_DICT[upstream]
+        targets[name] = {**target, "output": [*target["output"], *outputs]}
+    register_compile_targets(targets)
+    # Packages get a copy of our code; only the functions that read YAML files need this.
     register_libraries_as_external_for_packaging(extern_modules=["yaml"])
+
+
+try:
+    register()
+except Exception as error:  # of another nequip than those this was written for
+    logging.getLogger("les").warning("LES is not available in this nequip: %r", error)

@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.errors import InstantiationException
 from nequip.scripts import train as nequip_train
 from omegaconf import OmegaConf
 
-from les.config import LESConfig
+from les.config import LESConfig, read_yaml
 from les_nequip.labels import checked_datasets, labels_in_loss
 from les_nequip.slot import add_to_slot, add_to_trained, override_text
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("les")
 
 #: Settings of LES in nequip beyond those of ``les.LESConfig``.
-OWN_SETTINGS = ("boundary", "max_cell")
+OWN_SETTINGS = ("boundary", "max_cell", "compute_bec")
 #: Registered by each run of upstream, which expects to be the first of its process.
 RESOLVER = "training_data_stats"
 
@@ -80,7 +79,7 @@ def _own_parser() -> argparse.ArgumentParser:
         "--les_arguments",
         type=Path,
         metavar="YAML",
-        help="settings of LES: those of les.LESConfig, max_cell and boundary",
+        help="settings of LES: those of les.LESConfig, boundary, max_cell and compute_bec",
     )
     group.add_argument(
         "--from",
@@ -108,12 +107,9 @@ def _print_help(own: argparse.ArgumentParser) -> None:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    settings = yaml.safe_load(path.read_text())
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold settings as `name: value`, got {settings!r}")
-    core = {name: value for name, value in settings.items() if name not in OWN_SETTINGS}
     try:
-        LESConfig.from_dict(core)
+        settings = read_yaml(path)
+        LESConfig.from_dict({k: v for k, v in settings.items() if k not in OWN_SETTINGS})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return settings

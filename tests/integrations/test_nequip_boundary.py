@@ -1,0 +1,215 @@
+"""Boundary conditions: what the data say, what is configured, and what contradicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from nequip.data import AtomicDataDict, compute_neighborlist_, from_ase
+from nequip.data.transforms import NonPeriodicCellTransform
+
+from les.testing.structures import crystal, dimer
+from les_nequip import LES
+from les_nequip.reach import HEADROOM
+
+pytestmark = pytest.mark.usefixtures("nequip_state")
+
+
+@pytest.fixture(scope="module")
+def models(nequip_model):
+    """Models by boundary condition, with the same weights."""
+    return {
+        boundary: nequip_model(les={"boundary": boundary, "output_scaling_factor": 3.0})
+        for boundary in ("auto", "open", "periodic", "mixed")
+    }
+
+
+def energy(model, data):
+    return model(dict(data))["les_energy"].flatten()
+
+
+def boxed(atoms, size=15.0):
+    """``atoms`` in a box that no two neighbours cross."""
+    result = atoms.copy()
+    result.set_cell([size, size, size])
+    result.positions += 0.5 * size
+    return result
+
+
+def les_of(model):
+    return next(module for module in model.modules() if isinstance(module, LES))
+
+
+@pytest.fixture(scope="module")
+def energies(models, nequip_data):
+    """Of the dimer in vacuum, and of its crystal in a box."""
+    periodic = boxed(dimer())
+    periodic.pbc = True
+    result = {
+        "open": energy(models["auto"], nequip_data(dimer())).item(),
+        "periodic": energy(models["auto"], nequip_data(periodic)).item(),
+    }
+    assert abs(result["open"] - result["periodic"]) > 1e-3
+    return result
+
+
+@pytest.mark.parametrize("boundary", ["auto", "open", "mixed"])
+def test_molecule_in_a_box(models, boundary, nequip_data, energies):
+    """``pbc`` decides, not the cell."""
+    found = energy(models[boundary], nequip_data(boxed(dimer())))
+    assert found.item() == pytest.approx(energies["open"], abs=1e-10)
+
+
+@pytest.mark.parametrize("boundary", ["auto", "open"])
+def test_molecule_with_the_dummy_cell_of_upstream(models, boundary, nequip_data, energies):
+    data = NonPeriodicCellTransform(padding=0.1, override_cell=True)(from_ase(dimer()))
+    assert data["cell"].abs().max() > 1.0
+    data["atom_types"] = nequip_data(dimer())["atom_types"]
+    data = compute_neighborlist_(data, r_max=4.0)
+    found = energy(models[boundary], data)
+    assert found.item() == pytest.approx(energies["open"], abs=1e-10)
+
+
+def without_pbc(data):
+    return {key: value for key, value in data.items() if key != AtomicDataDict.PBC_KEY}
+
+
+@pytest.mark.parametrize("boundary", ["auto", "mixed"])
+def test_box_without_pbc_is_refused(models, boundary, nequip_data):
+    """It could be a molecule or a dilute crystal."""
+    batch = nequip_data(crystal(), boxed(dimer()))
+    assert (energy(models[boundary], batch).abs() > 1e-4).all()
+    with pytest.raises(ValueError, match=r"structure 1 .*cell that no two neighbours cross.*`bou"):
+        energy(models[boundary], without_pbc(batch))
+
+
+def test_box_without_pbc_and_a_setting(models, nequip_data, energies):
+    data = without_pbc(nequip_data(boxed(dimer())))
+    for boundary, expected in energies.items():
+        assert energy(models[boundary], data).item() == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("boundary", ["auto", "mixed"])
+def test_neighbours_tell_a_crystal_without_pbc(models, boundary, nequip_data):
+    batch = nequip_data(crystal(), dimer(), crystal("left-handed"))
+    expected = energy(models["auto"], batch)
+    found = energy(models[boundary], without_pbc(batch))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_no_cell_and_no_pbc(models, nequip_data, energies):
+    """As tools other than ASE make them: neighbours without shifts."""
+    data = nequip_data(dimer())
+    bare = {key: data[key] for key in ("pos", "atom_types", "edge_index")}
+    for boundary in ("auto", "open", "mixed"):
+        assert energy(models[boundary], bare).item() == pytest.approx(energies["open"], abs=1e-10)
+    with pytest.raises(ValueError, match="structure 0 of the batch must have a cell"):
+        energy(models["periodic"], bare)
+
+
+@pytest.mark.parametrize(
+    ("boundary", "structure", "message"),
+    [
+        (
+            "open",
+            crystal(),
+            "structure 1 of the batch is periodic, but `boundary` of LES is 'open'",
+        ),
+        ("periodic", dimer(), "structure 1 .* is open, but `boundary` of LES is 'periodic'"),
+        ("periodic", boxed(dimer()), "structure 1 .* is open, but `boundary` of LES is 'periodic'"),
+    ],
+)
+def test_data_that_contradict_the_setting(models, boundary, structure, message, nequip_data):
+    batch = nequip_data(dimer() if boundary == "open" else crystal(), structure)
+    with pytest.raises(ValueError, match=message):
+        energy(models[boundary], batch)
+    if structure.pbc.any():
+        with pytest.raises(ValueError, match=message):
+            energy(models[boundary], without_pbc(batch))
+
+
+@pytest.mark.parametrize("boundary", ["auto", "open", "periodic", "mixed"])
+def test_slab_is_refused(models, boundary, nequip_data):
+    slab = crystal("cubic")
+    slab.pbc = [True, True, False]
+    message = "structure 1 of the batch has one or two periodic axes: slabs and wires are not"
+    with pytest.raises(ValueError, match=message):
+        energy(models[boundary], nequip_data(dimer(), slab))
+
+
+def test_record_of_structures(nequip_model, nequip_data):
+    """What compiled models are made for follows from what was seen, and is saved."""
+    model = nequip_model(les={})
+    reach = les_of(model).reach
+    with pytest.raises(ValueError, match="cannot be compiled before it has seen a structure"):
+        reach.boundary()
+    model(nequip_data(boxed(dimer())))
+    assert reach.boundary() == "open"
+    with pytest.raises(ValueError, match="set `max_cell` to the longest lattice vector"):
+        reach.extent(2.0)
+    long = crystal("cubic").repeat((2, 1, 1))
+    model(nequip_data(crystal("cubic"), long, boxed(dimer(), 50.0)))
+    assert reach.boundary() == "mixed"
+    assert reach.to_dict()["max_cell"] == pytest.approx([HEADROOM * n for n in (10, 5, 5)])
+    assert reach.extent(2.0) == [5, 2, 2]
+
+    other = nequip_model(les={})
+    other.load_state_dict(model.state_dict())
+    assert les_of(other).reach.to_dict() == reach.to_dict()
+    configured = nequip_model(les={"boundary": "periodic", "max_cell": [30, 20.0, 10]})
+    configured.load_state_dict(model.state_dict())
+    assert les_of(configured).reach.to_dict() == {"boundary": "periodic", "max_cell": [30, 20, 10]}
+
+
+def test_max_cell_of_a_trained_model(nequip_model):
+    """``nequip-compile --modifiers`` sets it."""
+    model = nequip_model(les={})
+    LES.set_les_max_cell(model, 25.0)
+    assert les_of(model).reach.extent(2.0) == [12, 12, 12]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, [10.0], [10.0, 10.0, 0.0], "10", []])
+def test_bad_max_cell(value):
+    irreps = {"node_features": "4x0e", "atomic_energy": "0e"}
+    with pytest.raises(ValueError, match="`max_cell` must be one or three positive lengths"):
+        LES(["H"], irreps, max_cell=value)
+
+
+# --- other input that LES cannot use
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"simga": 1.0}, "unknown key 'simga'; did you mean 'sigma'"),
+        ({"sigma": -1.0}, "`sigma` must be a positive number, got -1.0"),
+        ({"boundary": "slab"}, r"`boundary` must be one of .*'auto'.*, got 'slab'"),
+    ],
+)
+def test_bad_settings(settings, message):
+    irreps = {"node_features": "4x0e", "atomic_energy": "0e"}
+    with pytest.raises(ValueError, match=message):
+        LES(["H"], irreps, **settings)
+
+
+@pytest.mark.parametrize(
+    ("irreps", "message"),
+    [
+        ({}, r"needs a model with node features \(NequIP\) or edge features \(Allegro\)"),
+        ({"node_features": "4x0e + 4x1o"}, "reads charges from scalars, `node_features` here are"),
+    ],
+)
+def test_models_without_scalar_features(irreps, message):
+    with pytest.raises(ValueError, match=message):
+        LES(["H"], {**irreps, "atomic_energy": "0e"})
+
+
+@pytest.mark.parametrize("without_positions", [True, False])
+def test_lammps_mliap_is_refused(models, without_positions, nequip_data):
+    data = nequip_data(dimer())
+    if without_positions:
+        del data[AtomicDataDict.POSITIONS_KEY]
+    else:
+        data[AtomicDataDict.LMP_MLIAP_DATA_KEY] = object()
+    with pytest.raises(ValueError, match="LAMMPS ML-IAP does not pass"):
+        les_of(models["auto"])(data)

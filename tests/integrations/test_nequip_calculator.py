@@ -1,0 +1,119 @@
+"""Calculators of NequIP and Allegro models: signs, outputs, files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from nequip.integrations.ase import NequIPCalculator
+
+from les import LESConfig
+from les.testing.adapter import results_of
+from les.testing.structures import crystal, dimer, structures
+from les_nequip import LES, LESCalculator
+from les_nequip.backend import AllegroBackend, NequIPBackend
+
+pytestmark = pytest.mark.usefixtures("nequip_state")
+
+SETTINGS = {"output_scaling_factor": 3.0}
+
+
+def les_of(model):
+    return next(module for module in model.modules() if isinstance(module, LES))
+
+
+def test_calculator_for_a_short_range_model(nequip_model, nequip_transforms):
+    model = nequip_model()
+    calculator = LESCalculator(model, transforms=nequip_transforms)
+    upstream = NequIPCalculator(model, "cpu", transforms=nequip_transforms)
+    slab = crystal("cubic")
+    slab.pbc = [True, True, False]
+    for atoms in (*structures().values(), slab):
+        actual, expected = results_of(calculator, atoms), results_of(upstream, atoms)
+        assert set(expected) - set(actual) <= {"stress"}
+        assert set(actual) <= set(expected)
+        for key, value in actual.items():
+            np.testing.assert_array_equal(value, expected[key], err_msg=key)
+    bad = dimer()
+    bad.positions[0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        calculator.calculate(bad)
+    with pytest.raises(ValueError, match="`bec` needs a model with LES"):
+        LESCalculator(model, bec=True, transforms=nequip_transforms)
+
+
+def test_sign_is_chosen_once(nequip_model, nequip_transforms):
+    """Charges that change sign along a trajectory must not be turned back."""
+    model = nequip_model(les=SETTINGS)
+    calculator = LESCalculator(model, bec=True, transforms=nequip_transforms)
+    calculator.calculate(dimer()[1:2])  # one element says nothing
+    assert calculator.sign is None
+    first = results_of(calculator, dimer())
+    les_of(model).readout.output_scaling_factor *= -1.0
+    second = results_of(calculator, dimer())
+    for key in ("charges", "dipole", "born_effective_charges"):
+        np.testing.assert_allclose(second[key], -first[key], rtol=0, atol=1e-12)
+    given = LESCalculator(model, sign=-calculator.sign, transforms=nequip_transforms)
+    np.testing.assert_allclose(results_of(given, dimer())["charges"], first["charges"])
+    with pytest.raises(ValueError, match="`sign` must be 1, -1 or None, got 2"):
+        LESCalculator(model, sign=2)
+
+
+def test_calculators_that_share_a_model(nequip_model, nequip_transforms):
+    """Each keeps its own choice of outputs."""
+    model = nequip_model(les=SETTINGS)
+    with_bec = LESCalculator(model, bec=True, transforms=nequip_transforms)
+    without = LESCalculator(model, transforms=nequip_transforms)
+    for _ in range(2):
+        assert "born_effective_charges" in results_of(with_bec, dimer())
+        assert "born_effective_charges" not in results_of(without, dimer())
+
+
+def test_metadata(nequip_model, nequip_data):
+    """What compiled models know about themselves."""
+    model = nequip_model(les={"sigma": 1.3})
+    settings = json.loads(model.metadata["les"])
+    assert settings["boundary"] == "auto"
+    model(nequip_data(crystal("cubic")))
+    settings = json.loads(model.metadata["les"])
+    assert settings["boundary"] == "periodic"
+    assert settings["max_cell"] == pytest.approx([5.5, 5.5, 5.5])
+    config = {key: value for key, value in settings.items() if key not in ("boundary", "max_cell")}
+    assert LESConfig.from_dict(config) == les_of(model).config
+    assert config["sigma"] == 1.3
+
+
+# --- files
+
+
+@pytest.fixture(scope="module")
+def checkpoint(nequip_section, nequip_model, nequip_checkpoint, nequip_data, tmp_path_factory):
+    model = nequip_model(les=SETTINGS)
+    model(nequip_data(dimer(), crystal("cubic")))
+    path = tmp_path_factory.mktemp("model") / "model.ckpt"
+    return nequip_checkpoint(path, nequip_section(les=SETTINGS), model)
+
+
+@pytest.mark.parametrize("backend", [NequIPBackend(), AllegroBackend()])
+def test_pickled_files_need_trust(backend, checkpoint):
+    with pytest.raises(ValueError, match=r"allow_pickle=True, or --allow-pickle"):
+        backend.calculator(checkpoint)
+    calculator = backend.calculator(checkpoint, allow_pickle=True, bec=True)
+    assert results_of(calculator, dimer())["born_effective_charges"].shape == (6, 9)
+    with pytest.raises(FileNotFoundError, match=r"no model file .*other\.ckpt"):
+        backend.calculator(checkpoint.with_name("other.ckpt"), allow_pickle=True)
+
+
+def test_record_of_structures_is_in_the_file(checkpoint):
+    """So that it can be compiled."""
+    model = LESCalculator.from_file(checkpoint, allow_pickle=True).model
+    assert les_of(model).reach.boundary() == "mixed"
+    assert les_of(model).reach.longest == [5.0, 5.0, 5.0]
+
+
+def test_unknown_element(checkpoint):
+    gold = dimer()
+    gold.numbers[0] = 79
+    with pytest.raises(ValueError, match="knows the elements H, O, got Au"):
+        LESCalculator.from_file(checkpoint, allow_pickle=True).calculate(gold)

@@ -1,0 +1,177 @@
+"""The module captured as a graph, as for every kind of compilation, but not compiled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nequip.data import AtomicDataDict
+from nequip.utils.fx import fx_duck_shape
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from les.testing.structures import crystal, dimer
+from les_nequip import LES
+
+pytestmark = pytest.mark.usefixtures("nequip_state")
+
+N_FEATURES = 4
+OUTPUTS = ["charges", "les_energy", "atomic_energy"]
+BATCHES = {
+    "open": [dimer(), dimer()[:3], dimer()[2:]],
+    "periodic": [crystal("cubic"), crystal("triclinic"), crystal("left-handed")],
+    "mixed": [crystal("cubic"), dimer(), crystal("left-handed")],
+}
+
+
+class Model(torch.nn.Module):
+    """LES with features that depend on the positions, and derivatives of its energy."""
+
+    def __init__(self, key="node_features", outputs=OUTPUTS, **settings):
+        super().__init__()
+        torch.manual_seed(3)
+        irreps = {key: f"{N_FEATURES}x0e", "atomic_energy": "0e"}
+        settings = {"output_scaling_factor": 3.0, **settings}
+        self.les = LES(["H", "O"], irreps, **settings).double()
+        self.key, self.outputs = key, outputs
+
+    def forward(self, data):
+        data = dict(data)
+        positions = data["pos"] = data["pos"].clone().requires_grad_()
+        data["atomic_energy"] = torch.zeros_like(positions[:, :1])
+        data[self.key] = self.features(data)
+        out = self.les(data)
+        if "forces" in self.outputs:
+            energy = out["les_energy"].sum()
+            out["forces"] = -torch.autograd.grad(energy, positions, create_graph=True)[0]
+        return {key: out[key] for key in self.outputs}
+
+    def features(self, data):
+        numbers = torch.arange(1.0, 1.0 + N_FEATURES).double()
+        if self.key == "node_features":
+            return torch.cos(data["pos"].sum(dim=1, keepdim=True) * numbers)
+        first, second = data["edge_index"]
+        between = data["pos"][second] - data["pos"][first]
+        return torch.exp(-0.1 * between.square().sum(dim=1, keepdim=True) * numbers)
+
+
+def capture(model, data, without=()):
+    """A function like ``model``, from its graph for the input in ``data``."""
+    fields = ("pos", "cell", "batch", "num_atoms", "edge_index", "edge_cell_shift", "pbc")
+    inputs = [key for key in fields if key in data and key not in without]
+    with fx_duck_shape(False):  # three structures have nothing to do with three coordinates
+        graph = make_fx(
+            lambda *values: model(dict(zip(inputs, values, strict=True))),
+            tracing_mode="symbolic",
+            _allow_non_fake_inputs=True,
+            _error_on_data_dependent_ops=True,
+        )(*[data[key].clone() for key in inputs])
+    return lambda data: graph(*[data[key] for key in inputs])
+
+
+def boxed(atoms):
+    result = atoms.copy()
+    result.set_cell([30.0, 30.0, 30.0])
+    return result
+
+
+@pytest.mark.parametrize("key", ["node_features", "edge_features"])
+@pytest.mark.parametrize("boundary", BATCHES)
+def test_graph_gives_the_same(key, boundary, nequip_data):
+    """For other sizes too, with all outputs and the forces."""
+    outputs = [*OUTPUTS, "born_effective_charges", "forces"]
+    model = Model(key, outputs, compute_bec=True, max_cell=16.0)
+    structures = BATCHES[boundary]
+    first = nequip_data(*structures)
+    model(first)  # what is seen decides about the graph
+    graph = capture(model, first)
+    larger = [*(atoms.repeat(1 + int(atoms.pbc.all())) for atoms in structures), structures[0]]
+    for batch in (first, nequip_data(*larger)):
+        expected, actual = model(batch), graph(batch)
+        assert expected["les_energy"].abs().min() > 1e-3
+        for name, value in expected.items():
+            torch.testing.assert_close(actual[name], value, rtol=0, atol=1e-11)
+
+
+def test_graph_of_one_structure(nequip_data):
+    """Deployed models get neither ``batch`` nor ``pbc``."""
+    model = Model()
+    model(nequip_data(crystal("cubic")))
+    graph = capture(model, nequip_data(crystal("cubic")), ("pbc", "batch", "num_atoms"))
+    # Longer than seen, but less than a tenth.
+    longer = crystal("cubic")
+    longer.set_cell(1.05 * longer.cell[:], scale_atoms=True)
+    for atoms in (crystal("cubic"), longer):
+        expected = model(nequip_data(atoms))
+        for key, value in graph(nequip_data(atoms)).items():
+            torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-11)
+    with pytest.raises(RuntimeError, match="build it with a larger `max_cell`"):
+        graph(nequip_data(crystal("cubic").repeat((1, 2, 1))))
+    with pytest.raises(RuntimeError, match="was compiled for periodic structures"):
+        graph(nequip_data(boxed(dimer())))
+
+
+@pytest.mark.parametrize(
+    ("boundary", "wrong", "message"),
+    [
+        ("periodic", dimer(), "compiled for periodic structures, and a structure is open"),
+        ("open", crystal("cubic"), "compiled for open structures, and a structure is periodic"),
+    ],
+)
+@pytest.mark.parametrize("configured", [True, False])
+@pytest.mark.parametrize("pbc", [True, False])
+def test_graph_refuses_other_structures(boundary, wrong, message, configured, pbc, nequip_data):
+    model = Model(boundary=boundary if configured else "auto", max_cell=60.0)
+    # In the input of a graph all structures have a cell, or none.
+    structures = [atoms if atoms.pbc.all() else boxed(atoms) for atoms in BATCHES[boundary]]
+    wrong = wrong if wrong.pbc.all() else boxed(wrong)
+    model(nequip_data(*structures))
+    graph = capture(model, nequip_data(*structures), without=() if pbc else ("pbc",))
+    graph(nequip_data(*structures))
+    batch = nequip_data(*structures, wrong)
+    if configured and boundary == "periodic" and not pbc:
+        # Nothing tells it from a dilute crystal, which the configuration says it is.
+        graph(batch)
+        return
+    with pytest.raises(RuntimeError, match=message):
+        graph(batch)
+
+
+def test_mixed_graph_refuses_what_nothing_decides(nequip_data):
+    model = Model(boundary="mixed", max_cell=60.0)
+    graph = capture(model, nequip_data(*BATCHES["mixed"]), without=("pbc",))
+    graph(nequip_data(*BATCHES["mixed"]))
+    with pytest.raises(RuntimeError, match="molecule in a box"):
+        graph(nequip_data(*BATCHES["mixed"], boxed(dimer())))
+
+
+@pytest.mark.parametrize("boundary", BATCHES)
+def test_graph_refuses_slabs(boundary, nequip_data):
+    slab = crystal("cubic")
+    slab.pbc = [True, True, False]
+    structures = [atoms if atoms.pbc.all() else boxed(atoms) for atoms in BATCHES[boundary]]
+    model = Model(boundary=boundary, max_cell=60.0)
+    graph = capture(model, nequip_data(*structures))
+    with pytest.raises(RuntimeError, match="one or two periodic axes"):
+        graph(nequip_data(*structures, slab))
+
+
+def test_graph_of_an_untrained_model_needs_settings(nequip_data):
+    data = nequip_data(*BATCHES["periodic"])
+    with pytest.raises(ValueError, match=r"set `boundary` to .* and `max_cell`"):
+        capture(Model(), data)
+    with pytest.raises(ValueError, match="set `max_cell` to the longest lattice vector"):
+        capture(Model(boundary="periodic"), data)
+
+
+def test_graph_wants_sorted_atoms(nequip_data):
+    data = nequip_data(*BATCHES["open"])
+    graph = capture(Model(boundary="open"), data)
+    data[AtomicDataDict.BATCH_KEY] = data[AtomicDataDict.BATCH_KEY].flip(0)
+    with pytest.raises(RuntimeError, match="`batch` must be in ascending order"):
+        graph(data)
+
+
+def test_capture_leaves_the_record(nequip_data):
+    """Values in a graph are not those of structures."""
+    model = Model(boundary="periodic", max_cell=40.0)
+    capture(model, nequip_data(*BATCHES["periodic"]))
+    assert model.les.reach.to_tensor().tolist() == [0.0] * 5

@@ -1,0 +1,171 @@
+"""What ``import nequip`` loads of us: fast, and never in the way."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from les.backend import backend_names, get_backend
+from les_nequip.backend import AllegroBackend, NequIPBackend
+from les_nequip.registration import COMPILE_TARGETS, register
+
+WITHOUT_ALLEGRO = """
+import sys, importlib.metadata as metadata
+found = metadata.entry_points
+def without(**selection):
+    entries = found(**selection)
+    if selection != {"group": "nequip.extension"}:
+        return entries
+    return [entry for entry in entries if entry.value != "allegro"]
+metadata.entry_points, sys.modules["allegro"] = without, None
+"""
+SYSTEMS = {"water", "dipeptides", "au2_mgo"}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("nequip", NequIPBackend), ("allegro", AllegroBackend)])
+def test_backends_are_found(name, kind):
+    assert name in backend_names()
+    backend = get_backend(name)
+    assert type(backend) is kind
+    assert backend.problem() is None
+    assert backend.version() is not None
+    assert set(backend.configs()) == SYSTEMS
+
+
+def test_doctor(les_command, capsys):
+    assert les_command("doctor") == 0
+    output = capsys.readouterr().out
+    for backend in (NequIPBackend(), AllegroBackend()):
+        assert f"ok  {backend.distribution} {backend.version()}" in output
+
+
+def test_fields_and_targets_are_registered():
+    """By ``import nequip`` alone, which this module does not do itself."""
+    from nequip.data import _key_registry
+    from nequip.scripts._compile_utils import COMPILE_TARGET_DICT
+
+    register()  # once more
+    assert "les_energy" in _key_registry._GRAPH_FIELDS
+    for name in COMPILE_TARGETS:
+        target = COMPILE_TARGET_DICT[name]
+        assert "charges" in target["output"]
+        assert ("born_effective_charges" in target["output"]) == name.endswith("_bec")
+        assert "cell" in target["input"]
+
+
+def test_time_of_import(run_program):
+    """Upstream imports all that its entry points name: less than 50 ms, the best of three.
+
+    Allegro, which needs some of upstream's modules that we need, is left out.
+    """
+    program = """
+        import time
+        from importlib.machinery import PathFinder
+
+        spent = {}
+
+        class Timer:
+            def find_spec(self, name, path=None, target=None):
+                if name not in ("les", "les_nequip"):
+                    return None
+                spec = PathFinder.find_spec(name, path)
+                execute = spec.loader.exec_module
+
+                def timed(module):
+                    start = time.perf_counter()
+                    execute(module)
+                    spent[name] = time.perf_counter() - start
+
+                spec.loader.exec_module = timed
+                return spec
+
+        sys.meta_path.insert(0, Timer())
+        import nequip
+        assert set(spent) == {"les", "les_nequip"}, spent
+        assert "les_nequip.module" not in sys.modules
+        print(sum(spent.values()))
+    """
+    program = WITHOUT_ALLEGRO + textwrap.dedent(program)
+    assert min(float(run_program("-c", program).stdout) for _ in range(3)) < 0.05
+
+
+@pytest.mark.parametrize(
+    "breakage",
+    [
+        "import nequip.data; del nequip.data.register_fields",
+        "import nequip.scripts._compile_utils as m; del m.register_compile_targets",
+        "import nequip.scripts._package_utils as m\n"
+        "m.register_libraries_as_external_for_packaging = None",
+    ],
+)
+def test_another_nequip(run_program, breakage):
+    """Registration fails with a warning, and ``import nequip`` goes on."""
+    program = f"""
+        class Breakage:
+            def find_spec(self, name, path=None, target=None):
+                if name == "les_nequip.registration":
+                    exec({breakage!r})
+
+        sys.meta_path.insert(0, Breakage())
+        import nequip, nequip.model
+        print("les_nequip" in sys.modules)
+    """
+    result = run_program("-c", WITHOUT_ALLEGRO + textwrap.dedent(program))
+    assert result.stdout.strip() == "True"
+    assert result.stderr.startswith("LES is not available in")
+    assert result.stderr.count("\n") == 1
+
+
+# --- without nequip, without Allegro
+
+WITHOUT_NEQUIP = "import sys; sys.modules['nequip'] = None; "
+
+
+def test_import_without_nequip(run_program):
+    program = (
+        "import les_nequip, les_nequip.backend as b\n"
+        "for backend in (b.NequIPBackend(), b.AllegroBackend()):\n"
+        "    print(backend.problem())\n"
+        "    print(sorted(backend.configs()))\n"
+        "print([name for name in ('ase', 'e3nn', 'hydra') if name in sys.modules])"
+    )
+    result = run_program("-c", WITHOUT_NEQUIP + program)
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("nequip is not installed")
+    assert lines[0].endswith('install it with: pip install "les[nequip]"')
+    assert lines[1] == lines[3] == str(sorted(SYSTEMS))
+    assert lines[2].startswith("nequip-allegro is not installed")
+    assert lines[4] == "[]"
+    assert not result.stderr
+
+
+@pytest.mark.parametrize("name", ["LES", "AddLES", "LESCalculator", "PairPotentials"])
+def test_names_without_nequip(name, run_program):
+    program = WITHOUT_NEQUIP + f"from les_nequip import {name}"
+    result = run_program("-c", program, check=False)
+    assert result.returncode == 1
+    assert "BackendError: backend 'nequip': nequip is not installed" in result.stderr
+    assert 'pip install "les[nequip]"' in result.stderr
+
+
+def test_without_allegro(run_program):
+    program = (
+        "from les.cli import main\n"
+        "import les_nequip.backend as b, les_nequip\n"
+        "les_nequip.LES\n"
+        "print(b.NequIPBackend().problem())\n"
+        "sys.exit(main(['train', 'allegro', '--les', '-cn', 'x']))"
+    )
+    result = run_program("-c", WITHOUT_ALLEGRO + program, check=False)
+    assert result.stdout.strip() == "None"
+    assert result.returncode == 1
+    assert "les: error: backend 'allegro': nequip-allegro is not installed" in result.stderr
+    assert 'pip install "les[allegro]"' in result.stderr
+
+
+def test_unknown_name():
+    import les_nequip
+
+    with pytest.raises(AttributeError, match="module 'les_nequip' has no attribute 'LESS'"):
+        _ = les_nequip.LESS

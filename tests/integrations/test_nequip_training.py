@@ -1,0 +1,279 @@
+"""Training through upstream's command line: short real runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase.io import read, write
+
+from les.backend import TrainingJob, get_backend
+from les.testing.adapter import results_of
+from les.testing.structures import crystal, dimer
+from les_nequip import LESCalculator
+
+pytestmark = pytest.mark.usefixtures("nequip_state")
+
+BACKEND = get_backend("nequip")
+ZBL = {
+    "_target_": "nequip.nn.pair_potential.ZBL",
+    "units": "metal",
+    "chemical_species": ["H", "O"],
+}
+LES_SLOT = "{_target_: les_nequip.LES}"
+
+
+@pytest.fixture(scope="module")
+def make_config(tmp_path_factory, nequip_section):
+    """A function that writes a shipped configuration, made smaller, with changes."""
+
+    def make(name="small", system="water", **model):
+        config = yaml.safe_load(BACKEND.configs()[system].read_text())
+        config.update(elements=["H", "O"], max_epochs=2, batch_size=4, valid_batch_size=4)
+        config["trainer"]["log_every_n_steps"] = 1
+        section = config["training_module"]["model"]
+        sizes = {"num_layers": 1, "num_features": 4, "radial_mlp_width": 8}
+        section.update(sizes, model_dtype="float64", **model)
+        path = tmp_path_factory.mktemp("config") / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def make_job(make_config, data_files):
+    """A function that describes a run of two epochs in a folder."""
+
+    def make(folder, *extra, config=None, **settings):
+        train_file, valid_file = data_files
+        return TrainingJob(
+            "small",
+            Path(folder),
+            config or make_config(),
+            **{"train_file": train_file, "valid_file": valid_file, "seed": 3, **settings},
+            extra=tuple(map(str, extra)),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(les_command, make_job):
+    """A function that runs ``les train nequip``, which must succeed, and returns its job."""
+
+    def run(flag, folder, *extra, **settings):
+        job = make_job(folder, *extra, **settings)
+        assert les_command("train", "nequip", flag, *BACKEND.training_arguments(job)) == 0
+        return job
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def les_run(train, tmp_path_factory):
+    return train("--les", tmp_path_factory.mktemp("les"))
+
+
+@pytest.fixture(scope="module")
+def short_range_run(train, tmp_path_factory):
+    return train("--no-les", tmp_path_factory.mktemp("sr"))
+
+
+@pytest.fixture
+def refused(les_command, make_job, capsys, tmp_path):
+    """A function that runs ``les train nequip --les ...``, which must fail; its message."""
+
+    def run(*extra, **settings):
+        capsys.readouterr()
+        job = make_job(tmp_path / "run", *extra, **settings)
+        assert les_command("train", "nequip", "--les", *BACKEND.training_arguments(job)) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert "Traceback" not in "".join(lines)
+        return next(line for line in lines if line.startswith("les: error: "))
+
+    return run
+
+
+def weights(job, name="best"):
+    """Weights of the trained model, without what an average or optimiser adds."""
+    content = torch.load(job.directory / f"{name}.ckpt", weights_only=False)["state_dict"]
+    return {key: value for key, value in content.items() if key.startswith("model.")}
+
+
+def calculator(job, **options):
+    return BACKEND.calculator(BACKEND.trained_model(job), allow_pickle=True, **options)
+
+
+def section_of(job):
+    """The model section that upstream saw."""
+    content = torch.load(job.directory / "best.ckpt", weights_only=False)
+    return content["hyper_parameters"]["model"]
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+# --- runs
+
+
+def test_run_with_les(les_run):
+    results = results_of(calculator(les_run, bec=True), crystal())
+    assert results["les_energy"] != 0.0
+    assert np.isfinite(results["born_effective_charges"]).all()
+    assert section_of(les_run)["pair_potential"] == {"_target_": "les_nequip.LES"}
+    overrides = yaml.safe_load((les_run.directory / ".hydra" / "overrides.yaml").read_text())
+    assert any("pair_potential" in text and "les_nequip.LES" in text for text in overrides)
+
+
+def test_charges_are_trained(les_run, nequip_model):
+    section = dict(section_of(les_run))
+    section.pop("_target_")
+    start = nequip_model(**{**section, "dtype": section["model_dtype"]}).state_dict()
+    trained = weights(les_run)
+    for key, value in start.items():
+        if "readout" in key and "pair_potential" in key and key.endswith("weight"):
+            change = trained[f"model.sole_model.{key}"] - value
+            assert change.abs().max() > 1e-4, key
+
+
+def test_history(les_run):
+    history = BACKEND.history(les_run)
+    assert [record.epoch for record in history] == [0, 1]
+    for record in history:
+        assert record.seconds > 0
+        numbers = (record.train_loss, record.valid_loss)
+        assert np.isfinite([*numbers, record.valid_energy_rmse, record.valid_force_rmse]).all()
+
+
+def test_unfinished_run(make_job, les_run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nequip has not finished"):
+        BACKEND.trained_model(make_job(tmp_path))
+    (tmp_path / "best.ckpt").touch()
+    with pytest.raises(FileNotFoundError, match="nequip has not finished"):
+        BACKEND.trained_model(make_job(tmp_path))
+    assert BACKEND.history(make_job(tmp_path)) == []
+
+
+def run_upstream(job, *overrides):
+    """``nequip-train`` in a process of its own."""
+    program = Path(sys.executable).with_name("nequip-train")
+    result = subprocess.run(
+        [program, *BACKEND.training_arguments(job), *overrides],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+def test_upstreams_own_command(les_run, make_job, tmp_path):
+    """``nequip-train`` with the override gives the same, bit for bit."""
+    job = make_job(tmp_path)
+    run_upstream(job, f"+training_module.model.pair_potential={LES_SLOT}")
+    assert_same(weights(job), weights(les_run))
+
+
+def test_without_les_is_upstreams_own_run(short_range_run, make_job, tmp_path):
+    job = make_job(tmp_path)
+    run_upstream(job)
+    assert_same(weights(job), weights(short_range_run))
+    assert not any("pair_potential" in key for key in weights(short_range_run))
+
+
+def test_continued_run(train, make_config, tmp_path):
+    """It picks up where the last checkpoint is, and gives what one long run gives."""
+    config = make_config()
+    text = config.read_text()
+    assert "T_max: ${max_epochs}" in text
+    # The learning rate of an epoch must not depend on their number.
+    config.write_text(text.replace("T_max: ${max_epochs}", "T_max: 9"))
+    first = train("--les", tmp_path / "parts", config=config, epochs=1)
+    assert "++ckpt_path" not in " ".join(BACKEND.training_arguments(replace(first)))
+    second = train("--les", tmp_path / "parts", config=config, epochs=3)
+    assert [record.epoch for record in BACKEND.history(second)] == [0, 1, 2]
+    whole = train("--les", tmp_path / "whole", config=config, epochs=3)
+    for key, value in weights(whole, "last").items():
+        torch.testing.assert_close(weights(second, "last")[key], value, rtol=0, atol=1e-9)
+
+
+def test_zbl_in_the_configuration(train, make_config, tmp_path):
+    """LES shares its slot, with settings from a file."""
+    (tmp_path / "les.yaml").write_text("sigma: 1.2\nmax_cell: 20.0\nboundary: mixed\n")
+    config = make_config(pair_potential=ZBL)
+    options = ["--les_arguments", tmp_path / "les.yaml"]
+    job = train("--les", tmp_path / "run", *options, config=config, epochs=1)
+    slot = section_of(job)["pair_potential"]
+    assert slot["_target_"] == "les_nequip.PairPotentials"
+    assert [part["_target_"] for part in slot["potentials"]] == [ZBL["_target_"], "les_nequip.LES"]
+    calc = calculator(job)
+    assert (calc.settings["sigma"], calc.settings["boundary"]) == (1.2, "mixed")
+    close = dimer()
+    close.positions[1] *= 0.3
+    assert results_of(calc, close)["energy"] > results_of(calc, dimer())["energy"] + 5.0
+
+
+@pytest.fixture(scope="module", params=["checkpoint", "package"])
+def start(request, short_range_run, tmp_path_factory):
+    """A trained short-range model, in both kinds of files."""
+    path = BACKEND.trained_model(short_range_run)
+    if request.param == "checkpoint":
+        return path
+    package = tmp_path_factory.mktemp("package") / "model.nequip.zip"
+    program = Path(sys.executable).with_name("nequip-package")
+    result = subprocess.run(
+        [program, "build", path, package], capture_output=True, text=True, cwd=package.parent
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return package
+
+
+def test_from_a_trained_short_range_model(start, short_range_run, train, tmp_path):
+    optimizer = "{_target_: torch.optim.Adam, lr: 1e-9}"
+    options = ["--from", start, "~training_module.optimizer"]
+    options.append(f"+training_module.optimizer={optimizer}")
+    job = train("--les", tmp_path, *options, epochs=1)
+    short_range, long_range = calculator(short_range_run), calculator(job)
+    # Steps of 1e-9: the backbone is that of the start, and the charges are small.
+    for structure in (dimer(), crystal()):
+        before, after = results_of(short_range, structure), results_of(long_range, structure)
+        assert after["energy"] - before["energy"] == pytest.approx(after["les_energy"], abs=1e-6)
+        assert 0 < abs(after["les_energy"]) < 0.1 * len(structure)
+        assert 0 < np.abs(after["charges"]).max() < 0.5
+
+
+def test_writer_of_upstream(train, make_config, data_files, tmp_path):
+    """It knows charges and Born effective charges."""
+    config = make_config(pair_potential={"_target_": "les_nequip.LES", "compute_bec": True})
+    content = yaml.safe_load(config.read_text())
+    content["run"] = ["train", "test"]
+    content["data"]["test_file_path"] = str(data_files[1])
+    content["data"]["test_dataloader"] = content["data"]["val_dataloader"]
+    content["training_module"]["test_metrics"] = content["training_module"]["val_metrics"]
+    writer = {
+        "_target_": "nequip.train.callbacks.TestTimeXYZFileWriter",
+        "out_file": str(tmp_path / "test"),
+        "extra_fields": ["charges", "born_effective_charges", "les_energy"],
+        "chemical_symbols": ["H", "O"],
+    }
+    content["trainer"]["callbacks"].append(writer)
+    config.write_text(yaml.safe_dump(content))
+    job = train("--les", tmp_path / "run", config=config, epochs=1)
+    frames = read(tmp_path / "test_dataset0.xyz", ":")
+    assert len(frames) == 4
+    calc = calculator(job, bec=True)
+    for frame in frames:
+        results = results_of(calc, frame)
+        for key in ("charges", "born_effective_charges"):
+            written = calc.sign * frame.calc.results[key].reshape(results[key].shape)
+            np.testing.assert_allclose(written, results[key], atol=1e-6)
+        assert frame.info["les_energy"] == pytest.approx(results["les_energy"], abs=1e-6)

@@ -1,0 +1,101 @@
+"""nequip's own model tests, on models with LES."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from nequip.utils.unittests.conftest import *  # noqa: F403 (upstream's fixtures)
+from nequip.utils.unittests.model_tests import BaseEnergyModelTests
+
+# Upstream's fixtures are older than this pytest.
+pytestmark = pytest.mark.filterwarnings("ignore:Class-scoped fixtures defined as instance methods")
+
+COMMON = {
+    "seed": 123,
+    "type_names": ["H", "C", "O"],
+    "r_max": 4.0,
+    "avg_num_neighbors": 20.0,
+    "per_type_energy_scales": 1.0,
+    "per_type_energy_shifts": {"H": 0.1, "C": 0.2, "O": 0.3},
+    "pair_potential": {"_target_": "les_nequip.LES"},
+}
+
+
+@contextlib.contextmanager
+def without_charges(model):
+    """``model`` with all latent charges zero."""
+    readout = next(module for module in model.modules() if hasattr(module, "is_les")).readout
+    scale, readout.output_scaling_factor = readout.output_scaling_factor, 0.0
+    try:
+        yield
+    finally:
+        readout.output_scaling_factor = scale
+
+
+class LongRangeTests(BaseEnergyModelTests):
+    """The tests that a model is local hold for the model without its charges."""
+
+    def test_large_separation(self, model, molecules, device):
+        with without_charges(model[0]):
+            super().test_large_separation(model, molecules, device)
+
+    def test_force_smoothness(self, model, device, pair_force, zero_prior_at_init):
+        with without_charges(model[0]):
+            super().test_force_smoothness(model, device, pair_force, zero_prior_at_init)
+
+    def test_partial_force_smoothness(
+        self, model, partial_model, device, pair_force, zero_prior_at_init
+    ):
+        with without_charges(partial_model[0]):
+            super().test_partial_force_smoothness(model, device, pair_force, zero_prior_at_init)
+
+    def test_embedding_cutoff(self, model, device):
+        with without_charges(model[0]):
+            super().test_embedding_cutoff(model, device)
+
+
+class TestNequIP(LongRangeTests):
+    """NequIP with LES."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def config(cls):
+        return {
+            "_target_": "nequip.model.NequIPGNNModel",
+            "num_layers": 2,
+            "l_max": 1,
+            "num_features": 4,
+            **COMMON,
+        }
+
+    @pytest.fixture
+    def strict_locality(self):
+        return False
+
+
+class TestAllegro(LongRangeTests):
+    """Allegro with LES, which also computes Born effective charges."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def config(cls):
+        return {
+            "_target_": "allegro.model.AllegroModel",
+            "radial_chemical_embed": {
+                "_target_": "allegro.nn.TwoBodyBesselScalarEmbed",
+                "num_bessels": 4,
+            },
+            "l_max": 1,
+            "num_layers": 1,
+            "num_scalar_features": 8,
+            "num_tensor_features": 4,
+            "allegro_mlp_hidden_layers_width": 8,
+            "readout_mlp_hidden_layers_width": 8,
+            **COMMON,
+            "pair_potential": {"_target_": "les_nequip.LES", "compute_bec": True},
+        }
+
+    @pytest.fixture
+    def strict_locality(self):
+        return False
