@@ -6,7 +6,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -85,7 +85,7 @@ class LESConfig:
     output_scaling_factor: float = 0.1
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_hidden, list):
+        if isinstance(self.n_hidden, Sequence):  # also those of OmegaConf
             object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
         for name in ("sigma", "dl", "epsilon_factor", "norm_factor", "output_scaling_factor"):
             value = getattr(self, name)

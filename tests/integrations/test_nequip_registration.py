@@ -87,14 +87,13 @@ def test_time_of_import(run_program):
         print(sum(spent.values()))
     """
     program = WITHOUT_ALLEGRO + textwrap.dedent(program)
-    assert min(float(run_program("-c", program).stdout) for _ in range(3)) < 0.05
+    assert any(float(run_program("-c", program).stdout) < 0.05 for _ in range(3))
 
 
 @pytest.mark.parametrize(
     "breakage",
     [
         "import nequip.data; del nequip.data.register_fields",
-        "import nequip.scripts._compile_utils as m; del m.register_compile_targets",
         "import nequip.scripts._package_utils as m\n"
         "m.register_libraries_as_external_for_packaging = None",
     ],
@@ -119,7 +118,7 @@ def test_another_nequip(run_program, breakage):
 
 # --- without nequip, without Allegro
 
-WITHOUT_NEQUIP = "import sys; sys.modules['nequip'] = None; "
+WITHOUT_NEQUIP = "import sys; sys.modules['nequip'] = None\n"
 
 
 def test_import_without_nequip(run_program):
@@ -140,13 +139,25 @@ def test_import_without_nequip(run_program):
     assert not result.stderr
 
 
-@pytest.mark.parametrize("name", ["LES", "AddLES", "LESCalculator", "PairPotentials"])
-def test_names_without_nequip(name, run_program):
-    program = WITHOUT_NEQUIP + f"from les_nequip import {name}"
-    result = run_program("-c", program, check=False)
-    assert result.returncode == 1
-    assert "BackendError: backend 'nequip': nequip is not installed" in result.stderr
-    assert 'pip install "les[nequip]"' in result.stderr
+def test_names_without_nequip(run_program):
+    program = """
+        import les_nequip
+        for name in les_nequip.__all__:
+            try:
+                getattr(les_nequip, name)
+            except Exception as error:
+                print(name, type(error).__name__, error)
+    """
+    lines = run_program("-c", WITHOUT_NEQUIP + textwrap.dedent(program)).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "LES",
+        "AddLES",
+        "LESCalculator",
+        "PairPotentials",
+    ]
+    for line in lines:
+        assert "BackendError backend 'nequip': nequip is not installed" in line
+        assert line.endswith('pip install "les[nequip]"')
 
 
 def test_without_allegro(run_program):

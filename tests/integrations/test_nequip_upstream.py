@@ -36,6 +36,21 @@ def without_charges(model):
 class LongRangeTests(BaseEnergyModelTests):
     """The tests that a model is local hold for the model without its charges."""
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def conffile(cls):
+        """The one of upstream's configurations whose data need no download."""
+        return "minimal_toy_emt.yaml"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model_source(cls):
+        """Through a package: it is built from a checkpoint, and compiled."""
+        return "package"
+
+    # LAMMPS ML-IAP passes neither positions nor cell, and is refused.
+    test_mliap_integration = None
+
     def test_large_separation(self, model, molecules, device):
         with without_charges(model[0]):
             super().test_large_separation(model, molecules, device)
@@ -76,6 +91,12 @@ class TestNequIP(LongRangeTests):
 
 class TestAllegro(LongRangeTests):
     """Allegro with LES, which also computes Born effective charges."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model_dtype(cls):
+        """One precision will do: what depends on it is in the tests of NequIP."""
+        return "float64"
 
     @pytest.fixture(scope="class")
     @classmethod

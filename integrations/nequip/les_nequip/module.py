@@ -144,7 +144,9 @@ class LES(GraphModuleMixin, torch.nn.Module):
                 self.ewald, charges, positions, cell, batch, boundary, extent, periodic
             )
         else:
-            periodic = periodic_structures(data, cell, self.reach.setting)
+            # nequip-compile compares the graph with this, on input without `pbc`.
+            setting = self.reach.boundary() if _is_exporting() else self.reach.setting
+            periodic = periodic_structures(data, cell, setting)
             self.reach.see(cell, periodic)
             potential = self._potential(charges, positions, cell, batch, periodic)
 

@@ -149,8 +149,11 @@ def _run(arguments: Sequence[str]) -> None:
         try:
             nequip_train.main()
         except InstantiationException as error:
-            if isinstance(error.__cause__, (ValueError, OSError)):
-                raise ValueError(str(error.__cause__)) from error
+            cause: BaseException | None = error
+            while isinstance(cause, InstantiationException):  # one for each level of sections
+                cause = cause.__cause__
+            if isinstance(cause, (ValueError, OSError)):
+                raise ValueError(str(cause)) from error
             raise
         finally:
             OmegaConf.clear_resolver(RESOLVER)

@@ -1,0 +1,160 @@
+"""Compilation with inductor, for training and for use; see also test_nequip_graph.py.
+
+Each compilation takes a minute or more, so there is one of each kind.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.lj import LennardJones
+from ase.io import write
+
+from les.backend import get_backend
+from les.testing.adapter import results_of
+from les.testing.structures import crystal, dimer
+from les_nequip import LES, LESCalculator
+
+pytestmark = [
+    pytest.mark.usefixtures("nequip_state"),
+    pytest.mark.slow,
+    # The compiler warns about itself.
+    pytest.mark.filterwarnings(r"ignore:::torch\."),
+]
+
+SMALL = {"num_layers": 1, "l_max": 1, "num_features": 4, "radial_mlp_width": 4}
+BATCHES = {
+    "open": [dimer(), dimer()[:3], dimer()[2:]],
+    "periodic": [crystal("cubic"), crystal("triclinic"), crystal("left-handed")],
+}
+
+
+@pytest.mark.parametrize("boundary", BATCHES)
+def test_gradients_of_compiled_training(boundary, nequip_model, nequip_data):
+    """Of a loss on energies, forces and stress, for batches of several sizes."""
+    sizes = {**SMALL, "l_max": 0}
+    models = [
+        nequip_model(les={"output_scaling_factor": 3.0}, compile_mode=mode, **sizes).train()
+        for mode in ("eager", "compile")
+    ]
+    first = BATCHES[boundary]
+    for structures in (first, [*first, *first[:1], first[1].repeat(1 + (boundary == "periodic"))]):
+        batch, gradients, outputs = nequip_data(*structures), [], []
+        for model in models:
+            model.zero_grad()
+            if boundary == "periodic":  # later batches have larger cells
+                LES.set_les_max_cell(model, 12.0)
+            out = model({key: value.clone() for key, value in batch.items()})
+            loss = (out["total_energy"] ** 2).sum() + (out["forces"] ** 2).sum()
+            if boundary == "periodic":
+                loss = loss + 100.0 * (out["stress"] ** 2).sum()
+            loss.backward()
+            parameters = [p.grad for p in model.parameters() if p.grad is not None]
+            gradients.append(torch.cat([gradient.flatten() for gradient in parameters]))
+            outputs.append(out)
+        for key in ("total_energy", "les_energy", "charges", "forces"):
+            scale = outputs[0][key].abs().max().item()
+            torch.testing.assert_close(outputs[1][key], outputs[0][key], rtol=0, atol=1e-9 * scale)
+        change = (gradients[1] - gradients[0]).abs().max() / gradients[0].abs().max()
+        assert change < 1e-6
+        assert gradients[0].shape == gradients[1].shape
+    assert models[1]._compiled_cache[0]
+
+
+def labelled(boundary):
+    frames = []
+    for index, atoms in enumerate(2 * BATCHES[boundary][:2]):
+        frame = atoms.copy()
+        frame.rattle(0.05, seed=index)
+        frame.calc = LennardJones(sigma=0.85, epsilon=0.2, rc=4.0, smooth=True)
+        frame.info["REF_energy"] = frame.get_potential_energy()
+        frame.arrays["REF_forces"] = frame.get_forces()
+        frame.calc = None
+        frames.append(frame)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def checkpoint(les_command, tmp_path_factory):
+    """A function that trains for one epoch on structures of one boundary condition."""
+
+    def train(name, boundary, **sizes):
+        folder = tmp_path_factory.mktemp(name)
+        write(folder / "data.xyz", labelled(boundary), format="extxyz")
+        system = {"open": "dipeptides", "periodic": "water"}[boundary]
+        sizes = {f"training_module.model.{key}": value for key, value in sizes.items()}
+        settings = {
+            "train_file": f"'{folder / 'data.xyz'}'",
+            "valid_file": f"'{folder / 'data.xyz'}'",
+            "elements": "[H,O]",
+            "max_epochs": 1,
+            "training_module.model.model_dtype": "float64",
+            "hydra.run.dir": f"'{folder}'",
+            "hydra/job_logging": "stdout",
+            "trainer.log_every_n_steps": 1,
+            "++trainer.enable_progress_bar": "false",
+            **sizes,
+        }
+        overrides = [f"{key}={value}" for key, value in settings.items()]
+        configs = get_backend(name).configs()[system].parent
+        options = ["--config-path", configs, "--config-name", system, *overrides]
+        assert les_command("train", name, "--les", *options) == 0
+        return folder / "best.ckpt"
+
+    return train
+
+
+def run_compile(checkpoint, target):
+    """``nequip-compile``; the result and the compiled model."""
+    path = checkpoint.with_name("model.nequip.pt2")
+    program = Path(sys.executable).with_name("nequip-compile")
+    options = ["--mode", "aotinductor", "--device", "cpu", "--target", target]
+    result = subprocess.run(
+        [program, checkpoint, path, *options], capture_output=True, text=True, cwd=path.parent
+    )
+    return result, path
+
+
+@pytest.mark.parametrize("boundary", BATCHES)
+def test_compiled_model(boundary, checkpoint):
+    """In ASE: the same results as without compilation, and refusals."""
+    trained = checkpoint("nequip", boundary, **SMALL)
+    result, path = run_compile(trained, "ase_les_bec")
+    assert result.returncode == 0, result.stderr[-4000:]
+    eager = LESCalculator.from_file(trained, allow_pickle=True, bec=True)
+    compiled = LESCalculator.from_file(path, bec=True)
+    assert compiled.settings["boundary"] == boundary
+    structures = list(BATCHES[boundary])
+    if boundary == "open":
+        boxed = dimer()
+        boxed.set_cell([4.0, 5.0, 30.0])
+        structures.append(boxed)
+    else:
+        strained = crystal("triclinic")
+        strained.set_cell(1.05 * strained.cell[:], scale_atoms=True)
+        structures.append(strained)
+    for atoms in structures:
+        expected, actual = results_of(eager, atoms), results_of(compiled, atoms)
+        assert actual.keys() == expected.keys()
+        assert actual["les_energy"] != 0.0
+        for key, value in expected.items():
+            np.testing.assert_allclose(actual[key], value, rtol=0, atol=1e-9, err_msg=key)
+    other = {"open": crystal("cubic"), "periodic": dimer()}[boundary]
+    with pytest.raises(ValueError, match=f"was compiled for {boundary} structures, got pbc"):
+        compiled.calculate(other)
+    if boundary == "periodic":
+        with pytest.raises(RuntimeError, match="max_cell"):
+            compiled.calculate(crystal("cubic").repeat((2, 1, 1)))
+
+
+def test_pair_allegro_is_refused(checkpoint):
+    sizes = {"num_scalar_features": 4, "num_tensor_features": 2, "num_layers": 1, "l_max": 1}
+    result, path = run_compile(checkpoint("allegro", "periodic", **sizes), "pair_allegro")
+    assert result.returncode != 0
+    assert "needs the cell in its input, which pair_allegro does not pass" in result.stderr
+    assert not path.exists()
