@@ -85,7 +85,7 @@ class LESConfig:
     output_scaling_factor: float = 0.1
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_hidden, Sequence):  # also those of OmegaConf
+        if isinstance(self.n_hidden, Sequence) and not isinstance(self.n_hidden, str):
             object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
         for name in ("sigma", "dl", "epsilon_factor", "norm_factor", "output_scaling_factor"):
             value = getattr(self, name)

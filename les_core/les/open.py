@@ -70,12 +70,19 @@ def open_sum_masked(charges: Tensor, positions: Tensor, batch: Tensor, sigma: fl
 
     Returns:
         ``[n_atoms, n_channels]``, as of :func:`open_sum`.
+
+    Raises:
+        RuntimeError: when it runs, also inside a graph, if two atoms of a structure are at
+            the same place.
     """
     unit = math.sqrt(2.0) * sigma
     r = positions / unit
     atoms = torch.arange(r.shape[0], device=r.device)
     pair = (batch.unsqueeze(0) == batch.unsqueeze(1)) & (atoms.unsqueeze(0) != atoms.unsqueeze(1))
     squared = (r.unsqueeze(0) - r.unsqueeze(1)).square().sum(dim=-1)
+    torch._assert_async(
+        ((squared > 0.0) | ~pair).all(), "two atoms of an open structure are at the same place"
+    )
     # Masked pairs may be at the same place: no infinity may enter the derivatives.
     distance = torch.where(pair, squared, torch.ones_like(squared)).sqrt()
     kernel = torch.where(pair, torch.erf(distance) / distance, torch.zeros_like(distance))

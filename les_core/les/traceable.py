@@ -67,14 +67,12 @@ def traceable_potential(
     assert owner is not None
     if boundary == "open":
         return _open(ewald, charges, positions, owner)
-    spans = has_volume(cell)
     if boundary == "periodic":
-        periodic = torch.ones_like(spans)
-    elif periodic is None:
-        periodic = spans
-    torch._assert_async((spans | ~periodic).all(), "a periodic structure has no cell")
-    if boundary == "periodic":
+        torch._assert_async(has_volume(cell).all(), "a periodic structure has no cell")
         return _periodic(ewald, charges, positions, cell, batch, extent)
+    if periodic is None:
+        periodic = has_volume(cell)
+    torch._assert_async((has_volume(cell) | ~periodic).all(), "a periodic structure has no cell")
     unit_cell = torch.eye(3, dtype=cell.dtype, device=cell.device)
     safe_cell = torch.where(periodic.view(-1, 1, 1), cell, unit_cell)
     is_periodic = periodic[owner]
@@ -111,13 +109,9 @@ def _periodic(
     )
     smooth = ewald.cutoff == "smooth"
     prefactor, self_coefficient = ewald.coefficients(True)
+    owner = slots = None
     if batch is None:
-        _, potential = reciprocal_sum(
-            charges.view(1, -1, 1), positions.unsqueeze(0), cell, ewald.sigma, ewald.dl, smooth,
-            True, extent,
-        )  # fmt: skip
-        assert potential is not None
-        potential = potential.flatten()
+        q, r = charges.view(1, -1, 1), positions.unsqueeze(0)
     else:
         n_structures = cell.shape[0]
         n_rows = positions.shape[0] // ROW_WIDTH + n_structures
@@ -127,11 +121,11 @@ def _periodic(
         rows = torch.arange(n_rows, device=batch.device)
         owner = (rows.unsqueeze(1) >= first_row).sum(dim=1) - 1
         slots = assign_slots(batch, counts, first_row, ROW_WIDTH)
-        _, potential = reciprocal_sum(
-            pack_charges(charges.unsqueeze(-1), slots, n_rows, ROW_WIDTH),
-            pack_positions(positions, slots, n_rows, ROW_WIDTH),
-            cell, ewald.sigma, ewald.dl, smooth, True, extent, owner,
-        )  # fmt: skip
-        assert potential is not None
-        potential = potential.flatten().index_select(0, slots)
+        q = pack_charges(charges.unsqueeze(-1), slots, n_rows, ROW_WIDTH)
+        r = pack_positions(positions, slots, n_rows, ROW_WIDTH)
+    _, potential = reciprocal_sum(q, r, cell, ewald.sigma, ewald.dl, smooth, True, extent, owner)
+    assert potential is not None
+    potential = potential.flatten()
+    if slots is not None:
+        potential = potential.index_select(0, slots)
     return prefactor * potential + 2.0 * self_coefficient * charges

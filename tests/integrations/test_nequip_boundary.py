@@ -113,10 +113,14 @@ def test_no_cell_and_no_pbc(models, nequip_data, energies):
         (
             "open",
             crystal(),
-            "structure 1 of the batch is periodic, but `boundary` of LES is 'open'",
+            "structure 1 of the batch is periodic, but this LES model is for open ones",
         ),
-        ("periodic", dimer(), "structure 1 .* is open, but `boundary` of LES is 'periodic'"),
-        ("periodic", boxed(dimer()), "structure 1 .* is open, but `boundary` of LES is 'periodic'"),
+        ("periodic", dimer(), "structure 1 .* is open, but this LES model is for periodic ones"),
+        (
+            "periodic",
+            boxed(dimer()),
+            "structure 1 .* is open, but this LES model is for periodic ones",
+        ),
     ],
 )
 def test_data_that_contradict_the_setting(models, boundary, structure, message, nequip_data):
@@ -196,7 +200,10 @@ def test_bad_settings(settings, message):
     ("irreps", "message"),
     [
         ({}, r"needs a model with node features \(NequIP\) or edge features \(Allegro\)"),
-        ({"node_features": "4x0e + 4x1o"}, "reads charges from scalars, `node_features` here are"),
+        (
+            {"node_features": "4x0e + 4x1o"},
+            r"reads charges from scalars \(0e\), `node_features` here are",
+        ),
     ],
 )
 def test_models_without_scalar_features(irreps, message):
@@ -211,5 +218,5 @@ def test_lammps_mliap_is_refused(models, without_positions, nequip_data):
         del data[AtomicDataDict.POSITIONS_KEY]
     else:
         data[AtomicDataDict.LMP_MLIAP_DATA_KEY] = object()
-    with pytest.raises(ValueError, match="LAMMPS ML-IAP does not pass"):
+    with pytest.raises(ValueError, match="cannot run as LAMMPS ML-IAP, which passes neither"):
         les_of(models["auto"])(data)

@@ -216,8 +216,7 @@ def test_labels_without_les_are_upstreams_business(les_command, arguments, data_
     original = ASEDataset.__init__
     path = tmp_path / "bad.xyz"
     write(path, broken(read(data_files[0], ":"), "REF_energy", 3, np.nan), format="extxyz")
-    with pytest.raises(Exception, match=r"(?i)nan|lstsq|finite|converge"):
-        les_command("train", "nequip", "--no-les", *arguments(train_file=path))
+    assert les_command("train", "nequip", "--no-les", *arguments(train_file=path)) == 0
     assert ASEDataset.__init__ is original
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +11,8 @@ from les.backend import Backend, EpochRecord, TrainingJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+logger = logging.getLogger("les")
 
 
 class NequIPBackend(Backend):
@@ -40,7 +43,7 @@ class NequIPBackend(Backend):
         self.require()
         from les_nequip.calculator import LESCalculator
 
-        # `dtype` has no use: nequip's models compute in the precision they were built for.
+        logger.debug("nequip's models compute in the precision they were built for, not %s", dtype)
         return LESCalculator.from_file(model, device=device, bec=bec, allow_pickle=allow_pickle)
 
     def training_arguments(self, job: TrainingJob) -> list[str]:

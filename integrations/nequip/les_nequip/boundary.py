@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from nequip.data import AtomicDataDict
 from torch import Tensor
@@ -23,7 +25,24 @@ def crosses_cell(data: AtomicDataDict.Type) -> Tensor:
     return crossing.index_add(0, structure, shifted) > 0
 
 
-def periodic_structures(data: AtomicDataDict.Type, cell: Tensor, setting: str) -> Tensor:
+def refuse(bad: Tensor, problem: str) -> None:
+    """Raise ``ValueError`` for the first of the ``bad`` structures ``[n_structures]``."""
+    if bool(bad.any()):
+        raise ValueError(f"structure {int(torch.nonzero(bad)[0])} of the batch {problem}")
+
+
+def refuse_in_graph(bad: Tensor, problem: str) -> None:
+    """As :func:`refuse`, when a captured graph runs; raises ``RuntimeError``."""
+    torch._assert_async((~bad).all(), f"a structure {problem}")
+
+
+def periodic_structures(
+    data: AtomicDataDict.Type,
+    cell: Tensor,
+    setting: str,
+    made_for: str,
+    refuse: Callable[[Tensor, str], None],
+) -> Tensor:
     """Periodic structures of a batch, ``[n_structures]``, boolean.
 
     Without ``pbc`` in the data, neighbours across a face of the cell tell a periodic
@@ -34,84 +53,32 @@ def periodic_structures(data: AtomicDataDict.Type, cell: Tensor, setting: str) -
         data: the input of the model.
         cell: ``[n_structures, 3, 3]`` [A], zero where the data have none.
         setting: the configured boundary condition, see ``les_nequip.LES``.
-
-    Raises:
-        ValueError: if the data contradict the setting, do not decide where it is ``auto``,
-            or have one or two periodic axes; the message names the structure in the batch.
+        made_for: the boundary condition that all structures must have, ``"periodic"`` or
+            ``"open"``, if there is one.
+        refuse: called with structures ``[n_structures]`` that contradict the configuration,
+            have one or two periodic axes, or do not tell what they are, and the problem.
     """
     pbc = data.get(AtomicDataDict.PBC_KEY)
     if pbc is not None:
         pbc = pbc.view(-1, 3)
         periodic = pbc.all(dim=1)
-        _refuse(
+        refuse(
             pbc.any(dim=1) & ~periodic,
             "has one or two periodic axes: slabs and wires are not supported yet; for a slab "
             "with enough vacuum set pbc to true along all axes",
         )
     else:
         spans = has_volume(cell)
-        crosses = crosses_cell(data)
-        if setting == "periodic":
-            periodic = torch.ones_like(spans)
-        elif setting == "open":
-            periodic = crosses
-        else:
-            _refuse(
-                spans & ~crosses,
+        periodic = torch.ones_like(spans) if setting == "periodic" else crosses_cell(data)
+        if setting not in ("periodic", "open") and made_for != "open":
+            refuse(
+                spans & ~periodic,
                 "has a cell that no two neighbours cross, and its data have no `pbc`: periodic "
                 "structure, or molecule in a box? Set `boundary` of LES to 'periodic' or 'open'",
             )
-            periodic = crosses
-        _refuse(periodic & ~spans, "must have a cell to be periodic")
-    if setting == "periodic":
-        _refuse(~periodic, "is open, but `boundary` of LES is 'periodic'")
-    if setting == "open":
-        _refuse(periodic, "is periodic, but `boundary` of LES is 'open'")
-    return periodic
-
-
-def _refuse(bad: Tensor, problem: str) -> None:
-    if bool(bad.any()):
-        raise ValueError(f"structure {int(torch.nonzero(bad)[0])} of the batch {problem}")
-
-
-def assert_boundary(data: AtomicDataDict.Type, cell: Tensor, setting: str, boundary: str) -> Tensor:
-    """As :func:`periodic_structures`, inside a captured graph.
-
-    Args:
-        data, cell, setting: as for :func:`periodic_structures`.
-        boundary: what the graph is made for, one of ``les.traceable.BOUNDARIES``.
-
-    Raises:
-        RuntimeError: when the graph runs on data that contradict ``boundary``.
-    """
-    pbc = data.get(AtomicDataDict.PBC_KEY)
-    crosses = crosses_cell(data)
-    if pbc is not None:
-        periodic = pbc.view(-1, 3).all(dim=1)
-        whole = ~(pbc.view(-1, 3).any(dim=1) & ~periodic)
-        torch._assert_async(whole.all(), "LES supports no structures with one or two periodic axes")
-    elif boundary == "mixed":
-        periodic = has_volume(cell)
-        torch._assert_async(
-            (crosses | ~periodic).all(),
-            "a structure has a cell that no two neighbours cross, and its data have no `pbc`: "
-            "periodic structure, or molecule in a box?",
-        )
-    elif setting == "auto" or boundary == "open":
-        periodic = crosses
-    else:
-        periodic = torch.ones_like(crosses)
-    if boundary == "periodic":
-        torch._assert_async(
-            periodic.all(),
-            "this LES model was compiled for periodic structures, and a structure is open or no "
-            "two of its neighbours cross its cell; for others build it with `boundary` 'open', "
-            "'mixed', or 'periodic' for cells that are mostly vacuum",
-        )
-    if boundary == "open":
-        torch._assert_async(
-            (~periodic).all(),
-            "this LES model was compiled for open structures, and a structure is periodic",
-        )
+        refuse(periodic & ~spans, "must have a cell to be periodic")
+    if made_for == "periodic":
+        refuse(~periodic, "is open, but this LES model is for periodic ones (`boundary`)")
+    if made_for == "open":
+        refuse(periodic, "is periodic, but this LES model is for open ones (`boundary`)")
     return periodic

@@ -153,6 +153,8 @@ class LESCalculator(NequIPCalculator):
         if not path.is_file():
             raise FileNotFoundError(f"no model file {path}")
         options = {"device": device, "chemical_species_to_atom_type_map": True, **kwargs}
+        if path.name.endswith(".nequip.pth"):
+            raise ValueError(f"{path} is TorchScript; compile the model with --mode aotinductor")
         if path.name.endswith(".nequip.pt2"):
             return cls.from_compiled_model(path, **options)
         if not allow_pickle:
@@ -180,16 +182,21 @@ class LESCalculator(NequIPCalculator):
         check_atoms(structure, allow_slab=self.settings is None)
         self._check_elements(structure)
         self._check_boundary(structure)
+        configured = [module.compute_bec for module in self.les_modules]
         for module in self.les_modules:
             module.compute_bec = self.bec
-        super().calculate(structure, properties, system_changes)
+        try:
+            super().calculate(structure, properties, system_changes)
+        finally:
+            for module, compute_bec in zip(self.les_modules, configured, strict=True):
+                module.compute_bec = compute_bec
         self.results["energy"] = self.results["free_energy"] = float(self.results["energy"])
         if not structure.pbc.any():
             self.results.pop("stress", None)
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:
         """Keep the results that upstream does not know."""
-        if AtomicDataDict.CHARGE_KEY not in out or self.settings is None:
+        if self.settings is None or not {AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY} <= set(out):
             return
         charges = out[AtomicDataDict.CHARGE_KEY].detach().squeeze(-1).cpu()
         numbers = torch.as_tensor(self.atoms.numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from nequip.nn import SequentialGraphNetwork
 
@@ -27,7 +28,7 @@ class PairPotentials(SequentialGraphNetwork):
         irreps_in: what the modules before this one provide (upstream passes them).
 
     Raises:
-        ValueError: if there are none, or one is built already for lack of ``_partial_``.
+        ValueError: if there are none, or one is a module that is built already.
     """
 
     def __init__(
@@ -41,6 +42,11 @@ class PairPotentials(SequentialGraphNetwork):
         modules = []
         for potential in potentials:
             arguments = {"type_names": list(type_names), "irreps_in": irreps_in}
+            if isinstance(potential, torch.nn.Module):
+                raise ValueError(
+                    f"`potentials` are built by the chain, got a {type(potential).__name__} that "
+                    "is built already; give `_partial_: true` in its section"
+                )
             if isinstance(potential, Mapping):
                 module = instantiate(dict(potential), _partial_=False, **arguments)
             else:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from hydra.utils import get_method
-from nequip.data import AtomicDataDict
 from nequip.utils import dtype_from_name, torch_default_dtype
 
 from les_nequip.module import LES
+from les_nequip.upstream import pass_pbc
 
 #: Place in front of which upstream's models have their pair potential.
 SUM = "total_energy_sum"
@@ -53,6 +53,8 @@ def AddLES(
         if compile_mode is not None:
             section["compile_mode"] = compile_mode
         trained = get_method(section.pop("_target_"))(**section)
+    elif compile_mode is not None:
+        raise ValueError("`compile_mode` of a model that is built already cannot be changed")
     models: Any = trained.values() if isinstance(trained, torch.nn.ModuleDict) else [trained]
     for graph_model in models:
         found = list(graph_model.type_names)
@@ -90,7 +92,7 @@ def _add(graph_model: Any, seed: int, settings: dict[str, Any]) -> None:
     sequence.insert("les", les.to(device), before=SUM)
     for module in (graph_model, graph_model.model):
         module.irreps_out.update(les.irreps_out)
-    graph_model.model_input_fields.append(AtomicDataDict.PBC_KEY)
+    pass_pbc(graph_model)
 
 
 def _irreps(irreps: Any) -> Any:

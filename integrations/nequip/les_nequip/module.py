@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import torch
 from nequip.data import AtomicDataDict
-from nequip.nn import GraphModel, GraphModuleMixin, model_modifier
+from nequip.nn import GraphModuleMixin, model_modifier
 from nequip.nn.utils import scatter
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from les import ChargeReadout, Ewald, LESConfig
+from les import ChargeReadout, Ewald
 from les.born import phase_evaluation
 from les.traceable import traceable_potential
-from les_nequip.boundary import assert_boundary, periodic_structures
+from les_nequip.boundary import periodic_structures, refuse, refuse_in_graph
 from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
 from les_nequip.reach import Reach
+from les_nequip.settings import core_config
+from les_nequip.upstream import (
+    is_exporting,
+    is_tracing,
+    pass_pbc_to_les,
+    refuse_mliap_file,
+    refuse_partial_input,
+)
 
 #: Typical number of neighbours, to scale the sum of Allegro's edge features.
 NEIGHBOURS: Final[float] = 20.0
@@ -75,9 +80,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
 
         irreps_in = AtomicDataDict._fix_irreps_dict(irreps_in or {})
         self.feature_key, n_features = _scalar_features(irreps_in)
-        self.config = LESConfig.from_dict(
-            {**settings, "use_atomwise": True, "n_features": n_features}
-        )
+        self.config = core_config(settings, n_features)
         self.ewald = Ewald(
             sigma=self.config.sigma,
             dl=self.config.dl,
@@ -111,11 +114,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         self.reach.load_tensor(state)
 
     def _get_metadata_contributions(self) -> dict[str, str]:
-        if "nequip.integrations.lammps_mliap.create_lmp_mliap_file" in sys.modules:
-            raise ValueError(
-                "a model with LES cannot run as LAMMPS ML-IAP, which passes neither positions "
-                "nor cell; compile it for pair_nequip"
-            )
+        refuse_mliap_file()
         return {METADATA_KEY: json.dumps({**self.reach.to_dict(), **self.config.to_dict()})}
 
     def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
@@ -125,8 +124,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             ValueError: for input without positions or, where the model is exported, without a
                 cell; for structures that contradict ``boundary``; as ``les.Ewald``.
         """
-        tracing = _is_tracing()
-        _refuse_partial_input(data, tracing)
+        refuse_partial_input(data)
         positions = data[AtomicDataDict.POSITIONS_KEY]
         n_structures = AtomicDataDict.num_frames(data)
         batch = data.get(AtomicDataDict.BATCH_KEY)
@@ -136,17 +134,18 @@ class LES(GraphModuleMixin, torch.nn.Module):
         cell = cell.view(-1, 3, 3).to(positions.dtype)
         charges = self.readout(self._atom_features(data)).squeeze(-1).to(positions.dtype)
 
-        if tracing:
+        setting = self.reach.setting
+        if is_tracing():
             boundary = self.reach.boundary()
             extent = self.reach.extent(self.ewald.dl) if boundary != "open" else []
-            periodic = assert_boundary(data, cell, self.reach.setting, boundary)
+            periodic = periodic_structures(data, cell, setting, boundary, refuse_in_graph)
             potential = traceable_potential(
                 self.ewald, charges, positions, cell, batch, boundary, extent, periodic
             )
         else:
-            # nequip-compile compares the graph with this, on input without `pbc`.
-            setting = self.reach.boundary() if _is_exporting() else self.reach.setting
-            periodic = periodic_structures(data, cell, setting)
+            # nequip-compile compares its graph with this, on input that may lack `pbc`.
+            boundary = self.reach.boundary() if is_exporting() else setting
+            periodic = periodic_structures(data, cell, setting, boundary, refuse)
             self.reach.see(cell, periodic)
             potential = self._potential(charges, positions, cell, batch, periodic)
 
@@ -157,8 +156,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
         data[LES_ENERGY_KEY] = share.new_zeros(n_structures, 1).index_add(0, structure, share)
         data[AtomicDataDict.CHARGE_KEY] = math.sqrt(self.config.epsilon_factor) * charges[:, None]
         # A compiled graph drops what its target does not ask for.
-        compiling = _is_exporting() and positions.requires_grad
-        if self.compute_bec or compiling:
+        exporting = is_exporting() and positions.requires_grad
+        if self.compute_bec or exporting:
             data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
                 charges, positions, cell, structure, periodic
             )
@@ -227,7 +226,7 @@ def _scalar_features(irreps_in: dict[str, Any]) -> tuple[str, int]:
     for key in (AtomicDataDict.NODE_FEATURES_KEY, AtomicDataDict.EDGE_FEATURES_KEY):
         irreps = irreps_in.get(key)
         if irreps is not None:
-            if irreps.lmax > 0:
+            if any(irrep != (0, 1) for _, irrep in irreps):
                 raise ValueError(f"LES reads charges from scalars, `{key}` here are {irreps}")
             return key, irreps.dim
     raise ValueError(
@@ -236,48 +235,4 @@ def _scalar_features(irreps_in: dict[str, Any]) -> tuple[str, int]:
     )
 
 
-def _is_tracing() -> bool:
-    """Whether a graph is being captured, in which values of the input are not known."""
-    return get_proxy_mode() is not None or torch.compiler.is_compiling()
-
-
-def _is_exporting() -> bool:
-    """Whether ``nequip-compile`` runs; also in a package, whose nequip is a copy of its own."""
-    workflow = sys.modules.get("nequip.scripts._workflow_utils")
-    return workflow is not None and workflow.get_workflow_state() == "compile"
-
-
-def _refuse_partial_input(data: AtomicDataDict.Type, tracing: bool) -> None:
-    if AtomicDataDict.LMP_MLIAP_DATA_KEY in data or AtomicDataDict.POSITIONS_KEY not in data:
-        raise ValueError(
-            "a model with LES needs positions and cell, which LAMMPS ML-IAP does not pass; "
-            "compile it for pair_nequip"
-        )
-    if tracing and _is_exporting() and AtomicDataDict.CELL_KEY not in data:
-        raise ValueError(
-            "a model with LES needs the cell in its input, which pair_allegro does not pass, nor "
-            "whole structures: it splits them into domains; compile it with --target "
-            "pair_nequip, also for Allegro"
-        )
-
-
-def _pass_pbc() -> None:
-    """Let ``GraphModel`` pass ``pbc`` on to models with LES.
-
-    It drops all input that its first module does not ask for. Without ``pbc`` a molecule in
-    a box cannot be told from a periodic structure.
-    """
-    original = GraphModel.__init__
-    if hasattr(original, "__wrapped__"):
-        return
-
-    @functools.wraps(original)
-    def init(self: GraphModel, model: GraphModuleMixin, *args: Any, **kwargs: Any) -> None:
-        original(self, model, *args, **kwargs)
-        if any(getattr(module, "is_les", False) for module in model.modules()):
-            self.model_input_fields.append(AtomicDataDict.PBC_KEY)
-
-    GraphModel.__init__ = init
-
-
-_pass_pbc()
+pass_pbc_to_les()

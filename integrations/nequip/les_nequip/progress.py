@@ -24,6 +24,8 @@ class Progress(Callback):
     To be named among ``trainer.callbacks``.
     """
 
+    _start = 0.0
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         _marker(trainer).unlink(missing_ok=True)  # of a shorter run that is now continued
 

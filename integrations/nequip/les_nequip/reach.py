@@ -49,9 +49,9 @@ class Reach:
         self.longest = [0.0, 0.0, 0.0]
 
     def set_max_cell(self, max_cell: float | Sequence[float]) -> None:
-        lengths = [max_cell] * 3 if isinstance(max_cell, (int, float)) else list(max_cell)
+        lengths = list(max_cell) if isinstance(max_cell, Sequence) else [max_cell] * 3
         if len(lengths) != 3 or not all(
-            isinstance(length, (int, float)) and math.isfinite(length) and length > 0
+            type(length) in (int, float) and math.isfinite(length) and length > 0
             for length in lengths
         ):
             raise ValueError(
@@ -67,6 +67,11 @@ class Reach:
         self.periodic = self.periodic or values[0] > 0
         self.open = self.open or values[1] > 0
         self.longest = [max(pair) for pair in zip(self.longest, values[2:], strict=True)]
+
+    @property
+    def lengths(self) -> list[float]:
+        """Longest lattice vectors that a compiled model can do [A]."""
+        return self.max_cell or [HEADROOM * length for length in self.longest]
 
     def boundary(self) -> str:
         """Boundary condition of a compiled model, one of ``les.traceable.BOUNDARIES``.
@@ -89,13 +94,12 @@ class Reach:
         Raises:
             ValueError: if ``max_cell`` is not set and no periodic structures were seen.
         """
-        lengths = self.max_cell or [HEADROOM * length for length in self.longest]
         if self.max_cell is None and not self.periodic:
             raise ValueError(
                 "LES cannot be compiled for periodic structures before it has seen one: set "
                 "`max_cell` to the longest lattice vector in Angstrom"
             )
-        return [math.floor(length / dl * (1.0 + EDGE_TOLERANCE)) for length in lengths]
+        return [math.floor(length / dl * (1.0 + EDGE_TOLERANCE)) for length in self.lengths]
 
     def to_tensor(self) -> Tensor:
         """The record as numbers, ``[5]``; :meth:`load_tensor` reads them."""
@@ -111,5 +115,5 @@ class Reach:
         known = self.setting != "auto" or self.periodic or self.open
         return {
             "boundary": self.boundary() if known else self.setting,
-            "max_cell": self.max_cell or [HEADROOM * length for length in self.longest],
+            "max_cell": self.lengths,
         }

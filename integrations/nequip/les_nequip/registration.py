@@ -11,19 +11,15 @@ from typing import Final
 
 from les_nequip.keys import LES_ENERGY_KEY
 
-#: Outputs of LES beside energies, in nequip's names, and those for each atom alone.
-CHARGES: Final = ("charges", LES_ENERGY_KEY)
-ATOM_CHARGES: Final = ("charges",)
-BEC: Final = ("born_effective_charges",)
-
-#: Our compile targets: upstream's, and outputs beside its own. LAMMPS takes what is per atom.
+#: Our compile targets: the one of upstream that each extends, its further inputs and outputs.
+#: LAMMPS passes no `pbc`, and takes what is per atom.
 COMPILE_TARGETS: Final = {
-    "ase_les": ("ase", CHARGES),
-    "ase_les_bec": ("ase", CHARGES + BEC),
-    "batch_les": ("batch", CHARGES),
-    "batch_les_bec": ("batch", CHARGES + BEC),
-    "pair_nequip_les": ("pair_nequip", ATOM_CHARGES),
-    "pair_nequip_les_bec": ("pair_nequip", ATOM_CHARGES + BEC),
+    "ase_les": ("ase", ["pbc"], ["charges", LES_ENERGY_KEY]),
+    "ase_les_bec": ("ase", ["pbc"], ["charges", LES_ENERGY_KEY, "born_effective_charges"]),
+    "batch_les": ("batch", ["pbc"], ["charges", LES_ENERGY_KEY]),
+    "batch_les_bec": ("batch", ["pbc"], ["charges", LES_ENERGY_KEY, "born_effective_charges"]),
+    "pair_nequip_les": ("pair_nequip", [], ["charges"]),
+    "pair_nequip_les_bec": ("pair_nequip", [], ["charges", "born_effective_charges"]),
 }
 
 
@@ -35,9 +31,13 @@ def register() -> None:
 
     register_fields(graph_fields=[LES_ENERGY_KEY])
     targets = {}
-    for name, (upstream, outputs) in COMPILE_TARGETS.items():
+    for name, (upstream, inputs, outputs) in COMPILE_TARGETS.items():
         target = COMPILE_TARGET_DICT[upstream]
-        targets[name] = {**target, "output": [*target["output"], *outputs]}
+        targets[name] = {
+            **target,
+            "input": [*target["input"], *inputs],
+            "output": [*target["output"], *outputs],
+        }
     register_compile_targets(targets)
     # Packages get a copy of our code; only the functions that read YAML files need this.
     register_libraries_as_external_for_packaging(extern_modules=["yaml"])

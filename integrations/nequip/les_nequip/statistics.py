@@ -46,8 +46,12 @@ class CompositionStatistics:
         statistics = self.common.compute()
         # Of the solutions for too few compositions, the smallest. scipy is not needed, and
         # torch's driver for rank-deficient systems exists on the CPU, where the data are.
+        energy = torch.cat(energies)
+        labelled = torch.isfinite(energy)
+        if not labelled.any():
+            raise ValueError("the training data hold no structure with a finite energy")
         fit = torch.linalg.lstsq(
-            torch.cat(counts), torch.cat(energies).unsqueeze(-1), driver="gelsd"
+            torch.cat(counts)[labelled], energy[labelled].unsqueeze(-1), driver="gelsd"
         )
         means = dict(zip(self.type_names, fit.solution.reshape(-1).tolist()))
         logger.info("energies per type [eV]: %s", means)

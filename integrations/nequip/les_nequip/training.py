@@ -16,8 +16,9 @@ from hydra.errors import InstantiationException
 from nequip.scripts import train as nequip_train
 from omegaconf import OmegaConf
 
-from les.config import LESConfig, read_yaml
+from les.config import read_yaml
 from les_nequip.labels import checked_datasets, labels_in_loss
+from les_nequip.settings import OWN_SETTINGS, core_config
 from les_nequip.slot import add_to_slot, add_to_trained, override_text
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("les")
 
-#: Settings of LES in nequip beyond those of ``les.LESConfig``.
-OWN_SETTINGS = ("boundary", "max_cell", "compute_bec")
 #: Registered by each run of upstream, which expects to be the first of its process.
 RESOLVER = "training_data_stats"
 
@@ -109,7 +108,7 @@ def _print_help(own: argparse.ArgumentParser) -> None:
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = read_yaml(path)
-        LESConfig.from_dict({k: v for k, v in settings.items() if k not in OWN_SETTINGS})
+        core_config({key: settings[key] for key in settings if key not in OWN_SETTINGS})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return settings
