@@ -7,6 +7,7 @@ holds its own copy of torch. ``nox -R`` skips the installation.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -47,8 +48,9 @@ def run_tests(session: nox.Session, programs: Path, tests: list[Path]) -> None:
         *(str(programs / "python"), "-m", "pytest", "-n", "auto", "--maxprocesses", "8"),
         # Trained models are shared within a file.
         *("--dist", "loadfile", *map(str, tests), *session.posargs),
-        # One thread per worker: more only compete for the same cores.
-        env={"OMP_NUM_THREADS": "1"},
+        # One thread per worker: more only compete for the same cores. Tests of upstream, too,
+        # look for its programs on the path.
+        env={"OMP_NUM_THREADS": "1", "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
     )
 
 
