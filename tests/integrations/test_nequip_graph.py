@@ -105,7 +105,7 @@ def test_graph_of_one_structure(nequip_data):
             torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-11)
     with pytest.raises(RuntimeError, match="build it with a larger `max_cell`"):
         graph(nequip_data(crystal("cubic").repeat((1, 2, 1))))
-    with pytest.raises(RuntimeError, match="a structure is open, but|no two neighbours cross"):
+    with pytest.raises(RuntimeError, match=r"a structure is open, but|no two neighbours cross"):
         graph(nequip_data(boxed(dimer())))
 
 
