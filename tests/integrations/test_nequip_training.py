@@ -234,6 +234,8 @@ def test_from_a_trained_short_range_model(start, short_range_run, train, tmp_pat
         assert 0 < np.abs(after["charges"]).max() < 0.5
 
 
+# The first of the checkpoint callbacks, which upstream takes, is that of the best epoch.
+@pytest.mark.filterwarnings("ignore:.*multiple `ModelCheckpoint` callbacks:UserWarning")
 def test_writer_of_upstream(train, make_config, data_files, tmp_path):
     """It knows charges and Born effective charges."""
     config = make_config(pair_potential={"_target_": "les_nequip.LES", "compute_bec": True})
