@@ -6,7 +6,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -119,7 +119,7 @@ class LESConfig:
             ValueError: for an unknown key; the message names the closest one.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        _refuse_unknown(values, known)
+        refuse_unknown(values, known)
         return cls(**values)
 
     @classmethod
@@ -134,7 +134,7 @@ class LESConfig:
                 feature of published LES that is not supported yet.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        _refuse_unknown(values, known | HOST_KEYS | set(UNSUPPORTED_KEYS))
+        refuse_unknown(values, known | HOST_KEYS | set(UNSUPPORTED_KEYS))
         for name, off in UNSUPPORTED_KEYS.items():
             given = values.get(name, off)
             if given != off and given is not None and name != "fixed_atomic_charges_scaling_factor":
@@ -205,7 +205,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def _refuse_unknown(values: Mapping[str, Any], known: set[str] | frozenset[str]) -> None:
+def refuse_unknown(values: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise ``ValueError`` for a key that is not ``known``; the message names the closest."""
     for name in values:
         if name not in known:
             closest = get_close_matches(str(name), sorted(known), n=1)

@@ -57,7 +57,7 @@ def predict(calculator: Any, structures: Path, output: Path, prefix: str = "LES_
         try:
             check_atoms(atoms)
             calculator.calculate(atoms)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # the latter from compiled models
             raise ValueError(f"{structures}, frame {frame}: {error}") from error
         for key in INFO_KEYS:
             if key in calculator.results:

@@ -104,8 +104,8 @@ def _periodic(
     largest = torch.tensor(extent, dtype=cell.dtype, device=cell.device)
     torch._assert_async(
         (grid_reach(cell, ewald.dl) < largest + 1.0).all(),
-        f"a cell is too large for the k-grid of this LES model, which reaches {extent} for "
-        f"`dl` = {ewald.dl}: build it with a larger `max_cell`",
+        "a cell is too large for the k-grid of this LES model, which does lattice vectors below "
+        f"{[round(ewald.dl * (n + 1), 2) for n in extent]} A: build it with a larger `max_cell`",
     )
     smooth = ewald.cutoff == "smooth"
     prefactor, self_coefficient = ewald.coefficients(True)

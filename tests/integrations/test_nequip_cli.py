@@ -147,7 +147,9 @@ def test_help_is_upstreams(les_command, capsys):
     ("extra", "message"),
     [
         (["--les_arguments", "bad.yaml"], "bad.yaml.*unknown key 'simga'; did you mean 'sigma'"),
+        (["--les_arguments", "own.yaml"], "own.yaml.*'boundry'; did you mean 'boundary'"),
         (["--les_arguments", "list.yaml"], "list.yaml"),
+        (["max_epoch=2"], "Could not override 'max_epoch'"),
         (["--les_arguments", "boundary.yaml"], r"`boundary` must be one of .*got 'slab'"),
         (["--from", "nowhere.ckpt"], "--from: there is no file nowhere.ckpt"),
         (["--from", "bad.yaml"], r"--from must be a checkpoint \(.ckpt\) or a package"),
@@ -164,6 +166,7 @@ def test_help_is_upstreams(les_command, capsys):
 def test_bad_arguments(refused, extra, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.yaml").write_text("simga: 1.2\n")
+    (tmp_path / "own.yaml").write_text("boundry: open\n")
     (tmp_path / "list.yaml").write_text("- sigma\n")
     (tmp_path / "boundary.yaml").write_text("boundary: slab\n")
     error = refused(*extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,23 @@ def test_continued_run(train, make_config, tmp_path):
     whole = train("--les", tmp_path / "whole", config=config, epochs=3)
     for key, value in weights(whole, "last").items():
         torch.testing.assert_close(weights(second, "last")[key], value, rtol=0, atol=1e-9)
+
+
+def test_continued_run_of_a_model_without_les(short_range_run, make_job, les_command, capsys):
+    """Upstream would take the model from the checkpoint, and train it without a word."""
+    job = make_job(short_range_run.directory)  # holds last.ckpt
+    for extra, message in (
+        ((), "is of a run without LES and would continue without it; add LES .* --from"),
+        (
+            ("--from", job.directory / "best.ckpt"),
+            "--from have no effect on a run that `ckpt_path`",
+        ),
+    ):
+        arguments = [*BACKEND.training_arguments(job), *map(str, extra)]
+        assert any("ckpt_path" in argument for argument in arguments)
+        capsys.readouterr()
+        assert les_command("train", "nequip", "--les", *arguments) == 1
+        assert re.search(message, capsys.readouterr().err)
 
 
 def test_zbl_in_the_configuration(train, make_config, tmp_path):

@@ -10,15 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.errors import InstantiationException
+from hydra.errors import CompactHydraException, InstantiationException
 from nequip.scripts import train as nequip_train
 from omegaconf import OmegaConf
 
 from les.config import read_yaml
 from les_nequip.labels import checked_datasets, labels_in_loss
-from les_nequip.settings import OWN_SETTINGS, core_config
+from les_nequip.settings import core_config
 from les_nequip.slot import add_to_slot, add_to_trained, override_text
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
         )
     settings = {} if ours.les_arguments is None else _read_settings(ours.les_arguments)
     config = _compose(theirs)
+    if config.get("ckpt_path") is not None:
+        _check_continued(Path(config.ckpt_path), changed=bool(settings or ours.start))
     if ours.start is None:
         overrides = add_to_slot(config, settings)
     else:
@@ -69,6 +72,22 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
         logger.info("override: %s", override)
     with checked_datasets(labels_in_loss(config)):
         _run([*rest, *overrides])
+
+
+def _check_continued(checkpoint: Path, *, changed: bool) -> None:
+    """Upstream takes the whole model of a continued run from its checkpoint."""
+    if changed:
+        raise ValueError(
+            "--les_arguments and --from have no effect on a run that `ckpt_path` continues"
+        )
+    if not checkpoint.is_file():
+        raise ValueError(f"ckpt_path: there is no file {checkpoint}")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    if not any(".readout.network." in name for name in state):
+        raise ValueError(
+            f"ckpt_path: {checkpoint} is of a run without LES and would continue without it; "
+            "add LES to its model with --from"
+        )
 
 
 def _own_parser() -> argparse.ArgumentParser:
@@ -108,7 +127,7 @@ def _print_help(own: argparse.ArgumentParser) -> None:
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = read_yaml(path)
-        core_config({key: settings[key] for key in settings if key not in OWN_SETTINGS})
+        core_config(settings)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return settings
@@ -125,8 +144,11 @@ def _compose(arguments: argparse.Namespace) -> DictConfig:
     overrides = list(arguments.overrides)
     if len(folders) > 1:
         overrides.append(f"hydra.searchpath={override_text([f'file://{folders[1]}'])}")
-    with initialize_config_dir(folders[0], version_base=None):
-        return compose(name, overrides)
+    try:
+        with initialize_config_dir(folders[0], version_base=None):
+            return compose(name, overrides)
+    except CompactHydraException as error:
+        raise ValueError(str(error)) from error
 
 
 def _config_path(arguments: argparse.Namespace) -> str:
