@@ -103,7 +103,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         }
         if self.compute_bec:
             outputs[AtomicDataDict.BORN_CHARGE_KEY] = "1o"
-        self._init_irreps(
+        self._init_irreps(  # type: ignore[operator]  # where nequip is not installed
             irreps_in=irreps_in, required_irreps_in=[self.feature_key], irreps_out=outputs
         )
 
