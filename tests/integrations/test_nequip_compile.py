@@ -23,8 +23,9 @@ from les_nequip import LES, LESCalculator
 pytestmark = [
     pytest.mark.usefixtures("nequip_state"),
     pytest.mark.slow,
-    # The compiler warns about itself.
+    # The compiler warns about itself, and of hooks that other tests of the process left.
     pytest.mark.filterwarnings(r"ignore:::torch\."),
+    pytest.mark.filterwarnings("ignore:Using .torch.compile.module.. when there are global hooks"),
 ]
 
 SMALL = {"num_layers": 1, "l_max": 1, "num_features": 4, "radial_mlp_width": 4}
