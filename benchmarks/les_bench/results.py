@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+
+from les.files import replacing
 
 #: Version of the format of ``result.json``.
 SCHEMA = 1
@@ -33,13 +34,15 @@ def configuration_hash(configuration: Mapping[str, Any]) -> str:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` so that ``path`` is at any moment the old or the new file."""
     text = json.dumps(content, indent=1, allow_nan=False)
-    _replace(path, lambda file: file.write(text.encode()))
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_predictions(path: Path, sets: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the arrays of each evaluated set as ``<set>/<name>``, atomically."""
     arrays = {f"{split}/{name}": a for split, data in sets.items() for name, a in data.items()}
-    _replace(path, lambda file: np.savez_compressed(file, **arrays))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def read_predictions(path: Path) -> dict[str, dict[str, Any]]:
@@ -79,12 +82,3 @@ def read_all(folder: Path) -> dict[Path, dict[str, Any]]:
     if not paths:
         raise ResultError(f"{folder}: holds no results (expected RUN/{RESULT})")
     return {path.parent: read_result(path) for path in paths}
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

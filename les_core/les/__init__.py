@@ -3,7 +3,7 @@
 from les.born import born_effective_charges, dipole_moments
 from les.config import LESConfig
 from les.ewald import Ewald
-from les.gauge import charge_sign, fix_charge_sign
+from les.gauge import ChargeSign, charge_sign, fix_charge_sign
 from les.les import Les
 from les.readout import ChargeReadout
 
@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ChargeReadout",
+    "ChargeSign",
     "Ewald",
     "LESConfig",
     "Les",

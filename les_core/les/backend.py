@@ -74,6 +74,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: The adapter's import package.
     package: ClassVar[str]
+    #: Extra of the distribution that brings upstream; empty if it has the backend's name.
+    extra: ClassVar[str] = ""
     #: Folder in it that holds the training configurations, ``*.yaml``.
     config_folder: ClassVar[str] = "configs"
     #: Upstream's distribution, e.g. ``"mace-torch"``.
@@ -86,7 +88,7 @@ class Backend(ABC):
     def problem(self) -> str | None:
         """Why upstream cannot be used here, or ``None`` if it can."""
         module_name, attribute = self.symbol.split(":")
-        install = f'install it with: pip install "les[{self.name}]"'
+        install = f'install it with: pip install "les[{self.extra or self.name}]"'
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -174,7 +176,9 @@ def backend_of(model: str | Path) -> str:
     for backend in backends:
         if str(model).endswith(backend.model_suffixes):
             return backend.name
-    known = ", ".join(f"{b.name}: {' '.join(b.model_suffixes)}" for b in backends)
+    known = ", ".join(
+        f"{b.name}: {' '.join(b.model_suffixes)}" for b in backends if b.model_suffixes
+    )
     raise BackendError(
         f"the name {str(model)!r} does not tell which backend the model is of; say so with "
         f"--backend ({known})"

@@ -159,6 +159,29 @@ class LESConfig:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
+    def for_features(
+        cls, settings: Mapping[str, Any], n_features: int, also: Collection[str] = ()
+    ) -> "LESConfig":
+        """From field names, for a model that has ``n_features`` features per atom.
+
+        Args:
+            settings: fields of this class but those that follow from the model.
+            n_features: number of features that charges are read from.
+            also: further keys that ``settings`` may hold, left alone.
+
+        Raises:
+            ValueError: for unknown keys, those that follow from the model, and values that
+                are out of range.
+        """
+        from_the_model = {"use_atomwise", "n_features"}
+        for name in from_the_model & set(settings):
+            raise ValueError(f"`{name}` follows from the model and cannot be set")
+        known = {field.name for field in dataclasses.fields(cls)} - from_the_model
+        refuse_unknown(settings, known | set(also))
+        own = {name: value for name, value in settings.items() if name in known}
+        return cls(**own, use_atomwise=True, n_features=n_features)
+
+    @classmethod
     def resolve(cls, config: "LESConfig | Mapping[str, Any] | str | Path | None") -> "LESConfig":
         """From whatever ``les.Les`` accepts: dicts and files as :meth:`from_legacy`."""
         if config is None:

@@ -69,3 +69,30 @@ def fix_charge_sign(charges: Tensor, atomic_numbers: Tensor) -> Tensor:
     the same structure by :func:`charge_sign` as well.
     """
     return charges * charge_sign(charges, atomic_numbers)
+
+
+class ChargeSign:
+    """The sign of a trajectory's charges: fixed by its first structure that can, then kept.
+
+    It must not change along a trajectory, as a decision for each structure anew might.
+
+    Args:
+        sign: +1 or -1, instead of letting a structure decide.
+
+    Raises:
+        ValueError: for another ``sign``.
+    """
+
+    def __init__(self, sign: int | None = None) -> None:
+        if sign not in (None, 1, -1):
+            raise ValueError(f"`sign` must be 1, -1 or None, got {sign!r}")
+        self.sign = sign
+
+    def __call__(self, charges: Tensor, atomic_numbers: Tensor) -> int:
+        """The sign; ``charges`` and ``atomic_numbers`` as for :func:`charge_sign`.
+
+        A structure of a single element decides nothing: +1 until one comes that does.
+        """
+        if self.sign is None and bool((atomic_numbers != atomic_numbers[0]).any()):
+            self.sign = int(charge_sign(charges, atomic_numbers))
+        return self.sign or 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from les.files import replacing
 from les.structures import check_atoms
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def predict(calculator: Any, structures: Path, output: Path, prefix: str = "LES_
         evaluated.append(atoms)
     if not evaluated:
         raise ValueError(f"{structures} holds no structures")
-    temporary = output.with_name(output.name + ".part")
-    write(temporary, evaluated, format="extxyz")
-    os.replace(temporary, output)
+    with replacing(output) as temporary:
+        write(temporary, evaluated, format="extxyz")
     return len(evaluated)

@@ -9,7 +9,7 @@ import torch
 from ase.calculators.calculator import all_changes
 from mace.calculators import MACECalculator
 
-from les import charge_sign
+from les import ChargeSign
 from les.structures import check_atoms, check_elements
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES
@@ -28,7 +28,7 @@ class LESCalculator(MACECalculator):
 
     Training leaves the common sign of all charges open. It is fixed by the first structure
     with more than one element, so that its most electronegative element is negative
-    (``les.charge_sign``), and kept from then on: it must not change along a trajectory.
+    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
 
     Short-range models work as well, and give upstream's results.
 
@@ -55,8 +55,7 @@ class LESCalculator(MACECalculator):
     ) -> None:
         if isinstance(model, (str, Path)):
             model = load_model(model, allow_pickle=allow_pickle, device=device)
-        if sign not in (None, 1, -1):
-            raise ValueError(f"`sign` must be 1, -1 or None, got {sign!r}")
+        charge_sign = ChargeSign(sign)
         if kwargs.get("compile_mode") is not None and isinstance(model, MACELES):
             raise ValueError("`compile_mode` is not supported for models with LES yet")
         if bec and not isinstance(model, MACELES):
@@ -64,7 +63,7 @@ class LESCalculator(MACECalculator):
         super().__init__(models=model, device=device, default_dtype=default_dtype, **kwargs)
         self.models[0].eval()
         self.bec = bec
-        self.sign = sign
+        self.charge_sign = charge_sign
         self.long_range = isinstance(self.models[0], MACELES)
         # Upstream appends to a list that all its instances share.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
@@ -104,10 +103,8 @@ class LESCalculator(MACECalculator):
         if not self.long_range:
             return
         out = self._output
-        if self.sign is None and len(set(structure.numbers)) > 1:
-            numbers = torch.as_tensor(structure.numbers, device=out["charges"].device)
-            self.sign = int(charge_sign(out["charges"], numbers))
-        sign = self.sign or 1
+        numbers = torch.as_tensor(structure.numbers, device=out["charges"].device)
+        sign = self.charge_sign(out["charges"], numbers)
         self.results["charges"] = sign * self.results["charges"]
         self.results["dipole"] = sign * self.results["dipole"]
         self.results["les_energy"] = out["les_energy"].item() * self.energy_units_to_eV

@@ -7,7 +7,6 @@ model and its ``state_dict``.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mace.modules.models import ScaleShiftMACE
 from mace.tools.scripts_utils import extract_config_mace_model
 from mace.tools.torch_tools import default_dtype
 
+from les.files import replacing
 from les_mace.model import MACELES
 
 #: Marks files of this format, and its version.
@@ -42,14 +42,8 @@ def save_model(model: MACELES, path: str | Path) -> None:
         },
         "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
     }
-    write_atomically(content, Path(path))
-
-
-def write_atomically(content: Any, path: Path) -> None:
-    """``torch.save`` to a temporary file of this process, which then takes its place."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
 
 
 def load_model(

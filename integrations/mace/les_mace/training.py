@@ -8,12 +8,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from mace import modules
 from mace.cli import run_train
 from mace.modules import extensions
 from mace.tools import build_default_arg_parser, scripts_utils
 
-from les_mace.checkpoint import load_model, save_model, write_atomically
+from les.files import replacing
+from les_mace.checkpoint import load_model, save_model
 from les_mace.labels import checked_loader
 from les_mace.model import MACELES
 
@@ -114,7 +116,8 @@ def _start_from(args: argparse.Namespace) -> None:
     folder = Path(args.model_dir or args.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{args.name}_start.model"
-    write_atomically(extended, path)
+    with replacing(path) as temporary:
+        torch.save(extended, temporary)
     logger.info("added charges to %s; the run starts from %s", args.start, path)
     args.foundation_model = str(path)
     args.multiheads_finetuning = False

@@ -15,7 +15,7 @@ from nequip.integrations.utils import basic_transforms, handle_chemical_species_
 from nequip.model.inference_models import load_compiled_model
 from nequip.nn import graph_model
 
-from les import charge_sign, dipole_moments
+from les import ChargeSign, dipole_moments
 from les.structures import check_atoms, check_elements
 from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
 
@@ -36,7 +36,7 @@ class LESCalculator(NequIPCalculator):
 
     Training leaves the common sign of all charges open. It is fixed by the first structure
     with more than one element, so that its most electronegative element is negative
-    (``les.charge_sign``), and kept from then on: it must not change along a trajectory.
+    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
 
     Short-range models work as well, and give upstream's results.
 
@@ -60,8 +60,7 @@ class LESCalculator(NequIPCalculator):
         sign: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if sign not in (None, 1, -1):
-            raise ValueError(f"`sign` must be 1, -1 or None, got {sign!r}")
+        charge_sign = ChargeSign(sign)
         super().__init__(model, device, **kwargs)
         modules: Iterable[Any] = model.modules()
         self.les_modules = [module for module in modules if getattr(module, "is_les", False)]
@@ -72,7 +71,7 @@ class LESCalculator(NequIPCalculator):
         if bec and settings is None:
             raise ValueError("`bec` needs a model with LES, this one has none")
         self.bec = bec
-        self.sign = sign
+        self.charge_sign = charge_sign
         self.implemented_properties: list[str] = list(self.implemented_properties)
         if settings is not None:
             self.implemented_properties += ["charges", "dipole", "les_energy"]
@@ -200,9 +199,8 @@ class LESCalculator(NequIPCalculator):
             return
         charges = out[AtomicDataDict.CHARGE_KEY].detach().squeeze(-1).cpu()
         numbers = torch.as_tensor(self.atoms.numbers)
-        if self.sign is None and len(set(self.atoms.numbers)) > 1:
-            self.sign = int(charge_sign(charges, numbers))
-        charges = (self.sign or 1) * charges
+        sign = self.charge_sign(charges, numbers)
+        charges = sign * charges
         # The square root of epsilon_factor is in the charges already.
         dipole = dipole_moments(
             charges,
@@ -215,7 +213,7 @@ class LESCalculator(NequIPCalculator):
         self.results["dipole"] = dipole[0].numpy()
         self.results["les_energy"] = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
         if self.bec:
-            bec = (self.sign or 1) * out[AtomicDataDict.BORN_CHARGE_KEY].detach().cpu()
+            bec = sign * out[AtomicDataDict.BORN_CHARGE_KEY].detach().cpu()
             self.results["born_effective_charges"] = bec.reshape(len(charges), 9).numpy()
 
     def _check_elements(self, atoms: Atoms) -> None:

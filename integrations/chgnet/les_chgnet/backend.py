@@ -1,0 +1,80 @@
+"""CHGNet as a backend of the command line and the benchmarks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from les.backend import Backend, EpochRecord, TrainingJob
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class CHGNetBackend(Backend):
+    """chgnet, trained from scratch. Nothing of it is imported before it is used."""
+
+    name = "chgnet"
+    package = "les_chgnet"
+    config_folder = "configs/scratch"
+    distribution = "chgnet"
+    symbol = "chgnet.model.model:BatchedGraph"
+    model_suffixes = (".pth.tar",)
+
+    def train(self, arguments: Sequence[str], *, les: bool) -> None:
+        self.require()
+        from les_chgnet.training import train
+
+        train(arguments, les=les)
+
+    def calculator(
+        self,
+        model: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float64",
+        bec: bool = False,
+        allow_pickle: bool = False,
+    ) -> Any:
+        self.require()
+        from les_chgnet.calculator import LESCalculator
+
+        return LESCalculator(
+            model, use_device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle
+        )
+
+    def training_arguments(self, job: TrainingJob) -> list[str]:
+        arguments = {
+            "config": job.config,
+            "name": job.name,
+            "train_file": job.train_file,
+            "valid_file": job.valid_file,
+            "work_dir": job.directory,
+            "seed": job.seed,
+            "device": job.device,
+        }
+        if job.epochs is not None:
+            arguments["epochs"] = job.epochs
+        flags = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]
+        return [*flags, "--resume", *job.extra]
+
+    def trained_model(self, job: TrainingJob) -> Path:
+        path = job.directory / f"{job.name}.pth.tar"
+        if not path.is_file():
+            raise FileNotFoundError(f"training has left no model {path}")
+        return path
+
+    def history(self, job: TrainingJob) -> list[EpochRecord]:
+        path = job.directory / f"{job.name}_history.json"
+        return [EpochRecord(**record) for record in json.loads(path.read_text())]
+
+
+class PretrainedCHGNetBackend(CHGNetBackend):
+    """chgnet, fine-tuned from the universal model that comes with it."""
+
+    name = "chgnet-pretrained"
+    extra = "chgnet"
+    config_folder = "configs/pretrained"
+    # Files do not tell how a model was trained; predictions are the same.
+    model_suffixes = ()

@@ -1,0 +1,100 @@
+"""Crystal graphs that know along which axes they are periodic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ase import Atoms
+from chgnet.graph import CrystalGraph, CrystalGraphConverter
+from pymatgen.core import Molecule, Structure
+from torch import Tensor
+
+from les_chgnet.structures import to_structure
+
+
+class BoundaryGraph(CrystalGraph):
+    """``CrystalGraph`` with ``pbc`` ``[3]``, which upstream's own graphs lose.
+
+    Args:
+        pbc: along which axes the structure is periodic ``[3]``, boolean.
+        fields: as for ``CrystalGraph``.
+    """
+
+    def __init__(self, *, pbc: Tensor, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.pbc = pbc
+
+    def to(self, device: str = "cpu") -> BoundaryGraph:
+        """This graph on another device."""
+        fields = super().to(device).to_dict()
+        return type(self)(pbc=self.pbc.to(device), **fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "pbc": self.pbc}
+
+
+class GraphConverter(CrystalGraphConverter):
+    """``CrystalGraphConverter`` for crystals and molecules, from ASE or pymatgen.
+
+    Casting it, as a part of a model, casts the coordinates of the graphs that it makes.
+    Isolated atoms are ordinary: with LES they interact.
+
+    Args:
+        on_isolated_atoms: ``"ignore"``, ``"warn"`` or ``"error"``.
+        settings: further arguments of ``CrystalGraphConverter``.
+    """
+
+    precision: Tensor
+
+    def __init__(self, *, on_isolated_atoms: str = "ignore", **settings: Any) -> None:
+        super().__init__(on_isolated_atoms=on_isolated_atoms, **settings)
+        self.register_buffer("precision", torch.empty(0), persistent=False)
+
+    @classmethod
+    def like(cls, converter: CrystalGraphConverter) -> GraphConverter:
+        """One with the cutoffs and the algorithm of ``converter``."""
+        return cls(**converter.as_dict())
+
+    def forward(
+        self,
+        structure: Structure | Molecule | Atoms,
+        graph_id: Any = None,
+        mp_id: Any = None,
+    ) -> BoundaryGraph:
+        """The graph of one structure.
+
+        Raises:
+            ValueError: for no atoms, and for isolated atoms if that is what
+                ``on_isolated_atoms`` says.
+        """
+        structure = to_structure(structure)
+        graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)
+        fields = graph.to_dict()
+        dtype = self.precision.dtype
+        if dtype != graph.lattice.dtype:  # upstream has rounded them to float32
+            frac, matrix = structure.frac_coords, structure.lattice.matrix
+            fields["atom_frac_coord"] = torch.tensor(frac, dtype=dtype, requires_grad=True)
+            fields["lattice"] = torch.tensor(matrix, dtype=dtype, requires_grad=True)
+            fields["neighbor_image"] = graph.neighbor_image.to(dtype)
+        return BoundaryGraph(pbc=torch.tensor(structure.lattice.pbc), **fields)
+
+
+def periodic_axes(graph: CrystalGraph) -> Tensor:
+    """Along which axes ``graph`` is periodic ``[3]``, boolean.
+
+    A graph of upstream's own converter does not tell; it is that of a crystal if bonds leave
+    its cell.
+
+    Raises:
+        ValueError: if that cannot be known.
+    """
+    if isinstance(graph, BoundaryGraph):
+        return graph.pbc
+    if not bool(graph.neighbor_image.any()):
+        raise ValueError(
+            f"the graph of {graph.composition} has no bond that leaves its cell, so it may be a "
+            "crystal or a molecule; make graphs with the model's own `graph_converter`, which "
+            "keeps pbc"
+        )
+    return torch.ones(3, dtype=torch.bool, device=graph.lattice.device)

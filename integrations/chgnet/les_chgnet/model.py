@@ -1,0 +1,245 @@
+"""CHGNet with the energy of latent charges."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from chgnet.graph import CrystalGraph
+from chgnet.model import CHGNet
+from chgnet.model.model import BatchedGraph
+from torch import Tensor, nn
+
+from les import Les, LESConfig, born_effective_charges, dipole_moments
+from les_chgnet.atomic_energies import AtomicEnergies
+from les_chgnet.graphs import GraphConverter, periodic_axes
+
+#: Names of the weights that come with upstream's package.
+PRETRAINED = ("0.3.0", "0.2.0", "r2scan")
+
+
+class _Batch(NamedTuple):
+    """Where the atoms of a batch are."""
+
+    positions: Tensor  # [n_atoms, 3], of which upstream's positions are parts
+    cell: Tensor  # [n_structures, 3, 3]
+    pbc: Tensor  # [n_structures, 3]
+    structure: Tensor  # [n_atoms]
+
+
+class CHGNetLES(CHGNet):
+    r"""``CHGNet`` plus the energy of latent charges read from its atomic features.
+
+    The charges :math:`q_i` are read from the features that upstream reads energies from, and
+    :math:`q_i\phi_i/2` is added to the energy of each atom; forces and stress are upstream's
+    derivatives of the sum. The model has a ``graph_converter`` that also takes molecules and
+    ``ase.Atoms``.
+
+    Args:
+        les_arguments: a ``LESConfig``, or a dictionary of its fields.
+        kwargs: as for ``CHGNet``.
+
+    Raises:
+        ValueError: for a model without energies per atom (``mlp_first=False``), or bad
+            ``les_arguments``.
+    """
+
+    def __init__(
+        self, *, les_arguments: LESConfig | Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not self.mlp_first:
+            raise ValueError("`mlp_first` must be true with LES, which adds to atomic energies")
+        self.composition_model = AtomicEnergies.like(self.composition_model)
+        self.graph_converter = GraphConverter.like(self.graph_converter)
+        self.les = Les(_config(les_arguments, self.atom_fea_dim))
+        self.mlp.register_forward_hook(self._add_long_range)
+        self._graphs: Sequence[CrystalGraph] = ()
+        self._pbc: Tensor | None = None
+        self._batch: _Batch | None = None
+        self._long_range: dict[str, Tensor | None] = {}
+
+    @classmethod
+    def from_short_range(
+        cls, model: CHGNet, les_arguments: LESConfig | Mapping[str, Any] | None = None
+    ) -> CHGNetLES:
+        """A trained ``CHGNet`` with charges added, which start small and random.
+
+        Raises:
+            TypeError: if ``model`` is not a ``CHGNet``, or has charges already.
+            ValueError: as the constructor.
+        """
+        if not isinstance(model, CHGNet) or isinstance(model, cls):
+            raise TypeError(f"`model` must be a short-range CHGNet, got {type(model).__name__}")
+        parameter = next(model.parameters())
+        longer = cls(les_arguments=les_arguments, **model.model_args)
+        longer.to(parameter.device, parameter.dtype)
+        longer.composition_model = AtomicEnergies.like(model.composition_model)
+        longer.load_state_dict({**longer.state_dict(), **model.state_dict()})
+        return longer
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = "0.3.0",
+        les_arguments: LESConfig | Mapping[str, Any] | None = None,
+        *,
+        device: str = "cpu",
+    ) -> CHGNetLES:
+        """One of upstream's pretrained models, with charges added.
+
+        Args:
+            name: one of :data:`PRETRAINED`.
+            les_arguments: as for the class.
+            device: where the model is put.
+
+        Raises:
+            ValueError: for an unknown ``name``, and as the constructor.
+        """
+        return cls.from_short_range(load_pretrained(name, device), les_arguments)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Weights and arguments, plain values that ``from_dict`` takes."""
+        composition = self.model_args["composition_model"]
+        # The energies are among the weights; only their kind is an argument.
+        kind = composition if composition is None or isinstance(composition, str) else "MPtrj"
+        settings = self.les.config().to_dict()
+        les_arguments = {key: settings[key] for key in settings if key not in _FROM_THE_MODEL}
+        return {
+            "state_dict": self.state_dict(),
+            "model_args": {
+                **self.model_args,
+                "composition_model": kind,
+                "les_arguments": les_arguments,
+            },
+        }
+
+    def forward(
+        self,
+        graphs: Sequence[CrystalGraph],
+        *,
+        task: str = "e",
+        return_site_energies: bool = False,
+        return_atom_feas: bool = False,
+        return_crystal_feas: bool = False,
+        return_bec: bool = False,
+    ) -> dict[str, Any]:
+        """As ``CHGNet.forward``, for the energy with the long-range part.
+
+        Returns:
+            What upstream returns, where the stress of an open structure is zero, and besides:
+            ``les_energy`` ``[n_structures]`` [eV], ``charges``, latent charges times the square
+            root of ``epsilon_factor``, a list of ``[n_atoms]`` [e], ``dipole``
+            ``[n_structures, 3]`` [e A], and with ``return_bec`` also ``bec``, a list of
+            ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
+
+        Raises:
+            ValueError: for one or two periodic axes, graphs that do not tell whether they are
+                periodic, and as ``les.Les``.
+        """
+        pbc = torch.stack([periodic_axes(graph) for graph in graphs])
+        leaf: Tensor | None = None
+        if return_bec:
+            graphs, leaf = _with_common_positions(graphs)
+        with self._on(graphs, pbc):
+            prediction = super().forward(
+                graphs,
+                task=task,
+                return_site_energies=return_site_energies,
+                return_atom_feas=return_atom_feas,
+                return_crystal_feas=return_crystal_feas,
+            )
+            self._add_results(prediction, leaf)
+        return prediction
+
+    @contextlib.contextmanager
+    def _on(self, graphs: Sequence[CrystalGraph], pbc: Tensor) -> Any:
+        """Keep what upstream does not pass on to where the charges are read."""
+        self._graphs, self._pbc = graphs, pbc
+        try:
+            yield
+        finally:
+            self._graphs, self._pbc, self._batch, self._long_range = (), None, None, {}
+
+    def _compute(self, g: BatchedGraph, **options: Any) -> dict[str, Any]:
+        cells = []
+        for graph, strain in zip(self._graphs, g.strains):
+            deformation = 0.0 if strain is None else graph.lattice @ strain
+            cells.append(graph.lattice + deformation)
+        cell = torch.stack(cells)
+        volumes = torch.stack([torch.dot(a, torch.linalg.cross(b, c)) for a, b, c in cell.detach()])
+        # Upstream divides by it: an open structure has no volume, and so no stress.
+        g.volumes = torch.where(self._pbc.any(dim=1), volumes.abs(), math.inf)
+        positions = torch.cat(list(g.atom_positions))
+        self._batch = _Batch(positions, cell, self._pbc, g.atom_owners.long())
+        return super()._compute(g, **options)
+
+    def _add_long_range(self, mlp: nn.Module, inputs: tuple[Tensor], energies: Tensor) -> Tensor:
+        """Hook of the energy readout: add the long-range energies of atoms to its output."""
+        if self._batch is None:
+            return energies
+        positions, cell, pbc, structure = self._batch
+        self._long_range = self.les(
+            positions, cell, desc=inputs[0], batch=structure, pbc=pbc, compute_atom_energies=True
+        )
+        atom_energies = self._long_range["E_lr_atoms"]
+        assert atom_energies is not None
+        return energies + atom_energies.unsqueeze(-1)
+
+    def _add_results(self, prediction: dict[str, Any], leaf: Tensor | None) -> None:
+        charges = self._long_range["latent_charges"]
+        assert charges is not None and self._batch is not None
+        charges = charges.squeeze(-1)
+        positions, cell, pbc, structure = self._batch
+        settings = (self.les.remove_mean, self.les.epsilon_factor)
+        sizes = prediction["atoms_per_graph"].tolist()
+        prediction["les_energy"] = self._long_range["E_lr"]
+        prediction["charges"] = torch.split(math.sqrt(settings[1]) * charges, sizes)
+        prediction["dipole"] = dipole_moments(charges, positions, structure, len(cell), *settings)
+        if leaf is not None:
+            bec = born_effective_charges(
+                charges, leaf, cell.detach(), structure, pbc, *settings, self.training
+            )
+            prediction["bec"] = torch.split(bec, sizes)
+
+
+#: Fields of ``LESConfig`` that follow from the model.
+_FROM_THE_MODEL = ("use_atomwise", "n_features")
+
+
+def _config(settings: LESConfig | Mapping[str, Any] | None, n_features: int) -> LESConfig:
+    if isinstance(settings, LESConfig):
+        return dataclasses.replace(settings, use_atomwise=True, n_features=n_features)
+    return LESConfig.for_features(settings or {}, n_features)
+
+
+def _with_common_positions(
+    graphs: Sequence[CrystalGraph],
+) -> tuple[list[CrystalGraph], Tensor]:
+    """Graphs whose coordinates all come from one tensor of positions ``[n_atoms, 3]``.
+
+    Born effective charges are derivatives with respect to it.
+    """
+    cells = [graph.lattice.detach() for graph in graphs]
+    positions = [graph.atom_frac_coord.detach() @ cell for graph, cell in zip(graphs, cells)]
+    leaf = torch.cat(positions).requires_grad_()
+    moved = []
+    for graph, cell, part in zip(graphs, cells, leaf.split([len(x) for x in positions])):
+        fields = {**graph.to_dict(), "atom_frac_coord": torch.linalg.solve(cell, part, left=False)}
+        moved.append(type(graph)(**fields))
+    return moved, leaf
+
+
+def load_pretrained(name: str, device: str = "cpu") -> CHGNet:
+    """One of upstream's pretrained models.
+
+    Raises:
+        ValueError: if ``name`` is none of :data:`PRETRAINED`.
+    """
+    if name not in PRETRAINED:
+        raise ValueError(f"no pretrained CHGNet {name!r} (there are: {', '.join(PRETRAINED)})")
+    return CHGNet.load(model_name=name, use_device=device, verbose=False)

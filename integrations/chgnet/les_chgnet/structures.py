@@ -1,0 +1,40 @@
+"""Structures as CHGNet takes them: pymatgen's, in a right-handed lattice that carries pbc."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from pymatgen.core import Lattice, Molecule, Structure
+
+
+def to_structure(source: Atoms | Structure | Molecule) -> Structure:
+    """``source`` as a structure on which CHGNet gives correct results.
+
+    What has no cell, or is periodic along no axis, gets a lattice of unit vectors with pbc
+    false, so that fractional coordinates are Cartesian ones. Left-handed cells, for which
+    CHGNet gives the stress the wrong sign, are described by the opposite vectors.
+
+    Args:
+        source: structure or molecule of ASE or pymatgen; positions and cell in A.
+
+    Raises:
+        ValueError: for no atoms.
+    """
+    if len(source) == 0:
+        raise ValueError("the structure must have atoms, got none")
+    if isinstance(source, Atoms):
+        numbers, positions = source.numbers.tolist(), source.positions
+        cell, pbc = source.cell.complete().array, tuple(map(bool, source.pbc))
+    elif isinstance(source, Molecule):
+        numbers, positions = list(source.atomic_numbers), source.cart_coords
+        cell, pbc = np.eye(3), (False, False, False)
+    else:
+        cell, pbc = source.lattice.matrix, source.lattice.pbc
+        if all(pbc) and np.linalg.det(cell) > 0.0:
+            return source
+        numbers, positions = list(source.atomic_numbers), source.cart_coords
+    if not any(pbc):
+        cell = np.eye(3)
+    elif np.linalg.det(cell) < 0.0:
+        cell = -cell
+    return Structure(Lattice(cell, pbc=pbc), numbers, positions, coords_are_cartesian=True)

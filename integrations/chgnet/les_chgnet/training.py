@@ -1,0 +1,224 @@
+"""``les train chgnet``: upstream's Trainer on extxyz files, with and without LES."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from chgnet.data.dataset import collate_graphs
+from chgnet.model import CHGNet
+from chgnet.trainer import Trainer
+from torch.utils.data import DataLoader
+
+from les.config import refuse_unknown
+from les_chgnet.arguments import parse
+from les_chgnet.atomic_energies import shift_atomic_energies
+from les_chgnet.checkpoint import load_model, model_from, read_checkpoint, save_model
+from les_chgnet.data import LABELS, EpochShuffle, LabelledGraphs
+from les_chgnet.graphs import GraphConverter
+from les_chgnet.model import CHGNetLES
+from les_chgnet.trainer import COLUMNS, ResumableTrainer
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+logger = logging.getLogger("les")
+
+#: Options that a continued run may change.
+MAY_CHANGE = frozenset(
+    {"config", "train_file", "valid_file", "test_file", "work_dir", "name", "resume", "device"}
+    | {"epochs", "valid_batch_size", "allow_pickle"}
+)
+
+#: Arguments of upstream's Trainer that are options here.
+OPTIONS_OF_TRAINER = (
+    "targets",
+    "epochs",
+    "learning_rate",
+    "energy_loss_ratio",
+    "force_loss_ratio",
+    "stress_loss_ratio",
+    "mag_loss_ratio",
+)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run writes."""
+
+    folder: Path
+    name: str
+
+    @property
+    def model(self) -> Path:
+        """The best model, when the run has ended."""
+        return self.folder / f"{self.name}.pth.tar"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last epoch."""
+        return self.folder / f"{self.name}_checkpoint.pth.tar"
+
+    @property
+    def best(self) -> Path:
+        """The state after the epoch with the lowest validation loss."""
+        return self.folder / f"{self.name}_best.pth.tar"
+
+    @property
+    def history(self) -> Path:
+        """The learning curve."""
+        return self.folder / f"{self.name}_history.json"
+
+    @property
+    def log(self) -> Path:
+        """What upstream prints."""
+        return self.folder / f"{self.name}.log"
+
+
+def train(arguments: Sequence[str], *, les: bool) -> None:
+    """Carry out ``les train chgnet`` with ``arguments`` (see ``les_chgnet.arguments``).
+
+    Raises:
+        DataError: for files and labels that cannot be trained on.
+        ValueError: for options that contradict each other or an earlier run.
+    """
+    options = parse(arguments, les=les)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    files = Files(options.work_dir, options.name)
+    files.folder.mkdir(parents=True, exist_ok=True)
+    continued = files.checkpoint.exists()
+    if continued and not options.resume:
+        raise ValueError(
+            f"{files.checkpoint} is there already: continue that run with --resume, or use another "
+            "--name or --work_dir"
+        )
+    with files.log.open("a") as log, contextlib.redirect_stdout(log):
+        torch.manual_seed(options.seed)
+        state = read_checkpoint(files.checkpoint) if continued else None
+        model = _model(options, les) if state is None else model_from(state, files.checkpoint)
+        trainer = _trainer(model, options, files)
+        if state is not None:
+            trainer.load_state(state)
+            logger.info("continuing after epoch %d", trainer.starting_epoch)
+        data = {
+            split: LabelledGraphs(
+                path,
+                GraphConverter.like(model.graph_converter),
+                options.targets,
+                _keys(options),
+                allow_slab=not les,
+            )
+            for split in ("train", "valid", "test")
+            if (path := getattr(options, f"{split}_file")) is not None
+        }
+        if state is None and options.atomic_energies != "keep":
+            _fit_atomic_energies(model, data["train"], options.valid_batch_size)
+        loaders = _loaders(data, options, trainer.starting_epoch)
+        trainer.train(
+            loaders["train"],
+            loaders["valid"],
+            train_composition_model=options.atomic_energies == "train",
+        )
+        best = read_checkpoint(files.best)
+        trainer.model.load_state_dict(best["model"]["state_dict"])
+        save_model(trainer.model, files.model)
+        table = {
+            split: trainer.evaluate(loaders[split]) for split in ("valid", "test") if split in data
+        }
+    logger.info("%s", _as_text(table))
+    logger.info("best model, of epoch %d: %s", best["history"][-1]["epoch"], files.model)
+
+
+def _model(options: argparse.Namespace, les: bool) -> CHGNet:
+    """The model to start from: with and without LES the same, but for the charges."""
+    if options.start is None:
+        known = set(inspect.signature(CHGNet.__init__).parameters) - {"self", "kwargs", "version"}
+        settings = options.model or {}
+        refuse_unknown(settings, known)
+        model = CHGNet(**settings)
+    elif options.model is not None:
+        raise ValueError("--from and --model exclude each other: the model has its architecture")
+    else:
+        model = load_model(options.start, allow_pickle=options.allow_pickle)
+        if isinstance(model, CHGNetLES):
+            raise ValueError(
+                f"--from {options.start} must be a short-range model, it has charges already"
+            )
+    if les:
+        model = CHGNetLES.from_short_range(model, options.les_arguments)
+        if options.freeze_short_range:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad = name.startswith("les.")
+    return model
+
+
+def _trainer(model: CHGNet, options: argparse.Namespace, files: Files) -> ResumableTrainer:
+    further = options.trainer or {}
+    reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self"}
+    signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
+    refuse_unknown(
+        further,
+        (signature - {"kwargs"}) | {"weight_decay", "momentum", "delta"} | {"scheduler_params"},
+    )
+    return ResumableTrainer(
+        model,
+        checkpoint=files.checkpoint,
+        best=files.best,
+        history=files.history,
+        settings={key: x for key, x in vars(options).items() if key not in MAY_CHANGE},
+        use_device=options.device,
+        **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
+        **further,
+    )
+
+
+def _keys(options: argparse.Namespace) -> dict[str, str]:
+    given = {label: getattr(options, f"{label}_key") for label in LABELS.values()}
+    return {label: key for label, key in given.items() if key is not None}
+
+
+def _loaders(
+    data: dict[str, LabelledGraphs], options: argparse.Namespace, epoch: int
+) -> dict[str, DataLoader]:
+    loaders = {
+        split: DataLoader(graphs, options.valid_batch_size, collate_fn=collate_graphs)
+        for split, graphs in data.items()
+    }
+    order = EpochShuffle(len(data["train"]), options.seed, epoch)
+    loaders["train"] = DataLoader(
+        data["train"], options.batch_size, sampler=order, collate_fn=collate_graphs
+    )
+    return loaders
+
+
+def _fit_atomic_energies(model: CHGNet, data: LabelledGraphs, batch_size: int) -> None:
+    """Shift the reference energies to those of the labels, for the model as it is now."""
+    predictions = model.predict_graph(data.graphs, task="e", batch_size=batch_size)
+    # A single graph comes without its list.
+    predictions = [predictions] if len(data) == 1 else predictions
+    residuals = [
+        float(targets["e"]) - float(prediction["e"])
+        for (_, targets), prediction in zip(data.items, predictions)
+    ]
+    numbers = [graph.atomic_number.tolist() for graph in data.graphs]
+    shift_atomic_energies(model.composition_model, numbers, residuals)
+
+
+def _as_text(table: dict[str, dict[str, tuple[float | None, float | None]]]) -> str:
+    """Errors of the best model, one line per set."""
+    letters = list(next(iter(table.values())))
+    heads = [f"{COLUMNS[x][0]} MAE / RMSE [{COLUMNS[x][1]}]" for x in letters]
+    lines = ["      | " + " | ".join(heads)]
+    for split, errors in table.items():
+        cells = []
+        for letter, head in zip(letters, heads):
+            numbers = ["-" if x is None else f"{x:.3g}" for x in errors[letter]]
+            cells.append(" / ".join(numbers).ljust(len(head)))
+        lines.append(f"{split:5} | " + " | ".join(cells))
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""Reading labelled structures from extended XYZ files.
+
+Needs ASE, which is imported where a file is read.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Label -> names it goes by in files, in order of preference.
+#: Units: eV, eV/A, eV/A^3, Bohr magnetons, e A, e, e.
+NAMES: dict[str, tuple[str, ...]] = {
+    "energy": ("REF_energy", "energy"),
+    "forces": ("REF_forces", "forces", "force"),
+    "stress": ("REF_stress", "stress"),
+    "magmoms": ("REF_magmoms", "magmoms"),
+    "dipole": ("REF_dipole", "dipole"),
+    "charges": ("REF_charges", "charges", "mbis_charges", "hirshfeld_charges"),
+    "bec": ("REF_bec", "bec", "born_effective_charges"),
+}
+
+#: Label -> shape without the number of atoms, and whether there is one entry per atom.
+_SHAPES: dict[str, tuple[tuple[int, ...], bool]] = {
+    "energy": ((1,), False),
+    "forces": ((3,), True),
+    "stress": ((6,), False),
+    "magmoms": ((), True),
+    "dipole": ((3,), False),
+    "charges": ((), True),
+    "bec": ((9,), True),
+}
+
+
+class DataError(ValueError):
+    """A data file is missing or not fit for use; the message says where and why."""
+
+
+def read_extxyz(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """Frames of an extxyz file (plain or ``.gz``), each with ``"<file>: frame <n>"``.
+
+    Raises:
+        DataError: for an unreadable or truncated file, and for one without frames.
+    """
+    from ase.io import read
+
+    path = Path(path)
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt") as file:
+            lines = file.read().rstrip().split("\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if lines == [""]:
+        raise DataError(f"{path}: holds no frames")
+    start = n_frames = 0
+    while start < len(lines):
+        where = f"{path}: frame {n_frames}"
+        try:
+            n_atoms = int(lines[start])
+        except ValueError:
+            raise DataError(
+                f"{where}: line {start + 1} must be a number of atoms, got {lines[start]!r}"
+            ) from None
+        stop = start + 2 + n_atoms
+        if n_atoms < 1 or stop > len(lines):
+            found = max(len(lines) - start - 2, 0)
+            raise DataError(
+                f"{where}: announces {n_atoms} atoms, {found} lines follow (is it truncated?)"
+            )
+        try:
+            atoms = read(StringIO("\n".join(lines[start:stop]) + "\n"), format="extxyz")
+        except Exception as error:  # ASE raises many kinds; the place is what matters
+            raise DataError(f"{where}: not valid extended XYZ: {error}") from error
+        yield where, atoms
+        start, n_frames = stop, n_frames + 1
+
+
+def find_label(
+    atoms: Any, label: str, where: str, names: Sequence[str] | None = None
+) -> NDArray[np.float64] | None:
+    """The label of one frame, ``None`` where it has none.
+
+    Args:
+        atoms: ``ase.Atoms`` as read from a file.
+        label: a key of :data:`NAMES`.
+        where: file and frame, for messages.
+        names: what to look for instead of the names in :data:`NAMES`.
+
+    Returns:
+        float64, per atom ``[n_atoms, ...]``; ``energy`` ``[1]``, ``stress`` ``[6]`` in the order
+        of Voigt.
+
+    Raises:
+        DataError: for a label that is not numeric, not finite, or has another shape.
+    """
+    given = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc else {})}
+    names = NAMES[label] if names is None else names
+    key = next((name for name in names if given.get(name) is not None), None)
+    if key is None:
+        return None
+    where = f"{where}: key {key!r}"
+    value = given[key]
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{where} must be numeric, got {value!r}") from None
+    if label == "stress" and array.size == 9:
+        from ase.stress import full_3x3_to_voigt_6_stress
+
+        array = full_3x3_to_voigt_6_stress(array.reshape(3, 3))
+    shape, per_atom = _SHAPES[label]
+    if per_atom:
+        shape = (len(atoms), *shape)
+    if array.size != np.prod(shape):
+        raise DataError(f"{where} must have shape {list(shape)}, got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise DataError(f"{where} holds NaN or infinite values")
+    return array.reshape(shape)
