@@ -27,6 +27,16 @@ def mapping(text: str) -> dict[str, Any]:
     return value
 
 
+def mapping_or_file(text: str) -> dict[str, Any]:
+    """A YAML mapping on the command line, or the path of a YAML file that holds one."""
+    if not text.lstrip().startswith("{"):
+        try:
+            return read_yaml(text)
+        except (OSError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+    return mapping(text)
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -68,7 +78,11 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
         "train them",
     )
     if les:
-        model.add_argument("--les_arguments", type=mapping, help="fields of les.LESConfig")
+        model.add_argument(
+            "--les_arguments",
+            type=mapping_or_file,
+            help="fields of les.LESConfig, or a YAML file of them",
+        )
         model.add_argument(
             "--freeze_short_range", action="store_true", help="train only the charges"
         )

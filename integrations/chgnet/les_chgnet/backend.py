@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from les.backend import Backend, EpochRecord, TrainingJob
 
@@ -20,7 +20,7 @@ class CHGNetBackend(Backend):
     config_folder = "configs/scratch"
     distribution = "chgnet"
     symbol = "chgnet.model.model:BatchedGraph"
-    model_suffixes = (".pth.tar",)
+    model_suffixes: ClassVar[tuple[str, ...]] = (".pth.tar",)
 
     def train(self, arguments: Sequence[str], *, les: bool) -> None:
         self.require()
@@ -76,5 +76,4 @@ class PretrainedCHGNetBackend(CHGNetBackend):
     name = "chgnet-pretrained"
     extra = "chgnet"
     config_folder = "configs/pretrained"
-    # Files do not tell how a model was trained; predictions are the same.
-    model_suffixes = ()
+    model_suffixes = ()  # its files are those of `chgnet`, which reads them

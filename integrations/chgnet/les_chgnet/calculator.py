@@ -76,7 +76,7 @@ class LESCalculator(CHGNetCalculator):
         self.graph_converter.set_isolated_atom_response(on_isolated_atoms)
         self.graph_converter.to(next(model.parameters()).dtype)
         super().__init__(model, on_isolated_atoms=on_isolated_atoms, **kwargs)
-        self.implemented_properties: list[str] = list(self.implemented_properties)
+        self.implemented_properties: list[str] = [*self.implemented_properties, "free_energy"]
         if self.long_range:
             self.implemented_properties += ["charges", "dipole", "les_energy"]
             if bec:

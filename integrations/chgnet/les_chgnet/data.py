@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ase import units
 from ase.stress import voigt_6_to_full_3x3_stress
@@ -27,6 +28,9 @@ logger = logging.getLogger("les")
 
 #: Upstream's letter of a target -> our name of the label.
 LABELS = {"e": "energy", "f": "forces", "s": "stress", "m": "magmoms"}
+
+#: Rounding of energies to float32 [eV/atom] that is worth a warning.
+FLOAT32_TOLERANCE = 1e-5
 
 #: Elements that CHGNet knows.
 ELEMENTS = range(1, 95)
@@ -68,8 +72,20 @@ class LabelledGraphs(Dataset):
                 check_elements(atoms, ELEMENTS)
             except ValueError as error:
                 raise DataError(f"{where}: {error}") from error
+            if "s" in targets and not atoms.pbc.any():
+                raise DataError(
+                    f"{where}: an open structure (pbc false) has no stress; leave 's' out of "
+                    "--targets"
+                )
             labels = {letter: _label(atoms, letter, where, keys) for letter in targets}
             self.items.append((converter(atoms), to_targets(labels, len(atoms))))
+        largest = max(abs(float(item["e"])) for _, item in self.items)
+        if (rounding := float(np.spacing(np.float32(largest))) / 2) > FLOAT32_TOLERANCE:
+            logger.warning(
+                "%s: energies of %.0f eV/atom are rounded by up to %.0e eV/atom in CHGNet's "
+                "float32; take energies per element off them",
+                *(path, largest, rounding),
+            )
         if "m" in targets and all(item["m"] is None for _, item in self.items):
             raise DataError(f"{path}: no frame has magmoms ({_names('magmoms', keys)})")
 

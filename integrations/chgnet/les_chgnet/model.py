@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +48,9 @@ class CHGNetLES(CHGNet):
             ``les_arguments``.
     """
 
+    composition_model: AtomicEnergies | None
+    graph_converter: GraphConverter
+
     def __init__(
         self, *, les_arguments: LESConfig | Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
@@ -59,7 +62,6 @@ class CHGNetLES(CHGNet):
         self.les = Les(_config(les_arguments, self.atom_fea_dim))
         self.mlp.register_forward_hook(self._add_long_range)
         self._graphs: Sequence[CrystalGraph] = ()
-        self._pbc: Tensor | None = None
         self._batch: _Batch | None = None
         self._long_range: dict[str, Tensor | None] = {}
 
@@ -141,11 +143,10 @@ class CHGNetLES(CHGNet):
             ValueError: for one or two periodic axes, graphs that do not tell whether they are
                 periodic, and as ``les.Les``.
         """
-        pbc = torch.stack([periodic_axes(graph) for graph in graphs])
         leaf: Tensor | None = None
         if return_bec:
             graphs, leaf = _with_common_positions(graphs)
-        with self._on(graphs, pbc):
+        with self._on(graphs):
             prediction = super().forward(
                 graphs,
                 task=task,
@@ -157,15 +158,16 @@ class CHGNetLES(CHGNet):
         return prediction
 
     @contextlib.contextmanager
-    def _on(self, graphs: Sequence[CrystalGraph], pbc: Tensor) -> Any:
+    def _on(self, graphs: Sequence[CrystalGraph]) -> Iterator[None]:
         """Keep what upstream does not pass on to where the charges are read."""
-        self._graphs, self._pbc = graphs, pbc
+        self._graphs = graphs
         try:
             yield
         finally:
-            self._graphs, self._pbc, self._batch, self._long_range = (), None, None, {}
+            self._graphs, self._batch, self._long_range = (), None, {}
 
     def _compute(self, g: BatchedGraph, **options: Any) -> dict[str, Any]:
+        pbc = torch.stack([periodic_axes(graph) for graph in self._graphs])
         cells = []
         for graph, strain in zip(self._graphs, g.strains):
             deformation = 0.0 if strain is None else graph.lattice @ strain
@@ -173,9 +175,9 @@ class CHGNetLES(CHGNet):
         cell = torch.stack(cells)
         volumes = torch.stack([torch.dot(a, torch.linalg.cross(b, c)) for a, b, c in cell.detach()])
         # Upstream divides by it: an open structure has no volume, and so no stress.
-        g.volumes = torch.where(self._pbc.any(dim=1), volumes.abs(), math.inf)
+        g.volumes = torch.where(pbc.any(dim=1), volumes.abs(), math.inf)
         positions = torch.cat(list(g.atom_positions))
-        self._batch = _Batch(positions, cell, self._pbc, g.atom_owners.long())
+        self._batch = _Batch(positions, cell, pbc, g.atom_owners.long())
         return super()._compute(g, **options)
 
     def _add_long_range(self, mlp: nn.Module, inputs: tuple[Tensor], energies: Tensor) -> Tensor:

@@ -108,8 +108,10 @@ class ResumableTrainer(Trainer):
         """Continue after the epoch in ``state``, the content of a checkpoint.
 
         Raises:
-            ValueError: if the settings differ.
+            ValueError: if the settings differ, or ``state`` is not one of this class.
         """
+        if not {"settings", "history", "random_state"} <= set(state):
+            raise ValueError(f"{self.checkpoint} holds no state of `les train chgnet`")
         for key in sorted({*state["settings"], *self.settings}):
             before, now = state["settings"].get(key), self.settings.get(key)
             if before != now:
@@ -123,6 +125,8 @@ class ResumableTrainer(Trainer):
         self.training_history = state["training_history"]
         self.records = [EpochRecord(**record) for record in state["history"]]
         self.starting_epoch = len(self.records)
+        self._write_history()  # the run may have been killed before it could
+        torch.set_rng_state(state["random_state"])
 
     def train(self, train_loader: DataLoader, val_loader: DataLoader, **options: Any) -> None:
         """As upstream's, with a progress bar.
@@ -135,7 +139,7 @@ class ResumableTrainer(Trainer):
         if len(self.records) < self.epochs:
             raise ValueError(
                 f"training diverged: errors became NaN in epoch {len(self.records)}; try a lower "
-                f"--learning_rate. The last good state is in {self.checkpoint}"
+                f"--learning_rate. The state before, if there is one, is in {self.checkpoint}"
             )
 
     def _train(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -165,9 +169,7 @@ class ResumableTrainer(Trainer):
         if not before or self.errors.loss() < min(before):
             self.save(str(self.best))
         self.save(str(self.checkpoint))
-        records = [dataclasses.asdict(x) for x in self.records]
-        with replacing(self.history) as temporary:
-            temporary.write_text(json.dumps(records, indent=1), encoding="utf-8")
+        self._write_history()
         if self.progress is not None:
             texts = [
                 f"{COLUMNS[key][0]} {COLUMNS[key][2] * value:.3g} {COLUMNS[key][1]}"
@@ -175,6 +177,11 @@ class ResumableTrainer(Trainer):
             ]
             self.progress.set_postfix_str("validation MAE: " + ", ".join(texts), refresh=False)
             self.progress.update()
+
+    def _write_history(self) -> None:
+        records = [dataclasses.asdict(x) for x in self.records]
+        with replacing(self.history) as temporary:
+            temporary.write_text(json.dumps(records, indent=1), encoding="utf-8")
 
     def save(self, filename: str = "training_result.pth.tar") -> None:
         """Write the state, of which all is plain values."""
@@ -186,6 +193,7 @@ class ResumableTrainer(Trainer):
             "trainer_args": self.trainer_args,
             "history": [dataclasses.asdict(x) for x in self.records],
             "settings": self.settings,
+            "random_state": torch.get_rng_state(),
         }
         with replacing(filename) as temporary:
             torch.save(state, temporary)

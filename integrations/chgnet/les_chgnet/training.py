@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import logging
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from les_chgnet.trainer import COLUMNS, ResumableTrainer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger("les")
 
@@ -102,7 +103,10 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
         torch.manual_seed(options.seed)
         state = read_checkpoint(files.checkpoint) if continued else None
         model = _model(options, les) if state is None else model_from(state, files.checkpoint)
-        trainer = _trainer(model, options, files)
+        if les and options.freeze_short_range:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad = name.startswith("les.")
+        trainer = _trainer(model, options, files, les)
         if state is not None:
             trainer.load_state(state)
             logger.info("continuing after epoch %d", trainer.starting_epoch)
@@ -128,9 +132,8 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
         best = read_checkpoint(files.best)
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
-        table = {
-            split: trainer.evaluate(loaders[split]) for split in ("valid", "test") if split in data
-        }
+        held_out = [split for split in data if split != "train"]
+        table = {split: trainer.evaluate(loaders[split]) for split in held_out}
     logger.info("%s", _as_text(table))
     logger.info("best model, of epoch %d: %s", best["history"][-1]["epoch"], files.model)
 
@@ -150,16 +153,15 @@ def _model(options: argparse.Namespace, les: bool) -> CHGNet:
             raise ValueError(
                 f"--from {options.start} must be a short-range model, it has charges already"
             )
-    if les:
-        model = CHGNetLES.from_short_range(model, options.les_arguments)
-        if options.freeze_short_range:
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad = name.startswith("les.")
-    return model
+    if not model.is_intensive:
+        raise ValueError("`is_intensive` must be true: the labels are energies per atom")
+    return CHGNetLES.from_short_range(model, options.les_arguments) if les else model
 
 
-def _trainer(model: CHGNet, options: argparse.Namespace, files: Files) -> ResumableTrainer:
-    further = options.trainer or {}
+def _trainer(
+    model: CHGNet, options: argparse.Namespace, files: Files, les: bool
+) -> ResumableTrainer:
+    further = copy.deepcopy(options.trainer or {})  # upstream takes parts of it out
     reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self"}
     signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
     refuse_unknown(
@@ -171,7 +173,8 @@ def _trainer(model: CHGNet, options: argparse.Namespace, files: Files) -> Resuma
         checkpoint=files.checkpoint,
         best=files.best,
         history=files.history,
-        settings={key: x for key, x in vars(options).items() if key not in MAY_CHANGE},
+        settings={"les": les}
+        | {key: x for key, x in vars(options).items() if key not in MAY_CHANGE},
         use_device=options.device,
         **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
         **further,
@@ -210,7 +213,7 @@ def _fit_atomic_energies(model: CHGNet, data: LabelledGraphs, batch_size: int) -
     shift_atomic_energies(model.composition_model, numbers, residuals)
 
 
-def _as_text(table: dict[str, dict[str, tuple[float | None, float | None]]]) -> str:
+def _as_text(table: Mapping[str, Mapping[str, tuple[float | None, float | None]]]) -> str:
     """Errors of the best model, one line per set."""
     letters = list(next(iter(table.values())))
     heads = [f"{COLUMNS[x][0]} MAE / RMSE [{COLUMNS[x][1]}]" for x in letters]
