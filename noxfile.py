@@ -16,7 +16,7 @@ import nox
 ROOT = Path(__file__).parent
 
 #: Adapters, and the extra of the distribution that brings all their upstreams. A new one
-#: is one more line here; its tests are tests/integrations/test_<name>*.py or in <name>/.
+#: is one more line here; its tests are in tests/integrations/<name>.
 BACKENDS = {"chgnet": "chgnet", "mace": "mace", "nequip": "allegro"}
 
 #: Where the demo leaves its results and report.
@@ -75,8 +75,7 @@ def add_backend_session(name: str, extra: str) -> None:
 
     def run(session: nox.Session) -> None:
         programs = environment(session, name, f"{extra},test")
-        tests = Path("tests", "integrations")
-        run_tests(session, programs, [*tests.glob(f"test_{name}*.py"), *tests.glob(name)])
+        run_tests(session, programs, [Path("tests", "integrations", name)])
 
     run.__doc__ = f"Test les with {name}."
     nox.session(name=f"tests-{name}")(run)

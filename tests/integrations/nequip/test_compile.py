@@ -1,4 +1,4 @@
-"""Compilation with inductor, for training and for use; see also test_nequip_graph.py.
+"""Compilation with inductor, for training and for use; see also test_graph.py.
 
 Each compilation takes a minute or more, so there is one of each kind.
 """
@@ -151,6 +151,13 @@ def test_compiled_model(boundary, checkpoint):
     if boundary == "periodic":
         with pytest.raises(RuntimeError, match="max_cell"):
             compiled.calculate(crystal("cubic").repeat((2, 1, 1)))
+
+
+def test_compiled_for_batches(checkpoint):
+    """nequip-compile compares with the model before it writes anything."""
+    result, path = run_compile(checkpoint("nequip", "periodic", **SMALL), "batch_les")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert path.is_file()
 
 
 def test_pair_allegro_is_refused(checkpoint):

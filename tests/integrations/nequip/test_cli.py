@@ -11,7 +11,6 @@ from ase.io import read, write
 from nequip.train import NequIPLightningModule
 
 from les.backend import get_backend
-from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator
 
@@ -234,7 +233,7 @@ def model_file(nequip_section, nequip_model, nequip_checkpoint, tmp_path_factory
 
 
 @pytest.mark.parametrize("backend", ["nequip", "allegro"])
-def test_predict(backend, les_command, model_file, tmp_path, capsys):
+def test_predict(backend, les_command, model_file, check_predictions, tmp_path, capsys):
     write(tmp_path / "structures.xyz", [dimer(), crystal()], format="extxyz")
     output = tmp_path / "out.xyz"
     options = ("predict", "--backend", backend, model_file, tmp_path / "structures.xyz")
@@ -243,13 +242,7 @@ def test_predict(backend, les_command, model_file, tmp_path, capsys):
     assert "--allow-pickle" in capsys.readouterr().err
     assert les_command(*options, "--allow-pickle") == 0
     calculator = LESCalculator.from_file(model_file, allow_pickle=True, bec=True)
-    for written, structure in zip(read(output, ":"), (dimer(), crystal()), strict=True):
-        results = results_of(calculator, structure)
-        for key in ("energy", "les_energy", "dipole"):
-            np.testing.assert_allclose(written.info[f"LES_{key}"], results[key], atol=1e-7)
-        for key in ("forces", "energies", "charges", "born_effective_charges"):
-            np.testing.assert_allclose(written.arrays[f"LES_{key}"], results[key], atol=1e-7)
-        assert ("LES_stress" in written.info) == structure.pbc.all()
+    check_predictions(output, [dimer(), crystal()], calculator)
 
 
 @pytest.mark.parametrize("problem", ["Au", "pbc must be all true or all false"])

@@ -277,6 +277,6 @@ def test_writer_of_upstream(train, make_config, data_files, tmp_path):
     for frame in frames:
         results = results_of(calc, frame)
         for key in ("charges", "born_effective_charges"):
-            written = calc.sign * frame.calc.results[key].reshape(results[key].shape)
+            written = calc.charge_sign.sign * frame.calc.results[key].reshape(results[key].shape)
             np.testing.assert_allclose(written, results[key], atol=1e-6)
         assert frame.info["les_energy"] == pytest.approx(results["les_energy"], abs=1e-6)

@@ -48,13 +48,13 @@ def test_sign_is_chosen_once(nequip_model, nequip_transforms):
     model = nequip_model(les=SETTINGS)
     calculator = LESCalculator(model, bec=True, transforms=nequip_transforms)
     calculator.calculate(dimer()[1:2])  # one element says nothing
-    assert calculator.sign is None
+    assert calculator.charge_sign.sign is None
     first = results_of(calculator, dimer())
     les_of(model).readout.output_scaling_factor *= -1.0
     second = results_of(calculator, dimer())
     for key in ("charges", "dipole", "born_effective_charges"):
         np.testing.assert_allclose(second[key], -first[key], rtol=0, atol=1e-12)
-    given = LESCalculator(model, sign=-calculator.sign, transforms=nequip_transforms)
+    given = LESCalculator(model, sign=-calculator.charge_sign.sign, transforms=nequip_transforms)
     np.testing.assert_allclose(results_of(given, dimer())["charges"], first["charges"])
     with pytest.raises(ValueError, match="`sign` must be 1, -1 or None, got 2"):
         LESCalculator(model, sign=2)

@@ -12,48 +12,18 @@ from e3nn.util import jit
 from mace.calculators import MACECalculator
 from mace.modules import ScaleShiftMACE, extensions
 from mace.modules.models import MACE
+from mace.tools.torch_tools import default_dtype
 
 from les import LESConfig
 from les.testing import AdapterTests
-from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model, save_model
 
-#: Makes the small random charges of a new model large enough to be seen.
-CHARGE_SCALE = 4.0
-
-
-@pytest.fixture(scope="module")
-def short_range_model(mace_arguments):
-    torch.manual_seed(5)
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        return ScaleShiftMACE(**mace_arguments)
-    finally:
-        torch.set_default_dtype(previous)
-
-
-@pytest.fixture(scope="module")
-def model(short_range_model):
-    """A model with charges; tests must not change it."""
-    torch.manual_seed(6)
-    with_charges = MACELES.from_short_range(short_range_model)
-    scale_charges(with_charges, CHARGE_SCALE)
-    return with_charges
-
-
-def scale_charges(model: MACELES, factor: float) -> None:
-    """Multiply the charges of ``model``: the last weights of each readout are linear."""
-    with torch.no_grad():
-        for readout in model.les_readouts:
-            list(readout.parameters())[-1].mul_(factor)
-
 
 class TestMACE(AdapterTests):
     @pytest.fixture
-    def calculator(self, model):
+    def calculator(self, model, scale_charges):
         def make(dtype="float64", zero_charges=False, bec=False):
             own = copy.deepcopy(model)
             if zero_charges:
@@ -85,20 +55,6 @@ class TestMACE(AdapterTests):
     @pytest.fixture
     def ewald(self, model):
         return model.les.ewald
-
-
-def test_hessian(model):
-    calculator = LESCalculator(copy.deepcopy(model))
-    atoms = crystal()
-    hessian = calculator.get_hessian(atoms).reshape(18, 18)
-    for row in (0, 4, 14):
-
-        def forces(shift, row=row):
-            moved = atoms.copy()
-            moved.positions[row // 3, row % 3] += shift
-            return results_of(calculator, moved)["forces"].ravel()
-
-        np.testing.assert_allclose(hessian[row], -derivative(forces), atol=1e-6)
 
 
 def test_gradient_of_a_loss_on_forces_and_stress(model, mace_batch):
@@ -143,14 +99,10 @@ def test_gradients_reach_a_new_charge_readout(short_range_model, mace_batch):
 def upstream_pair(mace_arguments):
     """``mace.modules.extensions.MACELES`` and ours, same weights, sharp cutoff."""
     torch.manual_seed(7)
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         arguments = {"sigma": 1.1, "dl": 1.9}
         theirs = extensions.MACELES(les_arguments=arguments, **mace_arguments)
         ours = MACELES(les_arguments=arguments, **mace_arguments)
-    finally:
-        torch.set_default_dtype(previous)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     return theirs, ours
 
@@ -281,66 +233,6 @@ class TestFromShortRange:
 def test_unknown_setting_names_the_closest(mace_arguments):
     with pytest.raises(ValueError, match=r"unknown key 'sigmaa'; did you mean 'sigma'"):
         MACELES(les_arguments={"sigmaa": 2.0}, **mace_arguments)
-
-
-def test_calculators_that_share_a_model(model):
-    """Each keeps its own choice of outputs."""
-    shared = copy.deepcopy(model)
-    with_bec = LESCalculator(shared, bec=True)
-    without = LESCalculator(shared)
-    atoms = dimer()
-    assert "born_effective_charges" in results_of(with_bec, atoms)
-    assert "born_effective_charges" not in results_of(without, atoms)
-    assert "born_effective_charges" in results_of(with_bec, atoms)
-
-
-def test_calculator_for_a_short_range_model(short_range_model):
-    calculator = LESCalculator(copy.deepcopy(short_range_model))
-    results = results_of(calculator, dimer())
-    assert "les_energy" not in results
-    assert "charges" not in results
-    bad = dimer()
-    bad.positions[0] = np.nan
-    with pytest.raises(ValueError, match="finite"):
-        calculator.calculate(bad)
-
-
-def test_calculator_of_a_short_range_model_takes_slabs(short_range_model):
-    slab = crystal("cubic")
-    slab.pbc = [True, True, False]
-    ours = results_of(LESCalculator(copy.deepcopy(short_range_model)), slab)
-    theirs = results_of(MACECalculator(models=copy.deepcopy(short_range_model)), slab)
-    assert ours["energy"] == theirs["energy"]
-
-
-def test_sign_is_chosen_once(model):
-    """Charges that change sign along a trajectory must not be turned back."""
-    own = copy.deepcopy(model)
-    calculator = LESCalculator(own)
-    first = results_of(calculator, dimer())
-    scale_charges(own, -1.0)
-    second = results_of(calculator, dimer())
-    for key in ("charges", "dipole"):
-        np.testing.assert_allclose(second[key], -np.asarray(first[key]), rtol=1e-12)
-    given = results_of(LESCalculator(own, sign=-calculator.sign), dimer())
-    np.testing.assert_allclose(given["charges"], first["charges"], rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"sign": 2}, "`sign` must be 1, -1 or None, got 2"),
-        ({"compile_mode": "default"}, "`compile_mode` is not supported"),
-    ],
-)
-def test_bad_options_of_the_calculator(model, options, message):
-    with pytest.raises(ValueError, match=message):
-        LESCalculator(copy.deepcopy(model), **options)
-
-
-def test_born_effective_charges_need_charges(short_range_model):
-    with pytest.raises(ValueError, match="`bec` needs a model with LES, got a ScaleShiftMACE"):
-        LESCalculator(copy.deepcopy(short_range_model), bec=True)
 
 
 @pytest.mark.parametrize("key", ["use_dipole", "use_induced_charge", "use_atomwise"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mace  # noqa: F401  (before e3nn)
-import numpy as np
 import pytest
 import torch
 from ase.io import read, write
@@ -11,7 +10,6 @@ from mace.modules import ScaleShiftMACE
 from mace.tools.torch_tools import default_dtype
 
 from les.backend import backend_names, get_backend
-from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, save_model
 from les_mace.backend import MACEBackend
@@ -47,18 +45,11 @@ def test_backend_is_found():
     assert set(backend.configs()) == {"water", "dipeptides", "au2_mgo"}
 
 
-def test_predict(les_command, model_file, structures, tmp_path, capsys):
+def test_predict(les_command, model_file, structures, check_predictions, tmp_path, capsys):
     output = tmp_path / "out.xyz"
     assert les_command("predict", model_file, structures, "-o", output, "--bec") == 0
     assert "2 structures written" in capsys.readouterr().out
-    calculator = LESCalculator(model_file, bec=True)
-    for written, structure in zip(read(output, ":"), (dimer(), crystal()), strict=True):
-        results = results_of(calculator, structure)
-        for key in ("energy", "les_energy", "dipole"):
-            np.testing.assert_allclose(written.info[f"LES_{key}"], results[key], atol=1e-7)
-        for key in ("forces", "energies", "charges", "born_effective_charges"):
-            np.testing.assert_allclose(written.arrays[f"LES_{key}"], results[key], atol=1e-7)
-        assert ("LES_stress" in written.info) == structure.pbc.all()
+    check_predictions(output, [dimer(), crystal()], LESCalculator(model_file, bec=True))
     assert not list(tmp_path.glob("*.part"))
 
 

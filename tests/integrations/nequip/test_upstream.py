@@ -18,7 +18,6 @@ COMMON = {
     "avg_num_neighbors": 20.0,
     "per_type_energy_scales": 1.0,
     "per_type_energy_shifts": {"H": 0.1, "C": 0.2, "O": 0.3},
-    "pair_potential": {"_target_": "les_nequip.LES"},
 }
 
 
@@ -47,6 +46,10 @@ class LongRangeTests(BaseEnergyModelTests):
     def model_source(cls):
         """Through a package: it is built from a checkpoint, and compiled."""
         return "package"
+
+    @pytest.fixture
+    def strict_locality(self):
+        return False
 
     # LAMMPS ML-IAP passes neither positions nor cell, and is refused.
     test_mliap_integration = None
@@ -81,12 +84,9 @@ class TestNequIP(LongRangeTests):
             "num_layers": 2,
             "l_max": 1,
             "num_features": 4,
+            "pair_potential": {"_target_": "les_nequip.LES"},
             **COMMON,
         }
-
-    @pytest.fixture
-    def strict_locality(self):
-        return False
 
 
 class TestAllegro(LongRangeTests):
@@ -100,23 +100,7 @@ class TestAllegro(LongRangeTests):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def config(cls):
-        return {
-            "_target_": "allegro.model.AllegroModel",
-            "radial_chemical_embed": {
-                "_target_": "allegro.nn.TwoBodyBesselScalarEmbed",
-                "num_bessels": 4,
-            },
-            "l_max": 1,
-            "num_layers": 1,
-            "num_scalar_features": 8,
-            "num_tensor_features": 4,
-            "allegro_mlp_hidden_layers_width": 8,
-            "readout_mlp_hidden_layers_width": 8,
-            **COMMON,
-            "pair_potential": {"_target_": "les_nequip.LES", "compute_bec": True},
-        }
-
-    @pytest.fixture
-    def strict_locality(self):
-        return False
+    def config(cls, nequip_section):
+        section = nequip_section("allegro", les={"compute_bec": True}, **COMMON)
+        del section["model_dtype"]  # upstream's tests choose it
+        return section

@@ -174,6 +174,20 @@ def test_gradients_reach_a_new_charge_readout(kind, nequip_model, nequip_data):
         assert parameter.grad.abs().max() > 1e-7
 
 
+def test_edge_features_are_summed_and_scaled(nequip_model, nequip_data):
+    """What Allegro's charges are read from is of order one for some 20 neighbours."""
+    model, seen = nequip_model("allegro", les=SETTINGS), {}
+    les = les_of(model)
+    les.register_forward_pre_hook(lambda _, inputs: seen.update(inputs[0]))
+    les.readout.register_forward_pre_hook(lambda _, inputs: seen.update(features=inputs[0]))
+    model(nequip_data(dimer(), crystal()))
+    centres = seen["edge_index"][0]
+    sums = [seen["edge_features"][centres == atom].sum(dim=0) for atom in range(12)]
+    expected = torch.stack(sums) / 20.0**0.5
+    assert expected.abs().max() > 1e-2
+    torch.testing.assert_close(seen["features"], expected, rtol=0, atol=1e-12)
+
+
 def test_backbone_starts_from_the_same_weights(kind, nequip_model):
     """A run with LES and one without differ by LES alone."""
     short_range = nequip_model(kind).state_dict()

@@ -1,0 +1,40 @@
+"""Short training on the three benchmark systems: errors fall, and stay where they were.
+
+The shipped configurations, with a smaller model and few frames. The bounds are the values
+found when this was written, plus about a quarter; how good the models get with a real
+budget is what ``les bench`` is for.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from les_nequip.backend import NequIPBackend
+
+pytestmark = pytest.mark.usefixtures("nequip_state")
+
+#: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py.
+BUDGETS = {
+    # frames to train on and to test, epochs; energy [meV/atom], forces [meV/A], factor
+    ("dipeptides", "embedded"): (30, 20, 10, 62.0, 405.0, 2.5),
+    ("water", "embedded"): (6, 4, 20, 4.5, 335.0, 3.4),
+    ("au2_mgo", "embedded"): (6, 4, 12, 13.0, 260.0, 1.4),
+    ("dipeptides", "datadir"): (30, 20, 10, 48.0, 440.0, 2.3),
+    ("water", "datadir"): (4, 2, 20, 16.5, 450.0, 1.65),
+    ("au2_mgo", "datadir"): (4, 2, 16, 15.5, 355.0, 1.15),
+}
+
+
+def make_small(config):
+    config.update(batch_size=1, valid_batch_size=2)
+    config["training_module"]["model"].update(
+        num_layers=2, l_max=1, num_features=16, radial_mlp_width=16
+    )
+    config["training_module"]["_target_"] = "nequip.train.NequIPLightningModule"
+    del config["training_module"]["ema_decay"]  # so few steps are no average
+    config["trainer"]["log_every_n_steps"] = 1
+
+
+@pytest.mark.parametrize(("name", "source"), BUDGETS)
+def test_training(name, source, short_training):
+    short_training(NequIPBackend(), name, source, make_small, *BUDGETS[name, source])
