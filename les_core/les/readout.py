@@ -1,4 +1,4 @@
-"""Latent charges from atomic features."""
+"""Numbers per atom, such as latent charges, from atomic features."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import itertools
 from torch import Tensor, nn
 
 
-class ChargeReadout(nn.Module):
-    """Multi-layer perceptron, plus a linear map, from features to latent charges.
+class AtomReadout(nn.Module):
+    """Multi-layer perceptron, plus a linear map, from features to a few numbers per atom.
 
     All layers exist from construction, so that optimisers and distributed training see
-    them. Random weights times ``output_scaling_factor`` start the charges small but not at
-    zero, where the energy, quadratic in them, has no gradient. Biases start at zero: the same
-    charge on every atom would be a large energy with no information.
+    them. Biases start at zero.
 
     Args:
         n_features: number of features per atom.
-        n_channels: number of charge channels.
+        n_channels: how many numbers per atom.
         n_layers: number of linear layers of the perceptron, the output layer included.
         n_hidden: widths of its hidden layers, one number for all or one each.
         add_linear_nn: add a linear map of the same features.
@@ -34,7 +32,7 @@ class ChargeReadout(nn.Module):
         n_layers: int = 3,
         n_hidden: int | tuple[int, ...] = (32, 16),
         add_linear_nn: bool = True,
-        output_scaling_factor: float = 0.1,
+        output_scaling_factor: float = 1.0,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -63,12 +61,39 @@ class ChargeReadout(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Latent charges ``[n_atoms, n_channels]`` of ``features`` ``[n_atoms, n_features]``."""
+        """Numbers ``[n_atoms, n_channels]`` of ``features`` ``[n_atoms, n_features]``."""
         if features.dim() != 2 or features.shape[1] != self.n_features:
             raise ValueError(
                 f"`desc` must have shape [n_atoms, {self.n_features}], got {features.shape}"
             )
-        charges = self.network(features)
+        output = self.network(features)
         if self.linear is not None:
-            charges = charges + self.linear(features)
-        return self.output_scaling_factor * charges
+            output = output + self.linear(features)
+        return self.output_scaling_factor * output
+
+
+class ChargeReadout(AtomReadout):
+    """:class:`AtomReadout` for latent charges.
+
+    Random weights times ``output_scaling_factor`` start the charges small but not at zero,
+    where the energy, quadratic in them, has no gradient. Biases at zero: the same charge on
+    every atom would be a large energy with no information.
+
+    Args:
+        n_features, n_channels, n_layers, n_hidden, add_linear_nn: as for :class:`AtomReadout`;
+            ``n_channels`` is the number of charge channels.
+        output_scaling_factor: scale of the charges.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_channels: int = 1,
+        n_layers: int = 3,
+        n_hidden: int | tuple[int, ...] = (32, 16),
+        add_linear_nn: bool = True,
+        output_scaling_factor: float = 0.1,
+    ) -> None:
+        super().__init__(
+            n_features, n_channels, n_layers, n_hidden, add_linear_nn, output_scaling_factor
+        )

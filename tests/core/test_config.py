@@ -72,6 +72,39 @@ def test_readout_needs_a_number_of_features():
         LESConfig(use_atomwise=True)
 
 
+def test_settings_for_a_model_with_features():
+    config = LESConfig.for_features({"sigma": 1.3, "n_hidden": [8, 4]}, 64)
+    assert config == LESConfig(sigma=1.3, n_hidden=(8, 4), use_atomwise=True, n_features=64)
+    assert config.cutoff == "smooth"
+    assert LESConfig.for_features({}, 5) == LESConfig(use_atomwise=True, n_features=5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("use_atomwise", True), ("n_features", 64)])
+def test_settings_that_follow_from_the_model(name, value):
+    """Also where they agree with the model: nobody should think that they are a choice."""
+    with pytest.raises(ValueError, match=f"`{name}` follows from the model and cannot be set"):
+        LESConfig.for_features({"sigma": 1.0, name: value}, 64)
+
+
+def test_bad_settings_for_a_model_with_features():
+    with pytest.raises(ValueError, match="unknown key 'sigmaa'; did you mean 'sigma'") as error:
+        LESConfig.for_features({"sigmaa": 1.0}, 64)
+    assert "n_features" not in str(error.value)  # it is not offered either
+    with pytest.raises(ValueError, match="`sigma` must be a positive number, got -1"):
+        LESConfig.for_features({"sigma": -1.0}, 64)
+    with pytest.raises(ValueError, match="unknown key 'compute_bec'"):  # a key of another host
+        LESConfig.for_features({"compute_bec": True}, 64)
+
+
+def test_keys_of_the_host_beside_settings():
+    settings = {"sigma": 1.3, "r_max": 5.0}
+    config = LESConfig.for_features(settings, 8, also=["r_max", "layers"])
+    assert config == LESConfig(sigma=1.3, use_atomwise=True, n_features=8)
+    assert settings == {"sigma": 1.3, "r_max": 5.0}
+    with pytest.raises(ValueError, match="unknown key 'layer'; did you mean 'layers'"):
+        LESConfig.for_features({"layer": 2}, 8, also=["r_max", "layers"])
+
+
 @pytest.mark.parametrize("config", [LESConfig(), CUSTOM])
 def test_yaml_round_trip(config, tmp_path):
     path = tmp_path / "les.yaml"

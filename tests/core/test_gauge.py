@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from les import charge_sign, fix_charge_sign
+from les import ChargeSign, charge_sign, fix_charge_sign
 
 WATER = torch.tensor([8, 1, 1])
 
@@ -54,6 +54,48 @@ def test_gradients_pass():
     charges = torch.tensor([0.8, -0.4, -0.4], requires_grad=True)
     fix_charge_sign(charges, WATER).sum().backward()
     assert charges.grad.tolist() == [-1.0, -1.0, -1.0]
+
+
+# --- along a trajectory
+
+
+def test_trajectory_keeps_the_sign_of_its_first_structure():
+    sign = ChargeSign()
+    charges = torch.tensor([0.8, -0.4, -0.4])
+    assert sign(charges, WATER) == -1
+    assert sign(-charges, WATER) == -1
+    assert ChargeSign()(-charges, WATER) == 1
+
+
+def test_trajectory_waits_for_a_structure_that_can_decide():
+    sign = ChargeSign()
+    for charges in (torch.tensor([0.5, -0.5]), torch.tensor([-0.5, 0.5])):
+        assert sign(charges, torch.tensor([8, 8])) == 1
+    assert sign.sign is None
+    assert sign(torch.tensor([0.5, -0.5]), torch.tensor([8, 1])) == -1
+    assert sign(torch.tensor([0.5, -0.5]), torch.tensor([8, 8])) == -1
+
+
+@pytest.mark.parametrize("given", [1, -1])
+def test_sign_of_ones_own(given):
+    charges = torch.tensor([0.8, -0.4, -0.4])
+    sign = ChargeSign(given)
+    assert sign(charges, WATER) == sign(-charges, WATER) == given
+
+
+@pytest.mark.parametrize("sign", [0, 2, -1.5, "+"])
+def test_bad_sign(sign):
+    with pytest.raises(
+        ValueError, match=f"`sign` must be 1, -1 or None, got {sign!r}".replace("+", r"\+")
+    ):
+        ChargeSign(sign)
+
+
+def test_trajectory_needs_finite_charges():
+    sign = ChargeSign()
+    with pytest.raises(ValueError, match="`charges` must be finite"):
+        sign(torch.tensor([float("nan"), 0.0, 0.0]), WATER)
+    assert sign.sign is None
 
 
 def test_wrong_shape():

@@ -17,12 +17,15 @@ import les
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "les": ROOT / "les_core",
+    "les_chgnet": ROOT / "integrations" / "chgnet",
     "les_mace": ROOT / "integrations" / "mace",
     "les_nequip": ROOT / "integrations" / "nequip",
     "les_bench": ROOT / "benchmarks",
 }
 #: What a backend, the benchmarks or a YAML file need; ``import les`` must do without.
-NOT_FOR_CORE = {"ase", "e3nn", "mace", "matplotlib", "matscipy", "nequip", "yaml"}
+NOT_FOR_CORE = {
+    "ase", "chgnet", "e3nn", "mace", "matplotlib", "matscipy", "nequip", "pymatgen", "yaml",
+}  # fmt: skip
 
 
 def build(source: Path, out: Path) -> tuple[Path, Path]:
@@ -91,7 +94,9 @@ def test_version_is_the_same_everywhere() -> None:
     assert re.search(r"^## \[(\d.*?)\]", changelog, re.MULTILINE)[1] == version
 
 
-@pytest.mark.parametrize("module", ["les", "les_mace.backend", "les_nequip.backend"])
+@pytest.mark.parametrize(
+    "module", ["les", "les_chgnet.backend", "les_mace.backend", "les_nequip.backend"]
+)
 def test_import_does_without_upstreams(module: str) -> None:
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     command = [sys.executable, "-c", code]
@@ -103,7 +108,7 @@ def test_entry_points_can_be_loaded() -> None:
     entries = metadata.distribution("les").entry_points
     assert [entry.name for entry in entries if entry.group == "console_scripts"] == ["les"]
     backends = {entry.name for entry in entries if entry.group == "les.backends"}
-    assert {"mace", "nequip", "allegro"} <= backends
+    assert {"mace", "nequip", "allegro", "chgnet", "chgnet-pretrained"} <= backends
     extensions = {entry.value for entry in entries if entry.group == "nequip.extension"}
     assert extensions == {"les", "les_nequip", "les_nequip.registration"}  # modules
     for entry in entries:

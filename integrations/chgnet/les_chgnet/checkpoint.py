@@ -13,13 +13,13 @@ import torch
 from chgnet.model import CHGNet
 
 from les.files import replacing
-from les_chgnet.model import PRETRAINED, CHGNetLES, load_pretrained
+from les_chgnet.model import PRETRAINED, CHGNetLES, load_pretrained, plain_dict
 
 
 def save_model(model: CHGNet, path: str | Path) -> None:
     """Write ``model`` so that :func:`load_model` reads it; the file appears whole or not at all."""
     with replacing(path) as temporary:
-        torch.save({"model": model.as_dict()}, temporary)
+        torch.save({"model": plain_dict(model.as_dict())}, temporary)
 
 
 def load_model(
@@ -72,9 +72,11 @@ def read_checkpoint(path: str | Path, *, allow_pickle: bool = False) -> dict[str
 
 def model_from(content: dict[str, Any], path: str | Path) -> CHGNet:
     """The model of :func:`read_checkpoint`; ``path`` is for messages."""
-    saved = content["model"]
-    model_class = CHGNetLES if "les_arguments" in saved["model_args"] else CHGNet
+    arguments, state = content["model"]["model_args"], content["model"]["state_dict"]
     try:
-        return model_class.from_dict(saved)
-    except (RuntimeError, TypeError, ValueError) as error:
+        model = (CHGNetLES if "les_arguments" in arguments else CHGNet)(**arguments)
+        model.to(next(value.dtype for value in state.values() if value.is_floating_point()))
+        model.load_state_dict(state)
+    except (AttributeError, RuntimeError, StopIteration, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this release of chgnet or les: {error}") from error
+    return model

@@ -106,19 +106,11 @@ class CHGNetLES(CHGNet):
 
     def as_dict(self) -> dict[str, Any]:
         """Weights and arguments, plain values that ``from_dict`` takes."""
-        composition = self.model_args["composition_model"]
-        # The energies are among the weights; only their kind is an argument.
-        kind = composition if composition is None or isinstance(composition, str) else "MPtrj"
+        content = plain_dict(super().as_dict())
         settings = self.les.config().to_dict()
         les_arguments = {key: settings[key] for key in settings if key not in _FROM_THE_MODEL}
-        return {
-            "state_dict": self.state_dict(),
-            "model_args": {
-                **self.model_args,
-                "composition_model": kind,
-                "les_arguments": les_arguments,
-            },
-        }
+        content["model_args"]["les_arguments"] = les_arguments
+        return content
 
     def forward(
         self,
@@ -234,6 +226,23 @@ def _with_common_positions(
         fields = {**graph.to_dict(), "atom_frac_coord": torch.linalg.solve(cell, part, left=False)}
         moved.append(type(graph)(**fields))
     return moved, leaf
+
+
+def plain_dict(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``CHGNet.as_dict`` returns, without the module that may be among its arguments.
+
+    Raises:
+        ValueError: for reference energies that upstream's own name does not stand for.
+    """
+    arguments = dict(content["model_args"])
+    composition_model = arguments["composition_model"]
+    if isinstance(composition_model, nn.Module):
+        AtomicEnergies.like(composition_model)  # refuses what is no AtomRef
+        if not composition_model.is_intensive:
+            raise ValueError("`composition_model` must be intensive to be saved")
+        # The energies are among the weights; the name only says of what kind they are.
+        arguments["composition_model"] = "MPtrj"
+    return {**content, "model_args": arguments}
 
 
 def load_pretrained(name: str, device: str = "cpu") -> CHGNet:

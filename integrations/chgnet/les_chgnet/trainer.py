@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from les.backend import EpochRecord
 from les.files import replacing
+from les_chgnet.model import plain_dict
 
 if TYPE_CHECKING:
     from chgnet.model import CHGNet
@@ -186,7 +187,7 @@ class ResumableTrainer(Trainer):
     def save(self, filename: str = "training_result.pth.tar") -> None:
         """Write the state, of which all is plain values."""
         state = {
-            "model": self.model.as_dict(),
+            "model": plain_dict(self.model.as_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "training_history": self.training_history,

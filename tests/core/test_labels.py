@@ -1,0 +1,190 @@
+"""Reading labelled structures, and what is refused with file, frame and key."""
+
+from __future__ import annotations
+
+import gzip
+import re
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from les.labels import NAMES, DataError, find_label, read_extxyz
+
+
+def molecule(**info):
+    """Two atoms at different distances, so that frames can be told apart."""
+    return Atoms("OH", [[0, 0, 0], [0.1, 0.2, 0.9]], info=info)
+
+
+@pytest.fixture
+def frames():
+    return [molecule(REF_energy=-1.0 - index) for index in range(3)]
+
+
+def contents(path):
+    return list(read_extxyz(path))
+
+
+# --- files
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "xyz.gz"])
+def test_frames_say_where_they_are_from(frames, suffix, tmp_path):
+    path = tmp_path / f"data.{suffix}"
+    write(tmp_path / "data.xyz", frames, format="extxyz")
+    if suffix == "xyz.gz":
+        path.write_bytes(gzip.compress((tmp_path / "data.xyz").read_bytes()))
+    read = contents(str(path))
+    assert [where for where, _ in read] == [f"{path}: frame {index}" for index in range(3)]
+    assert [atoms.info["REF_energy"] for _, atoms in read] == [-1.0, -2.0, -3.0]
+    np.testing.assert_allclose(read[2][1].positions, frames[2].positions, atol=1e-8)
+
+
+def test_properties_of_a_frame(tmp_path):
+    atoms = Atoms("Mg2", [[0, 0, 0], [2, 2, 2]], cell=[4, 4, 5], pbc=[True, True, False])
+    atoms.arrays["REF_forces"] = np.arange(6.0).reshape(2, 3)
+    write(tmp_path / "data.xyz", atoms, format="extxyz")
+    ((_, read),) = contents(tmp_path / "data.xyz")
+    assert read.pbc.tolist() == [True, True, False]
+    np.testing.assert_array_equal(read.cell.lengths(), [4, 4, 5])
+    np.testing.assert_array_equal(read.arrays["REF_forces"], np.arange(6.0).reshape(2, 3))
+
+
+def test_blank_lines_at_the_end(frames, tmp_path):
+    path = tmp_path / "data.xyz"
+    write(path, frames, format="extxyz")
+    path.write_text(path.read_text() + "\n\n  \n")
+    assert len(contents(path)) == 3
+
+
+def test_frames_come_one_by_one(frames, tmp_path):
+    """Frames before a bad one can be used."""
+    path = tmp_path / "data.xyz"
+    write(path, frames, format="extxyz")
+    path.write_text(path.read_text() + "two\n")
+    reader = read_extxyz(path)
+    assert [next(reader)[0] for _ in range(3)] == [f"{path}: frame {index}" for index in range(3)]
+    with pytest.raises(DataError, match="frame 3: line 13 must be a number of atoms, got 'two'"):
+        next(reader)
+
+
+def spoil(path, text):
+    path.write_text(text)
+    return path
+
+
+HEAD = 'Properties=species:S:1:pos:R:3 pbc="F F F"'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no frames"),
+        ("\n\n", "holds no frames"),
+        ("no atoms\n", "frame 0: line 1 must be a number of atoms, got 'no atoms'"),
+        (f"2\n{HEAD}\nH 0 0 0\n", r"frame 0: announces 2 atoms, 1 lines follow .*truncated"),
+        (f"1\n{HEAD}\nH 0 0 0\n3\n", r"frame 1: announces 3 atoms, 0 lines follow"),
+        (f"0\n{HEAD}\n", "frame 0: announces 0 atoms"),
+        (f"-1\n{HEAD}\n", "frame 0: announces -1 atoms"),
+        (f"1\n{HEAD}\nH 0 zero 0\n", "frame 0: not valid extended XYZ"),
+        (f"1\n{HEAD}\nH 0 0 0\n1\n{HEAD}\nH 0 0\n", "frame 1: not valid extended XYZ"),
+        (f"1\n{HEAD}\nXx7 0 0 0\n", "frame 0: not valid extended XYZ"),
+    ],
+)
+def test_bad_files(text, message, tmp_path):
+    path = spoil(tmp_path / "bad.xyz", text)
+    with pytest.raises(DataError, match=message) as error:
+        contents(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_truncated_gzip(frames, tmp_path):
+    write(tmp_path / "data.xyz", frames, format="extxyz")
+    path = tmp_path / "data.xyz.gz"
+    path.write_bytes(gzip.compress((tmp_path / "data.xyz").read_bytes())[:-20])
+    with pytest.raises(DataError, match=f"{re.escape(str(path))}: cannot be read"):
+        contents(path)
+
+
+@pytest.mark.parametrize("name", ["plain.xyz.gz", "binary.xyz", "nowhere.xyz", "folder.xyz"])
+def test_what_cannot_be_read(name, tmp_path):
+    (tmp_path / "plain.xyz.gz").write_text("1\n")
+    (tmp_path / "binary.xyz").write_bytes(bytes([0xFF, 0xFE, 0x80, 0x81]))
+    (tmp_path / "folder.xyz").mkdir()
+    with pytest.raises(DataError, match=f"{re.escape(str(tmp_path / name))}: cannot be read"):
+        contents(tmp_path / name)
+
+
+# --- labels
+
+
+@pytest.mark.parametrize("label", NAMES)
+def test_names_in_order_of_preference(label):
+    atoms = molecule()
+    size = {"energy": [1], "stress": [6], "dipole": [3], "forces": [2, 3], "bec": [2, 9]}
+    shape = size.get(label, [2])
+    per_atom = shape[0] == 2
+    place = atoms.arrays if per_atom else atoms.info
+    assert find_label(atoms, label, "here") is None
+    for number, name in reversed(list(enumerate(NAMES[label]))):
+        place[name] = np.full(shape, float(number))
+        found = find_label(atoms, label, "here")
+        assert found.dtype == np.float64
+        assert found.shape == tuple(shape)
+        assert (found == number).all()
+
+
+def test_labels_in_a_calculator(tmp_path):
+    """Where ASE puts ``energy`` and ``forces`` of a file."""
+    atoms = molecule()
+    atoms.calc = SinglePointCalculator(atoms, energy=-3.0, forces=np.ones((2, 3)))
+    write(tmp_path / "data.xyz", atoms, format="extxyz")
+    ((where, read),) = contents(tmp_path / "data.xyz")
+    assert find_label(read, "energy", where).tolist() == [-3.0]
+    assert find_label(read, "forces", where).tolist() == np.ones((2, 3)).tolist()
+    assert find_label(read, "stress", where) is None
+
+
+def test_names_of_ones_own():
+    atoms = molecule(energy=-1.0, dft=-2.0)
+    assert find_label(atoms, "energy", "here", ["dft"]).tolist() == [-2.0]
+    assert find_label(atoms, "energy", "here", ["dft2"]) is None
+
+
+def test_stress_in_the_order_of_voigt():
+    """Six or nine numbers: xx, yy, zz, yz, xz, xy."""
+    matrix = np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]])
+    expected = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    for value in (expected, matrix, matrix.ravel(), matrix.tolist()):
+        assert find_label(molecule(stress=value), "stress", "here").tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "message"),
+    [
+        ("energy", "low", "must be numeric, got 'low'"),
+        ("energy", np.nan, "holds NaN or infinite values"),
+        ("energy", -np.inf, "holds NaN or infinite values"),
+        ("energy", [1.0, 2.0], r"must have shape \[1\], got \[2\]"),
+        ("stress", [1.0, 2.0, 3.0], r"must have shape \[6\], got \[3\]"),
+        ("dipole", 1.0, r"must have shape \[3\], got \[\]"),
+        ("forces", np.zeros((2, 2)), r"must have shape \[2, 3\], got \[2, 2\]"),
+        ("forces", [[0.0, 0, 0], [0, np.nan, 0]], "holds NaN or infinite values"),
+        ("magmoms", np.zeros((2, 3)), r"must have shape \[2\], got \[2, 3\]"),
+    ],
+)
+def test_bad_labels_name_place_and_key(label, value, message):
+    atoms = molecule()
+    place = atoms.arrays if np.shape(value)[:1] == (2,) and label != "energy" else atoms.info
+    name = f"REF_{label}"
+    place[name] = np.asarray(value) if place is atoms.arrays else value
+    with pytest.raises(DataError, match=rf"^file\.xyz: frame 7: key '{name}' {message}"):
+        find_label(atoms, label, "file.xyz: frame 7")
+
+
+def test_data_error_is_a_value_error():
+    """What the command line reports without a traceback."""
+    assert issubclass(DataError, ValueError)
