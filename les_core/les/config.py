@@ -45,6 +45,9 @@ UNSUPPORTED_KEYS: dict[str, Any] = {
     "N_max": None,
 }
 
+#: Fields that follow from the model where charges are read from its features.
+FROM_THE_MODEL = ("use_atomwise", "n_features")
+
 
 @dataclass(frozen=True)
 class LESConfig:
@@ -160,12 +163,15 @@ class LESConfig:
 
     @classmethod
     def for_features(
-        cls, settings: Mapping[str, Any], n_features: int, also: Collection[str] = ()
+        cls,
+        settings: "LESConfig | Mapping[str, Any] | None",
+        n_features: int,
+        also: Collection[str] = (),
     ) -> "LESConfig":
-        """From field names, for a model that has ``n_features`` features per atom.
+        """For a model that reads charges from ``n_features`` features per atom.
 
         Args:
-            settings: fields of this class but those that follow from the model.
+            settings: a configuration, or fields but those that follow from the model.
             n_features: number of features that charges are read from.
             also: further keys that ``settings`` may hold, left alone.
 
@@ -173,10 +179,13 @@ class LESConfig:
             ValueError: for unknown keys, those that follow from the model, and values that
                 are out of range.
         """
-        from_the_model = {"use_atomwise", "n_features"}
-        for name in from_the_model & set(settings):
-            raise ValueError(f"`{name}` follows from the model and cannot be set")
-        known = {field.name for field in dataclasses.fields(cls)} - from_the_model
+        if isinstance(settings, LESConfig):
+            return dataclasses.replace(settings, use_atomwise=True, n_features=n_features)
+        settings = settings or {}
+        for name in FROM_THE_MODEL:
+            if name in settings:
+                raise ValueError(f"`{name}` follows from the model and cannot be set")
+        known = {field.name for field in dataclasses.fields(cls)} - set(FROM_THE_MODEL)
         refuse_unknown(settings, known | set(also))
         own = {name: value for name, value in settings.items() if name in known}
         return cls(**own, use_atomwise=True, n_features=n_features)
@@ -206,6 +215,11 @@ class LESConfig:
         if isinstance(self.n_hidden, tuple):
             values["n_hidden"] = list(self.n_hidden)
         return values
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values that :meth:`for_features` reads back."""
+        values = self.to_dict()
+        return {name: value for name, value in values.items() if name not in FROM_THE_MODEL}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -59,7 +58,7 @@ class CHGNetLES(CHGNet):
             raise ValueError("`mlp_first` must be true with LES, which adds to atomic energies")
         self.composition_model = AtomicEnergies.like(self.composition_model)
         self.graph_converter = GraphConverter.like(self.graph_converter)
-        self.les = Les(_config(les_arguments, self.atom_fea_dim))
+        self.les = Les(LESConfig.for_features(les_arguments, self.atom_fea_dim))
         self.mlp.register_forward_hook(self._add_long_range)
         self._graphs: Sequence[CrystalGraph] = ()
         self._batch: _Batch | None = None
@@ -107,9 +106,7 @@ class CHGNetLES(CHGNet):
     def as_dict(self) -> dict[str, Any]:
         """Weights and arguments, plain values that ``from_dict`` takes."""
         content = plain_dict(super().as_dict())
-        settings = self.les.config().to_dict()
-        les_arguments = {key: settings[key] for key in settings if key not in _FROM_THE_MODEL}
-        content["model_args"]["les_arguments"] = les_arguments
+        content["model_args"]["les_arguments"] = self.les.config().settings()
         return content
 
     def forward(
@@ -199,16 +196,6 @@ class CHGNetLES(CHGNet):
                 charges, leaf, cell.detach(), structure, pbc, *settings, self.training
             )
             prediction["bec"] = torch.split(bec, sizes)
-
-
-#: Fields of ``LESConfig`` that follow from the model.
-_FROM_THE_MODEL = ("use_atomwise", "n_features")
-
-
-def _config(settings: LESConfig | Mapping[str, Any] | None, n_features: int) -> LESConfig:
-    if isinstance(settings, LESConfig):
-        return dataclasses.replace(settings, use_atomwise=True, n_features=n_features)
-    return LESConfig.for_features(settings or {}, n_features)
 
 
 def _with_common_positions(
