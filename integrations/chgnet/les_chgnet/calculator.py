@@ -148,8 +148,13 @@ def _in_precision(model: CHGNet, dtype: str) -> CHGNet:
     """``model`` in ``dtype``, a copy if it has another one; upstream's is made fit for it."""
     if dtype and dtype not in _DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    if not dtype or next(model.parameters()).dtype == _DTYPES[dtype]:
+    own = next(model.parameters()).dtype
+    wanted = _DTYPES.get(dtype, own)
+    energies = model.composition_model
+    # Upstream's own reference energies are for float32.
+    fit = wanted == torch.float32 or energies is None or isinstance(energies, AtomicEnergies)
+    if wanted == own and fit:
         return model
-    model = copy.deepcopy(model).to(_DTYPES[dtype])
+    model = copy.deepcopy(model).to(wanted)
     model.composition_model = AtomicEnergies.like(model.composition_model)
     return model
