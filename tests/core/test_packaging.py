@@ -17,6 +17,7 @@ import les
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "les": ROOT / "les_core",
+    "les_cace": ROOT / "integrations" / "cace",
     "les_chgnet": ROOT / "integrations" / "chgnet",
     "les_mace": ROOT / "integrations" / "mace",
     "les_nequip": ROOT / "integrations" / "nequip",

@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from les.backend import Backend
 
 #: Modules that the tests in a folder need; without them, they are left out.
-UPSTREAMS = {"mace": ["mace"], "nequip": ["nequip", "allegro"], "chgnet": ["chgnet"]}
+UPSTREAMS = {
+    "cace": ["matscipy"],
+    "chgnet": ["chgnet"],
+    "mace": ["mace"],
+    "nequip": ["nequip", "allegro"],
+}
 collect_ignore_glob = [
     f"{folder}/*" for folder, modules in UPSTREAMS.items() if not all(map(find_spec, modules))
 ]

@@ -1,0 +1,102 @@
+"""Structures as tensors: one by one, with their pairs of atoms, and in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from les_cace.neighbours import Edges, arrange
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class Structure(NamedTuple):
+    """One structure and its pairs of atoms within a cutoff."""
+
+    positions: Tensor  # [n_atoms, 3] [A]
+    numbers: Tensor  # [n_atoms]
+    cell: Tensor  # [3, 3] [A]
+    pbc: Tensor  # [3], boolean
+    sender: Tensor  # [n_edges]
+    receiver: Tensor  # [n_edges]
+    images: Tensor  # [n_edges, 3], from the receiver's cell to the image of the sender
+
+
+class Batch(NamedTuple):
+    """Input of ``les_cace.CACE``, one structure after the other."""
+
+    positions: Tensor  # [n_atoms, 3] [A]
+    numbers: Tensor  # [n_atoms]
+    cell: Tensor  # [n_structures, 3, 3] [A]
+    pbc: Tensor  # [n_structures, 3], boolean
+    batch: Tensor  # [n_atoms]
+    edges: Edges
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
+        """On another device, with coordinates in ``dtype``."""
+        edges = self.edges
+        return Batch(
+            self.positions.to(device, dtype),
+            self.numbers.to(device),
+            self.cell.to(device, dtype),
+            self.pbc.to(device),
+            self.batch.to(device),
+            Edges(
+                edges.sender.to(device),
+                edges.receiver.to(device),
+                edges.images.to(device, dtype),
+                edges.place.to(device),
+                edges.width,
+            ),
+        )
+
+
+def to_structure(atoms: Atoms, cutoff: float) -> Structure:
+    """Tensors of ``atoms``, float64, and pairs with all images within ``cutoff`` [A].
+
+    Without pbc there are no images, whatever the cell.
+    """
+    from matscipy.neighbours import neighbour_list  # finds pairs on the first call, not on import
+
+    searched = atoms
+    if not atoms.pbc.any():  # a box around the molecule; its own may be missing or too small
+        searched = atoms.copy()
+        searched.set_cell(np.diag(np.ptp(atoms.positions, axis=0) + 1.0))
+        searched.positions -= atoms.positions.min(axis=0)
+    receiver, sender, images = neighbour_list("ijS", searched, cutoff)
+    return Structure(
+        torch.as_tensor(atoms.positions, dtype=torch.float64),
+        torch.as_tensor(atoms.numbers, dtype=torch.long),
+        torch.as_tensor(atoms.cell[:], dtype=torch.float64),
+        torch.as_tensor(atoms.pbc),
+        torch.as_tensor(sender, dtype=torch.long),
+        torch.as_tensor(receiver, dtype=torch.long),
+        # From matscipy's r_j + S H - r_i to our r_i - r_j + n H.
+        torch.as_tensor(-images, dtype=torch.float64),
+    )
+
+
+def collate(structures: Sequence[Structure]) -> Batch:
+    """One batch of ``structures``."""
+    sizes = torch.tensor([len(x.numbers) for x in structures])
+    first = torch.cumsum(sizes, 0) - sizes
+    n_atoms = int(sizes.sum())
+    edges = arrange(
+        torch.cat([x.sender + start for x, start in zip(structures, first)]),
+        torch.cat([x.receiver + start for x, start in zip(structures, first)]),
+        torch.cat([x.images for x in structures]),
+        n_atoms,
+    )
+    return Batch(
+        torch.cat([x.positions for x in structures]),
+        torch.cat([x.numbers for x in structures]),
+        torch.stack([x.cell for x in structures]),
+        torch.stack([x.pbc for x in structures]),
+        torch.repeat_interleave(torch.arange(len(structures)), sizes),
+        edges,
+    )

@@ -1,0 +1,116 @@
+"""ASE calculator for CACE models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from les import ChargeSign
+from les.structures import check_atoms, check_elements
+from les_cace.batches import collate, to_structure
+from les_cace.checkpoint import load_model
+from les_cace.model import CACE
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class LESCalculator(Calculator):
+    """Energies, forces and stress of a CACE model, and with LES what follows from charges.
+
+    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, for periodic
+    structures ``stress``; with LES also ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV]
+    and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
+    component of the polarisation first. In periodic cells ``dipole`` is one branch of a
+    multivalued quantity.
+
+    Training leaves the common sign of all charges open. It is fixed by the first structure
+    with more than one element, so that its most electronegative element is negative
+    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
+
+    Args:
+        model: a model, or a model file.
+        bec: compute Born effective charges with every calculation.
+        sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
+        device: where to compute, e.g. ``"cuda"``.
+        dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
+        kwargs: further arguments of ASE's ``Calculator``.
+    """
+
+    def __init__(
+        self,
+        model: CACE | str | Path,
+        *,
+        bec: bool = False,
+        sign: int | None = None,
+        device: str = "cpu",
+        dtype: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(model, (str, Path)):
+            model = load_model(model)
+        if dtype and dtype not in _DTYPES:
+            raise ValueError(f"`dtype` must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+        own = model.representation.sender_embedding.dtype
+        self.dtype = _DTYPES.get(dtype, own)
+        self.device = torch.device(device)
+        self.charge_sign = ChargeSign(sign)
+        self.long_range = model.les_config is not None
+        if bec and not self.long_range:
+            raise ValueError("`bec` needs a model with LES, this one has none")
+        self.bec = bec
+        self.model = model.to(self.device) if self.dtype == own else model.copy(self.dtype, device)
+        self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+        if self.long_range:
+            self.implemented_properties += ["charges", "dipole", "les_energy"]
+            if bec:
+                self.implemented_properties.append("born_effective_charges")
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute all results for ``atoms``.
+
+        Raises:
+            ValueError: for positions that are not finite, atoms on top of each other, a
+                periodic structure without a cell, elements that the model does not know and,
+                with LES, one or two periodic axes.
+        """
+        structure = atoms if atoms is not None else self.atoms
+        check_atoms(structure, allow_slab=not self.long_range)
+        check_elements(structure, self.model.representation.zs)
+        super().calculate(atoms, properties, system_changes)
+        self.model.eval()
+        periodic = bool(structure.pbc.any())
+        batch = collate([to_structure(structure, self.model.representation.cutoff)])
+        out = self.model(
+            *batch.to(self.device, self.dtype), compute_stress=periodic, compute_bec=self.bec
+        )
+        out = {key: value.detach().cpu() for key, value in out.items()}
+        energy = out["energy"].item()
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": out["energies"].numpy(),
+            "forces": out["forces"].numpy(),
+        }
+        if periodic:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].numpy())
+        if self.long_range:
+            sign = self.charge_sign(out["charges"], torch.as_tensor(structure.numbers))
+            self.results["charges"] = (sign * out["charges"]).numpy()
+            self.results["dipole"] = (sign * out["dipole"][0]).numpy()
+            self.results["les_energy"] = out["les_energy"].item()
+            if self.bec:
+                bec = sign * out["born_effective_charges"]
+                self.results["born_effective_charges"] = bec.reshape(-1, 9).numpy()

@@ -1,0 +1,214 @@
+"""The interatomic potential on the CACE representation, with and without latent charges."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from les import Ewald, LESConfig, born_effective_charges, dipole_moments
+from les.readout import AtomReadout, ChargeReadout
+from les_cace.neighbours import Edges
+from les_cace.representation import Representation
+
+
+class CACE(nn.Module):
+    r"""Energy, forces, stress and charges of a batch of structures.
+
+    The energy is a sum of atomic energies, read from the features of the representation, of
+    reference energies per element, and with LES of the energy of latent charges read from the
+    same features.
+
+    Args:
+        representation: arguments of ``les_cace.Representation``, ``zs`` first of all.
+        les_arguments: fields of ``les.LESConfig`` for a model with charges; ``None`` for one
+            without.
+        n_layers, n_hidden, add_linear_nn: of the readout of atomic energies, as for
+            ``les.ChargeReadout``.
+        atomic_energies: reference energy of each element of ``zs`` [eV]; zero without.
+
+    Raises:
+        ValueError: for settings out of range, or another number of ``atomic_energies``.
+    """
+
+    atomic_energies: Tensor
+
+    def __init__(
+        self,
+        representation: Mapping[str, Any],
+        les_arguments: LESConfig | Mapping[str, Any] | None = None,
+        *,
+        n_layers: int = 3,
+        n_hidden: int | Sequence[int] = (32, 16),
+        add_linear_nn: bool = True,
+        atomic_energies: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.arguments = {
+            "representation": dict(representation),
+            "les_arguments": None,
+            "n_layers": n_layers,
+            "n_hidden": n_hidden if isinstance(n_hidden, int) else list(n_hidden),
+            "add_linear_nn": add_linear_nn,
+            "atomic_energies": None if atomic_energies is None else list(atomic_energies),
+        }
+        self.representation = Representation(**representation)
+        n_features = self.representation.n_features
+        n_hidden = n_hidden if isinstance(n_hidden, int) else tuple(n_hidden)
+        self.readout = AtomReadout(
+            n_features, n_layers=n_layers, n_hidden=n_hidden, add_linear_nn=add_linear_nn
+        )
+        zs = self.representation.zs
+        energies = [0.0] * len(zs) if atomic_energies is None else list(atomic_energies)
+        if len(energies) != len(zs):
+            raise ValueError(
+                f"`atomic_energies` must have {len(zs)} entries, as `zs`, got {len(energies)}"
+            )
+        # In double precision whatever the model's: they may be thousands of eV.
+        self.register_buffer("atomic_energies", torch.tensor(energies, dtype=torch.float64))
+        self.les_config: LESConfig | None = None
+        self.charge_readout: ChargeReadout | None = None
+        self.ewald: Ewald | None = None
+        if les_arguments is not None:
+            config = LESConfig.for_features(les_arguments, n_features)
+            self.les_config = config
+            self.arguments["les_arguments"] = config.settings()
+            self.charge_readout = ChargeReadout(
+                n_features,
+                n_layers=config.n_layers,
+                n_hidden=config.n_hidden,
+                add_linear_nn=config.add_linear_nn,
+                output_scaling_factor=config.output_scaling_factor,
+            )
+            self.ewald = Ewald(
+                sigma=config.sigma,
+                dl=config.dl,
+                method=config.method,
+                cutoff=config.cutoff,
+                remove_self_interaction=config.remove_self_interaction,
+                norm_factor=config.norm_factor,
+            )
+
+    def copy(self, dtype: torch.dtype, device: torch.device | str) -> CACE:
+        """A copy in another precision; reference energies stay in float64."""
+        other = copy.deepcopy(self).to(device, dtype)
+        other.atomic_energies = self.atomic_energies.to(device)
+        return other
+
+    def forward(
+        self,
+        positions: Tensor,
+        numbers: Tensor,
+        cell: Tensor,
+        pbc: Tensor,
+        batch: Tensor,
+        edges: Edges,
+        *,
+        compute_forces: bool = True,
+        compute_stress: bool = False,
+        compute_bec: bool = False,
+    ) -> dict[str, Tensor]:
+        """Evaluate a batch of structures.
+
+        Args:
+            positions: ``[n_atoms, 3]`` [A].
+            numbers: atomic numbers ``[n_atoms]``.
+            cell: ``[n_structures, 3, 3]`` [A].
+            pbc: ``[n_structures, 3]``, boolean.
+            batch: structure of each atom ``[n_atoms]``, ascending.
+            edges: pairs of atoms within the cutoff.
+            compute_forces: compute ``forces``.
+            compute_stress: compute ``stress``.
+            compute_bec: compute ``born_effective_charges``.
+
+        Returns:
+            ``energy`` ``[n_structures]`` [eV], ``energies`` ``[n_atoms]``, which sum to it,
+            ``forces`` ``[n_atoms, 3]`` [eV/A], ``stress`` ``[n_structures, 3, 3]`` [eV/A^3], zero
+            for open structures; with charges also ``les_energy`` ``[n_structures]`` [eV],
+            ``charges`` ``[n_atoms]``, latent charges times the square root of
+            ``epsilon_factor`` [e], ``dipole`` ``[n_structures, 3]`` [e A] and
+            ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the polarisation
+            first.
+
+        Raises:
+            ValueError: as ``les.Ewald``; for Born effective charges of a model without charges.
+        """
+        if compute_bec and self.ewald is None:
+            raise ValueError("Born effective charges need a model with charges")
+        if not positions.requires_grad and (compute_forces or compute_stress or compute_bec):
+            positions = positions.detach().requires_grad_()
+        strain = torch.zeros_like(cell)
+        moved, strained_cell = positions, cell
+        if compute_stress:
+            strain.requires_grad_()
+            deformation = 0.5 * (strain + strain.transpose(1, 2))
+            moved = positions + (positions.unsqueeze(1) @ deformation[batch]).squeeze(1)
+            strained_cell = cell + cell @ deformation
+        shifts = edges.images.unsqueeze(1) @ strained_cell[batch[edges.receiver]]
+        vectors = moved[edges.receiver] - moved[edges.sender] + shifts.squeeze(1)
+        features = self.representation(vectors, numbers, edges).flatten(1)
+
+        element = self.representation.get_buffer("classes")[numbers]
+        energies = self.readout(features).squeeze(-1)
+        energies = energies + self.atomic_energies[element]
+        out: dict[str, Tensor] = {}
+        if self.ewald is not None:
+            share = self._long_range(out, features, moved, strained_cell, pbc, batch)
+            energies = energies + share
+            if compute_bec:
+                self._response(out, positions, cell, pbc, batch)
+        energy = energies.new_zeros(len(cell)).index_add(0, batch, energies)
+        out.update(energy=energy, energies=energies)
+        inputs = [positions] * compute_forces + [strain] * compute_stress
+        if inputs:
+            gradients = list(torch.autograd.grad(energy.sum(), inputs, create_graph=self.training))
+            if compute_forces:
+                out["forces"] = -gradients.pop(0)
+            if compute_stress:
+                periodic = pbc.any(dim=1)
+                volume = torch.where(periodic, torch.linalg.det(cell).abs(), math.inf)
+                out["stress"] = gradients.pop(0) / volume[:, None, None]
+        return out
+
+    def _long_range(
+        self,
+        out: dict[str, Tensor],
+        features: Tensor,
+        positions: Tensor,
+        cell: Tensor,
+        pbc: Tensor,
+        batch: Tensor,
+    ) -> Tensor:
+        """Long-range energy of each atom ``[n_atoms]``; adds what belongs to it to ``out``."""
+        assert self.charge_readout is not None and self.ewald is not None
+        config = self.les_config
+        assert config is not None
+        charges = self.charge_readout(features).squeeze(-1)
+        energy, potential = self.ewald(charges, positions, cell, batch, pbc, True)
+        assert potential is not None
+        out["les_energy"] = energy
+        out["latent_charges"] = charges
+        out["charges"] = math.sqrt(config.epsilon_factor) * charges
+        out["dipole"] = dipole_moments(
+            charges, positions, batch, len(cell), config.remove_mean, config.epsilon_factor
+        )
+        return 0.5 * charges * potential
+
+    def _response(
+        self, out: dict[str, Tensor], positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor
+    ) -> None:
+        assert self.les_config is not None
+        out["born_effective_charges"] = born_effective_charges(
+            out["latent_charges"],
+            positions,
+            cell,
+            batch,
+            pbc,
+            self.les_config.remove_mean,
+            self.les_config.epsilon_factor,
+            self.training,
+        )

@@ -1,0 +1,242 @@
+"""Cartesian atomic cluster expansion: invariant features of the surroundings of atoms.
+
+B. Cheng, npj Comput. Mater. 10, 157 (2024), arXiv:2402.07472. The sum over neighbours of radial
+function times monomial times element channels is evaluated factor by factor, as products of
+small matrices per atom; no tensor has an edge axis and all other axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from les_cace.angular import Monomials, degree_sizes
+from les_cace.message import FeatureWeights, Memory, RadialMessage
+from les_cace.neighbours import Edges, per_atom
+from les_cace.radial import BesselBasis, PolynomialCutoff
+from les_cace.symmetrize import Symmetrizer
+
+#: Kinds of messages, by their published names.
+MESSAGES = ("M", "Ar", "Bchi")
+
+
+class Layer(nn.Module):
+    """Messages of one layer; ``None`` for the kinds that it has not."""
+
+    memory: Memory | None
+    radial: RadialMessage | None
+    weights: FeatureWeights | None
+
+    def __init__(
+        self, memory: Memory | None, radial: RadialMessage | None, weights: FeatureWeights | None
+    ) -> None:
+        super().__init__()
+        self.memory, self.radial, self.weights = memory, radial, weights
+
+
+class Representation(nn.Module):
+    """Features of atoms that no rotation, reflection or permutation changes.
+
+    Args:
+        zs: atomic numbers of the elements.
+        n_atom_basis: size of the embedding of elements; edges have its square of channels.
+        cutoff: radius [A].
+        n_rbf: number of radial functions.
+        n_radial_basis: number of mixtures of them; ``None`` for as many.
+        max_l: highest degree of the monomials.
+        max_nu: highest body order of the features, 1 to 4.
+        num_message_passing: number of layers of messages.
+        message_types: which of :data:`MESSAGES`.
+        avg_num_neighbors: messages are divided by its square root.
+        cutoff_exponent: of the polynomial cutoff.
+        trainable_radial_basis: train the frequencies of the radial functions.
+        embed_receiver_nodes: elements have another embedding as receivers than as senders.
+        shared_channels, shared_degrees, message_hidden: of the messages ``"Bchi"``, see
+            ``les_cace.message.FeatureWeights``.
+
+    Raises:
+        ValueError: for numbers out of range and unknown kinds of messages.
+    """
+
+    def __init__(
+        self,
+        zs: Sequence[int],
+        n_atom_basis: int = 4,
+        cutoff: float = 4.5,
+        n_rbf: int = 6,
+        n_radial_basis: int | None = 12,
+        max_l: int = 3,
+        max_nu: int = 3,
+        num_message_passing: int = 1,
+        message_types: Sequence[str] = ("Bchi",),
+        avg_num_neighbors: float = 10.0,
+        cutoff_exponent: float = 6.0,
+        trainable_radial_basis: bool = True,
+        embed_receiver_nodes: bool = True,
+        shared_channels: bool = False,
+        shared_degrees: bool = False,
+        message_hidden: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.zs = [int(z) for z in zs]
+        _check(self.zs, message_types, n_atom_basis=n_atom_basis, n_rbf=n_rbf)
+        self.cutoff = float(cutoff)
+        self.n_atom_basis, self.n_rbf = n_atom_basis, n_rbf
+        self.n_mixtures = n_rbf if n_radial_basis is None else n_radial_basis
+        self.n_channels = n_atom_basis**2
+        self.degree_sizes = degree_sizes(max_l)
+        self.message_scale = float(avg_num_neighbors) ** -0.5
+
+        n_elements = len(self.zs)
+        self.sender_embedding = nn.Parameter(torch.empty(n_elements, n_atom_basis))
+        nn.init.xavier_uniform_(self.sender_embedding)
+        self.receiver_embedding: nn.Parameter | None = None
+        if embed_receiver_nodes:
+            self.receiver_embedding = nn.Parameter(self.sender_embedding.detach().clone())
+        self.cutoff_function = PolynomialCutoff(cutoff, cutoff_exponent)
+        self.radial_basis = BesselBasis(cutoff, n_rbf, trainable_radial_basis)
+        self.monomials = Monomials(max_l)
+        shape = (n_rbf, self.n_mixtures, self.n_channels)
+        self.mixing = nn.ParameterList(nn.Parameter(torch.rand(shape)) for _ in self.degree_sizes)
+        self.symmetrizer = Symmetrizer(max_l, max_nu)
+
+        n_features = self.n_mixtures * self.symmetrizer.n_features * self.n_channels
+        basis = (max_l, self.n_mixtures, self.n_channels)
+        self.layers = nn.ModuleList(
+            Layer(
+                Memory(*basis) if "M" in message_types else None,
+                RadialMessage(self.cutoff_function, *basis) if "Ar" in message_types else None,
+                FeatureWeights(
+                    n_features,
+                    max_l,
+                    self.n_channels,
+                    shared_channels,
+                    shared_degrees,
+                    message_hidden,
+                )
+                if "Bchi" in message_types
+                else None,
+            )
+            for _ in range(num_message_passing)
+        )
+        #: Number of features of an atom.
+        self.n_features = n_features * (num_message_passing + 1)
+        classes = torch.full((max(self.zs) + 1,), -1)
+        classes[self.zs] = torch.arange(n_elements)
+        self.register_buffer("classes", classes, persistent=False)
+
+    def forward(self, vectors: Tensor, numbers: Tensor, edges: Edges) -> Tensor:
+        """Features ``[n_atoms, n_mixtures, n_invariants, n_channels, n_layers + 1]``.
+
+        Args:
+            vectors: from sender to receiver of each edge ``[n_edges, 3]`` [A].
+            numbers: atomic numbers ``[n_atoms]``, all of ``zs``.
+            edges: pairs of atoms.
+        """
+        n_atoms = numbers.shape[0]
+        element = self.get_buffer("classes")[numbers]
+        senders = self.sender_embedding[element]
+        receiver_embedding = self.receiver_embedding
+        receivers = senders if receiver_embedding is None else receiver_embedding[element]
+        distances = torch.linalg.vector_norm(vectors, dim=-1)
+        radial = self.radial_basis(distances) * self.cutoff_function(distances).unsqueeze(-1)
+        angular = self.monomials(vectors, distances)
+
+        basis = self._mix_elements(
+            self._sum_elements(radial, angular, senders, edges, n_atoms), receivers
+        )
+        features = [self.symmetrizer(basis)]
+        for layer in self._layers():
+            update = torch.zeros_like(basis)
+            if layer.weights is not None:
+                weights = layer.weights(self._flat(features[-1]))
+                update = update + self._mix_channels(
+                    self._sum_weighted(radial, angular, senders, weights, edges, n_atoms), receivers
+                )
+            if layer.radial is not None:
+                update = update + layer.radial(basis, distances, edges)
+            update = self.message_scale * update
+            if layer.memory is not None:
+                update = update + layer.memory(basis)
+            basis = update
+            features.append(self.symmetrizer(basis))
+        return torch.stack([self._ordered(x) for x in features], dim=-1)
+
+    def _layers(self) -> list[Layer]:
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
+    def _ordered(self, features: Tensor) -> Tensor:
+        """``[n_atoms, n_invariants, n_mixtures * n_channels]`` with the axes of :meth:`forward`."""
+        shape = (features.shape[0], features.shape[1], self.n_mixtures, self.n_channels)
+        return features.view(shape).transpose(1, 2)
+
+    def _flat(self, features: Tensor) -> Tensor:
+        return self._ordered(features).reshape(features.shape[0], -1)
+
+    def _sum_elements(
+        self, radial: Tensor, angular: Tensor, senders: Tensor, edges: Edges, n_atoms: int
+    ) -> Tensor:
+        """Sums ``[n_atoms, n_monomials, n_rbf, n_atom_basis]`` over neighbours.
+
+        The receiver's factor of the channels is the same in all terms, and comes afterwards.
+        """
+        left = (radial.unsqueeze(2) * senders[edges.sender].unsqueeze(1)).flatten(1)
+        sums = per_atom(angular, edges, n_atoms).transpose(1, 2) @ per_atom(left, edges, n_atoms)
+        return sums.view(n_atoms, angular.shape[1], self.n_rbf, self.n_atom_basis)
+
+    def _mix_elements(self, sums: Tensor, receivers: Tensor) -> Tensor:
+        """Mixtures of the radial functions ``[n_atoms, n_monomials, n_mixtures * n_channels]``."""
+        d = self.n_atom_basis
+        parts = []
+        for part, mixing in zip(sums.split(self.degree_sizes, dim=1), self.mixing):
+            weight = mixing.view(self.n_rbf, self.n_mixtures, d, d)
+            parts.append(torch.einsum("nlki,kmij->nlmij", part, weight))
+        mixed = torch.cat(parts, dim=1) * receivers[:, None, None, None, :]
+        return mixed.flatten(2)
+
+    def _sum_weighted(
+        self,
+        radial: Tensor,
+        angular: Tensor,
+        senders: Tensor,
+        weights: Tensor,
+        edges: Edges,
+        n_atoms: int,
+    ) -> Tensor:
+        """Sums ``[n_atoms, n_monomials, n_rbf, n_channels]`` over neighbours with weights.
+
+        Args:
+            weights: of the sender, ``[n_atoms, n_degrees, n_channels]``.
+        """
+        d = self.n_atom_basis
+        sending = weights * senders.repeat_interleave(d, dim=1).unsqueeze(1)
+        parts = []
+        for degree, part in enumerate(angular.split(self.degree_sizes, dim=1)):
+            left = per_atom((part.unsqueeze(2) * radial.unsqueeze(1)).flatten(1), edges, n_atoms)
+            right = per_atom(sending[:, degree][edges.sender], edges, n_atoms)
+            sums = left.transpose(1, 2) @ right
+            parts.append(sums.view(n_atoms, part.shape[1], self.n_rbf, self.n_channels))
+        return torch.cat(parts, dim=1)
+
+    def _mix_channels(self, sums: Tensor, receivers: Tensor) -> Tensor:
+        """As :meth:`_mix_elements`, for sums that have all channels but the receiver's factor."""
+        parts = [
+            torch.einsum("nlkc,kmc->nlmc", part, mixing)
+            for part, mixing in zip(sums.split(self.degree_sizes, dim=1), self.mixing)
+        ]
+        factor = receivers.repeat(1, self.n_atom_basis)
+        return (torch.cat(parts, dim=1) * factor[:, None, None, :]).flatten(2)
+
+
+def _check(zs: list[int], message_types: Sequence[str], **numbers: Any) -> None:
+    if not zs or len(set(zs)) != len(zs) or min(zs) < 1:
+        raise ValueError(f"`zs` must be different atomic numbers, got {zs}")
+    for name in message_types:
+        if name not in MESSAGES:
+            raise ValueError(f"`message_types` must be of {MESSAGES}, got {name!r}")
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}")

@@ -1,0 +1,145 @@
+"""The CACE model: the shared tests, and what is particular to it."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from les.testing import AdapterTests
+from les.testing.structures import structures
+from les_cace import CACE, LESCalculator, save_model
+from les_cace.batches import collate, to_structure
+
+
+@pytest.fixture(scope="module")
+def short_range(small):
+    """A model without charges; tests must not change it."""
+    torch.manual_seed(3)
+    return CACE(small, atomic_energies=[-1.0, -3.0]).double().eval()
+
+
+@pytest.fixture(scope="module")
+def model(small, short_range):
+    """The same model with charges, large enough to be seen."""
+    torch.manual_seed(5)
+    settings = {"output_scaling_factor": 0.3}
+    with_charges = CACE(small, settings, atomic_energies=[-1.0, -3.0]).double().eval()
+    with_charges.load_state_dict({**with_charges.state_dict(), **short_range.state_dict()})
+    return with_charges
+
+
+def without_charges(model):
+    own = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in own.charge_readout.parameters():
+            parameter.zero_()
+    return own
+
+
+class TestCACE(AdapterTests):
+    @pytest.fixture
+    def calculator(self, model):
+        def make(dtype="float64", zero_charges=False, bec=False):
+            own = without_charges(model) if zero_charges else copy.deepcopy(model)
+            return LESCalculator(own, dtype=dtype, bec=bec)
+
+        return make
+
+    @pytest.fixture
+    def upstream_calculator(self, short_range):
+        return lambda dtype="float64": LESCalculator(copy.deepcopy(short_range), dtype=dtype)
+
+    @pytest.fixture
+    def reloaded_calculator(self, model, tmp_path):
+        save_model(model, tmp_path / "model.pt")
+        return LESCalculator(tmp_path / "model.pt")
+
+    @pytest.fixture
+    def predict_batch(self, model):
+        def predict(batch):
+            out = model(*collate([to_structure(x, model.representation.cutoff) for x in batch]))
+            return {key: value.detach().numpy() for key, value in out.items()}
+
+        return predict
+
+    @pytest.fixture
+    def ewald(self, model):
+        return model.ewald
+
+
+def test_double_backward(model):
+    """A loss on energies, forces and stress has gradients for all parameters."""
+    own = copy.deepcopy(model).train()
+    batch = collate([to_structure(x, own.representation.cutoff) for x in structures().values()])
+
+    def loss():
+        out = own(*batch, compute_stress=True)
+        return sum((out[key] ** 2).sum() for key in ("energy", "forces", "stress"))
+
+    parameters = dict(own.named_parameters())
+    gradients = torch.autograd.grad(loss(), list(parameters.values()))
+    for (name, parameter), gradient in zip(parameters.items(), gradients):
+        assert gradient.abs().max() > 0.0, name
+        index = int(gradient.abs().argmax())
+        step = 1e-5 * max(1.0, float(parameter.detach().flatten()[index].abs()))
+        with torch.no_grad():
+            flat = parameter.view(-1)
+            flat[index] += step
+        above = loss().item()
+        with torch.no_grad():
+            flat[index] -= 2 * step
+        below = loss().item()
+        with torch.no_grad():
+            flat[index] += step
+        expected = (above - below) / (2 * step)
+        assert gradient.flatten()[index].item() == pytest.approx(expected, rel=1e-4), name
+
+
+def test_born_effective_charges_need_charges(short_range):
+    batch = collate([to_structure(structures()["open"], 4.0)])
+    with pytest.raises(ValueError, match="need a model with charges"):
+        short_range(*batch, compute_bec=True)
+
+
+def test_reference_energies(small, short_range):
+    without = CACE(small).double().eval()
+    state = {**short_range.state_dict(), "atomic_energies": torch.zeros(2)}
+    without.load_state_dict(state)
+    batch = collate([to_structure(structures()["open"], 4.0)])
+    difference = short_range(*batch)["energy"] - without(*batch)["energy"]
+    assert difference.item() == pytest.approx(4 * -1.0 + 2 * -3.0)
+    with pytest.raises(ValueError, match="must have 2 entries"):
+        CACE(small, atomic_energies=[1.0])
+
+
+def test_settings_that_are_refused(small):
+    for change, message in (
+        ({"zs": [1, 1]}, "different atomic numbers"),
+        ({"message_types": ["Bchj"]}, "must be of"),
+        ({"max_nu": 5}, "1, 2, 3 or 4"),
+        ({"n_rbf": 0}, "at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CACE({**small, **change})
+    with pytest.raises(ValueError, match="did you mean 'sigma'"):
+        CACE(small, {"sigmaa": 1.0})
+
+
+def test_features_are_invariants(small):
+    """Of products of numbers that belong to directions: compared with turned directions."""
+    representation = CACE(small).double().representation
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    turn, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+    amounts = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+
+    def features(vectors):
+        lengths = torch.linalg.vector_norm(vectors, dim=-1)
+        basis = representation.monomials(vectors, lengths).T @ amounts
+        return representation.symmetrizer(basis.unsqueeze(0))
+
+    turned = features(directions @ torch.as_tensor(turn).T)
+    torch.testing.assert_close(turned, features(directions), rtol=0, atol=1e-10)
