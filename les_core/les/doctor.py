@@ -48,11 +48,14 @@ def examine() -> list[str]:
         f"les {les.__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
         f"numpy {numpy.__version__}, accelerator: {accelerator}"
     ]
+    width = max(map(len, backend_names()), default=0) + 2
     for name in backend_names():
         backend = get_backend(name)
         problem = backend.problem()
         state = f"{backend.distribution} {backend.version()}" if problem is None else problem
-        lines.append(f"{name:<8}{'ok' if problem is None else 'no':<4}{state}")
+        lines.append(f"{name:<{width}}{'ok' if problem is None else 'no':<4}{state}")
         if backend.version() is not None:
-            lines += [f"{'':<12}{unmet}" for unmet in unmet_requirements(backend.distribution)]
+            lines += [
+                f"{'':<{width + 4}}{unmet}" for unmet in unmet_requirements(backend.distribution)
+            ]
     return lines

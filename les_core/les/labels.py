@@ -6,13 +6,15 @@ Needs ASE, which is imported where a file is read.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from les.structures import check_atoms, check_elements
 
 #: Label -> names it goes by in files, in order of preference.
 #: Units: eV, eV/A, eV/A^3, Bohr magnetons, e A, e, e.
@@ -80,6 +82,52 @@ def read_extxyz(path: str | Path) -> Iterator[tuple[str, Any]]:
             raise DataError(f"{where}: not valid extended XYZ: {error}") from error
         yield where, atoms
         start, n_frames = stop, n_frames + 1
+
+
+def labelled_frames(
+    path: str | Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    keys: Mapping[str, str] | None = None,
+    elements: Iterable[int] | None = None,
+    allow_slab: bool = False,
+) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
+    """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
+
+    Args:
+        path: extxyz file, plain or ``.gz``.
+        required: labels that every frame has; stress only together with pbc.
+        optional: labels that are ``None`` where a frame has none.
+        keys: label -> key in the file, for those that differ from :data:`NAMES`.
+        elements: atomic numbers that the model knows; all without.
+        allow_slab: accept one or two periodic axes, which LES does not support.
+
+    Raises:
+        DataError: naming file, frame and key, for missing or bad labels and for structures on
+            which a model has no meaningful result.
+    """
+    keys = keys or {}
+    for where, atoms in read_extxyz(path):
+        try:
+            check_atoms(atoms, allow_slab=allow_slab)
+            if elements is not None:
+                check_elements(atoms, elements)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
+        if "stress" in required and not atoms.pbc.any():
+            raise DataError(f"{where}: an open structure (pbc false) has no stress to train on")
+        labels = {}
+        for label in (*required, *optional):
+            names = [keys[label]] if label in keys else NAMES[label]
+            labels[label] = find_label(atoms, label, where, names)
+            if labels[label] is None and label in required:
+                looked = " or ".join(map(repr, names))
+                raise DataError(
+                    f"{where}: has no {label} (looked for the key {looked}); name the right key "
+                    f"with --{label}_key"
+                )
+        yield where, atoms, labels
 
 
 def find_label(

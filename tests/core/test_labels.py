@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from les.labels import NAMES, DataError, find_label, read_extxyz
+from les.labels import NAMES, DataError, find_label, labelled_frames, read_extxyz
 
 
 def molecule(**info):
@@ -188,3 +188,52 @@ def test_bad_labels_name_place_and_key(label, value, message):
 def test_data_error_is_a_value_error():
     """What the command line reports without a traceback."""
     assert issubclass(DataError, ValueError)
+
+
+TRAINING = """2
+Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:dft_forces:R:3 E=-1.5 pbc="T T T"
+H 0 0 0 0 0 1
+F 0 0 1 0 0 -1
+"""
+
+
+@pytest.fixture
+def training_frames(tmp_path):
+    """A function for the frames of a text, with the keys of ``TRAINING``."""
+
+    def read(text, required=("energy", "forces"), optional=(), **options):
+        path = tmp_path / "train.xyz"
+        path.write_text(text)
+        keys = {"energy": "E", "forces": "dft_forces"}
+        return list(labelled_frames(path, required, optional, keys=keys, **options))
+
+    return read
+
+
+def test_frames_to_train_on(training_frames, tmp_path):
+    first, second = training_frames(2 * TRAINING, optional=["magmoms"])
+    assert first[0] == f"{tmp_path / 'train.xyz'}: frame 0"
+    assert second[2]["energy"].tolist() == [-1.5]
+    assert second[2]["forces"].tolist() == [[0, 0, 1], [0, 0, -1]]
+    assert second[2]["magmoms"] is None
+    assert len(second[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (TRAINING.replace("E=", "energy="), {}, r"has no energy \(looked for the key 'E'\).*_key"),
+        (TRAINING, {"required": ["stress"]}, "has no stress .*'REF_stress' or 'stress'"),
+        (TRAINING.replace("T T T", "F F F"), {"required": ["stress"]}, "open .* has no stress"),
+        (TRAINING.replace("T T T", "T T F"), {}, "pbc must be all true or all false"),
+        (TRAINING, {"elements": [1, 8]}, "knows the elements H, O, got F"),
+        (TRAINING.replace("F 0 0 1", "F 0 0 0"), {}, "at the same place"),
+    ],
+)
+def test_frames_not_to_train_on(training_frames, text, options, message):
+    with pytest.raises(DataError, match=rf"train.xyz: frame 1: .*{message}"):
+        training_frames(TRAINING.replace("E=", "REF_stress='1 1 1 0 0 0' E=") + text, **options)
+
+
+def test_slabs_if_allowed(training_frames):
+    assert len(training_frames(TRAINING.replace("T T T", "T T F"), allow_slab=True)) == 1

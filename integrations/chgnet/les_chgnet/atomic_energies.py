@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from chgnet.graph import CrystalGraph
 from chgnet.model.composition_model import AtomRef
 from torch import Tensor, nn
+
+from les.training.composition import energies_per_element
 
 
 class AtomicEnergies(AtomRef):
@@ -50,17 +51,11 @@ def shift_atomic_energies(
 ) -> None:
     """Add to the reference energies what explains ``residuals`` best, in place.
 
-    Of all least-squares solutions the smallest is taken: elements in fixed proportions share
-    what they have in common, and elements that do not occur stay what they were.
-
     Args:
         reference: energies per element [eV].
         numbers: atomic numbers of each structure.
         residuals: label minus prediction of each structure [eV/atom].
     """
-    composition = np.zeros([len(numbers), reference.max_num_elements])
-    for row, atoms in zip(composition, numbers):
-        np.add.at(row, np.asarray(atoms) - 1, 1.0 / len(atoms))
-    shift = np.linalg.lstsq(composition, np.asarray(residuals, dtype=float), rcond=1e-8)[0]
+    shift = energies_per_element(numbers, residuals, reference.max_num_elements)
     with torch.no_grad():
         reference.fc.weight += torch.as_tensor(shift).to(reference.fc.weight)

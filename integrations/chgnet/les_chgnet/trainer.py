@@ -10,65 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from ase import units
 from chgnet.trainer import Trainer
 from tqdm import tqdm
 
 from les.backend import EpochRecord
 from les.files import replacing
+from les.training.errors import Errors
+from les_chgnet.data import LABELS
 from les_chgnet.model import plain_dict
 
 if TYPE_CHECKING:
     from chgnet.model import CHGNet
     from torch.utils.data import DataLoader
-
-#: Target -> name of its error in a table, unit, factor from upstream's unit.
-COLUMNS = {
-    "e": ("energy", "meV/atom", 1000.0),
-    "f": ("forces", "meV/A", 1000.0),
-    "s": ("stress", "GPa", 1.0),
-    "m": ("magmoms", "mu_B", 1.0),
-}
-
-
-class Errors:
-    """Loss and errors of an epoch, gathered from what upstream's criterion compares."""
-
-    def __init__(self) -> None:
-        self.loss_sum, self.n_batches = 0.0, 0
-        self.squares: dict[str, float] = {}
-        self.sizes: dict[str, int] = {}
-        self.magnitudes: dict[str, float] = {}
-
-    def add(self, criterion: torch.nn.Module, inputs: tuple[Any, ...], out: dict[str, Any]) -> None:
-        """Forward hook of the criterion."""
-        targets, prediction = inputs
-        self.loss_sum += float(out["loss"].detach())
-        self.n_batches += 1
-        for letter, expected in targets.items():
-            pairs = [(expected, prediction[letter])]
-            if letter != "e":
-                pairs = [x for x in zip(expected, prediction[letter]) if x[0] is not None]
-            for label, predicted in pairs:
-                error = predicted.detach() - label
-                self.squares[letter] = self.squares.get(letter, 0.0) + float(error.square().sum())
-                self.magnitudes[letter] = self.magnitudes.get(letter, 0.0) + float(
-                    error.abs().sum()
-                )
-                self.sizes[letter] = self.sizes.get(letter, 0) + error.numel()
-
-    def loss(self) -> float:
-        """Mean over batches."""
-        return self.loss_sum / max(self.n_batches, 1)
-
-    def rmse(self, letter: str) -> float | None:
-        """Root mean square error, over all components [upstream's units]."""
-        size = self.sizes.get(letter)
-        return math.sqrt(self.squares[letter] / size) if size else None
-
-    def mae(self, letter: str) -> float | None:
-        """Mean absolute error, over all components [upstream's units]."""
-        size = self.sizes.get(letter)
-        return self.magnitudes[letter] / size if size else None
 
 
 class ResumableTrainer(Trainer):
@@ -103,7 +57,7 @@ class ResumableTrainer(Trainer):
         self.records: list[EpochRecord] = []
         self.errors = Errors()
         self.progress: tqdm[Any] | None = None
-        self.criterion.register_forward_hook(lambda *call: self.errors.add(*call))
+        self.criterion.register_forward_hook(self._gather)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue after the epoch in ``state``, the content of a checkpoint.
@@ -135,13 +89,17 @@ class ResumableTrainer(Trainer):
         Raises:
             ValueError: if the errors become NaN, where upstream ends the run.
         """
-        with tqdm(total=self.epochs, initial=self.starting_epoch, unit="epoch") as self.progress:
-            super().train(train_loader, val_loader, save_dir=str(self.checkpoint.parent), **options)
+        options["save_dir"] = str(self.checkpoint.parent)
+        try:
+            with tqdm(total=self.epochs, initial=self.starting_epoch, unit="epoch") as progress:
+                self.progress = progress
+                super().train(train_loader, val_loader, **options)
+        except ValueError as error:
+            if "must be finite" in str(error):  # charges: the data have been checked
+                raise self._diverged() from error
+            raise
         if len(self.records) < self.epochs:
-            raise ValueError(
-                f"training diverged: errors became NaN in epoch {len(self.records)}; try a lower "
-                f"--learning_rate. The state before, if there is one, is in {self.checkpoint}"
-            )
+            raise self._diverged()
 
     def _train(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.errors = Errors()
@@ -156,27 +114,27 @@ class ResumableTrainer(Trainer):
 
     def save_checkpoint(self, epoch: int, mae_error: dict[str, float], save_dir: str) -> None:
         """Write the state after ``epoch``; called by upstream."""
+        valid_loss = self.errors.loss()
+        if not math.isfinite(valid_loss):
+            raise self._diverged()
         record = EpochRecord(
             epoch=epoch,
             seconds=self.train_seconds,
             train_loss=self.train_loss,
-            valid_loss=self.errors.loss(),
-            valid_energy_rmse=self.errors.rmse("e"),
-            valid_force_rmse=self.errors.rmse("f"),
+            valid_loss=valid_loss,
+            valid_energy_rmse=self.errors.rmse("energy"),
+            valid_force_rmse=self.errors.rmse("forces"),
         )
         before = [x.valid_loss for x in self.records if x.valid_loss is not None]
         self.records.append(record)
         # The best model first: where only that was written, the epoch is done again.
-        if not before or self.errors.loss() < min(before):
+        if not before or valid_loss < min(before):
             self.save(str(self.best))
         self.save(str(self.checkpoint))
         self._write_history()
         if self.progress is not None:
-            texts = [
-                f"{COLUMNS[key][0]} {COLUMNS[key][2] * value:.3g} {COLUMNS[key][1]}"
-                for key, value in mae_error.items()
-            ]
-            self.progress.set_postfix_str("validation MAE: " + ", ".join(texts), refresh=False)
+            text = f"validation MAE: {self.errors.summary()}"
+            self.progress.set_postfix_str(text, refresh=False)
             self.progress.update()
 
     def _write_history(self) -> None:
@@ -199,17 +157,27 @@ class ResumableTrainer(Trainer):
         with replacing(filename) as temporary:
             torch.save(state, temporary)
 
-    def evaluate(self, loader: DataLoader) -> dict[str, tuple[float | None, float | None]]:
-        """MAE and RMSE of each target, in the units of :data:`COLUMNS`."""
+    def evaluate(self, loader: DataLoader) -> Errors:
+        """Errors of the model as it is now."""
         self._validate(loader)
+        return self.errors
 
-        def scaled(value: float | None, letter: str) -> float | None:
-            return None if value is None else COLUMNS[letter][2] * value
+    def _gather(
+        self, criterion: torch.nn.Module, inputs: tuple[Any, ...], out: dict[str, Any]
+    ) -> None:
+        """Hook of the criterion: upstream itself keeps mean absolute errors only."""
+        targets, prediction = inputs
+        self.errors.add_loss(out["loss"])
+        for letter, expected in targets.items():
+            pairs = [(expected, prediction[letter])]
+            if letter != "e":
+                pairs = [x for x in zip(expected, prediction[letter]) if x[0] is not None]
+            factor = units.GPa if letter == "s" else 1.0
+            for label, predicted in pairs:
+                self.errors.add(LABELS[letter], factor * predicted, factor * label)
 
-        return {
-            letter: (
-                scaled(self.errors.mae(letter), letter),
-                scaled(self.errors.rmse(letter), letter),
-            )
-            for letter in self.targets
-        }
+    def _diverged(self) -> ValueError:
+        return ValueError(
+            f"training diverged: errors became NaN in epoch {len(self.records)}; try a lower "
+            f"--learning_rate. The state before, if there is one, is in {self.checkpoint}"
+        )

@@ -14,20 +14,23 @@ import torch
 from chgnet.data.dataset import collate_graphs
 from chgnet.model import CHGNet
 from chgnet.trainer import Trainer
+from chgnet.utils import determine_device
 from torch.utils.data import DataLoader
 
 from les.config import refuse_unknown
+from les.training.errors import table
+from les.training.shuffle import EpochShuffle
 from les_chgnet.arguments import parse
 from les_chgnet.atomic_energies import shift_atomic_energies
 from les_chgnet.checkpoint import load_model, model_from, read_checkpoint, save_model
-from les_chgnet.data import LABELS, EpochShuffle, LabelledGraphs
+from les_chgnet.data import LABELS, LabelledGraphs
 from les_chgnet.graphs import GraphConverter
 from les_chgnet.model import CHGNetLES
-from les_chgnet.trainer import COLUMNS, ResumableTrainer
+from les_chgnet.trainer import ResumableTrainer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 logger = logging.getLogger("les")
 
@@ -82,6 +85,10 @@ class Files:
         return self.folder / f"{self.name}.log"
 
 
+#: What upstream's Trainer takes among its further keyword arguments.
+FURTHER = frozenset({"weight_decay", "momentum", "delta", "scheduler_params"})
+
+
 def train(arguments: Sequence[str], *, les: bool) -> None:
     """Carry out ``les train chgnet`` with ``arguments`` (see ``les_chgnet.arguments``).
 
@@ -133,8 +140,8 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
         held_out = [split for split in data if split != "train"]
-        table = {split: trainer.evaluate(loaders[split]) for split in held_out}
-    logger.info("%s", _as_text(table))
+        results = {split: trainer.evaluate(loaders[split]) for split in held_out}
+    logger.info("%s", table(results))
     logger.info("best model, of epoch %d: %s", best["history"][-1]["epoch"], files.model)
 
 
@@ -144,7 +151,10 @@ def _model(options: argparse.Namespace, les: bool) -> CHGNet:
         known = set(inspect.signature(CHGNet.__init__).parameters) - {"self", "kwargs", "version"}
         settings = options.model or {}
         refuse_unknown(settings, known)
-        model = CHGNet(**settings)
+        if settings.get("composition_model", "MPtrj") is None:
+            raise ValueError("--model: upstream's Trainer needs a `composition_model`, got None")
+        with _named("--model", settings):
+            model = CHGNet(**settings)
     elif options.model is not None:
         raise ValueError("--from and --model exclude each other: the model has its architecture")
     else:
@@ -158,27 +168,37 @@ def _model(options: argparse.Namespace, les: bool) -> CHGNet:
     return CHGNetLES.from_short_range(model, options.les_arguments) if les else model
 
 
+@contextlib.contextmanager
+def _named(option: str, value: object) -> Iterator[None]:
+    """Name the option that upstream's own errors are about."""
+    try:
+        yield
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        reason = str(error) or "not supported by upstream"
+        raise ValueError(f"{option} {value}: {type(error).__name__}: {reason}") from error
+
+
 def _trainer(
     model: CHGNet, options: argparse.Namespace, files: Files, les: bool
 ) -> ResumableTrainer:
     further = copy.deepcopy(options.trainer or {})  # upstream takes parts of it out
     reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self"}
     signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
-    refuse_unknown(
-        further,
-        (signature - {"kwargs"}) | {"weight_decay", "momentum", "delta"} | {"scheduler_params"},
-    )
-    return ResumableTrainer(
-        model,
-        checkpoint=files.checkpoint,
-        best=files.best,
-        history=files.history,
-        settings={"les": les}
-        | {key: x for key, x in vars(options).items() if key not in MAY_CHANGE},
-        use_device=options.device,
-        **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
-        **further,
-    )
+    refuse_unknown(further, (signature - {"kwargs"}) | FURTHER)
+    settings = {key: x for key, x in vars(options).items() if key not in MAY_CHANGE}
+    with _named("--device", options.device):
+        model.to(determine_device(options.device))
+    with _named("--trainer", options.trainer):
+        return ResumableTrainer(
+            model,
+            checkpoint=files.checkpoint,
+            best=files.best,
+            history=files.history,
+            settings={"les": les, **settings},
+            use_device=options.device,
+            **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
+            **further,
+        )
 
 
 def _keys(options: argparse.Namespace) -> dict[str, str]:
@@ -211,17 +231,3 @@ def _fit_atomic_energies(model: CHGNet, data: LabelledGraphs, batch_size: int) -
     ]
     numbers = [graph.atomic_number.tolist() for graph in data.graphs]
     shift_atomic_energies(model.composition_model, numbers, residuals)
-
-
-def _as_text(table: Mapping[str, Mapping[str, tuple[float | None, float | None]]]) -> str:
-    """Errors of the best model, one line per set."""
-    letters = list(next(iter(table.values())))
-    heads = [f"{COLUMNS[x][0]} MAE / RMSE [{COLUMNS[x][1]}]" for x in letters]
-    lines = ["      | " + " | ".join(heads)]
-    for split, errors in table.items():
-        cells = []
-        for letter, head in zip(letters, heads):
-            numbers = ["-" if x is None else f"{x:.3g}" for x in errors[letter]]
-            cells.append(" / ".join(numbers).ljust(len(head)))
-        lines.append(f"{split:5} | " + " | ".join(cells))
-    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""Errors of an epoch or a data set, and their table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+#: Label -> unit in tables, and its factor from the unit of the errors.
+UNITS: dict[str, tuple[str, float]] = {
+    "energy": ("meV/atom", 1000.0),
+    "forces": ("meV/A", 1000.0),
+    "stress": ("meV/A^3", 1000.0),
+    "magmoms": ("mu_B", 1.0),
+}
+
+
+class Errors:
+    """Loss and errors of many batches; all components of all samples count the same."""
+
+    def __init__(self) -> None:
+        self.loss_sum, self.n_batches = 0.0, 0
+        self.squares: dict[str, float] = {}
+        self.magnitudes: dict[str, float] = {}
+        self.sizes: dict[str, int] = {}
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Count the loss of one batch."""
+        self.loss_sum += float(loss.detach())
+        self.n_batches += 1
+
+    def add(self, label: str, predicted: Tensor, expected: Tensor) -> None:
+        """Count the components of one label."""
+        error = (predicted - expected).detach().double()
+        self.squares[label] = self.squares.get(label, 0.0) + float(error.square().sum())
+        self.magnitudes[label] = self.magnitudes.get(label, 0.0) + float(error.abs().sum())
+        self.sizes[label] = self.sizes.get(label, 0) + error.numel()
+
+    def loss(self) -> float:
+        """Mean over batches."""
+        return self.loss_sum / max(self.n_batches, 1)
+
+    def rmse(self, label: str) -> float | None:
+        """Root mean square error, ``None`` without any."""
+        size = self.sizes.get(label)
+        return math.sqrt(self.squares[label] / size) if size else None
+
+    def mae(self, label: str) -> float | None:
+        """Mean absolute error, ``None`` without any."""
+        size = self.sizes.get(label)
+        return self.magnitudes[label] / size if size else None
+
+    def summary(self) -> str:
+        """Mean absolute errors in one line."""
+        texts = []
+        for label in self.sizes:
+            unit, factor = UNITS[label]
+            texts.append(f"{label} {factor * (self.mae(label) or 0.0):.3g} {unit}")
+        return ", ".join(texts)
+
+
+def table(sets: Mapping[str, Errors]) -> str:
+    """MAE and RMSE of each label, a line per set."""
+    labels = list(dict.fromkeys(label for errors in sets.values() for label in errors.sizes))
+    heads = [f"{label} MAE / RMSE [{UNITS[label][0]}]" for label in labels]
+    width = max(map(len, sets))
+    lines = [" " * width + " | " + " | ".join(heads)]
+    for name, errors in sets.items():
+        cells = []
+        for label, head in zip(labels, heads):
+            values = [errors.mae(label), errors.rmse(label)]
+            texts = ["-" if x is None else f"{UNITS[label][1] * x:.3g}" for x in values]
+            cells.append(" / ".join(texts).ljust(len(head)))
+        lines.append(name.ljust(width) + " | " + " | ".join(cells))
+    return "\n".join(lines)

@@ -1,0 +1,315 @@
+"""What training starts from: weights, charges, reference energies, pretrained models."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from ase.io import read, write
+from chgnet.model import CHGNet
+
+from les.testing.adapter import results_of
+from les.testing.structures import dimer
+from les_chgnet import CHGNetLES, LESCalculator, load_model, save_model
+from les_chgnet.model import PRETRAINED, load_pretrained
+from les_chgnet.trainer import ResumableTrainer
+
+TRAINING = {
+    "name": "small",
+    "model": "{atom_fea_dim: 8, bond_fea_dim: 8, angle_fea_dim: 8, atom_conv_hidden_dim: 8, "
+    "bond_conv_hidden_dim: 8, mlp_hidden_dims: [8], n_conv: 2, num_radial: 5, num_angular: 5, "
+    "atom_graph_cutoff: 4, bond_graph_cutoff: 2}",
+    "epochs": 2,
+    "batch_size": 5,
+    "valid_batch_size": 3,
+    "seed": 3,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def arguments(data_files):
+    """A function that makes arguments; ``None`` leaves one out."""
+
+    def make(folder, **changes):
+        train_file, valid_file = data_files
+        files = {"work_dir": folder, "train_file": train_file, "valid_file": valid_file}
+        settings = {**TRAINING, **files, **changes}
+        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(les_command):
+    """A function that runs ``les train chgnet ...``, which must succeed."""
+
+    def run(*arguments):
+        assert les_command("train", "chgnet", *arguments) == 0
+
+    return run
+
+
+@pytest.fixture
+def refused(les_command, capsys):
+    """A function that runs ``les train chgnet ...``, which must fail; its message."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert les_command("train", "chgnet", *arguments) == 1
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return next(line for line in error.splitlines() if line.startswith("les: error: "))
+
+    return run
+
+
+class _Started(ValueError):
+    """Upstream's Trainer was about to start."""
+
+
+@pytest.fixture
+def start(les_command, monkeypatch):
+    """A function for the model, the trainer and the order of frames that a run starts with."""
+
+    def run(*arguments):
+        seen = {}
+
+        def capture(self, train_loader, val_loader, **options):
+            order = [
+                [graph.atom_frac_coord.sum().item() for graph in graphs]
+                for _ in range(2)
+                for graphs, _ in train_loader
+            ]
+            seen.update(trainer=self, model=self.model, order=order, options=options)
+            raise _Started
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ResumableTrainer, "train", capture)
+            assert les_command("train", "chgnet", *arguments) == 1
+        return seen
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def short_range_run(train, arguments, tmp_path_factory):
+    """Folder of a run without LES."""
+    folder = tmp_path_factory.mktemp("sr")
+    train("--no-les", *arguments(folder))
+    return folder
+
+
+def assert_equal(state, expected):
+    """Bit for bit."""
+    assert list(state) == list(expected)
+    for key, value in expected.items():
+        assert torch.equal(state[key], value), key
+
+
+# --- weights
+
+
+def test_same_start_with_and_without_les(start, arguments, tmp_path):
+    """Weights of the backbone, and the order of frames."""
+    options = arguments(tmp_path, atomic_energies="keep")
+    short_range, long_range = start("--no-les", *options), start("--les", *options)
+    assert type(short_range["model"]) is CHGNet
+    added = long_range["model"].state_dict()
+    shared = {key: added.pop(key) for key in short_range["model"].state_dict()}
+    assert_equal(shared, short_range["model"].state_dict())
+    assert added
+    assert all(key.startswith("les.") for key in added)
+    assert len(short_range["order"]) == 6
+    assert short_range["order"] == long_range["order"]
+    assert short_range["order"][:3] != short_range["order"][3:]
+    other = start("--les", *arguments(tmp_path, atomic_energies="keep", seed=4))
+    assert other["order"] != long_range["order"]
+    assert not torch.equal(other["model"].bond_embedding.weight, shared["bond_embedding.weight"])
+
+
+def test_settings_of_les(start, arguments, tmp_path):
+    options = arguments(tmp_path, les_arguments="{sigma: 1.2, n_hidden: [8, 4]}")
+    config = start("--les", *options)["model"].les.config()
+    assert (config.sigma, config.n_hidden, config.cutoff) == (1.2, (8, 4), "smooth")
+    assert (config.use_atomwise, config.n_features) == (True, 8)
+
+
+def test_charges_are_trained(start, train, arguments, tmp_path):
+    before = start("--les", *arguments(tmp_path))["model"].state_dict()
+    train("--les", *arguments(tmp_path))
+    after = torch.load(tmp_path / "small_checkpoint.pth.tar", weights_only=True)
+    after = after["model"]["state_dict"]
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {key for key in before if key.startswith("les.") and key.endswith("weight")} <= moved
+    assert any(not key.startswith("les.") for key in moved)
+    results = results_of(LESCalculator(tmp_path / "small.pth.tar", use_device="cpu"), dimer())
+    assert results["les_energy"] != 0.0
+    assert np.ptp(results["charges"]) > 1e-4
+
+
+@pytest.mark.parametrize("atomic_energies", ["keep", "fit"])
+def test_frozen_short_range_part(start, train, arguments, atomic_energies, tmp_path):
+    options = [*arguments(tmp_path, atomic_energies=atomic_energies), "--freeze_short_range"]
+    before = start("--les", *options)["model"].state_dict()
+    train("--les", *options)
+    after = torch.load(tmp_path / "small_checkpoint.pth.tar", weights_only=True)
+    after = after["model"]["state_dict"]
+    for key, value in before.items():
+        frozen = not key.startswith("les.") or key == "les.settings"
+        assert torch.equal(after[key], value) == frozen, key
+
+
+# --- reference energies
+
+
+def test_kept_atomic_energies(start, arguments, train, tmp_path):
+    options = arguments(tmp_path, atomic_energies="keep")
+    expected = CHGNet().composition_model.fc.weight
+    assert torch.equal(start("--les", *options)["model"].composition_model.fc.weight, expected)
+    train("--les", *options)
+    model = load_model(tmp_path / "small.pth.tar")
+    assert torch.equal(model.composition_model.fc.weight, expected)
+
+
+@pytest.mark.parametrize("flag", ["--les", "--no-les"])
+def test_fitted_atomic_energies(flag, start, arguments, train, data_files, tmp_path):
+    """All frames are of H4 O2, so the shift takes the mean error of the model away."""
+    kept = start(flag, *arguments(tmp_path, atomic_energies="keep"))["model"]
+    fitted = start(flag, *arguments(tmp_path))["model"]
+    frames = read(data_files[0], ":")
+    mean = np.mean([x.info["REF_energy"] / len(x) for x in frames])
+
+    def predicted(model):
+        calculator = LESCalculator(model, use_device="cpu")
+        return np.mean([results_of(calculator, x)["energy"] / len(x) for x in frames])
+
+    assert abs(predicted(kept) - mean) > 0.1
+    assert predicted(fitted) == pytest.approx(mean, abs=1e-4)
+    shift = (fitted.composition_model.fc.weight - kept.composition_model.fc.weight)[0].detach()
+    assert shift.nonzero().flatten().tolist() == [0, 7]
+    train(flag, *arguments(tmp_path))  # and they stay
+    trained = load_model(tmp_path / "small.pth.tar").composition_model.fc.weight
+    assert torch.equal(trained, fitted.composition_model.fc.weight)
+
+
+def test_trained_atomic_energies(start, arguments, train, tmp_path):
+    fitted = start("--les", *arguments(tmp_path))["model"].composition_model.fc.weight
+    options = arguments(tmp_path, atomic_energies="train")
+    begin = start("--les", *options)
+    assert torch.equal(begin["model"].composition_model.fc.weight, fitted)
+    train("--les", *options)
+    trained = load_model(tmp_path / "small.pth.tar").composition_model.fc.weight
+    assert (trained - fitted)[0].detach().nonzero().flatten().tolist() == [0, 7]
+
+
+def test_atomic_energies_of_a_single_frame(start, arguments, data_files, tmp_path):
+    """Upstream gives the prediction for one structure another type."""
+    write(tmp_path / "one.xyz", read(data_files[0], "0"), format="extxyz")
+    assert start("--les", *arguments(tmp_path, train_file=tmp_path / "one.xyz"))["order"]
+
+
+# --- trained models
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_from_a_pretrained_model(name, start, arguments, tmp_path):
+    options = arguments(tmp_path, model=None, atomic_energies="keep", **{"from": name})
+    pretrained = load_pretrained(name)
+    short_range, long_range = start("--no-les", *options), start("--les", *options)
+    assert type(short_range["model"]) is CHGNet
+    assert type(long_range["model"]) is CHGNetLES
+    weights = long_range["model"].state_dict()
+    assert_equal({key: weights[key] for key in pretrained.state_dict()}, pretrained.state_dict())
+    assert_equal(short_range["model"].state_dict(), pretrained.state_dict())
+    assert short_range["model"].graph_converter.atom_graph_cutoff == (
+        pretrained.graph_converter.atom_graph_cutoff
+    )
+
+
+def test_charges_do_not_depend_on_where_the_rest_comes_from(start, arguments, tmp_path):
+    """Two seeds give two sets of charges, the same seed the same one."""
+    options = {"model": None, "from": "0.3.0"}
+    first, again, other = (
+        start("--les", *arguments(tmp_path, seed=seed, **options))["model"] for seed in (3, 3, 4)
+    )
+    assert_equal(first.les.state_dict(), again.les.state_dict())
+    weight = "atomwise.linear.weight"
+    assert not torch.equal(first.les.state_dict()[weight], other.les.state_dict()[weight])
+
+
+@pytest.mark.parametrize("file", ["small", "small_best", "small_checkpoint"])
+def test_from_an_earlier_run(file, short_range_run, start, arguments, tmp_path):
+    path = short_range_run / f"{file}.pth.tar"
+    expected = load_model(path).state_dict()
+    options = arguments(tmp_path, model=None, atomic_energies="keep", **{"from": path})
+    for flag in ("--les", "--no-les"):
+        weights = start(flag, *options)["model"].state_dict()
+        assert_equal({key: weights[key] for key in expected}, expected)
+
+
+def test_fine_tuning(short_range_run, train, arguments, tmp_path):
+    """A whole run, whose result can be read without the file that it came from."""
+    start = short_range_run / "small.pth.tar"
+    copied = tmp_path / "start.pth.tar"
+    copied.write_bytes(start.read_bytes())
+    options = {"model": None, "learning_rate": 1e-9, "atomic_energies": "keep", "from": copied}
+    train("--les", *arguments(tmp_path / "run", **options))
+    copied.unlink()
+    weights = load_model(tmp_path / "run" / "small.pth.tar").state_dict()
+    for key, value in load_model(start).state_dict().items():
+        torch.testing.assert_close(weights[key], value, rtol=0, atol=1e-6)
+
+
+def test_pickled_models_need_trust(short_range_run, start, refused, arguments, tmp_path):
+    """A file that runs code when it is loaded."""
+    content = torch.load(short_range_run / "small.pth.tar", weights_only=True)
+    content["trainer"] = CHGNet  # a class, which plain files do not hold
+    torch.save(content, tmp_path / "pickled.pth.tar")
+    options = arguments(tmp_path, model=None, **{"from": tmp_path / "pickled.pth.tar"})
+    assert "--allow-pickle" in refused("--les", *options)
+    assert type(start("--les", *options, "--allow-pickle")["model"]) is CHGNetLES
+
+
+@pytest.mark.parametrize("flag", ["--les", "--no-les"])
+def test_from_a_model_with_charges(flag, short_range_run, refused, arguments, tmp_path):
+    short_range = load_model(short_range_run / "small.pth.tar")
+    save_model(CHGNetLES.from_short_range(short_range), tmp_path / "les.pth.tar")
+    options = arguments(tmp_path, model=None, **{"from": tmp_path / "les.pth.tar"})
+    error = refused(flag, *options)
+    assert f"--from {tmp_path / 'les.pth.tar'} must be a short-range model" in error
+    assert not (tmp_path / "small.pth.tar").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"from": "0.3.0"}, "--from and --model exclude each other"),
+        ({"from": "0.4.0", "model": None}, "no model file 0.4.0"),
+        ({"from": "notes.txt", "model": None}, "notes.txt is not a plain CHGNet model file"),
+        ({"from": "other.pt", "model": None}, "other.pt holds no CHGNet model"),
+        ({"model": "{n_convs: 2}"}, "unknown key 'n_convs'; did you mean 'n_conv'"),
+        ({"model": "{is_intensive: false}"}, "is_intensive"),
+        ({"model": "{composition_model: null}"}, "composition_model"),
+        ({"model": "{mlp_first: false}"}, "`mlp_first` must be true"),
+        ({"model": "{n_conv: many}"}, "n_conv|many|--model"),
+        ({"les_arguments": "{sigmaa: 1}"}, "unknown key 'sigmaa'; did you mean 'sigma'"),
+        ({"les_arguments": "{sigma: -1}"}, "`sigma` must be a positive number, got -1"),
+        ({"les_arguments": "{n_features: 8}"}, "`n_features` follows from the model"),
+        ({"trainer": "{optimiser: SGD}"}, "unknown key 'optimiser'; did you mean 'optimizer'"),
+        ({"trainer": "{epochs: 3}"}, "unknown key 'epochs'"),
+        ({"trainer": "{optimizer: Sgd}"}, "optimizer|Sgd|--trainer"),
+        ({"trainer": "{scheduler: Never}"}, "scheduler|Never|--trainer"),
+        ({"trainer": "{criterion: MSD}"}, "criterion|MSD|--trainer"),
+        ({"trainer": "{delta: 0.1, momentum: 0.9}"}, "momentum"),  # not with Adam
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_bad_settings(changes, message, refused, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("0.3.0")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
+    error = refused("--les", *arguments(tmp_path / "run", **changes))
+    assert re.search(message, error), error
