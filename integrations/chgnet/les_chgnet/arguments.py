@@ -53,6 +53,12 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
             help="fields of les.LESConfig, or a YAML file of them",
         )
         model.add_argument(
+            "--charge_learning_rate",
+            type=float,
+            help="learning rate of the charges, which are new; default: that of all, or with "
+            "--from ten times as much",
+        )
+        model.add_argument(
             "--freeze_short_range", action="store_true", help="train only the charges"
         )
     training = parser.add_argument_group("training")
@@ -85,4 +91,4 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
 
 
 #: Options that mean nothing without LES.
-OF_LES = ("les_arguments", "freeze_short_range")
+OF_LES = ("les_arguments", "charge_learning_rate", "freeze_short_range")

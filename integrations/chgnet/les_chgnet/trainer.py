@@ -38,6 +38,7 @@ class ResumableTrainer(Trainer):
         best: file for the best model.
         history: JSON file for the learning curve.
         settings: what a run that continues this one must agree with.
+        charge_learning_rate: initial learning rate of the charges; ``None`` for that of all.
         trainer_args: as for ``Trainer``.
     """
 
@@ -49,15 +50,28 @@ class ResumableTrainer(Trainer):
         best: Path,
         history: Path,
         settings: dict[str, Any],
+        charge_learning_rate: float | None = None,
         **trainer_args: Any,
     ) -> None:
         super().__init__(model, **trainer_args)
+        if charge_learning_rate is not None:
+            self._separate_charges(charge_learning_rate)
         self.checkpoint, self.best, self.history = checkpoint, best, history
         self.settings = settings
         self.records: list[EpochRecord] = []
         self.errors = Errors()
         self.progress: tqdm[Any] | None = None
         self.criterion.register_forward_hook(self._gather)
+
+    def _separate_charges(self, learning_rate: float) -> None:
+        """Give the charges a group of the optimiser, with a schedule from ``learning_rate``."""
+        (group,) = self.optimizer.param_groups
+        charges = list(self.model.les.parameters())
+        own = {id(parameter) for parameter in charges}
+        group["params"] = [x for x in group["params"] if id(x) not in own]
+        rates = {"lr": learning_rate, "initial_lr": learning_rate}
+        self.optimizer.add_param_group({"params": charges, **rates})
+        self.scheduler.base_lrs.append(learning_rate)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue after the epoch in ``state``, the content of a checkpoint.

@@ -89,6 +89,11 @@ class Files:
 FURTHER = frozenset({"weight_decay", "momentum", "delta", "scheduler_params"})
 
 
+#: Learning rate of new charges on a trained model, relative to that of the model: at its own,
+#: a short fine-tuning ends before the charges have become large enough to matter.
+NEW_CHARGES = 10.0
+
+
 def train(arguments: Sequence[str], *, les: bool) -> None:
     """Carry out ``les train chgnet`` with ``arguments`` (see ``les_chgnet.arguments``).
 
@@ -185,6 +190,11 @@ def _trainer(
     reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self"}
     signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
     refuse_unknown(further, (signature - {"kwargs"}) | FURTHER)
+    charge_learning_rate = None
+    if les:
+        charge_learning_rate = options.charge_learning_rate
+        if charge_learning_rate is None and options.start is not None:
+            charge_learning_rate = NEW_CHARGES * options.learning_rate
     settings = {key: x for key, x in vars(options).items() if key not in MAY_CHANGE}
     with _named("--device", options.device):
         model.to(determine_device(options.device))
@@ -195,6 +205,7 @@ def _trainer(
             best=files.best,
             history=files.history,
             settings={"les": les, **settings},
+            charge_learning_rate=charge_learning_rate,
             use_device=options.device,
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,

@@ -162,6 +162,27 @@ def test_frozen_short_range_part(start, train, arguments, atomic_energies, tmp_p
         assert torch.equal(after[key], value) == frozen, key
 
 
+def test_learning_rate_of_the_charges(train, arguments, short_range_run, tmp_path):
+    """Ten times that of a model that is trained already, or what is asked for; it decays, too."""
+    start = {"from": short_range_run / "small.pth.tar", "model": None}
+    for name, flag, changes, expected in (
+        ("new", "--les", {}, [1e-3]),
+        ("asked", "--les", {"charge_learning_rate": 3e-3}, [1e-3, 3e-3]),
+        ("short", "--no-les", start, [1e-3]),
+        ("fine", "--les", start, [1e-3, 1e-2]),
+        ("both", "--les", {**start, "charge_learning_rate": 2e-4}, [1e-3, 2e-4]),
+    ):
+        train(flag, *arguments(tmp_path, name=name, **changes))
+        state = torch.load(tmp_path / f"{name}_checkpoint.pth.tar", weights_only=True)
+        groups = state["optimizer"]["param_groups"]
+        assert [group["initial_lr"] for group in groups] == expected
+        assert all(group["lr"] < group["initial_lr"] for group in groups)
+        model = load_model(tmp_path / f"{name}.pth.tar")
+        sizes = [len(group["params"]) for group in groups]
+        assert sum(sizes) == len(list(model.parameters()))
+        assert sizes[1:] == [len(list(model.les.parameters()))] * (len(groups) - 1)
+
+
 # --- reference energies
 
 
