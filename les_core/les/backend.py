@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: Entry-point group in which adapters register their ``Backend`` subclass.
 ENTRY_POINT_GROUP = "les.backends"
@@ -145,6 +145,16 @@ class Backend(ABC):
         code when it is loaded, is refused without ``allow_pickle``.
         """
 
+    def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
+        """Write the published model ``source`` to ``target``, as a file of ours.
+
+        Raises:
+            BackendError: if the backend has no published models of another format.
+            ValueError: without ``allow_pickle`` where ``source`` is a pickle, and for what is no
+                such model.
+        """
+        raise BackendError(f"backend {self.name!r} has no published models to convert")
+
     @abstractmethod
     def training_arguments(self, job: TrainingJob) -> list[str]:
         """Arguments for :meth:`train` that carry out ``job``."""
@@ -159,6 +169,25 @@ class Backend(ABC):
     @abstractmethod
     def history(self, job: TrainingJob) -> list[EpochRecord]:
         """Learning curve of ``job``, from the files that upstream wrote."""
+
+
+def lazy_attribute(package: str, backend: str, modules: Mapping[str, str], name: str) -> Any:
+    """An attribute of an adapter's package, whose module is imported when it is first used.
+
+    Args:
+        package: name of the package.
+        backend: whose upstream the modules need.
+        modules: attribute -> module that has it.
+        name: the attribute asked for.
+
+    Raises:
+        AttributeError: for none of ``modules``.
+        BackendError: if upstream cannot be used here; the message says what to install.
+    """
+    if name not in modules:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    get_backend(backend).require()
+    return getattr(importlib.import_module(modules[name]), name)
 
 
 def backend_names() -> list[str]:

@@ -14,6 +14,7 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
 
   les train MODEL [--les | --no-les] ...   train with upstream's own arguments
   les predict MODEL_FILE STRUCTURES        energies, forces, charges of structures
+  les convert MODEL FILE TARGET            published models with LES as files of this package
   les bench {run,report,fetch,list,kernels}
   les config {list,show,copy}              the training configurations shipped with les
   les doctor                               which models can be trained here
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = {
         "train": _train,
         "predict": _predict,
+        "convert": _convert,
         "bench": _bench,
         "config": _config,
         "doctor": _doctor,
@@ -103,6 +105,25 @@ def _predict(argv: list[str]) -> int:
     )
     n_structures = predict(calculator, arguments.structures, arguments.output)
     print(f"{n_structures} structures written to {arguments.output}")
+    return 0
+
+
+def _convert(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="les convert",
+        description="Write a published model with LES as a file that loads without running code.",
+    )
+    parser.add_argument("backend", choices=backend_names())
+    parser.add_argument("source", type=Path, help="published model")
+    parser.add_argument("target", type=Path, help="file to write; must not be there")
+    parser.add_argument("--allow-pickle", action="store_true", help="trust the source: read it")
+    arguments = parser.parse_args(argv)
+    if arguments.target.exists():
+        raise ValueError(f"{arguments.target} exists already; name another file")
+    get_backend(arguments.backend).convert(
+        arguments.source, arguments.target, allow_pickle=arguments.allow_pickle
+    )
+    print(arguments.target)
     return 0
 
 

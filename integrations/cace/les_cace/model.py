@@ -48,7 +48,7 @@ class CACE(nn.Module):
         atomic_energies: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "representation": dict(representation),
             "les_arguments": None,
             "n_layers": n_layers,

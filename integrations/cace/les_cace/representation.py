@@ -19,6 +19,9 @@ from les_cace.neighbours import Edges, per_atom
 from les_cace.radial import BesselBasis, PolynomialCutoff
 from les_cace.symmetrize import Symmetrizer
 
+#: Radius within which atoms see each other, unless given [A].
+DEFAULT_CUTOFF = 4.5
+
 #: Kinds of messages, by their published names.
 MESSAGES = ("M", "Ar", "Bchi")
 
@@ -65,7 +68,7 @@ class Representation(nn.Module):
         self,
         zs: Sequence[int],
         n_atom_basis: int = 4,
-        cutoff: float = 4.5,
+        cutoff: float = DEFAULT_CUTOFF,
         n_rbf: int = 6,
         n_radial_basis: int | None = 12,
         max_l: int = 3,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from les.backend import Backend, EpochRecord, TrainingJob
+from les.training.history import read_history
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ class CHGNetBackend(Backend):
 
     def history(self, job: TrainingJob) -> list[EpochRecord]:
         path = job.directory / f"{job.name}_history.json"
-        return [EpochRecord(**record) for record in json.loads(path.read_text())]
+        return read_history(path)
 
 
 class PretrainedCHGNetBackend(CHGNetBackend):

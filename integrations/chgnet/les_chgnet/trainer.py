@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +15,7 @@ from tqdm import tqdm
 from les.backend import EpochRecord
 from les.files import replacing
 from les.training.errors import Errors
+from les.training.history import is_best, refuse_other_settings, write_history
 from les_chgnet.data import LABELS
 from les_chgnet.model import plain_dict
 
@@ -24,9 +23,11 @@ if TYPE_CHECKING:
     from chgnet.model import CHGNet
     from torch.utils.data import DataLoader
 
+    from les.training.files import RunFiles
+
 
 class ResumableTrainer(Trainer):
-    """Upstream's ``Trainer``, which keeps its state in ``checkpoint``, safely.
+    """Upstream's ``Trainer``, which keeps its state in files, safely.
 
     After each epoch there is one file with the model, the optimiser and the learning curve, and
     one with the model of the lowest validation loss; a file is at any moment the old or the new
@@ -34,9 +35,7 @@ class ResumableTrainer(Trainer):
 
     Args:
         model: model to train.
-        checkpoint: file for the state after each epoch.
-        best: file for the best model.
-        history: JSON file for the learning curve.
+        files: where the results go.
         settings: what a run that continues this one must agree with.
         charge_learning_rate: initial learning rate of the charges; ``None`` for that of all.
         trainer_args: as for ``Trainer``.
@@ -46,9 +45,7 @@ class ResumableTrainer(Trainer):
         self,
         model: CHGNet,
         *,
-        checkpoint: Path,
-        best: Path,
-        history: Path,
+        files: RunFiles,
         settings: dict[str, Any],
         charge_learning_rate: float | None = None,
         **trainer_args: Any,
@@ -56,8 +53,7 @@ class ResumableTrainer(Trainer):
         super().__init__(model, **trainer_args)
         if charge_learning_rate is not None:
             self._separate_charges(charge_learning_rate)
-        self.checkpoint, self.best, self.history = checkpoint, best, history
-        self.settings = settings
+        self.files, self.settings = files, settings
         self.records: list[EpochRecord] = []
         self.errors = Errors()
         self.progress: tqdm[Any] | None = None
@@ -80,21 +76,17 @@ class ResumableTrainer(Trainer):
             ValueError: if the settings differ, or ``state`` is not one of this class.
         """
         if not {"settings", "history", "random_state"} <= set(state):
-            raise ValueError(f"{self.checkpoint} holds no state of `les train chgnet`")
-        for key in sorted({*state["settings"], *self.settings}):
-            before, now = state["settings"].get(key), self.settings.get(key)
-            if before != now:
-                raise ValueError(
-                    f"{self.checkpoint} is of a run with `{key}` = {before!r}, this one has "
-                    f"{now!r}; use the same settings, or another --name or --work_dir"
-                )
+            raise ValueError(f"{self.files.checkpoint} holds no state of `les train chgnet`")
+        refuse_other_settings(state["settings"], self.settings, self.files.checkpoint)
         self.model.load_state_dict(state["model"]["state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.training_history = state["training_history"]
         self.records = [EpochRecord(**record) for record in state["history"]]
         self.starting_epoch = len(self.records)
-        self._write_history()  # the run may have been killed before it could
+        write_history(
+            self.records, self.files.history
+        )  # the run may have been killed before it could
         torch.set_rng_state(state["random_state"])
 
     def train(self, train_loader: DataLoader, val_loader: DataLoader, **options: Any) -> None:
@@ -103,7 +95,7 @@ class ResumableTrainer(Trainer):
         Raises:
             ValueError: if the errors become NaN, where upstream ends the run.
         """
-        options["save_dir"] = str(self.checkpoint.parent)
+        options["save_dir"] = str(self.files.checkpoint.parent)
         try:
             with tqdm(total=self.epochs, initial=self.starting_epoch, unit="epoch") as progress:
                 self.progress = progress
@@ -139,22 +131,17 @@ class ResumableTrainer(Trainer):
             valid_energy_rmse=self.errors.rmse("energy"),
             valid_force_rmse=self.errors.rmse("forces"),
         )
-        before = [x.valid_loss for x in self.records if x.valid_loss is not None]
+        best = is_best(valid_loss, self.records)
         self.records.append(record)
         # The best model first: where only that was written, the epoch is done again.
-        if not before or valid_loss < min(before):
-            self.save(str(self.best))
-        self.save(str(self.checkpoint))
-        self._write_history()
+        if best:
+            self.save(str(self.files.best))
+        self.save(str(self.files.checkpoint))
+        write_history(self.records, self.files.history)
         if self.progress is not None:
             text = f"validation MAE: {self.errors.summary()}"
             self.progress.set_postfix_str(text, refresh=False)
             self.progress.update()
-
-    def _write_history(self) -> None:
-        records = [dataclasses.asdict(x) for x in self.records]
-        with replacing(self.history) as temporary:
-            temporary.write_text(json.dumps(records, indent=1), encoding="utf-8")
 
     def save(self, filename: str = "training_result.pth.tar") -> None:
         """Write the state, of which all is plain values."""
@@ -193,5 +180,5 @@ class ResumableTrainer(Trainer):
     def _diverged(self) -> ValueError:
         return ValueError(
             f"training diverged: errors became NaN in epoch {len(self.records)}; try a lower "
-            f"--learning_rate. The state before, if there is one, is in {self.checkpoint}"
+            f"--learning_rate. The state before, if there is one, is in {self.files.checkpoint}"
         )

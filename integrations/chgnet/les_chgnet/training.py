@@ -6,8 +6,6 @@ import contextlib
 import copy
 import inspect
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from les.config import refuse_unknown
 from les.training.errors import table
+from les.training.files import RunFiles
 from les.training.shuffle import EpochShuffle
 from les_chgnet.arguments import parse
 from les_chgnet.atomic_energies import shift_atomic_energies
@@ -52,42 +51,8 @@ OPTIONS_OF_TRAINER = (
 )
 
 
-@dataclass(frozen=True)
-class Files:
-    """What a run writes."""
-
-    folder: Path
-    name: str
-
-    @property
-    def model(self) -> Path:
-        """The best model, when the run has ended."""
-        return self.folder / f"{self.name}.pth.tar"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The state after the last epoch."""
-        return self.folder / f"{self.name}_checkpoint.pth.tar"
-
-    @property
-    def best(self) -> Path:
-        """The state after the epoch with the lowest validation loss."""
-        return self.folder / f"{self.name}_best.pth.tar"
-
-    @property
-    def history(self) -> Path:
-        """The learning curve."""
-        return self.folder / f"{self.name}_history.json"
-
-    @property
-    def log(self) -> Path:
-        """What upstream prints."""
-        return self.folder / f"{self.name}.log"
-
-
 #: What upstream's Trainer takes among its further keyword arguments.
 FURTHER = frozenset({"weight_decay", "momentum", "delta", "scheduler_params"})
-
 
 #: Learning rate of new charges on a trained model, relative to that of the model: at its own,
 #: a short fine-tuning ends before the charges have become large enough to matter.
@@ -103,14 +68,8 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     """
     options = parse(arguments, les=les)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = Files(options.work_dir, options.name)
-    files.folder.mkdir(parents=True, exist_ok=True)
-    continued = files.checkpoint.exists()
-    if continued and not options.resume:
-        raise ValueError(
-            f"{files.checkpoint} is there already: continue that run with --resume, or use another "
-            "--name or --work_dir"
-        )
+    files = RunFiles(options.work_dir, options.name, ".pth.tar")
+    continued = files.claim(options.resume)
     with files.log.open("a") as log, contextlib.redirect_stdout(log):
         torch.manual_seed(options.seed)
         state = read_checkpoint(files.checkpoint) if continued else None
@@ -184,7 +143,7 @@ def _named(option: str, value: object) -> Iterator[None]:
 
 
 def _trainer(
-    model: CHGNet, options: argparse.Namespace, files: Files, les: bool
+    model: CHGNet, options: argparse.Namespace, files: RunFiles, les: bool
 ) -> ResumableTrainer:
     further = copy.deepcopy(options.trainer or {})  # upstream takes parts of it out
     reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self"}
@@ -201,9 +160,7 @@ def _trainer(
     with _named("--trainer", options.trainer):
         return ResumableTrainer(
             model,
-            checkpoint=files.checkpoint,
-            best=files.best,
-            history=files.history,
+            files=files,
             settings={"les": les, **settings},
             charge_learning_rate=charge_learning_rate,
             use_device=options.device,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from les.backend import lazy_attribute
+
 if TYPE_CHECKING:
     from les_mace.calculator import LESCalculator
     from les_mace.checkpoint import load_model, save_model
@@ -23,11 +25,4 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    from les_mace.backend import MACEBackend
-
-    MACEBackend().require()
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    return lazy_attribute(__name__, "mace", _MODULES, name)

@@ -44,6 +44,16 @@ class MACEBackend(Backend):
             model, device=device, default_dtype=dtype, bec=bec, allow_pickle=allow_pickle
         )
 
+    def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
+        self.require()
+        from les_mace.checkpoint import load_model, save_model
+        from les_mace.model import MACELES
+
+        model = load_model(source, allow_pickle=allow_pickle)
+        if not isinstance(model, MACELES):
+            raise ValueError(f"{source} must hold a model with LES, got {type(model).__name__}")
+        save_model(model, target)
+
     def training_arguments(self, job: TrainingJob) -> list[str]:
         arguments = {
             "config": job.config,

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from les_cace import CACE, convert, load_model, save_model
+from les_cace import CACE, load_model, load_published, save_model
 from les_cace.batches import collate, to_structure
 from les_cace.neighbours import arrange
 
@@ -133,7 +133,7 @@ def test_results(model, structure, arrays, representation_from):
 def test_published_file(reference_dir, arrays, tmp_path):
     """Converted, saved and loaded without the packages that wrote it."""
     source = reference_dir / "checkpoints" / "cace_les_water_r45_nu2.pth"
-    save_model(convert(source, allow_pickle=True), tmp_path / "water.pt")
+    save_model(load_published(source, allow_pickle=True), tmp_path / "water.pt")
     model = load_model(tmp_path / "water.pt").eval()
     assert model.les_config.norm_factor == 90.0474
     for name in MODELS["water_r45_T0_l2_nu2"]:

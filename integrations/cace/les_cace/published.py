@@ -58,7 +58,7 @@ class _PickleModule:
     load = staticmethod(pickle.load)
 
 
-def convert(path: str | Path, *, allow_pickle: bool = False) -> CACE:
+def load_published(path: str | Path, *, allow_pickle: bool = False) -> CACE:
     """The model in a published checkpoint ``path``, such as ``best_model.pth``.
 
     Reference energies per element are not in such a file: they are zero.

@@ -1,0 +1,186 @@
+"""``les train cace``: CACE on extxyz files, with and without LES."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from les.files import replacing
+from les.training.composition import energies_per_element
+from les.training.errors import table
+from les.training.files import RunFiles
+from les.training.loop import Loop, Stage
+from les.training.shuffle import EpochShuffle
+from les_cace.arguments import LABELS, parse, to_stage
+from les_cace.checkpoint import load_model, model_content
+from les_cace.data import LabelledStructures, collate_labelled, compare
+from les_cace.model import CACE
+from les_cace.representation import DEFAULT_CUTOFF
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+logger = logging.getLogger("les")
+
+#: Options that a continued run may change.
+MAY_CHANGE = frozenset(
+    {"config", "train_file", "valid_file", "test_file", "work_dir", "name", "resume", "device"}
+    | {"valid_batch_size"}
+)
+
+
+def train(arguments: Sequence[str], *, les: bool) -> None:
+    """Carry out ``les train cace`` with ``arguments`` (see ``les_cace.arguments``).
+
+    Raises:
+        DataError: for files and labels that cannot be trained on.
+        ValueError: for options that contradict each other or an earlier run.
+    """
+    options = parse(arguments, les=les)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    files = RunFiles(options.work_dir, options.name)
+    continued = files.claim(options.resume)
+    stages = _stages(options)
+    labels = [label for label in LABELS if any(stage.weights.get(label) for stage in stages)]
+    torch.manual_seed(options.seed)
+    start = None if options.start is None else load_model(options.start)
+    data = _read(options, labels, start, les)
+    model = _model(options, data["train"], start, les)
+    model.to(options.device)
+    loop = Loop(
+        model,
+        compare,
+        lambda trained: model_content(cast("CACE", trained)),
+        files,
+        stages,
+        {"les": les, **{key: x for key, x in vars(options).items() if key not in MAY_CHANGE}},
+        learning_rate=options.learning_rate,
+        scheduler=options.scheduler,
+        patience=options.patience,
+        ema_decay=options.ema_decay,
+    )
+    if continued:
+        loop.load_state(_state(files))
+        logger.info("continuing after epoch %d", loop.n_done)
+    loaders = _loaders(data, options, loop.n_done)
+    loop.train(loaders["train"], loaders["valid"])
+    content = torch.load(files.best, map_location="cpu", weights_only=True)
+    with replacing(files.model) as temporary:
+        torch.save(content, temporary)
+    loop.averaged.load_state_dict(content["state_dict"])
+    results = {name: loop.evaluate(loaders[name]) for name in data if name != "train"}
+    logger.info("%s", table(results))
+    logger.info("best model: %s", files.model)
+
+
+def _stages(options: argparse.Namespace) -> list[Stage]:
+    """The stages; ``--epochs`` shares its number out among them."""
+    stages = [to_stage(value) for value in options.stages]
+    if options.epochs is None:
+        return stages
+    total = sum(stage.epochs for stage in stages)
+    ends, end = [0], 0
+    for stage in stages:
+        end += stage.epochs
+        ends.append(round(options.epochs * end / total))
+    sizes = [after - before for before, after in itertools.pairwise(ends)]
+    return [Stage(n, stage.weights) for n, stage in zip(sizes, stages) if n > 0]
+
+
+def _read(
+    options: argparse.Namespace, labels: Sequence[str], start: CACE | None, les: bool
+) -> dict[str, LabelledStructures]:
+    given = options.model or {}
+    zs = given.get("zs")
+    cutoff = float(given.get("cutoff", DEFAULT_CUTOFF))
+    if start is not None:
+        zs, cutoff = start.representation.zs, start.representation.cutoff
+    keys = {label: getattr(options, f"{label}_key") for label in LABELS}
+    keys = {label: key for label, key in keys.items() if key is not None}
+
+    def read(path: Path, elements: Sequence[int] | None) -> LabelledStructures:
+        return LabelledStructures(path, cutoff, labels, elements, keys, allow_slab=not les)
+
+    data = {"train": read(options.train_file, zs)}
+    zs = zs or data["train"].elements
+    for name in ("valid", "test"):
+        path = getattr(options, f"{name}_file")
+        if path is not None:
+            data[name] = read(path, zs)
+    return data
+
+
+def _model(
+    options: argparse.Namespace, data: LabelledStructures, start: CACE | None, les: bool
+) -> CACE:
+    """The model to start from: with and without LES the same, but for the charges."""
+    les_arguments = (options.les_arguments or {}) if les else None
+    if start is None:
+        representation = {"zs": data.elements, **(options.model or {})}
+        # The charges come last, so that the rest has the same weights without them.
+        model = CACE(representation, les_arguments, **(options.readout or {}))
+    else:
+        if options.model is not None or options.readout is not None:
+            raise ValueError("--from excludes --model and --readout: the model has its own")
+        model = _extended(start, les_arguments, options)
+    model = model.copy(getattr(torch, options.dtype), "cpu")
+    if options.atomic_energies == "fit":
+        _fit_atomic_energies(model, data, options.valid_batch_size)
+    return model
+
+
+def _extended(
+    start: CACE, les_arguments: dict[str, Any] | None, options: argparse.Namespace
+) -> CACE:
+    """``start``, with charges added if it has none and they are asked for."""
+    if start.les_config is not None:
+        if les_arguments is None:
+            raise ValueError(f"--from {options.start} has charges; train it with --les")
+        if les_arguments:
+            raise ValueError(f"--from {options.start} has charges and --les_arguments of its own")
+        return start
+    if les_arguments is None:
+        return start
+    model = CACE(**{**start.arguments, "les_arguments": les_arguments})
+    model = model.copy(start.representation.sender_embedding.dtype, "cpu")
+    model.load_state_dict({**model.state_dict(), **start.state_dict()})
+    return model
+
+
+def _fit_atomic_energies(model: CACE, data: LabelledStructures, batch_size: int) -> None:
+    """Shift the reference energies to those of the labels, for the model as it is now."""
+    numbers, residuals = [], []
+    model.eval()
+    for item in DataLoader(data, batch_size, collate_fn=collate_labelled):
+        predicted, expected = compare(model, item, with_forces=False)["energy"]
+        residuals += (expected - predicted).tolist()
+    numbers = [structure.numbers.tolist() for structure, _ in data.items]
+    shift = energies_per_element(numbers, residuals, max(model.representation.zs))
+    model.atomic_energies += torch.as_tensor(shift)[[z - 1 for z in model.representation.zs]]
+
+
+def _state(files: RunFiles) -> dict[str, Any]:
+    try:
+        return dict(torch.load(files.checkpoint, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises many kinds; the file is what matters
+        raise ValueError(f"{files.checkpoint} cannot be read: {error}") from error
+
+
+def _loaders(
+    data: dict[str, LabelledStructures], options: argparse.Namespace, epoch: int
+) -> dict[str, DataLoader]:
+    loaders = {
+        name: DataLoader(items, options.valid_batch_size, collate_fn=collate_labelled)
+        for name, items in data.items()
+    }
+    order = EpochShuffle(len(data["train"]), options.seed, epoch)
+    loaders["train"] = DataLoader(
+        data["train"], options.batch_size, sampler=order, collate_fn=collate_labelled
+    )
+    return loaders

@@ -1,0 +1,56 @@
+"""Where a training run leaves its results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Files of one run: all in one folder, their names starting with that of the run."""
+
+    folder: Path
+    name: str
+    #: Ending of the files with weights.
+    suffix: str = ".pt"
+
+    @property
+    def model(self) -> Path:
+        """The best model, when the run has ended."""
+        return self.folder / f"{self.name}{self.suffix}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last epoch."""
+        return self.folder / f"{self.name}_checkpoint{self.suffix}"
+
+    @property
+    def best(self) -> Path:
+        """The state after the epoch with the lowest validation loss."""
+        return self.folder / f"{self.name}_best{self.suffix}"
+
+    @property
+    def history(self) -> Path:
+        """The learning curve."""
+        return self.folder / f"{self.name}_history.json"
+
+    @property
+    def log(self) -> Path:
+        """What upstream prints."""
+        return self.folder / f"{self.name}.log"
+
+    def claim(self, resume: bool) -> bool:
+        """Make the folder; whether there is a run to continue.
+
+        Raises:
+            ValueError: if there is one and ``resume`` is false.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        continued = self.checkpoint.exists()
+        if continued and not resume:
+            raise ValueError(
+                f"{self.checkpoint} is there already: continue that run with --resume, or use "
+                "another --name or --work_dir"
+            )
+        return continued

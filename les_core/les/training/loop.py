@@ -1,0 +1,234 @@
+"""Training of a model that has no trainer of its own, in runs that resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from les.backend import EpochRecord
+from les.files import replacing
+from les.training.errors import Errors
+from les.training.files import RunFiles
+from les.training.history import is_best, refuse_other_settings, write_history
+
+#: Label -> prediction and reference of one batch.
+Pairs = Mapping[str, tuple[Tensor, Tensor]]
+
+SCHEDULERS = ("cosine", "plateau", "constant")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs with the same weights in the loss.
+
+    Raises:
+        ValueError: for no epochs, and weights that are negative or all zero.
+    """
+
+    epochs: int
+    #: Label -> weight of its mean squared error.
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"`epochs` of a stage must be at least 1, got {self.epochs}")
+        if min(self.weights.values(), default=0.0) < 0.0 or not any(self.weights.values()):
+            raise ValueError(f"a stage needs weights >= 0, not all zero, got {dict(self.weights)}")
+
+
+class Loop:
+    """Adam on a weighted sum of mean squared errors, epoch after epoch.
+
+    Validation, and the model that is kept, use exponential averages of the weights. The model
+    with the lowest validation loss, with the weights of the last stage, is the best.
+
+    Args:
+        model: model to train.
+        compare: ``(model, batch)`` -> predictions and references of each label.
+        content: what a file holds of a model, plain values.
+        files: where the results go.
+        stages: weights of the loss, in the order of training.
+        settings: what a run that continues this one must agree with.
+        learning_rate: of the first epoch.
+        scheduler: ``"cosine"`` to a hundredth, ``"plateau"`` halves it after ``patience`` epochs
+            without a lower validation loss, or ``"constant"``.
+        patience: of ``"plateau"``.
+        ema_decay: of the averages, per step; 0 for none.
+        max_gradient_norm: longer gradients are cut.
+
+    Raises:
+        ValueError: for an unknown ``scheduler`` or no stages.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        compare: Callable[[nn.Module, Any], Pairs],
+        content: Callable[[nn.Module], dict[str, Any]],
+        files: RunFiles,
+        stages: Sequence[Stage],
+        settings: Mapping[str, Any],
+        *,
+        learning_rate: float = 1e-2,
+        scheduler: str = "cosine",
+        patience: int = 10,
+        ema_decay: float = 0.99,
+        max_gradient_norm: float = 10.0,
+    ) -> None:
+        if scheduler not in SCHEDULERS:
+            raise ValueError(f"`scheduler` must be one of {SCHEDULERS}, got {scheduler!r}")
+        if not stages:
+            raise ValueError("`stages` must hold at least one stage")
+        self.model, self.compare, self.content = model, compare, content
+        self.files, self.settings = files, dict(settings)
+        self.weights = [stage.weights for stage in stages for _ in range(stage.epochs)]
+        self.max_gradient_norm = max_gradient_norm
+        self.optimizer = torch.optim.Adam(model.parameters(), learning_rate)
+        self.scheduler: CosineAnnealingLR | ReduceLROnPlateau | None = None
+        if scheduler == "cosine":
+            end = 0.01 * learning_rate
+            self.scheduler = CosineAnnealingLR(self.optimizer, len(self.weights), end)
+        elif scheduler == "plateau":
+            self.scheduler = ReduceLROnPlateau(self.optimizer, factor=0.5, patience=patience)
+        self.average: AveragedModel | None = None
+        if ema_decay > 0.0:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+        self.records: list[EpochRecord] = []
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The model that is validated and kept."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def n_done(self) -> int:
+        """Number of epochs done."""
+        return len(self.records)
+
+    def train(self, train_loader: Iterable[Any], valid_loader: Iterable[Any]) -> None:
+        """Do the epochs that are left.
+
+        Raises:
+            ValueError: if the loss is no longer a number.
+        """
+        from tqdm import tqdm
+
+        with tqdm(total=len(self.weights), initial=self.n_done, unit="epoch") as progress:
+            while self.n_done < len(self.weights):
+                start = time.perf_counter()
+                train_loss = self._steps(train_loader)
+                seconds = time.perf_counter() - start
+                errors = self.evaluate(valid_loader)
+                if not math.isfinite(errors.loss()):
+                    raise self._diverged()
+                if isinstance(self.scheduler, ReduceLROnPlateau):
+                    self.scheduler.step(errors.loss())
+                elif self.scheduler is not None:
+                    self.scheduler.step()
+                record = EpochRecord(
+                    epoch=self.n_done,
+                    seconds=seconds,
+                    train_loss=train_loss,
+                    valid_loss=errors.loss(),
+                    valid_energy_rmse=errors.rmse("energy"),
+                    valid_force_rmse=errors.rmse("forces"),
+                )
+                best = is_best(errors.loss(), self.records)
+                self.records.append(record)
+                # The best model first: where only that was written, the epoch is done again.
+                if best:
+                    self._save(self.files.best, self.content(self.averaged))
+                self._save(self.files.checkpoint, self._state())
+                write_history(self.records, self.files.history)
+                progress.set_postfix_str(f"validation MAE: {errors.summary()}", refresh=False)
+                progress.update()
+
+    def evaluate(self, loader: Iterable[Any]) -> Errors:
+        """Errors of the averaged model."""
+        model = self.averaged.eval()
+        errors = Errors()
+        for batch in loader:
+            pairs = self.compare(model, batch)
+            errors.add_loss(_loss(pairs, self.weights[-1]))
+            for label, (predicted, expected) in pairs.items():
+                errors.add(label, predicted, expected)
+        return errors
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue after the epoch in ``state``, the content of the checkpoint.
+
+        Raises:
+            ValueError: if the settings differ, or ``state`` is not one of this class.
+        """
+        if not {"settings", "history", "model", "random_state"} <= set(state):
+            raise ValueError(f"{self.files.checkpoint} holds no state of training")
+        refuse_other_settings(state["settings"], self.settings, self.files.checkpoint)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.records = [EpochRecord(**record) for record in state["history"]]
+        write_history(self.records, self.files.history)  # it may have been killed before it could
+        torch.set_rng_state(state["random_state"])
+
+    def _steps(self, loader: Iterable[Any]) -> float:
+        """One epoch; the mean loss."""
+        self.model.train()
+        weights = self.weights[self.n_done]
+        losses = []
+        for batch in loader:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                loss = _loss(self.compare(self.model, batch), weights)
+            except ValueError as error:
+                if "must be finite" in str(error):  # charges: the data have been checked
+                    raise self._diverged() from error
+                raise
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            losses.append(loss.detach())
+        return float(torch.stack(losses).mean())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "history": [dataclasses.asdict(x) for x in self.records],
+            "settings": self.settings,
+            "random_state": torch.get_rng_state(),
+        }
+
+    def _save(self, path: Any, content: dict[str, Any]) -> None:
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+    def _diverged(self) -> ValueError:
+        return ValueError(
+            f"training diverged: errors became NaN in epoch {self.n_done}; try a lower "
+            f"--learning_rate. The state before, if there is one, is in {self.files.checkpoint}"
+        )
+
+
+def _loss(pairs: Pairs, weights: Mapping[str, float]) -> Tensor:
+    terms = [
+        weights[label] * nn.functional.mse_loss(predicted, expected)
+        for label, (predicted, expected) in pairs.items()
+        if weights.get(label)
+    ]
+    return torch.stack(terms).sum()
