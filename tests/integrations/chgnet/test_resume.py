@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import les.training.history
 import les_chgnet.checkpoint
 import les_chgnet.trainer
 from les_chgnet import load_model
@@ -135,7 +136,7 @@ def killed(les_command, monkeypatch):
             return replace
 
         with monkeypatch.context() as patch:
-            for module in (les_chgnet.trainer, les_chgnet.checkpoint):
+            for module in (les.training.history, les_chgnet.trainer, les_chgnet.checkpoint):
                 patch.setattr(module, "replacing", counting(module.replacing))
             return les_command("train", "chgnet", *arguments)
 
