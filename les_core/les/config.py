@@ -178,10 +178,16 @@ class LESConfig:
         Raises:
             ValueError: for unknown keys, those that follow from the model, and values that
                 are out of range.
+            TypeError: for ``settings`` of another type.
         """
         if isinstance(settings, LESConfig):
             return dataclasses.replace(settings, use_atomwise=True, n_features=n_features)
-        settings = settings or {}
+        settings = {} if settings is None else settings
+        if not isinstance(settings, Mapping):
+            raise TypeError(
+                "the settings of LES must be a LESConfig, a mapping or None, got "
+                f"{type(settings).__name__}"
+            )
         for name in FROM_THE_MODEL:
             if name in settings:
                 raise ValueError(f"`{name}` follows from the model and cannot be set")

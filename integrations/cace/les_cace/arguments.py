@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from les.training.arguments import HelpFormatter, mapping, positive
+from les.training.arguments import HelpFormatter, mapping, positive, rate
 from les.training.arguments import parse as parse_with_file
 from les.training.loop import SCHEDULERS, Stage
 
@@ -21,6 +21,14 @@ LABELS = ("energy", "forces", "stress")
 
 #: Forces first, then the energy as well.
 STAGES = "[{epochs: 75, energy: 1, forces: 100}, {epochs: 25, energy: 1000, forces: 100}]"
+
+
+def decay(text: str) -> float:
+    """A number from 0 to below 1."""
+    value = float(text)
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text}")
+    return value
 
 
 def stages(text: str) -> list[dict[str, Any]]:
@@ -88,14 +96,16 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
         "--epochs", type=positive, help="epochs in all, shared out as in --stages"
     )
     training.add_argument("--batch_size", type=positive, default=4, help="structures per step")
-    training.add_argument("--valid_batch_size", type=positive, default=8, help="without steps")
-    training.add_argument("--learning_rate", type=float, default=1e-2, help="of the first epoch")
+    training.add_argument(
+        "--valid_batch_size", type=positive, default=8, help="structures per batch of validation"
+    )
+    training.add_argument("--learning_rate", type=rate, default=1e-2, help="of the first epoch")
     training.add_argument("--scheduler", choices=SCHEDULERS, default="cosine", help="its course")
     training.add_argument(
         "--patience", type=positive, default=10, help="epochs, with --scheduler plateau"
     )
     training.add_argument(
-        "--ema_decay", type=float, default=0.99, help="of averaged weights, 0 for none"
+        "--ema_decay", type=decay, default=0.99, help="of averaged weights, 0 for none"
     )
     training.add_argument("--seed", type=int, default=1, help="of weights and order")
     training.add_argument("--device", default="cpu", help="where to train")

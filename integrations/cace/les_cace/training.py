@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.data import DataLoader
 
+from les.config import refuse_unknown
 from les.files import replacing
 from les.training.composition import energies_per_element
 from les.training.errors import table
@@ -19,7 +21,7 @@ from les_cace.arguments import LABELS, parse, to_stage
 from les_cace.checkpoint import load_model, model_content
 from les_cace.data import LabelledStructures, collate_labelled, compare
 from les_cace.model import CACE
-from les_cace.representation import DEFAULT_CUTOFF
+from les_cace.representation import DEFAULT_CUTOFF, Representation
 
 if TYPE_CHECKING:
     import argparse
@@ -28,11 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("les")
 
-#: Options that a continued run may change.
-MAY_CHANGE = frozenset(
-    {"config", "train_file", "valid_file", "test_file", "work_dir", "name", "resume", "device"}
-    | {"valid_batch_size"}
-)
+
+#: Keys of the option ``--readout``.
+READOUT = ("n_layers", "n_hidden", "add_linear_nn")
 
 
 def train(arguments: Sequence[str], *, les: bool) -> None:
@@ -52,14 +52,17 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     start = None if options.start is None else load_model(options.start)
     data = _read(options, labels, start, les)
     model = _model(options, data["train"], start, les)
-    model.to(options.device)
+    try:
+        model.to(options.device)
+    except RuntimeError as error:
+        raise ValueError(f"--device {options.device}: {error}") from error
     loop = Loop(
         model,
         compare,
         lambda trained: model_content(cast("CACE", trained)),
         files,
         stages,
-        {"les": les, **{key: x for key, x in vars(options).items() if key not in MAY_CHANGE}},
+        files.settings(vars(options), les),
         learning_rate=options.learning_rate,
         scheduler=options.scheduler,
         patience=options.patience,
@@ -123,8 +126,11 @@ def _model(
     les_arguments = (options.les_arguments or {}) if les else None
     if start is None:
         representation = {"zs": data.elements, **(options.model or {})}
+        readout = options.readout or {}
+        refuse_unknown(representation, set(inspect.signature(Representation).parameters))
+        refuse_unknown(readout, READOUT)
         # The charges come last, so that the rest has the same weights without them.
-        model = CACE(representation, les_arguments, **(options.readout or {}))
+        model = CACE(representation, les_arguments, **readout)
     else:
         if options.model is not None or options.readout is not None:
             raise ValueError("--from excludes --model and --readout: the model has its own")

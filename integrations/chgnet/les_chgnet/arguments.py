@@ -6,11 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from les.training.arguments import HelpFormatter, mapping, positive
+from les.training.arguments import HelpFormatter, mapping, positive, rate, weight
 from les.training.arguments import parse as parse_with_file
 
 #: Upstream's targets, one letter each: energy, forces, stress, magnetic moments.
 TARGETS = ("ef", "efs", "efm", "efsm")
+
+#: Options that mean nothing without LES.
+OF_LES = ("les_arguments", "charge_learning_rate", "freeze_short_range")
 
 
 def build_parser(les: bool) -> argparse.ArgumentParser:
@@ -37,7 +40,7 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
     model.add_argument(
         "--from", dest="start", help="pretrained model (0.3.0, 0.2.0, r2scan) or file to start from"
     )
-    model.add_argument("--allow-pickle", action="store_true", help="read a pickled --from")
+    model.add_argument("--allow_pickle", action="store_true", help="read a pickled --from")
     model.add_argument("--model", type=mapping, help="arguments of CHGNet, without --from")
     model.add_argument(
         "--atomic_energies",
@@ -54,7 +57,7 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
         )
         model.add_argument(
             "--charge_learning_rate",
-            type=float,
+            type=rate,
             help="learning rate of the charges, which are new; default: that of all, or with "
             "--from ten times as much",
         )
@@ -67,11 +70,13 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
     )
     training.add_argument("--epochs", type=positive, default=50, help="number of epochs")
     training.add_argument("--batch_size", type=positive, default=8, help="structures per step")
-    training.add_argument("--valid_batch_size", type=positive, default=8, help="without steps")
-    training.add_argument("--learning_rate", type=float, default=1e-3, help="of the first epoch")
+    training.add_argument(
+        "--valid_batch_size", type=positive, default=8, help="structures per batch of validation"
+    )
+    training.add_argument("--learning_rate", type=rate, default=1e-3, help="of the first epoch")
     for name, ratio in (("energy", 1.0), ("force", 1.0), ("stress", 0.1), ("mag", 0.1)):
         training.add_argument(
-            f"--{name}_loss_ratio", type=float, default=ratio, help="weight in the loss"
+            f"--{name}_loss_ratio", type=weight, default=ratio, help="weight in the loss"
         )
     training.add_argument("--trainer", type=mapping, help="further arguments of upstream's Trainer")
     training.add_argument("--seed", type=int, default=1, help="of weights and order")
@@ -79,16 +84,20 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
+def parse(arguments: Sequence[str], *, les: bool, start: str | None = None) -> argparse.Namespace:
     """The options; those on the command line win over those in ``--config``.
+
+    Args:
+        arguments: the command line.
+        les: with the options of LES.
+        start: ``--from`` where neither has that nor ``--model``.
 
     Raises:
         ValueError: for an unknown key in the file.
         SystemExit: for what argparse refuses.
     """
     # One file serves both forms.
-    return parse_with_file(build_parser(les), arguments, also_known=() if les else OF_LES)
-
-
-#: Options that mean nothing without LES.
-OF_LES = ("les_arguments", "charge_learning_rate", "freeze_short_range")
+    options = parse_with_file(build_parser(les), arguments, also_known=() if les else OF_LES)
+    if options.start is None and options.model is None:
+        options.start = start
+    return options

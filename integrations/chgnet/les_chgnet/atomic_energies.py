@@ -32,10 +32,11 @@ class AtomicEnergies(AtomRef):
         energies = cls(
             is_intensive=reference.is_intensive, max_num_elements=reference.max_num_elements
         )
+        energies.to(reference.fc.weight.device, reference.fc.weight.dtype)
         energies.fc.load_state_dict(reference.fc.state_dict())
         energies.fc.requires_grad_(reference.fc.weight.requires_grad)
         energies.fitted = reference.fitted
-        return energies.to(reference.fc.weight.device, reference.fc.weight.dtype)
+        return energies
 
     def _assemble_graphs(self, graphs: Sequence[CrystalGraph]) -> Tensor:
         rows = [

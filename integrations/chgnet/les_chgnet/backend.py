@@ -21,12 +21,14 @@ class CHGNetBackend(Backend):
     distribution = "chgnet"
     symbol = "chgnet.model.model:BatchedGraph"
     model_suffixes: ClassVar[tuple[str, ...]] = (".pth.tar",)
+    #: Model that training starts from if the arguments name none.
+    start: ClassVar[str | None] = None
 
     def train(self, arguments: Sequence[str], *, les: bool) -> None:
         self.require()
         from les_chgnet.training import train
 
-        train(arguments, les=les)
+        train(arguments, les=les, start=self.start)
 
     def calculator(
         self,
@@ -76,4 +78,5 @@ class PretrainedCHGNetBackend(CHGNetBackend):
     name = "chgnet-pretrained"
     extra = "chgnet"
     config_folder = "configs/pretrained"
+    start = "0.3.0"
     model_suffixes = ()  # its files are those of `chgnet`, which reads them

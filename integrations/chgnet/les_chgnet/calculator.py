@@ -15,6 +15,7 @@ from les import ChargeSign
 from les.structures import check_atoms, check_elements
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.checkpoint import load_model
+from les_chgnet.data import ELEMENTS
 from les_chgnet.graphs import GraphConverter
 from les_chgnet.model import CHGNetLES
 
@@ -75,7 +76,9 @@ class LESCalculator(CHGNetCalculator):
         self.graph_converter = GraphConverter.like(model.graph_converter)
         self.graph_converter.set_isolated_atom_response(on_isolated_atoms)
         self.graph_converter.to(next(model.parameters()).dtype)
-        super().__init__(model, on_isolated_atoms=on_isolated_atoms, **kwargs)
+        of_the_model = model.graph_converter.on_isolated_atoms
+        super().__init__(model, **kwargs)
+        model.graph_converter.set_isolated_atom_response(of_the_model)
         self.implemented_properties: list[str] = [*self.implemented_properties, "free_energy"]
         if self.long_range:
             self.implemented_properties += ["charges", "dipole", "les_energy"]
@@ -103,7 +106,7 @@ class LESCalculator(CHGNetCalculator):
         """
         structure = atoms if atoms is not None else self.atoms
         check_atoms(structure, allow_slab=not self.long_range)
-        check_elements(structure, range(1, self.model.atom_embedding.embedding.num_embeddings + 1))
+        check_elements(structure, ELEMENTS)
         Calculator.calculate(self, atoms, properties, system_changes or all_changes)
         self.model.eval()
         if not structure.pbc.any():

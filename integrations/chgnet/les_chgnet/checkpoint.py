@@ -13,7 +13,7 @@ import torch
 from chgnet.model import CHGNet
 
 from les.files import replacing
-from les_chgnet.model import PRETRAINED, CHGNetLES, load_pretrained, plain_dict
+from les_chgnet.model import PRETRAINED, CHGNetLES, load_pretrained, load_weights, plain_dict
 
 
 def save_model(model: CHGNet, path: str | Path) -> None:
@@ -52,7 +52,9 @@ def read_checkpoint(path: str | Path, *, allow_pickle: bool = False) -> dict[str
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no model file {path}")
+        raise FileNotFoundError(
+            f"no model file {path}, nor a pretrained model of this name ({', '.join(PRETRAINED)})"
+        )
     path.open("rb").close()  # a file that may not be read is not a question of its format
     try:
         content = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
@@ -75,8 +77,7 @@ def model_from(content: dict[str, Any], path: str | Path) -> CHGNet:
     arguments, state = content["model"]["model_args"], content["model"]["state_dict"]
     try:
         model = (CHGNetLES if "les_arguments" in arguments else CHGNet)(**arguments)
-        model.to(next(value.dtype for value in state.values() if value.is_floating_point()))
-        model.load_state_dict(state)
+        load_weights(model, state)
     except (AttributeError, RuntimeError, StopIteration, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this release of chgnet or les: {error}") from error
     return model

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from ase import Atoms
 from chgnet.graph import CrystalGraph
 from chgnet.model import CHGNet
 from chgnet.model.model import BatchedGraph
+from chgnet.utils import determine_device
+from pymatgen.core import Molecule
 from torch import Tensor, nn
 
 from les import Les, LESConfig, born_effective_charges, dipole_moments
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.graphs import GraphConverter, periodic_axes
+
+_Model = TypeVar("_Model", bound=nn.Module)
 
 #: Names of the weights that come with upstream's package.
 PRETRAINED = ("0.3.0", "0.2.0", "r2scan")
@@ -77,7 +83,8 @@ class CHGNetLES(CHGNet):
         if not isinstance(model, CHGNet) or isinstance(model, cls):
             raise TypeError(f"`model` must be a short-range CHGNet, got {type(model).__name__}")
         parameter = next(model.parameters())
-        longer = cls(les_arguments=les_arguments, **model.model_args)
+        # Upstream's constructor changes a module among its arguments.
+        longer = cls(les_arguments=les_arguments, **copy.deepcopy(model.model_args))
         longer.to(parameter.device, parameter.dtype)
         longer.composition_model = AtomicEnergies.like(model.composition_model)
         longer.load_state_dict({**longer.state_dict(), **model.state_dict()})
@@ -103,6 +110,51 @@ class CHGNetLES(CHGNet):
         """
         return cls.from_short_range(load_pretrained(name, device), les_arguments)
 
+    @classmethod
+    def load(
+        cls,
+        *,
+        model_name: str = "0.3.0",
+        les_arguments: LESConfig | Mapping[str, Any] | None = None,
+        use_device: str | None = None,
+        **_: Any,
+    ) -> CHGNetLES:
+        """As upstream's: :meth:`from_pretrained`, on upstream's choice of device."""
+        device = determine_device(use_device)
+        return cls.from_pretrained(model_name, les_arguments, device=device)
+
+    @classmethod
+    def from_file(cls, path: str, **options: Any) -> CHGNetLES:
+        """From a file with charges; ``options`` as for ``les_chgnet.load_model``.
+
+        Raises:
+            ValueError: as ``load_model``, and for a model without charges.
+        """
+        from les_chgnet.checkpoint import load_model
+
+        model = load_model(path, **options)
+        if not isinstance(model, cls):
+            raise ValueError(f"{path} holds a model without charges; see `from_short_range`")
+        return model
+
+    @classmethod
+    def from_dict(cls, dct: dict[str, Any], **kwargs: Any) -> CHGNetLES:
+        """From :meth:`as_dict`, in the precision of the weights."""
+        return load_weights(cls(**dct["model_args"], **kwargs), dct["state_dict"])
+
+    def todict(self) -> dict[str, Any]:
+        """Name and arguments, for the trajectory files of ASE."""
+        return {"model_name": type(self).__name__, "model_args": self.as_dict()["model_args"]}
+
+    def predict_structure(self, structure: Any, **options: Any) -> Any:
+        """As upstream's, also for ``ase.Atoms`` and molecules of pymatgen.
+
+        Charges are not among the results, which upstream chooses: see :meth:`forward` and
+        ``les_chgnet.LESCalculator``.
+        """
+        single = isinstance(structure, (Atoms, Molecule))
+        return super().predict_structure([structure] if single else structure, **options)
+
     def as_dict(self) -> dict[str, Any]:
         """Weights and arguments, plain values that ``from_dict`` takes."""
         content = plain_dict(super().as_dict())
@@ -124,8 +176,8 @@ class CHGNetLES(CHGNet):
         Returns:
             What upstream returns, where the stress of an open structure is zero, and besides:
             ``les_energy`` ``[n_structures]`` [eV], ``charges``, latent charges times the square
-            root of ``epsilon_factor``, a list of ``[n_atoms]`` [e], ``dipole``
-            ``[n_structures, 3]`` [e A], and with ``return_bec`` also ``bec``, a list of
+            root of ``epsilon_factor``, a tuple of ``[n_atoms]`` [e], ``dipole``
+            ``[n_structures, 3]`` [e A], and with ``return_bec`` also ``bec``, a tuple of
             ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
 
         Raises:
@@ -230,6 +282,13 @@ def plain_dict(content: Mapping[str, Any]) -> dict[str, Any]:
         # The energies are among the weights; the name only says of what kind they are.
         arguments["composition_model"] = "MPtrj"
     return {**content, "model_args": arguments}
+
+
+def load_weights(model: _Model, state: Mapping[str, Tensor]) -> _Model:
+    """``model`` with the weights in ``state``, in their precision."""
+    model.to(next(value.dtype for value in state.values() if value.is_floating_point()))
+    model.load_state_dict(state)
+    return model
 
 
 def load_pretrained(name: str, device: str = "cpu") -> CHGNet:

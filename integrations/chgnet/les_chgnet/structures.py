@@ -6,6 +6,8 @@ import numpy as np
 from ase import Atoms
 from pymatgen.core import Lattice, Molecule, Structure
 
+from les.structures import check_atoms
+
 
 def to_structure(source: Atoms | Structure | Molecule) -> Structure:
     """``source`` as a structure on which CHGNet gives correct results.
@@ -18,11 +20,18 @@ def to_structure(source: Atoms | Structure | Molecule) -> Structure:
         source: structure or molecule of ASE or pymatgen; positions and cell in A.
 
     Raises:
-        ValueError: for no atoms.
+        ValueError: for no atoms, and what ``les.structures.check_atoms`` refuses.
+        TypeError: for something else.
     """
+    if not isinstance(source, (Atoms, Molecule, Structure)):
+        raise TypeError(
+            "the structure must be one of ASE or pymatgen (Atoms, Structure, Molecule), got "
+            f"{type(source).__name__}"
+        )
     if len(source) == 0:
         raise ValueError("the structure must have atoms, got none")
     if isinstance(source, Atoms):
+        check_atoms(source, allow_slab=True)
         numbers, positions = source.numbers.tolist(), source.positions
         cell, pbc = source.cell.complete().array, tuple(map(bool, source.pbc))
     elif isinstance(source, Molecule):

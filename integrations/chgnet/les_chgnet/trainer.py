@@ -15,7 +15,7 @@ from tqdm import tqdm
 from les.backend import EpochRecord
 from les.files import replacing
 from les.training.errors import Errors
-from les.training.history import is_best, refuse_other_settings, write_history
+from les.training.history import is_best, random_state, set_random_state, write_history
 from les_chgnet.data import LABELS
 from les_chgnet.model import plain_dict
 
@@ -73,11 +73,8 @@ class ResumableTrainer(Trainer):
         """Continue after the epoch in ``state``, the content of a checkpoint.
 
         Raises:
-            ValueError: if the settings differ, or ``state`` is not one of this class.
+            KeyError: if ``state`` is not one of this class.
         """
-        if not {"settings", "history", "random_state"} <= set(state):
-            raise ValueError(f"{self.files.checkpoint} holds no state of `les train chgnet`")
-        refuse_other_settings(state["settings"], self.settings, self.files.checkpoint)
         self.model.load_state_dict(state["model"]["state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
@@ -87,7 +84,7 @@ class ResumableTrainer(Trainer):
         write_history(
             self.records, self.files.history
         )  # the run may have been killed before it could
-        torch.set_rng_state(state["random_state"])
+        set_random_state(state["random_state"])
 
     def train(self, train_loader: DataLoader, val_loader: DataLoader, **options: Any) -> None:
         """As upstream's, with a progress bar.
@@ -153,7 +150,7 @@ class ResumableTrainer(Trainer):
             "trainer_args": self.trainer_args,
             "history": [dataclasses.asdict(x) for x in self.records],
             "settings": self.settings,
-            "random_state": torch.get_rng_state(),
+            "random_state": random_state(),
         }
         with replacing(filename) as temporary:
             torch.save(state, temporary)
@@ -169,6 +166,8 @@ class ResumableTrainer(Trainer):
         """Hook of the criterion: upstream itself keeps mean absolute errors only."""
         targets, prediction = inputs
         self.errors.add_loss(out["loss"])
+        if self.model.training:
+            return
         for letter, expected in targets.items():
             pairs = [(expected, prediction[letter])]
             if letter != "e":

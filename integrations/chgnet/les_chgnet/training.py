@@ -6,11 +6,12 @@ import contextlib
 import copy
 import inspect
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from chgnet.data.dataset import collate_graphs
 from chgnet.model import CHGNet
+from chgnet.model.composition_model import AtomRef
 from chgnet.trainer import Trainer
 from chgnet.utils import determine_device
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 from les.config import refuse_unknown
 from les.training.errors import table
 from les.training.files import RunFiles
+from les.training.history import refuse_other_settings
 from les.training.shuffle import EpochShuffle
 from les_chgnet.arguments import parse
 from les_chgnet.atomic_energies import shift_atomic_energies
@@ -33,12 +35,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("les")
 
-#: Options that a continued run may change.
-MAY_CHANGE = frozenset(
-    {"config", "train_file", "valid_file", "test_file", "work_dir", "name", "resume", "device"}
-    | {"epochs", "valid_batch_size", "allow_pickle"}
-)
-
 #: Arguments of upstream's Trainer that are options here.
 OPTIONS_OF_TRAINER = (
     "targets",
@@ -51,33 +47,44 @@ OPTIONS_OF_TRAINER = (
 )
 
 
-#: What upstream's Trainer takes among its further keyword arguments.
-FURTHER = frozenset({"weight_decay", "momentum", "delta", "scheduler_params"})
+#: What upstream takes among its further keyword arguments.
+FURTHER_OF_TRAINER = frozenset({"weight_decay", "momentum", "delta", "scheduler_params"})
+FURTHER_OF_MODEL = frozenset({"conv_norm", "mlp_out_bias", "final_mlp", "num_heads"})
 
 #: Learning rate of new charges on a trained model, relative to that of the model: at its own,
 #: a short fine-tuning ends before the charges have become large enough to matter.
 NEW_CHARGES = 10.0
 
 
-def train(arguments: Sequence[str], *, les: bool) -> None:
+def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> None:
     """Carry out ``les train chgnet`` with ``arguments`` (see ``les_chgnet.arguments``).
+
+    ``start`` is the model to start from if ``arguments`` name none.
 
     Raises:
         DataError: for files and labels that cannot be trained on.
         ValueError: for options that contradict each other or an earlier run.
     """
-    options = parse(arguments, les=les)
+    options = parse(arguments, les=les, start=start)
+    if les and options.freeze_short_range and options.atomic_energies == "train":
+        raise ValueError("--freeze_short_range and --atomic_energies train exclude each other")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = RunFiles(options.work_dir, options.name, ".pth.tar")
     continued = files.claim(options.resume)
+    settings = files.settings(vars(options), les)
     with files.log.open("a") as log, contextlib.redirect_stdout(log):
         torch.manual_seed(options.seed)
-        state = read_checkpoint(files.checkpoint) if continued else None
-        model = _model(options, les) if state is None else model_from(state, files.checkpoint)
+        state = None
+        if continued:
+            state = read_checkpoint(files.checkpoint)
+            refuse_other_settings(state, settings, files.checkpoint)
+        model, charge_learning_rate = _model(options, les)
+        if state is not None:
+            model = model_from(state, files.checkpoint)
         if les and options.freeze_short_range:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = name.startswith("les.")
-        trainer = _trainer(model, options, files, les)
+        trainer = _trainer(model, options, files, settings, charge_learning_rate)
         if state is not None:
             trainer.load_state(state)
             logger.info("continuing after epoch %d", trainer.starting_epoch)
@@ -109,27 +116,41 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     logger.info("best model, of epoch %d: %s", best["history"][-1]["epoch"], files.model)
 
 
-def _model(options: argparse.Namespace, les: bool) -> CHGNet:
-    """The model to start from: with and without LES the same, but for the charges."""
+def _model(options: argparse.Namespace, les: bool) -> tuple[CHGNet, float | None]:
+    """The model to start from, and the learning rate of its charges if that is one of their own.
+
+    With and without LES the model is the same, but for the charges.
+    """
+    charge_learning_rate = options.charge_learning_rate if les else None
     if options.start is None:
         known = set(inspect.signature(CHGNet.__init__).parameters) - {"self", "kwargs", "version"}
         settings = options.model or {}
-        refuse_unknown(settings, known)
-        if settings.get("composition_model", "MPtrj") is None:
-            raise ValueError("--model: upstream's Trainer needs a `composition_model`, got None")
+        refuse_unknown(settings, known | FURTHER_OF_MODEL)
         with _named("--model", settings):
             model = CHGNet(**settings)
     elif options.model is not None:
         raise ValueError("--from and --model exclude each other: the model has its architecture")
     else:
-        model = load_model(options.start, allow_pickle=options.allow_pickle)
-        if isinstance(model, CHGNetLES):
-            raise ValueError(
-                f"--from {options.start} must be a short-range model, it has charges already"
-            )
+        # Upstream's Trainer and targets are in single precision.
+        model = load_model(options.start, allow_pickle=options.allow_pickle).float()
     if not model.is_intensive:
         raise ValueError("`is_intensive` must be true: the labels are energies per atom")
-    return CHGNetLES.from_short_range(model, options.les_arguments) if les else model
+    if not isinstance(model.composition_model, AtomRef):
+        raise ValueError(
+            "`composition_model` must hold reference energies (AtomRef) to be trained, got "
+            f"{type(model.composition_model).__name__}"
+        )
+    if isinstance(model, CHGNetLES):
+        if not les:
+            raise ValueError(f"--from {options.start} has charges; train it with --les")
+        if options.les_arguments:
+            raise ValueError(f"--from {options.start} has charges and --les_arguments of its own")
+        return model, charge_learning_rate
+    if not les:
+        return model, None
+    if options.start is not None and charge_learning_rate is None:
+        charge_learning_rate = NEW_CHARGES * options.learning_rate
+    return CHGNetLES.from_short_range(model, options.les_arguments), charge_learning_rate
 
 
 @contextlib.contextmanager
@@ -143,25 +164,23 @@ def _named(option: str, value: object) -> Iterator[None]:
 
 
 def _trainer(
-    model: CHGNet, options: argparse.Namespace, files: RunFiles, les: bool
+    model: CHGNet,
+    options: argparse.Namespace,
+    files: RunFiles,
+    settings: dict[str, Any],
+    charge_learning_rate: float | None,
 ) -> ResumableTrainer:
     further = copy.deepcopy(options.trainer or {})  # upstream takes parts of it out
-    reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self"}
+    reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self", "kwargs"}
     signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
-    refuse_unknown(further, (signature - {"kwargs"}) | FURTHER)
-    charge_learning_rate = None
-    if les:
-        charge_learning_rate = options.charge_learning_rate
-        if charge_learning_rate is None and options.start is not None:
-            charge_learning_rate = NEW_CHARGES * options.learning_rate
-    settings = {key: x for key, x in vars(options).items() if key not in MAY_CHANGE}
+    refuse_unknown(further, signature | FURTHER_OF_TRAINER)
     with _named("--device", options.device):
         model.to(determine_device(options.device))
     with _named("--trainer", options.trainer):
         return ResumableTrainer(
             model,
             files=files,
-            settings={"les": les, **settings},
+            settings=settings,
             charge_learning_rate=charge_learning_rate,
             use_device=options.device,
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},

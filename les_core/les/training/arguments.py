@@ -48,6 +48,22 @@ def positive(text: str) -> int:
     return value
 
 
+def rate(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
+def weight(text: str) -> float:
+    """A finite number of at least 0."""
+    value = float(text)
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text}")
+    return value
+
+
 def parse(
     parser: argparse.ArgumentParser, arguments: Sequence[str], also_known: Sequence[str] = ()
 ) -> argparse.Namespace:

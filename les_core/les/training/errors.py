@@ -32,7 +32,7 @@ class Errors:
 
     def add(self, label: str, predicted: Tensor, expected: Tensor) -> None:
         """Count the components of one label."""
-        error = (predicted - expected).detach().double()
+        error = (predicted - expected).detach().cpu().double()  # not all devices have float64
         self.squares[label] = self.squares.get(label, 0.0) + float(error.square().sum())
         self.magnitudes[label] = self.magnitudes.get(label, 0.0) + float(error.abs().sum())
         self.sizes[label] = self.sizes.get(label, 0) + error.numel()

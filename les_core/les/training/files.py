@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+#: Options that a continued run may change.
+MAY_CHANGE = frozenset(
+    {"allow_pickle", "config", "device", "name", "resume", "test_file", "work_dir"}
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,18 @@ class RunFiles:
     def log(self) -> Path:
         """What upstream prints."""
         return self.folder / f"{self.name}.log"
+
+    def settings(self, options: Mapping[str, Any], les: bool) -> dict[str, Any]:
+        """What a run that continues this one must agree with.
+
+        All ``options`` but :data:`MAY_CHANGE`; data files may move, but must stay the same.
+        """
+        kept = {key: x for key, x in options.items() if key not in MAY_CHANGE}
+        for key in ("train_file", "valid_file"):
+            with contextlib.suppress(OSError):  # reading it will say so
+                kept[key] = hashlib.sha256(Path(options[key]).read_bytes()).hexdigest()
+        # Under the names that the user knows.
+        return {"les": les, **{"from" if key == "start" else key: x for key, x in kept.items()}}
 
     def claim(self, resume: bool) -> bool:
         """Make the folder; whether there is a run to continue.

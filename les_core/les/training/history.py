@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from les.backend import EpochRecord
 from les.files import replacing
 
@@ -31,8 +33,32 @@ def is_best(loss: float, records: Sequence[EpochRecord]) -> bool:
     return loss < min(losses, default=math.inf)
 
 
-def refuse_other_settings(before: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
-    """Raise ``ValueError`` if the run in ``path`` had other settings than this one."""
+def random_state() -> dict[str, Any]:
+    """The state of the random numbers of all devices."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Undo what has been drawn since :func:`random_state`, on the devices that there are now."""
+    torch.set_rng_state(state["cpu"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def refuse_other_settings(state: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    """Refuse to continue the run in ``path`` if it is another one.
+
+    Args:
+        state: content of ``path``.
+        now: settings of this run.
+        path: for messages.
+
+    Raises:
+        ValueError: if the settings differ, or ``state`` is not that of a run.
+    """
+    if "settings" not in state or "history" not in state:
+        raise ValueError(f"{path} holds no state of training")
+    before = state["settings"]
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             raise ValueError(

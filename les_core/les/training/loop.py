@@ -18,7 +18,13 @@ from les.backend import EpochRecord
 from les.files import replacing
 from les.training.errors import Errors
 from les.training.files import RunFiles
-from les.training.history import is_best, refuse_other_settings, write_history
+from les.training.history import (
+    is_best,
+    random_state,
+    refuse_other_settings,
+    set_random_state,
+    write_history,
+)
 
 #: Label -> prediction and reference of one batch.
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
@@ -169,9 +175,7 @@ class Loop:
         Raises:
             ValueError: if the settings differ, or ``state`` is not one of this class.
         """
-        if not {"settings", "history", "model", "random_state"} <= set(state):
-            raise ValueError(f"{self.files.checkpoint} holds no state of training")
-        refuse_other_settings(state["settings"], self.settings, self.files.checkpoint)
+        refuse_other_settings(state, self.settings, self.files.checkpoint)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
@@ -180,7 +184,7 @@ class Loop:
             self.average.load_state_dict(state["average"])
         self.records = [EpochRecord(**record) for record in state["history"]]
         write_history(self.records, self.files.history)  # it may have been killed before it could
-        torch.set_rng_state(state["random_state"])
+        set_random_state(state["random_state"])
 
     def _steps(self, loader: Iterable[Any]) -> float:
         """One epoch; the mean loss."""
@@ -211,7 +215,7 @@ class Loop:
             "average": None if self.average is None else self.average.state_dict(),
             "history": [dataclasses.asdict(x) for x in self.records],
             "settings": self.settings,
-            "random_state": torch.get_rng_state(),
+            "random_state": random_state(),
         }
 
     def _save(self, path: Any, content: dict[str, Any]) -> None:

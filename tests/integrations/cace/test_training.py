@@ -1,0 +1,280 @@
+"""``les train cace``: start, stages, resume, refusals, and what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.lj import LennardJones
+from ase.io import read, write
+
+import les.training.history
+import les.training.loop
+import les_cace.training
+from les.backend import get_backend
+from les.testing.structures import crystal, dimer
+from les_cace import LESCalculator, load_model
+
+OPTIONS = {
+    "name": "small",
+    "model": "{n_atom_basis: 2, cutoff: 3.5, n_rbf: 3, n_radial_basis: 2, max_l: 2, max_nu: 2}",
+    "readout": "{n_layers: 2, n_hidden: 4}",
+    "stages": "[{epochs: 2, energy: 1, forces: 10}, {epochs: 2, energy: 10, forces: 10}]",
+    "batch_size": 3,
+    "seed": 4,
+}
+
+
+def labelled(periodic, n_frames, seed):
+    frames = []
+    for index in range(n_frames):
+        frame = crystal("triclinic") if periodic else dimer()
+        frame.rattle(0.05, seed=seed + index)
+        frame.calc = LennardJones(sigma=0.85, epsilon=0.2, rc=3.0, smooth=True)
+        frame.info["REF_energy"] = frame.get_potential_energy() - 7.0 * len(frame)
+        frame.arrays["REF_forces"] = frame.get_forces()
+        if periodic:
+            frame.info["REF_stress"] = frame.get_stress()
+        frame.calc = None
+        frames.append(frame)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def data_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write(folder / "train.xyz", labelled(False, 5, 1) + labelled(True, 2, 30), format="extxyz")
+    write(folder / "valid.xyz", labelled(False, 2, 50), format="extxyz")
+    write(folder / "crystals.xyz", labelled(True, 3, 70), format="extxyz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(data_files):
+    """A function that makes arguments; ``None`` leaves one out."""
+
+    def make(folder, **changes):
+        files = {
+            "work_dir": folder,
+            "train_file": data_files / "train.xyz",
+            "valid_file": data_files / "valid.xyz",
+        }
+        settings = {**files, **OPTIONS, **changes}
+        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(les_command):
+    def run(*arguments):
+        assert les_command("train", "cace", *arguments) == 0
+
+    return run
+
+
+@pytest.fixture
+def refused(les_command, capsys):
+    def run(*arguments):
+        capsys.readouterr()
+        assert les_command("train", "cace", *arguments) == 1
+        error = capsys.readouterr().err
+        return next(line for line in error.splitlines() if line.startswith("les: error: "))
+
+    return run
+
+
+def state(folder, name="small_checkpoint.pt"):
+    return torch.load(folder / name, weights_only=True)
+
+
+def assert_equal(actual, expected):
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(actual[key], value), key
+
+
+def test_what_a_run_leaves(train, arguments, data_files, tmp_path, caplog):
+    caplog.set_level("INFO", logger="les")
+    train("--les", *arguments(tmp_path, test_file=data_files / "crystals.xyz"))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        f"small{end}" for end in (".pt", "_best.pt", "_checkpoint.pt", "_history.json")
+    }
+    history = json.loads((tmp_path / "small_history.json").read_text())
+    assert [record["epoch"] for record in history] == [0, 1, 2, 3]
+    assert all(np.isfinite(list(record.values())).all() for record in history)
+    best = min(history, key=lambda record: record["valid_loss"])
+    model = load_model(tmp_path / "small.pt")
+    assert model.les_config is not None
+    assert model.representation.zs == [1, 8]
+    calculator = LESCalculator(model, dtype="float64")
+    errors = []
+    for frame in read(data_files / "valid.xyz", ":"):
+        calculator.calculate(frame)
+        errors.append((calculator.results["energy"] - frame.info["REF_energy"]) / len(frame))
+    rmse = np.sqrt(np.mean(np.square(errors)))
+    assert rmse == pytest.approx(best["valid_energy_rmse"], rel=1e-2)
+    table = next(record.message for record in caplog.records if "MAE / RMSE" in record.message)
+    assert [line.split("|")[0].strip() for line in table.splitlines()] == ["", "valid", "test"]
+
+
+def test_same_backbone_and_data_with_and_without_les(arguments, monkeypatch, les_command, tmp_path):
+    models, orders = [], []
+
+    def stop(loop, train_loader, valid_loader):
+        models.append(loop.model)
+        orders.append([len(batch.numbers) for batch, _ in train_loader])
+        raise ValueError("enough")
+
+    monkeypatch.setattr(les.training.loop.Loop, "train", stop)
+    for flag in ("--les", "--no-les"):
+        assert les_command("train", "cace", flag, *arguments(tmp_path)) == 1
+    with_charges, without = (model.state_dict() for model in models)
+    assert orders[0] == orders[1]
+    for key, value in without.items():
+        if key != "atomic_energies":  # fitted with the energy of the charges
+            assert torch.equal(with_charges[key], value), key
+    assert set(with_charges) - set(without)
+
+
+def test_learning(train, arguments, tmp_path):
+    stages = "[{epochs: 40, energy: 1, forces: 10}]"
+    train("--les", *arguments(tmp_path, stages=stages, ema_decay=0, learning_rate=0.03))
+    history = json.loads((tmp_path / "small_history.json").read_text())
+    assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"scheduler": "plateau"}, {"ema_decay": 0}])
+@pytest.mark.parametrize("file", ["small_best.pt", "small_checkpoint.pt", "small_history.json"])
+def test_killed_and_continued(file, changes, train, arguments, les_command, monkeypatch, tmp_path):
+    """While a file is nearly written: the result is the same, bit for bit."""
+    train("--les", *arguments(tmp_path / "whole", **changes))
+    count = 0
+
+    def counting(replacing):
+        @contextlib.contextmanager
+        def replace(path):
+            nonlocal count
+            with replacing(path) as temporary:
+                yield temporary
+                count += Path(path).name == file
+                if count == {"small_best.pt": 1}.get(file, 2):
+                    raise KeyboardInterrupt
+
+        return replace
+
+    options = arguments(tmp_path / "killed", **changes)
+    with monkeypatch.context() as patch:
+        for module in (les.training.loop, les.training.history):
+            patch.setattr(module, "replacing", counting(module.replacing))
+        assert les_command("train", "cace", "--les", *options) == 130
+    train("--les", *options, "--resume")
+    killed, whole = (state(tmp_path / folder) for folder in ("killed", "whole"))
+    assert_equal(killed["model"], whole["model"])
+    for before, after in zip(whole["history"], killed["history"]):
+        assert {**before, "seconds": 0} == {**after, "seconds": 0}
+    best = [state(tmp_path / folder, "small.pt") for folder in ("killed", "whole")]
+    assert_equal(best[0]["state_dict"], best[1]["state_dict"])
+
+
+def test_runs_that_are_not_continued(train, refused, arguments, tmp_path):
+    options = arguments(tmp_path, epochs=2)
+    train("--les", *options)
+    assert "continue that run with --resume" in refused("--les", *options)
+    assert "with `les` = True, this one has False" in refused("--no-les", *options, "--resume")
+    changed = arguments(tmp_path, epochs=2, learning_rate=1e-3)
+    assert "with `learning_rate` = 0.01" in refused("--les", *changed, "--resume")
+    (tmp_path / "small_checkpoint.pt").write_bytes(b"nothing")
+    assert "small_checkpoint.pt cannot be read" in refused("--les", *options, "--resume")
+
+
+def test_charges_added_to_a_trained_model(train, refused, arguments, tmp_path):
+    train("--no-les", *arguments(tmp_path / "sr"))
+    first = tmp_path / "sr" / "small.pt"
+    fine_tuning = {"from": first, "model": None, "readout": None, "atomic_energies": "keep"}
+    train("--les", *arguments(tmp_path / "les", **fine_tuning, epochs=1, learning_rate=1e-12))
+    before, after = load_model(first).state_dict(), load_model(tmp_path / "les" / "small.pt")
+    for key, value in before.items():
+        torch.testing.assert_close(after.state_dict()[key], value, rtol=0, atol=1e-6)
+    again = {**fine_tuning, "from": tmp_path / "les" / "small.pt"}
+    assert "has charges; train it with --les" in refused("--no-les", *arguments(tmp_path, **again))
+    message = refused(
+        "--les", *arguments(tmp_path / "new", **{**fine_tuning, "model": "{max_l: 1}"})
+    )
+    assert "--from excludes --model" in message
+
+
+def test_stress(train, arguments, data_files, tmp_path):
+    stages = "[{epochs: 2, energy: 1, forces: 10, stress: 10}]"
+    crystals = {
+        "train_file": data_files / "crystals.xyz",
+        "valid_file": data_files / "crystals.xyz",
+    }
+    train("--les", *arguments(tmp_path, stages=stages, **crystals))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": "[{epochs: 1, stress: 1, energy: 1}]"}, "has no stress to train on"),
+        ({"model": "{max_l: 2, max_nuu: 2}"}, "did you mean 'max_nu'"),
+        ({"model": "{zs: [1]}"}, "knows the elements H, got O"),
+        ({"model": "{max_nu: 7}"}, "1, 2, 3 or 4"),
+        ({"readout": "{n_layer: 2}"}, "did you mean 'n_layers'"),
+        ({"les_arguments": "{sigm: 1}"}, "did you mean 'sigma'"),
+        ({"energy_key": "dft"}, r"has no energy \(looked for the key 'dft'"),
+        ({"train_file": "none.xyz"}, "none.xyz: cannot be read"),
+        ({"from": "none.pt", "model": None, "readout": None}, "no model file none.pt"),
+        ({"device": "abacus"}, "abacus"),
+        ({"learning_rate": 1e30, "ema_decay": 0}, "training diverged.*--learning_rate"),
+    ],
+)
+def test_bad_settings(changes, message, refused, arguments, tmp_path):
+    error = refused("--les", *arguments(tmp_path, **changes))
+    assert re.search(message, error), error
+
+
+def test_stages_on_the_command_line(arguments, capsys, les_command, tmp_path):
+    for text in (
+        "{epochs: 1}",
+        "[{energy: 1}]",
+        "[{epochs: 1, forse: 2}]",
+        "[{epochs: 0, energy: 1}]",
+    ):
+        with pytest.raises(SystemExit):
+            les_command("train", "cace", "--les", *arguments(tmp_path, stages=text))
+        assert "argument --stages" in capsys.readouterr().err
+
+
+def test_configurations_parse():
+    from les_cace.arguments import parse
+
+    files = ["--train_file=a", "--valid_file=b"]
+    configs = get_backend("cace").configs()
+    assert set(configs) == {"water", "dipeptides", "au2_mgo"}
+    for path in configs.values():
+        for les_flag in (True, False):
+            options = parse([f"--config={path}", *files, "--epochs=8"], les=les_flag)
+            assert sum(stage.epochs for stage in les_cace.training._stages(options)) == 8
+
+
+def test_published_file_on_the_command_line(reference_dir, les_command, capsys, tmp_path):
+    source = reference_dir / "checkpoints" / "cace_les_water_r45_nu2.pth"
+    target = tmp_path / "water.pt"
+    assert les_command("convert", "cace", source, target) == 1
+    assert "--allow-pickle" in capsys.readouterr().err
+    assert les_command("convert", "cace", source, target, "--allow-pickle") == 0
+    assert load_model(target).representation.cutoff == 4.5
+    assert les_command("convert", "cace", source, target, "--allow-pickle") == 1
+    assert "exists already" in capsys.readouterr().err
+    write(tmp_path / "some.xyz", [crystal("cubic"), dimer()], format="extxyz")
+    output = tmp_path / "out.xyz"
+    options = ["--backend", "cace", "--bec", "-o", output]
+    assert les_command("predict", target, tmp_path / "some.xyz", *options) == 0
+    assert all("LES_charges" in frame.arrays for frame in read(output, ":"))
