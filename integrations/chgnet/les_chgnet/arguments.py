@@ -40,7 +40,7 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
     model.add_argument(
         "--from", dest="start", help="pretrained model (0.3.0, 0.2.0, r2scan) or file to start from"
     )
-    model.add_argument("--allow_pickle", action="store_true", help="read a pickled --from")
+    model.add_argument("--allow-pickle", action="store_true", help="read a pickled --from")
     model.add_argument("--model", type=mapping, help="arguments of CHGNet, without --from")
     model.add_argument(
         "--atomic_energies",

@@ -21,6 +21,9 @@ from les import Les, LESConfig, born_effective_charges, dipole_moments
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.graphs import GraphConverter, periodic_axes
 
+#: Scale of the charges that training starts from, relative to those of ``les.ChargeReadout``.
+INITIAL_CHARGE_SCALE = 0.1
+
 _Model = TypeVar("_Model", bound=nn.Module)
 
 #: Names of the weights that come with upstream's package.
@@ -65,6 +68,7 @@ class CHGNetLES(CHGNet):
         self.composition_model = AtomicEnergies.like(self.composition_model)
         self.graph_converter = GraphConverter.like(self.graph_converter)
         self.les = Les(LESConfig.for_features(les_arguments, self.atom_fea_dim))
+        _start_small(self.les)
         self.mlp.register_forward_hook(self._add_long_range)
         self._graphs: Sequence[CrystalGraph] = ()
         self._batch: _Batch | None = None
@@ -248,6 +252,19 @@ class CHGNetLES(CHGNet):
                 charges, leaf, cell.detach(), structure, pbc, *settings, self.training
             )
             prediction["bec"] = torch.split(bec, sizes)
+
+
+def _start_small(les: Les) -> None:
+    """Scale the charges that a new readout gives.
+
+    Upstream normalises the features: the readout's own start would give all atoms of a structure
+    much the same charge of up to a tenth of e, and a molecule of fifty atoms an energy of eV.
+    """
+    assert les.atomwise is not None
+    with torch.no_grad():
+        for layer in (les.atomwise.network[-1], les.atomwise.linear):
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(INITIAL_CHARGE_SCALE)
 
 
 def _with_common_positions(

@@ -141,3 +141,67 @@ def upstream() -> Callable[..., Calculator]:
         return UpstreamCalculator(own, use_device="cpu", on_isolated_atoms="ignore")
 
     return make
+
+
+TRAINING = {
+    "name": "small",
+    "model": "{atom_fea_dim: 8, bond_fea_dim: 8, angle_fea_dim: 8, atom_conv_hidden_dim: 8, "
+    "bond_conv_hidden_dim: 8, mlp_hidden_dims: [8], n_conv: 2, num_radial: 5, num_angular: 5, "
+    "atom_graph_cutoff: 4, bond_graph_cutoff: 2}",
+    "epochs": 2,
+    "batch_size": 5,
+    "valid_batch_size": 3,
+    "seed": 3,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="session")
+def small_options():
+    """Options of ``les train chgnet`` for a small model and a short run."""
+    return dict(TRAINING)
+
+
+@pytest.fixture(scope="module")
+def arguments(data_files):
+    """A function that makes arguments; ``None`` leaves one out."""
+
+    def make(folder, **changes):
+        train_file, valid_file = data_files
+        files = {"work_dir": folder, "train_file": train_file, "valid_file": valid_file}
+        settings = {**TRAINING, **files, **changes}
+        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(les_command):
+    """A function that runs ``les train chgnet ...``, which must succeed."""
+
+    def run(*arguments):
+        assert les_command("train", "chgnet", *arguments) == 0
+
+    return run
+
+
+@pytest.fixture
+def refused(les_command, capsys):
+    """A function that runs ``les train chgnet ...``, which must fail; its message."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert les_command("train", "chgnet", *arguments) == 1
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return next(line for line in error.splitlines() if line.startswith("les: error: "))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def short_range_run(train, arguments, tmp_path_factory):
+    """Folder of a run without LES."""
+    folder = tmp_path_factory.mktemp("sr")
+    train("--no-les", *arguments(folder))
+    return folder

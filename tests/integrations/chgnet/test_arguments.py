@@ -79,7 +79,7 @@ def test_empty_mapping():
         (["--epochs=-3"], "argument --epochs: must be at least 1, got -3"),
         (["--batch_size=0"], "argument --batch_size: must be at least 1"),
         (["--valid_batch_size=x"], "argument --valid_batch_size: invalid"),
-        (["--learning_rate=fast"], "argument --learning_rate: invalid float value: 'fast'"),
+        (["--learning_rate=fast"], "argument --learning_rate: invalid rate value: 'fast'"),
         (["--targets=e"], "argument --targets: invalid choice: 'e'"),
         (["--atomic_energies=no"], "argument --atomic_energies: invalid choice: 'no'"),
         (["--learning=1"], "unrecognized arguments: --learning=1"),  # no abbreviations
@@ -218,3 +218,19 @@ def test_shipped_configurations(name, les):
     for key, value in values.items():
         assert options[{"from": "start"}.get(key, key)] == value, key
     assert options["start"] == ("0.3.0" if "pretrained" in name else None)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--learning_rate=-1", "must be a number above 0, got -1"),
+        ("--learning_rate=nan", "must be a number above 0, got nan"),
+        ("--charge_learning_rate=0", "must be a number above 0, got 0"),
+        ("--force_loss_ratio=-1", "must be a number of at least 0, got -1"),
+        ("--mag_loss_ratio=inf", "must be a number of at least 0, got inf"),
+    ],
+)
+def test_rates_and_weights(option, message, capsys):
+    with pytest.raises(SystemExit):
+        parse([*FILES, option], les=True)
+    assert f"argument {option.split('=')[0]}: {message}" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_energies_in_double_precision(upstreams, graphs):
     double = AtomicEnergies.like(upstreams).double()(graphs)
     assert double.dtype == torch.float64
     torch.testing.assert_close(double.float(), upstreams(graphs))
-    weights = upstreams.fc.weight[0].double()
+    weights = upstreams.fc.weight[0].detach().double()
     assert double[0].item() == pytest.approx(float(4 * weights[0] + 2 * weights[7]) / 6, rel=1e-14)
 
 

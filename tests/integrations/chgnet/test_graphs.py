@@ -254,3 +254,11 @@ def test_short_range_models_take_all_graphs(short_range_model, model):
     slab.pbc = True
     periodic = short_range_model([model.graph_converter(slab)])["e"].item()
     assert abs(periodic - energies[2]) > 1e-6
+
+
+def test_structures_that_make_no_sense():
+    without_cell = Atoms("NaCl", [[0, 0, 0], [0, 0, 2.8]], pbc=True)
+    with pytest.raises(ValueError, match="a periodic structure needs a cell"):
+        to_structure(without_cell)
+    with pytest.raises(TypeError, match=r"one of ASE or pymatgen .* got str"):
+        to_structure("NaCl")

@@ -20,55 +20,6 @@ import les_chgnet.trainer
 from les_chgnet import load_model
 from les_chgnet.trainer import ResumableTrainer
 
-TRAINING = {
-    "name": "small",
-    "model": "{atom_fea_dim: 8, bond_fea_dim: 8, angle_fea_dim: 8, atom_conv_hidden_dim: 8, "
-    "bond_conv_hidden_dim: 8, mlp_hidden_dims: [8], n_conv: 2, num_radial: 5, num_angular: 5, "
-    "atom_graph_cutoff: 4, bond_graph_cutoff: 2}",
-    "epochs": 2,
-    "batch_size": 5,
-    "valid_batch_size": 3,
-    "seed": 3,
-    "device": "cpu",
-}
-
-
-@pytest.fixture(scope="module")
-def arguments(data_files):
-    """A function that makes arguments; ``None`` leaves one out."""
-
-    def make(folder, **changes):
-        train_file, valid_file = data_files
-        files = {"work_dir": folder, "train_file": train_file, "valid_file": valid_file}
-        settings = {**TRAINING, **files, **changes}
-        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def train(les_command):
-    """A function that runs ``les train chgnet ...``, which must succeed."""
-
-    def run(*arguments):
-        assert les_command("train", "chgnet", *arguments) == 0
-
-    return run
-
-
-@pytest.fixture
-def refused(les_command, capsys):
-    """A function that runs ``les train chgnet ...``, which must fail; its message."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert les_command("train", "chgnet", *arguments) == 1
-        error = capsys.readouterr().err
-        assert "Traceback" not in error
-        return next(line for line in error.splitlines() if line.startswith("les: error: "))
-
-    return run
-
 
 def final_state(folder):
     """All that a run has computed, but not how long it took."""
@@ -98,6 +49,10 @@ def assert_same(one, other):
 
 
 EPOCHS = 3
+WITH_DROPOUT = (
+    "{atom_fea_dim: 8, bond_fea_dim: 8, angle_fea_dim: 8, n_conv: 2, atom_graph_cutoff: 4, "
+    "bond_graph_cutoff: 2, conv_dropout: 0.2, mlp_dropout: 0.2}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +130,7 @@ def test_killed_again_and_again(killed, train, uninterrupted, arguments, tmp_pat
     [
         (["--freeze_short_range"], {}),
         ([], {"atomic_energies": "train"}),
-        ([], {"model": TRAINING["model"][:-1] + ", conv_dropout: 0.2, mlp_dropout: 0.2}"}),
+        ([], {"model": WITH_DROPOUT}),
         ([], {"trainer": "{scheduler: ExponentialLR, optimizer: AdamW, criterion: Huber}"}),
         ([], {"trainer": "{scheduler_params: {decay_fraction: 0.1}}", "learning_rate": 0.01}),
         ([], {"trainer": "{scheduler: CosRestartLR}"}),
@@ -240,13 +195,11 @@ def test_resume_of_what_is_done(train, uninterrupted, arguments, tmp_path):
     assert_same(final_state(tmp_path), uninterrupted())
 
 
-def test_more_epochs(train, arguments, caplog, tmp_path):
+def test_what_is_continued_is_said(train, arguments, caplog, tmp_path):
     train("--les", *arguments(tmp_path, epochs=2))
     caplog.set_level("INFO", logger="les")
-    train("--les", "--resume", *arguments(tmp_path, epochs=5, valid_batch_size=2))
-    assert "continuing after epoch" in caplog.text
-    history = json.loads((tmp_path / "small_history.json").read_text())
-    assert [record["epoch"] for record in history] == [0, 1, 2, 3, 4]
+    train("--les", "--resume", *arguments(tmp_path, epochs=2))
+    assert "continuing after epoch 2" in caplog.text
 
 
 # --- what is refused
@@ -278,7 +231,7 @@ def test_runs_are_not_overwritten(run, refused, arguments):
         ("targets", "efm"),
         ("force_loss_ratio", 2.0),
         ("atomic_energies", "keep"),
-        ("model", TRAINING["model"].replace("n_conv: 2", "n_conv: 3")),
+        ("model", "{n_conv: 3}"),
         ("les_arguments", "{sigma: 1.1}"),
         ("trainer", "{scheduler_params: {decay_fraction: 0.3}}"),
         ("energy_key", "energy"),
@@ -286,7 +239,7 @@ def test_runs_are_not_overwritten(run, refused, arguments):
 )
 def test_other_settings(key, value, run, refused, arguments):
     trainer = "{scheduler_params: {decay_fraction: 0.2}}"
-    options = arguments(run, **{"epochs": 2, "trainer": trainer, key: value})
+    options = arguments(run, **{"epochs": 1, "trainer": trainer, key: value})
     error = refused("--les", "--resume", *options)
     assert f"is of a run with `{key}` =" in error
     assert len(json.loads((run / "small_history.json").read_text())) == 1
@@ -297,15 +250,29 @@ def test_with_and_without_les_do_not_mix(run, refused, train, arguments, tmp_pat
     error = refused("--no-les", "--resume", *arguments(run, epochs=2, trainer=trainer))
     assert "small_checkpoint.pth.tar is of a run with" in error
     train("--no-les", *arguments(tmp_path, epochs=1))
-    error = refused("--les", "--resume", *arguments(tmp_path, epochs=2))
-    assert "small_checkpoint.pth.tar is of a run with" in error
+    for options in ([], ["--charge_learning_rate=0.1"]):
+        error = refused("--les", "--resume", *options, *arguments(tmp_path, epochs=1))
+        assert "small_checkpoint.pth.tar is of a run with" in error
+
+
+def test_other_data(run, refused, arguments, data_files, tmp_path):
+    """A data file may move, but not change."""
+    trainer = "{scheduler_params: {decay_fraction: 0.2}}"
+    options = {"epochs": 1, "trainer": trainer}
+    moved, other = tmp_path / "moved.xyz", tmp_path / "other.xyz"
+    moved.write_bytes(data_files[0].read_bytes())
+    other.write_bytes(data_files[1].read_bytes())
+    error = refused("--les", "--resume", *arguments(run, **options, train_file=other))
+    assert "is of a run with `train_file` =" in error
+    error = refused("--les", "--resume", *arguments(run, **options, seed=9, train_file=moved))
+    assert "is of a run with `seed` =" in error
 
 
 def test_checkpoint_of_something_else(run, refused, arguments, tmp_path):
     path = tmp_path / CHECKPOINT
     path.write_bytes((run / MODEL).read_bytes())
     error = refused("--les", "--resume", *arguments(tmp_path))
-    assert f"{path} holds no state of `les train chgnet`" in error
+    assert f"{path} holds no state of training" in error
     path.write_text("damaged")
     error = refused("--les", "--resume", *arguments(tmp_path))
     assert f"{path} is not a plain CHGNet model file" in error

@@ -10,60 +10,12 @@ import torch
 from ase.io import read, write
 from chgnet.model import CHGNet
 
+from les.backend import get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_chgnet import CHGNetLES, LESCalculator, load_model, save_model
 from les_chgnet.model import PRETRAINED, load_pretrained
 from les_chgnet.trainer import ResumableTrainer
-
-TRAINING = {
-    "name": "small",
-    "model": "{atom_fea_dim: 8, bond_fea_dim: 8, angle_fea_dim: 8, atom_conv_hidden_dim: 8, "
-    "bond_conv_hidden_dim: 8, mlp_hidden_dims: [8], n_conv: 2, num_radial: 5, num_angular: 5, "
-    "atom_graph_cutoff: 4, bond_graph_cutoff: 2}",
-    "epochs": 2,
-    "batch_size": 5,
-    "valid_batch_size": 3,
-    "seed": 3,
-    "device": "cpu",
-}
-
-
-@pytest.fixture(scope="module")
-def arguments(data_files):
-    """A function that makes arguments; ``None`` leaves one out."""
-
-    def make(folder, **changes):
-        train_file, valid_file = data_files
-        files = {"work_dir": folder, "train_file": train_file, "valid_file": valid_file}
-        settings = {**TRAINING, **files, **changes}
-        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def train(les_command):
-    """A function that runs ``les train chgnet ...``, which must succeed."""
-
-    def run(*arguments):
-        assert les_command("train", "chgnet", *arguments) == 0
-
-    return run
-
-
-@pytest.fixture
-def refused(les_command, capsys):
-    """A function that runs ``les train chgnet ...``, which must fail; its message."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert les_command("train", "chgnet", *arguments) == 1
-        error = capsys.readouterr().err
-        assert "Traceback" not in error
-        return next(line for line in error.splitlines() if line.startswith("les: error: "))
-
-    return run
 
 
 class _Started(ValueError):
@@ -92,14 +44,6 @@ def start(les_command, monkeypatch):
         return seen
 
     return run
-
-
-@pytest.fixture(scope="module")
-def short_range_run(train, arguments, tmp_path_factory):
-    """Folder of a run without LES."""
-    folder = tmp_path_factory.mktemp("sr")
-    train("--no-les", *arguments(folder))
-    return folder
 
 
 def assert_equal(state, expected):
@@ -295,14 +239,43 @@ def test_pickled_models_need_trust(short_range_run, start, refused, arguments, t
     assert type(start("--les", *options, "--allow-pickle")["model"]) is CHGNetLES
 
 
-@pytest.mark.parametrize("flag", ["--les", "--no-les"])
-def test_from_a_model_with_charges(flag, short_range_run, refused, arguments, tmp_path):
+def test_from_a_model_with_charges(short_range_run, start, refused, arguments, tmp_path):
+    """It is trained further; its charges are no longer new."""
     short_range = load_model(short_range_run / "small.pth.tar")
-    save_model(CHGNetLES.from_short_range(short_range), tmp_path / "les.pth.tar")
+    with_charges = CHGNetLES.from_short_range(short_range, {"sigma": 1.3})
+    save_model(with_charges, tmp_path / "les.pth.tar")
     options = arguments(tmp_path, model=None, **{"from": tmp_path / "les.pth.tar"})
-    error = refused(flag, *options)
-    assert f"--from {tmp_path / 'les.pth.tar'} must be a short-range model" in error
-    assert not (tmp_path / "small.pth.tar").exists()
+    assert "has charges; train it with --les" in refused("--no-les", *options)
+    message = refused("--les", *options, "--les_arguments={sigma: 1.0}")
+    assert "has charges and --les_arguments of its own" in message
+    trainer = start("--les", *options)
+    assert_equal(trainer["model"].les.state_dict(), with_charges.les.state_dict())
+
+
+def test_what_excludes_each_other(refused, arguments, tmp_path):
+    options = ["--freeze_short_range", *arguments(tmp_path, atomic_energies="train")]
+    assert "--freeze_short_range and --atomic_energies train exclude" in refused("--les", *options)
+
+
+@pytest.mark.parametrize("flag", ["--les", "--no-les"])
+def test_from_a_model_in_double_precision(flag, short_range_run, train, arguments, tmp_path):
+    """Upstream trains in single precision."""
+    double = load_model(short_range_run / "small.pth.tar").double()
+    save_model(double, tmp_path / "double.pth.tar")
+    options = {"model": None, "epochs": 1, "from": tmp_path / "double.pth.tar"}
+    train(flag, *arguments(tmp_path / "new", **options))
+    assert next(load_model(tmp_path / "new" / "small.pth.tar").parameters()).dtype == torch.float32
+
+
+def test_pretrained_backend_starts_from_the_pretrained_model(arguments, data_files):
+    from les_chgnet.arguments import parse
+
+    options = [f"--train_file={data_files[0]}", f"--valid_file={data_files[1]}"]
+    start = get_backend("chgnet-pretrained").start
+    assert parse(options, les=True, start=start).start == "0.3.0"
+    assert parse([*options, "--from=r2scan"], les=True, start=start).start == "r2scan"
+    assert parse([*options, "--model={n_conv: 2}"], les=True, start=start).start is None
+    assert get_backend("chgnet").start is None
 
 
 @pytest.mark.parametrize(

@@ -26,69 +26,12 @@ from les.training.errors import Errors
 from les.training.shuffle import EpochShuffle
 from les_chgnet import CHGNetLES, LESCalculator, load_model
 
-TRAINING = {
-    "name": "small",
-    "model": "{atom_fea_dim: 8, bond_fea_dim: 8, angle_fea_dim: 8, atom_conv_hidden_dim: 8, "
-    "bond_conv_hidden_dim: 8, mlp_hidden_dims: [8], n_conv: 2, num_radial: 5, num_angular: 5, "
-    "atom_graph_cutoff: 4, bond_graph_cutoff: 2}",
-    "epochs": 2,
-    "batch_size": 5,
-    "valid_batch_size": 3,
-    "seed": 3,
-    "device": "cpu",
-}
-
-
-@pytest.fixture(scope="module")
-def arguments(data_files):
-    """A function that makes arguments; ``None`` leaves one out."""
-
-    def make(folder, **changes):
-        train_file, valid_file = data_files
-        files = {"work_dir": folder, "train_file": train_file, "valid_file": valid_file}
-        settings = {**TRAINING, **files, **changes}
-        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def train(les_command):
-    """A function that runs ``les train chgnet ...``, which must succeed."""
-
-    def run(*arguments):
-        assert les_command("train", "chgnet", *arguments) == 0
-
-    return run
-
-
-@pytest.fixture
-def refused(les_command, capsys):
-    """A function that runs ``les train chgnet ...``, which must fail; its message."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert les_command("train", "chgnet", *arguments) == 1
-        error = capsys.readouterr().err
-        assert "Traceback" not in error
-        return next(line for line in error.splitlines() if line.startswith("les: error: "))
-
-    return run
-
 
 @pytest.fixture(scope="module")
 def les_run(train, arguments, tmp_path_factory):
     """Folder of a run with LES."""
     folder = tmp_path_factory.mktemp("les") / "made" / "by the run"
     train("--les", *arguments(folder, epochs=4))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def short_range_run(train, arguments, tmp_path_factory):
-    """Folder of a run without LES."""
-    folder = tmp_path_factory.mktemp("sr")
-    train("--no-les", *arguments(folder))
     return folder
 
 
@@ -234,14 +177,16 @@ def test_two_runs_in_one_folder(train, arguments, les_run, short_range_run, tmp_
 
 
 @pytest.mark.parametrize("targets", ["efm", "efsm"])
-def test_without_les_is_upstreams_own_run(train, arguments, crystal_files, targets, tmp_path):
+def test_without_les_is_upstreams_own_run(
+    small_options, train, arguments, crystal_files, targets, tmp_path
+):
     """That of a script with upstream's Trainer and data set, and the same batches."""
     options = {"targets": targets, "atomic_energies": "keep", "batch_size": 4, "epochs": 3}
     train("--no-les", *arguments(tmp_path, **options, **crystal_files))
     ours = torch.load(tmp_path / "small_checkpoint.pth.tar", weights_only=True)
 
     torch.manual_seed(3)
-    model = CHGNet(**yaml.safe_load(TRAINING["model"]))
+    model = CHGNet(**yaml.safe_load(small_options["model"]))
     loaders = {}
     for name, path in crystal_files.items():
         frames = read(path, ":")

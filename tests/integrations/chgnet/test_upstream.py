@@ -11,13 +11,13 @@ from ase.calculators.lj import LennardJones
 from chgnet.data.dataset import StructureData, collate_graphs
 from chgnet.model import MolecularDynamics, StructOptimizer
 from chgnet.trainer import Trainer
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Lattice, Molecule, Structure
 from torch.utils.data import DataLoader
 
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import CELLS, crystal, dimer
-from les_chgnet import CHGNetLES, LESCalculator, load_model
+from les_chgnet import CHGNetLES, LESCalculator, load_model, save_model
 from les_chgnet.structures import to_structure
 
 # --- gradients
@@ -251,3 +251,33 @@ def test_predict_structure(double_model):
         assert float(prediction["e"]) * len(atoms) == pytest.approx(results["energy"], rel=1e-9)
         np.testing.assert_allclose(prediction["f"], results["forces"], rtol=0, atol=1e-9)
         np.testing.assert_allclose(prediction["m"], results["magmoms"], rtol=0, atol=1e-9)
+
+
+def test_upstreams_ways_to_load(tmp_path, short_range_model):
+    """``load``, ``from_file`` and ``from_dict`` of the class give models with charges."""
+    model = CHGNetLES.load(model_name="r2scan", use_device="cpu", les_arguments={"sigma": 1.2})
+    assert type(model) is CHGNetLES
+    assert model.version == "r2scan"
+    assert model.todict()["model_args"]["les_arguments"]["sigma"] == 1.2
+    double = model.double()
+    save_model(double, tmp_path / "double.pth.tar")
+    for loaded in (
+        CHGNetLES.from_file(str(tmp_path / "double.pth.tar")),
+        CHGNetLES.from_dict(double.as_dict()),
+    ):
+        assert type(loaded) is CHGNetLES
+        for key, value in double.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], value), key
+    save_model(short_range_model, tmp_path / "short.pth.tar")
+    with pytest.raises(ValueError, match="holds a model without charges"):
+        CHGNetLES.from_file(str(tmp_path / "short.pth.tar"))
+
+
+def test_prediction_of_ase_structures_and_molecules(model):
+    atoms = dimer()
+    expected = model.predict_structure(atoms, task="ef")
+    assert expected["f"].shape == (len(atoms), 3)
+    molecule = Molecule(atoms.get_chemical_symbols(), atoms.positions)
+    for other in (molecule, [atoms]):
+        actual = model.predict_structure(other, task="ef")
+        np.testing.assert_allclose(actual["f"], expected["f"], atol=1e-6)
