@@ -320,3 +320,11 @@ def test_backend_of_a_model_file(name, expected):
 def test_model_file_of_no_backend():
     with pytest.raises(BackendError, match=r"'water.zip' does not tell .* --backend .*mace: .pt"):
         backend_of(Path("water.zip"))
+
+
+def test_nothing_to_convert(capsys, tmp_path):
+    error = fails(capsys, "convert", "nequip", str(tmp_path / "a"), str(tmp_path / "b"))
+    assert "backend 'nequip' has no published models to convert" in error
+    (tmp_path / "b").touch()
+    error = fails(capsys, "convert", "nequip", str(tmp_path / "a"), str(tmp_path / "b"))
+    assert "exists already" in error

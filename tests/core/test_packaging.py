@@ -109,7 +109,7 @@ def test_entry_points_can_be_loaded() -> None:
     entries = metadata.distribution("les").entry_points
     assert [entry.name for entry in entries if entry.group == "console_scripts"] == ["les"]
     backends = {entry.name for entry in entries if entry.group == "les.backends"}
-    assert {"mace", "nequip", "allegro", "chgnet", "chgnet-pretrained"} <= backends
+    assert {"allegro", "cace", "chgnet", "chgnet-pretrained", "mace", "nequip"} == backends
     extensions = {entry.value for entry in entries if entry.group == "nequip.extension"}
     assert extensions == {"les", "les_nequip", "les_nequip.registration"}  # modules
     for entry in entries:

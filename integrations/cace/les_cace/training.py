@@ -54,7 +54,7 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     model = _model(options, data["train"], start, les)
     try:
         model.to(options.device)
-    except RuntimeError as error:
+    except (AssertionError, RuntimeError) as error:
         raise ValueError(f"--device {options.device}: {error}") from error
     loop = Loop(
         model,

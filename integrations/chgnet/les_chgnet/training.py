@@ -158,7 +158,7 @@ def _named(option: str, value: object) -> Iterator[None]:
     """Name the option that upstream's own errors are about."""
     try:
         yield
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+    except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
         reason = str(error) or "not supported by upstream"
         raise ValueError(f"{option} {value}: {type(error).__name__}: {reason}") from error
 

@@ -11,7 +11,7 @@ from mace.tools.torch_tools import default_dtype
 
 from les.backend import backend_names, get_backend
 from les.testing.structures import crystal, dimer
-from les_mace import MACELES, LESCalculator, save_model
+from les_mace import MACELES, LESCalculator, load_model, save_model
 from les_mace.backend import MACEBackend
 
 
@@ -146,3 +146,18 @@ def test_broken_mace(run_program, tmp_path):
     )
     output = run_program("-c", program).stdout
     assert output.strip() == "mace-torch fails to import: RuntimeError: wrong torch"
+
+
+def test_convert(reference_dir, les_command, capsys, tmp_path):
+    source = reference_dir / "checkpoints" / "mace_les_dipeptides_r4_l0.model"
+    target = tmp_path / "model.pt"
+    assert les_command("convert", "mace", source, target) == 1
+    assert "--allow-pickle" in capsys.readouterr().err
+    assert les_command("convert", "mace", source, target, "--allow-pickle") == 0
+    assert load_model(target).les.config().norm_factor == 90.0474
+    assert les_command("convert", "mace", source, target, "--allow-pickle") == 1
+    assert "exists already" in capsys.readouterr().err
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "other.model")
+    other = ["convert", "mace", tmp_path / "other.model", tmp_path / "other.pt", "--allow-pickle"]
+    assert les_command(*other) == 1
+    assert "must hold a ScaleShiftMACE model, got Linear" in capsys.readouterr().err
