@@ -8,8 +8,6 @@ small matrices per atom; no tensor has an edge axis and all other axes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -85,7 +83,13 @@ class Representation(nn.Module):
     ) -> None:
         super().__init__()
         self.zs = [int(z) for z in zs]
-        _check(self.zs, message_types, n_atom_basis=n_atom_basis, n_rbf=n_rbf)
+        _check(self.zs, message_types)
+        mixtures = 1 if n_radial_basis is None else n_radial_basis
+        _at_least(1, n_atom_basis=n_atom_basis, n_rbf=n_rbf, n_radial_basis=mixtures)
+        _at_least(0, max_l=max_l, num_message_passing=num_message_passing)
+        for name, value in (("cutoff", cutoff), ("avg_num_neighbors", avg_num_neighbors)):
+            if not 0.0 < value < float("inf"):
+                raise ValueError(f"`{name}` must be a number above 0, got {value!r}")
         self.cutoff = float(cutoff)
         self.n_atom_basis, self.n_rbf = n_atom_basis, n_rbf
         self.n_mixtures = n_rbf if n_radial_basis is None else n_radial_basis
@@ -234,12 +238,15 @@ class Representation(nn.Module):
         return (torch.cat(parts, dim=1) * factor[:, None, None, :]).flatten(2)
 
 
-def _check(zs: list[int], message_types: Sequence[str], **numbers: Any) -> None:
+def _check(zs: list[int], message_types: Sequence[str]) -> None:
     if not zs or len(set(zs)) != len(zs) or min(zs) < 1:
         raise ValueError(f"`zs` must be different atomic numbers, got {zs}")
     for name in message_types:
         if name not in MESSAGES:
             raise ValueError(f"`message_types` must be of {MESSAGES}, got {name!r}")
+
+
+def _at_least(lowest: int, **numbers: int) -> None:
     for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}")
+        if not isinstance(value, int) or value < lowest:
+            raise ValueError(f"`{name}` must be a whole number of at least {lowest}, got {value!r}")

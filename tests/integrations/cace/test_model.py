@@ -120,7 +120,10 @@ def test_settings_that_are_refused(small):
         ({"zs": [1, 1]}, "different atomic numbers"),
         ({"message_types": ["Bchj"]}, "must be of"),
         ({"max_nu": 5}, "1, 2, 3 or 4"),
-        ({"n_rbf": 0}, "at least 1"),
+        ({"n_rbf": 0}, "`n_rbf` must be a whole number of at least 1, got 0"),
+        ({"max_l": -1}, "`max_l` must be a whole number of at least 0"),
+        ({"n_atom_basis": "many"}, "`n_atom_basis` must be a whole number"),
+        ({"cutoff": -4.0}, "`cutoff` must be a number above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             CACE({**small, **change})
