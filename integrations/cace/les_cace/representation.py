@@ -8,6 +8,7 @@ small matrices per atom; no tensor has an edge axis and all other axes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
