@@ -142,7 +142,7 @@ def test_upstream_is_told_from_the_program_of_that_name(monkeypatch):
     with pytest.raises(BackendError, match="cace is not installed"):
         require_upstream()
     monkeypatch.setitem(sys.modules, "cace", types.ModuleType("cace"))
-    with pytest.raises(BackendError, match="another program.*circuits"):
+    with pytest.raises(BackendError, match=r"another program.*circuits"):
         require_upstream()
     atomistic = types.ModuleType("cace.models.atomistic")
     atomistic.NeuralNetworkPotential = Potential
