@@ -81,9 +81,8 @@ class ResumableTrainer(Trainer):
         self.training_history = state["training_history"]
         self.records = [EpochRecord(**record) for record in state["history"]]
         self.starting_epoch = len(self.records)
-        write_history(
-            self.records, self.files.history
-        )  # the run may have been killed before it could
+        # The run may have been killed before it could.
+        write_history(self.records, self.files.history)
         set_random_state(state["random_state"])
 
     def train(self, train_loader: DataLoader, val_loader: DataLoader, **options: Any) -> None:

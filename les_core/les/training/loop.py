@@ -183,7 +183,8 @@ class Loop:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.records = [EpochRecord(**record) for record in state["history"]]
-        write_history(self.records, self.files.history)  # it may have been killed before it could
+        # The run may have been killed before it could.
+        write_history(self.records, self.files.history)
         set_random_state(state["random_state"])
 
     def _steps(self, loader: Iterable[Any]) -> float:
