@@ -65,7 +65,7 @@ def model(short_range_model, scale_charges):
 
     torch.manual_seed(6)
     with_charges = CHGNetLES.from_short_range(short_range_model).eval()
-    scale_charges(with_charges, 4.0)
+    scale_charges(with_charges, 40.0)
     return with_charges
 
 

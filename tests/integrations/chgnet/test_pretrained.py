@@ -55,7 +55,7 @@ def test_pretrained_is_what_upstreams_calculator_gives(pretrained, scale_charges
 def test_derivatives_of_a_pretrained_model(pretrained, scale_charges, crystals):
     """The shared tests again, of weights of real size."""
     longer = copy.deepcopy(pretrained[1]).double()
-    scale_charges(longer, 2.0)
+    scale_charges(longer, 20.0)
     calculator = LESCalculator(longer, use_device="cpu")
     atoms = crystals["LiMnO2"]
     results = results_of(calculator, atoms)

@@ -112,7 +112,9 @@ def test_model_is_the_best_one(les_run, data_files):
         results = results_of(calculator, frame)
         energy_errors.append((results["energy"] - frame.info["REF_energy"]) / len(frame))
         force_errors.append((results["forces"] - frame.arrays["REF_forces"]).ravel())
-    assert best["valid_energy_rmse"] == pytest.approx(np.sqrt(np.mean(np.square(energy_errors))))
+    # Both are computed in float32, in different batches.
+    energies = np.sqrt(np.mean(np.square(energy_errors)))
+    assert best["valid_energy_rmse"] == pytest.approx(energies, rel=1e-4)
     forces = np.sqrt(np.mean(np.square(np.concatenate(force_errors))))
     assert best["valid_force_rmse"] == pytest.approx(forces, rel=1e-4)
 
