@@ -57,14 +57,14 @@ class Monomials(nn.Module):
             self.axes.append(axis)
 
     def forward(self, vectors: Tensor, distances: Tensor) -> Tensor:
-        """Monomials ``[n_edges, n_monomials]`` of the directions.
+        """Monomials ``[n_atoms, n_monomials, width]`` of the directions.
 
         Args:
-            vectors: ``[n_edges, 3]`` [A].
-            distances: their lengths ``[n_edges]`` [A].
+            vectors: ``[3, n_atoms, width]`` [A].
+            distances: their lengths ``[n_atoms, width]`` [A].
         """
-        components = (vectors / (distances + LENGTH_OFFSET).unsqueeze(-1)).unbind(-1)
+        components = (vectors / (distances + LENGTH_OFFSET)).unbind()
         values = [torch.ones_like(distances)]
         for parent, axis in zip(self.parents, self.axes):
             values.append(values[parent] * components[axis])
-        return torch.stack(values, dim=-1)
+        return torch.stack(values, dim=1)

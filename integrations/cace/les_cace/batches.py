@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from les_cace.neighbours import Edges, arrange
+from les_cace.neighbours import Neighbours, arrange
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -22,9 +22,9 @@ class Structure(NamedTuple):
     numbers: Tensor  # [n_atoms]
     cell: Tensor  # [3, 3] [A]
     pbc: Tensor  # [3], boolean
-    sender: Tensor  # [n_edges]
-    receiver: Tensor  # [n_edges]
-    images: Tensor  # [n_edges, 3], from the receiver's cell to the image of the sender
+    sender: Tensor  # [n_pairs]
+    receiver: Tensor  # [n_pairs]
+    images: Tensor  # [n_pairs, 3], from the receiver's cell to the image of the sender
 
 
 class Batch(NamedTuple):
@@ -35,23 +35,21 @@ class Batch(NamedTuple):
     cell: Tensor  # [n_structures, 3, 3] [A]
     pbc: Tensor  # [n_structures, 3], boolean
     batch: Tensor  # [n_atoms]
-    edges: Edges
+    neighbours: Neighbours
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
         """On another device, with coordinates in ``dtype``."""
-        edges = self.edges
+        neighbours = self.neighbours
         return Batch(
             self.positions.to(device, dtype),
             self.numbers.to(device),
             self.cell.to(device, dtype),
             self.pbc.to(device),
             self.batch.to(device),
-            Edges(
-                edges.sender.to(device),
-                edges.receiver.to(device),
-                edges.images.to(device, dtype),
-                edges.place.to(device),
-                edges.width,
+            Neighbours(
+                neighbours.sender.to(device),
+                neighbours.images.to(device, dtype),
+                neighbours.present.to(device),
             ),
         )
 
@@ -86,7 +84,7 @@ def collate(structures: Sequence[Structure]) -> Batch:
     sizes = torch.tensor([len(x.numbers) for x in structures])
     first = torch.cumsum(sizes, 0) - sizes
     n_atoms = int(sizes.sum())
-    edges = arrange(
+    neighbours = arrange(
         torch.cat([x.sender + start for x, start in zip(structures, first)]),
         torch.cat([x.receiver + start for x, start in zip(structures, first)]),
         torch.cat([x.images for x in structures]),
@@ -98,5 +96,5 @@ def collate(structures: Sequence[Structure]) -> Batch:
         torch.stack([x.cell for x in structures]),
         torch.stack([x.pbc for x in structures]),
         torch.repeat_interleave(torch.arange(len(structures)), sizes),
-        edges,
+        neighbours,
     )

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from les_cace.angular import degree_sizes
-from les_cace.neighbours import Edges
 from les_cace.radial import PolynomialCutoff
 
 
@@ -62,8 +61,14 @@ class RadialMessage(nn.Module):
             with torch.no_grad():
                 decay.add_(0.5).div_(cutoff.cutoff)
 
-    def forward(self, basis: Tensor, distances: Tensor, edges: Edges) -> Tensor:
-        """Sum over neighbours, ``[n_atoms, n_monomials, n_radial * n_channels]`` as ``basis``."""
+    def forward(self, basis: Tensor, distances: Tensor, sender: Tensor) -> Tensor:
+        """Sum over neighbours, ``[n_atoms, n_monomials, n_radial * n_channels]`` as ``basis``.
+
+        Args:
+            basis: of all atoms.
+            distances: of the neighbours ``[n_atoms, width]`` [A].
+            sender: which atoms they are ``[n_atoms, width]``.
+        """
         sizes = degree_sizes(len(self.amplitudes) - 1)
         weight = self.cutoff(distances).unsqueeze(-1)
         parts = []
@@ -71,8 +76,8 @@ class RadialMessage(nn.Module):
             damping = amplitude.reshape(-1) * torch.exp(
                 -distances.unsqueeze(-1) * decay.reshape(-1)
             )
-            message = part[edges.sender] * (weight * damping).unsqueeze(1)
-            parts.append(torch.zeros_like(part).index_add(0, edges.receiver, message))
+            message = part[sender] * (weight * damping).unsqueeze(2)
+            parts.append(message.sum(dim=1))
         return torch.cat(parts, dim=1)
 
 

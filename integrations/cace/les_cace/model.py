@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from les import Ewald, LESConfig, born_effective_charges, dipole_moments
 from les.readout import AtomReadout, ChargeReadout
-from les_cace.neighbours import Edges
+from les_cace.neighbours import Neighbours
 from les_cace.representation import Representation
 
 
@@ -106,7 +106,7 @@ class CACE(nn.Module):
         cell: Tensor,
         pbc: Tensor,
         batch: Tensor,
-        edges: Edges,
+        neighbours: Neighbours,
         *,
         compute_forces: bool = True,
         compute_stress: bool = False,
@@ -120,7 +120,7 @@ class CACE(nn.Module):
             cell: ``[n_structures, 3, 3]`` [A].
             pbc: ``[n_structures, 3]``, boolean.
             batch: structure of each atom ``[n_atoms]``, ascending.
-            edges: pairs of atoms within the cutoff.
+            neighbours: those of each atom within the cutoff.
             compute_forces: compute ``forces``.
             compute_stress: compute ``stress``.
             compute_bec: compute ``born_effective_charges``.
@@ -148,9 +148,8 @@ class CACE(nn.Module):
             deformation = 0.5 * (strain + strain.transpose(1, 2))
             moved = positions + (positions.unsqueeze(1) @ deformation[batch]).squeeze(1)
             strained_cell = cell + cell @ deformation
-        shifts = edges.images.unsqueeze(1) @ strained_cell[batch[edges.receiver]]
-        vectors = moved[edges.receiver] - moved[edges.sender] + shifts.squeeze(1)
-        features = self.representation(vectors, numbers, edges).flatten(1)
+        vectors = neighbours.vectors(moved, strained_cell, batch, self.representation.cutoff)
+        features = self.representation(vectors, neighbours.sender, numbers).flatten(1)
 
         element = self.representation.get_buffer("classes")[numbers]
         energies = self.readout(features).squeeze(-1)

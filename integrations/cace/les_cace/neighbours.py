@@ -1,4 +1,4 @@
-"""Pairs of atoms of a batch within a cutoff, and sums over the neighbours of each atom."""
+"""The neighbours of the atoms of a batch."""
 
 from __future__ import annotations
 
@@ -8,43 +8,50 @@ import torch
 from torch import Tensor
 
 
-class Edges(NamedTuple):
-    """Directed pairs of atoms of a batch, ordered by receiver.
+class Neighbours(NamedTuple):
+    """Neighbours of each atom, in rows of equal length, so that sums over them are products
+    of matrices."""
 
-    Each atom has ``width`` places for its neighbours, so that sums over neighbours are matrix
-    products: ``place`` tells that of each edge.
-    """
-
-    #: Atom that is the neighbour ``[n_edges]``.
+    #: Atom that is the neighbour ``[n_atoms, width]``; any atom where there is none.
     sender: Tensor
-    #: Atom that has it ``[n_edges]``.
-    receiver: Tensor
-    #: From the receiver's cell to the sender's image, in lattice vectors ``[n_edges, 3]``.
+    #: From the atom's cell to the neighbour's image, in lattice vectors ``[n_atoms, width, 3]``.
     images: Tensor
-    #: ``receiver * width`` plus a number from 0 to ``width - 1`` ``[n_edges]``.
-    place: Tensor
-    #: Largest number of neighbours.
-    width: int
+    #: Whether there is one ``[n_atoms, width]``.
+    present: Tensor
+
+    def vectors(self, positions: Tensor, cell: Tensor, batch: Tensor, cutoff: float) -> Tensor:
+        """From the neighbours to the atoms ``[3, n_atoms, width]`` [A].
+
+        Where there is no neighbour, a vector longer than ``cutoff``.
+
+        Args:
+            positions: ``[n_atoms, 3]`` [A].
+            cell: ``[n_structures, 3, 3]`` [A].
+            batch: structure of each atom ``[n_atoms]``.
+            cutoff: radius [A].
+        """
+        vectors = positions.unsqueeze(1) - positions[self.sender] + self.images @ cell[batch]
+        return torch.where(self.present, vectors.permute(2, 0, 1).contiguous(), 2.0 * cutoff)
 
 
-def arrange(sender: Tensor, receiver: Tensor, images: Tensor, n_atoms: int) -> Edges:
-    """Edges in any order, in the order and with the places of :class:`Edges`.
+def arrange(sender: Tensor, receiver: Tensor, images: Tensor, n_atoms: int) -> Neighbours:
+    """Pairs of atoms in any order as rows of neighbours.
 
     Args:
-        sender, receiver: ``[n_edges]``.
-        images: ``[n_edges, 3]``.
+        sender, receiver: ``[n_pairs]``.
+        images: ``[n_pairs, 3]``.
         n_atoms: number of atoms.
     """
     order = torch.argsort(receiver, stable=True)
     receiver = receiver[order]
     counts = torch.bincount(receiver, minlength=n_atoms)
-    first = torch.cumsum(counts, 0) - counts
     width = int(counts.max()) if len(receiver) > 0 else 0
-    place = torch.arange(len(receiver), device=receiver.device) - first[receiver]
-    return Edges(sender[order], receiver, images[order], receiver * width + place, width)
-
-
-def per_atom(values: Tensor, edges: Edges, n_atoms: int) -> Tensor:
-    """``values`` of edges ``[n_edges, n]`` as ``[n_atoms, width, n]``, zero where there is none."""
-    places = values.new_zeros(n_atoms * edges.width, values.shape[1])
-    return places.index_copy(0, edges.place, values).view(n_atoms, edges.width, values.shape[1])
+    column = torch.arange(len(receiver)) - (torch.cumsum(counts, 0) - counts)[receiver]
+    rows = Neighbours(
+        sender.new_zeros(n_atoms, width),
+        images.new_zeros(n_atoms, width, 3),
+        torch.zeros(n_atoms, width, dtype=torch.bool),
+    )
+    for row, values in zip(rows, (sender[order], images[order], torch.ones_like(order).bool())):
+        row[receiver, column] = values
+    return rows

@@ -63,6 +63,6 @@ class BesselBasis(nn.Module):
         self.register_buffer("amplitude", torch.tensor(math.sqrt(2.0 / cutoff)))
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Values ``[n_edges, n_functions]`` at ``distances`` ``[n_edges]`` [A]."""
-        r = distances.unsqueeze(-1)
-        return self.amplitude * torch.sin(self.frequencies * r) / r
+        """Values ``[n_atoms, n_functions, width]`` at ``distances`` ``[n_atoms, width]`` [A]."""
+        r = distances.unsqueeze(1)
+        return self.amplitude * torch.sin(self.frequencies.unsqueeze(1) * r) / r

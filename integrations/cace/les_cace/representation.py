@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from les_cace.angular import Monomials, degree_sizes
 from les_cace.message import FeatureWeights, Memory, RadialMessage
-from les_cace.neighbours import Edges, per_atom
 from les_cace.radial import BesselBasis, PolynomialCutoff
 from les_cace.symmetrize import Symmetrizer
 
@@ -136,36 +135,36 @@ class Representation(nn.Module):
         classes[self.zs] = torch.arange(n_elements)
         self.register_buffer("classes", classes, persistent=False)
 
-    def forward(self, vectors: Tensor, numbers: Tensor, edges: Edges) -> Tensor:
+    def forward(self, vectors: Tensor, sender: Tensor, numbers: Tensor) -> Tensor:
         """Features ``[n_atoms, n_mixtures, n_invariants, n_channels, n_layers + 1]``.
 
         Args:
-            vectors: from sender to receiver of each edge ``[n_edges, 3]`` [A].
+            vectors: from the neighbours to each atom ``[3, n_atoms, width]`` [A]; those longer
+                than the cutoff count nothing.
+            sender: which atoms the neighbours are ``[n_atoms, width]``.
             numbers: atomic numbers ``[n_atoms]``, all of ``zs``.
-            edges: pairs of atoms.
         """
-        n_atoms = numbers.shape[0]
         element = self.get_buffer("classes")[numbers]
         senders = self.sender_embedding[element]
         receiver_embedding = self.receiver_embedding
         receivers = senders if receiver_embedding is None else receiver_embedding[element]
-        distances = torch.linalg.vector_norm(vectors, dim=-1)
-        radial = self.radial_basis(distances) * self.cutoff_function(distances).unsqueeze(-1)
+        distances = torch.linalg.vector_norm(vectors, dim=0)
+        radial = self.radial_basis(distances) * self.cutoff_function(distances).unsqueeze(1)
         angular = self.monomials(vectors, distances)
 
-        basis = self._mix_elements(
-            self._sum_elements(radial, angular, senders, edges, n_atoms), receivers
-        )
+        neighbours = senders.t()[:, sender].transpose(0, 1)  # [n_atoms, n_atom_basis, width]
+        sums = angular @ _outer(radial, neighbours).transpose(1, 2)
+        basis = self._mixed(sums.view(*sums.shape[:2], self.n_rbf, -1, 1), receivers)
         features = [self.symmetrizer(basis)]
         for layer in self._layers():
             update = torch.zeros_like(basis)
             if layer.weights is not None:
                 weights = layer.weights(self._flat(features[-1]))
-                update = update + self._mix_channels(
-                    self._sum_weighted(radial, angular, senders, weights, edges, n_atoms), receivers
-                )
+                weights = weights * senders.repeat_interleave(self.n_atom_basis, 1).unsqueeze(1)
+                sums = self._sum_weighted(radial, angular, weights, sender)
+                update = update + self._mixed(sums, receivers)
             if layer.radial is not None:
-                update = update + layer.radial(basis, distances, edges)
+                update = update + layer.radial(basis, distances, sender)
             update = self.message_scale * update
             if layer.memory is not None:
                 update = update + layer.memory(basis)
@@ -184,59 +183,43 @@ class Representation(nn.Module):
     def _flat(self, features: Tensor) -> Tensor:
         return self._ordered(features).reshape(features.shape[0], -1)
 
-    def _sum_elements(
-        self, radial: Tensor, angular: Tensor, senders: Tensor, edges: Edges, n_atoms: int
-    ) -> Tensor:
-        """Sums ``[n_atoms, n_monomials, n_rbf, n_atom_basis]`` over neighbours.
-
-        The receiver's factor of the channels is the same in all terms, and comes afterwards.
-        """
-        left = (radial.unsqueeze(2) * senders[edges.sender].unsqueeze(1)).flatten(1)
-        sums = per_atom(angular, edges, n_atoms).transpose(1, 2) @ per_atom(left, edges, n_atoms)
-        return sums.view(n_atoms, angular.shape[1], self.n_rbf, self.n_atom_basis)
-
-    def _mix_elements(self, sums: Tensor, receivers: Tensor) -> Tensor:
-        """Mixtures of the radial functions ``[n_atoms, n_monomials, n_mixtures * n_channels]``."""
-        d = self.n_atom_basis
-        parts = []
-        for part, mixing in zip(sums.split(self.degree_sizes, dim=1), self.mixing):
-            weight = mixing.view(self.n_rbf, self.n_mixtures, d, d)
-            parts.append(torch.einsum("nlki,kmij->nlmij", part, weight))
-        mixed = torch.cat(parts, dim=1) * receivers[:, None, None, None, :]
-        return mixed.flatten(2)
-
     def _sum_weighted(
-        self,
-        radial: Tensor,
-        angular: Tensor,
-        senders: Tensor,
-        weights: Tensor,
-        edges: Edges,
-        n_atoms: int,
+        self, radial: Tensor, angular: Tensor, weights: Tensor, sender: Tensor
     ) -> Tensor:
-        """Sums ``[n_atoms, n_monomials, n_rbf, n_channels]`` over neighbours with weights.
+        """Sums over neighbours with weights, as for :meth:`_mixed`.
 
         Args:
-            weights: of the sender, ``[n_atoms, n_degrees, n_channels]``.
+            radial: ``[n_atoms, n_rbf, width]``.
+            angular: ``[n_atoms, n_monomials, width]``.
+            weights: of each atom as a neighbour ``[n_atoms, n_degrees, n_channels]``, the
+                element's factor included.
+            sender: ``[n_atoms, width]``.
         """
-        d = self.n_atom_basis
-        sending = weights * senders.repeat_interleave(d, dim=1).unsqueeze(1)
-        parts = []
-        for degree, part in enumerate(angular.split(self.degree_sizes, dim=1)):
-            left = per_atom((part.unsqueeze(2) * radial.unsqueeze(1)).flatten(1), edges, n_atoms)
-            right = per_atom(sending[:, degree][edges.sender], edges, n_atoms)
-            sums = left.transpose(1, 2) @ right
-            parts.append(sums.view(n_atoms, part.shape[1], self.n_rbf, self.n_channels))
-        return torch.cat(parts, dim=1)
+        functions = _outer(angular, radial).split([n * self.n_rbf for n in self.degree_sizes], 1)
+        weighted = weights.flatten(1)[sender].split(self.n_channels, 2)
+        sums = torch.cat([left @ right for left, right in zip(functions, weighted)], dim=1)
+        return sums.view(len(sums), -1, self.n_rbf, self.n_atom_basis, self.n_atom_basis)
 
-    def _mix_channels(self, sums: Tensor, receivers: Tensor) -> Tensor:
-        """As :meth:`_mix_elements`, for sums that have all channels but the receiver's factor."""
+    def _mixed(self, sums: Tensor, receivers: Tensor) -> Tensor:
+        """Mixtures of the radial functions ``[n_atoms, n_monomials, n_mixtures * n_channels]``.
+
+        Args:
+            sums: over neighbours ``[n_atoms, n_monomials, n_rbf, n_atom_basis, 1]``, or with
+                all channels ``[n_atoms, n_monomials, n_rbf, n_atom_basis, n_atom_basis]``.
+            receivers: their factor of the channels, the same in all terms of a sum
+                ``[n_atoms, n_atom_basis]``.
+        """
+        sums = (sums * receivers[:, None, None, None]).flatten(3)
         parts = [
             torch.einsum("nlkc,kmc->nlmc", part, mixing)
             for part, mixing in zip(sums.split(self.degree_sizes, dim=1), self.mixing)
         ]
-        factor = receivers.repeat(1, self.n_atom_basis)
-        return (torch.cat(parts, dim=1) * factor[:, None, None, :]).flatten(2)
+        return torch.cat(parts, dim=1).flatten(2)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """``[n_atoms, n_left * n_right, width]``, for each neighbour."""
+    return (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1, 2)
 
 
 def _check(zs: list[int], message_types: Sequence[str]) -> None:

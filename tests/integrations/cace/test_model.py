@@ -140,9 +140,9 @@ def test_features_are_invariants(small):
     amounts = torch.randn(7, 5, generator=generator, dtype=torch.float64)
 
     def features(vectors):
-        lengths = torch.linalg.vector_norm(vectors, dim=-1)
-        basis = representation.monomials(vectors, lengths).T @ amounts
-        return representation.symmetrizer(basis.unsqueeze(0))
+        vectors = vectors.T.unsqueeze(1)  # of the neighbours of one atom
+        lengths = torch.linalg.vector_norm(vectors, dim=0)
+        return representation.symmetrizer(representation.monomials(vectors, lengths) @ amounts)
 
     turned = features(directions @ torch.as_tensor(turn).T)
     torch.testing.assert_close(turned, features(directions), rtol=0, atol=1e-10)

@@ -82,10 +82,11 @@ def test_all_kinds_of_messages(kind, reference_dir, representation_from):
     cell = torch.as_tensor(arrays[f"{kind}.cell"])
     sender, receiver = torch.as_tensor(arrays[f"{kind}.edge_index"]).long()
     images = torch.as_tensor(arrays[f"{kind}.unit_shifts"]).double()
-    edges = arrange(sender, receiver, images, len(positions))
-    vectors = positions[edges.receiver] - positions[edges.sender] + edges.images @ cell
+    neighbours = arrange(sender, receiver, images, len(positions))
+    batch = torch.zeros(len(positions), dtype=torch.long)
+    vectors = neighbours.vectors(positions, cell.unsqueeze(0), batch, representation.cutoff)
     numbers = torch.as_tensor(arrays[f"{kind}.numbers"]).long()
-    features = representation(vectors, numbers, edges)
+    features = representation(vectors, neighbours.sender, numbers)
     expected = arrays[f"{kind}.node_feats_out"]
     assert features.shape == expected.shape
     np.testing.assert_allclose(features.detach(), expected, rtol=0, atol=TOLERANCE)

@@ -44,11 +44,10 @@ class Potential(nn.Module):
         for key in self.required:
             data[key].requires_grad_()
         cell = data["cell"].view(-1, 3, 3)
-        edges = data["edges"]
-        shifts = edges.images.unsqueeze(1) @ cell[data["batch"][edges.receiver]]
-        vectors = data["positions"][edges.receiver] - data["positions"][edges.sender]
-        vectors = vectors + shifts.squeeze(1)
-        data["node_feats"] = self.representation(vectors, data["numbers"], edges)
+        neighbours = data["neighbours"]
+        cutoff = self.representation.cutoff
+        vectors = neighbours.vectors(data["positions"], cell, data["batch"], cutoff)
+        data["node_feats"] = self.representation(vectors, neighbours.sender, data["numbers"])
         for module in self.output_modules:
             data = module(data, training=training)
             assert set(module.model_outputs) <= set(data)
@@ -71,7 +70,7 @@ def data_of(*structures, pbc=True):
         "numbers": batch.numbers,
         "cell": batch.cell.reshape(-1, 3),
         "batch": batch.batch,
-        "edges": batch.edges,
+        "neighbours": batch.neighbours,
     }
     return {**data, "pbc": batch.pbc.reshape(-1)} if pbc else data
 
