@@ -198,13 +198,20 @@ def backend_names() -> list[str]:
 def backend_of(model: str | Path) -> str:
     """Name of the backend that a model file belongs to, judged by the ending of its name.
 
+    The longest ending counts: a backend may refine that of another.
+
     Raises:
         BackendError: if no backend has files with this ending.
     """
     backends = [get_backend(name) for name in backend_names()]
-    for backend in backends:
-        if str(model).endswith(backend.model_suffixes):
-            return backend.name
+    found = [
+        (len(suffix), backend.name)
+        for backend in backends
+        for suffix in backend.model_suffixes
+        if str(model).endswith(suffix)
+    ]
+    if found:
+        return max(found)[1]
     known = ", ".join(
         f"{b.name}: {' '.join(b.model_suffixes)}" for b in backends if b.model_suffixes
     )

@@ -14,6 +14,10 @@ from torch import Tensor
 VOLUME_TOLERANCE = 1e-6
 
 
+class NotFiniteError(ValueError):
+    """A number is NaN or infinite."""
+
+
 def has_volume(cell: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
     """Which of the cells ``[n_structures, 3, 3]`` span a volume, ``[n_structures]`` boolean."""
     a, b, c = cell.detach().unbind(-2)
@@ -30,7 +34,11 @@ def check_positions(positions: Tensor) -> None:
 
 
 def check_finite(name: str, value: Tensor) -> None:
-    """No element of ``value`` may be NaN or infinite; the message gives the first one."""
+    """No element of ``value`` may be NaN or infinite; the message gives the first one.
+
+    Raises:
+        NotFiniteError: otherwise.
+    """
     # A sum is the cheapest operation that any bad element spoils.
     if not math.isfinite(float(value.detach().sum())):
         finite = torch.isfinite(value.detach())
@@ -38,7 +46,7 @@ def check_finite(name: str, value: Tensor) -> None:
             return
         where: list[int] = torch.nonzero(~finite)[0].tolist()
         bad = float(value.detach()[~finite][0])
-        raise ValueError(f"`{name}` must be finite, got {bad} at index {where}")
+        raise NotFiniteError(f"`{name}` must be finite, got {bad} at index {where}")
 
 
 def check_like_positions(name: str, value: Tensor, positions: Tensor) -> None:

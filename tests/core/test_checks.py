@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 
 from les import Ewald, Les
+from les.checks import NotFiniteError
 from les.structures import check_atoms
 
 
@@ -37,11 +38,11 @@ NAN, INFINITY = float("nan"), float("inf")
 BAD = {
     "nan_position": (
         "positions", lambda v: with_value(v, (3, 1), NAN),
-        ValueError, r"`positions` must be finite, got nan at index \[3, 1\]",
+        NotFiniteError, r"`positions` must be finite, got nan at index \[3, 1\]",
     ),
     "infinite_position": (
         "positions", lambda v: with_value(v, (0, 2), -INFINITY),
-        ValueError, r"`positions` must be finite, got -inf at index \[0, 2\]",
+        NotFiniteError, r"`positions` must be finite, got -inf at index \[0, 2\]",
     ),
     "flat_positions": (
         "positions", lambda v: v.flatten(),
@@ -65,7 +66,7 @@ BAD = {
     ),
     "nan_charge": (
         "charges", lambda v: with_value(v, 2, NAN),
-        ValueError, r"`charges` must be finite, got nan at index \[2\]",
+        NotFiniteError, r"`charges` must be finite, got nan at index \[2\]",
     ),
     "double_charges": (
         "charges", lambda v: v.double(),
@@ -86,7 +87,7 @@ BAD = {
     ),
     "nan_cell": (
         "cell", lambda v: with_value(v, (1, 0, 2), NAN),
-        ValueError, r"`cell` must be finite, got nan at index \[1, 0, 2\]",
+        NotFiniteError, r"`cell` must be finite, got nan at index \[1, 0, 2\]",
     ),
     "missing_cell": (
         "cell", lambda v: torch.zeros_like(v),
@@ -150,8 +151,9 @@ def test_bad_arguments(arguments, case, through_les):
     if through_les:
         module = Les()
         arguments["latent_charges"] = arguments.pop("charges")
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as raised:
         module(**arguments)
+    assert raised.type is error
 
 
 @pytest.mark.parametrize("case", BAD)

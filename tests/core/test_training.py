@@ -1,17 +1,28 @@
-"""What training commands share: order, errors, reference energies, options."""
+"""What training commands share: order, errors, reference energies, options, results."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from les.training.arguments import HelpFormatter, mapping, parse, positive
+from les.backend import EpochRecord, TrainingJob
+from les.training.arguments import (
+    HelpFormatter,
+    TrainingParser,
+    label_keys,
+    mapping,
+    parse,
+    positive,
+)
+from les.training.backend import TrainingBackend
 from les.training.composition import energies_per_element
 from les.training.errors import Errors, table
-from les.training.shuffle import EpochShuffle
+from les.training.history import write_history
+from les.training.loaders import EpochShuffle
 
 
 def test_order_of_each_epoch():
@@ -120,3 +131,66 @@ def test_help_shows_defaults_that_there_are(parser):
     text = parser.format_help()
     assert "how many (default: 3)" in text
     assert text.count("(default") == 1
+
+
+# --- a backend that trains with these
+
+
+class SomeBackend(TrainingBackend):
+    name = package = "some"
+    suffix = ".some.pt"
+
+    def train(self, arguments, *, les):
+        raise NotImplementedError
+
+    calculator = train
+
+
+def some_parser(les):
+    return TrainingParser(
+        "some",
+        "Train.",
+        les=les,
+        labels=("energy", "stress"),
+        help={"from": "a file", "model": "settings", "epochs": "how many", "device": "where"},
+        defaults={"epochs": 5, "batch_size": 2, "learning_rate": 1e-3, "device": "cpu"},
+    )
+
+
+@pytest.mark.parametrize("epochs", [None, 7])
+def test_arguments_of_a_job(epochs, tmp_path):
+    (tmp_path / "some.yaml").write_text("batch_size: 3\n")
+    files = {key: tmp_path / f"{key}.xyz" for key in ("train_file", "valid_file")}
+    job = TrainingJob(
+        "water", tmp_path, tmp_path / "some.yaml", **files, seed=4, epochs=epochs, device="cuda",
+        extra=("--energy_key=dft",),
+    )  # fmt: skip
+    options = parse(some_parser(les=True), SomeBackend().training_arguments(job))
+    assert {key: getattr(options, key) for key in files} == files
+    assert (options.name, options.work_dir, options.resume) == ("water", tmp_path, True)
+    assert (options.seed, options.device, options.epochs) == (4, "cuda", epochs or 5)
+    assert (options.batch_size, options.valid_batch_size) == (3, 8)
+    assert label_keys(options, ("energy", "stress")) == {"energy": "dft"}
+
+
+def test_results_of_a_job(tmp_path):
+    job = TrainingJob("water", tmp_path, Path("c"), Path("t"), Path("v"))
+    backend = SomeBackend()
+    with pytest.raises(FileNotFoundError, match=r"no model .*water\.some\.pt"):
+        backend.trained_model(job)
+    (tmp_path / "water.some.pt").touch()
+    assert backend.trained_model(job) == tmp_path / "water.some.pt"
+    records = [EpochRecord(0, valid_loss=2.0), EpochRecord(1, 0.5, valid_force_rmse=0.1)]
+    write_history(records, tmp_path / "water_history.json")
+    assert backend.history(job) == records
+
+
+def test_options_of_les_only_with_les(capsys):
+    text = some_parser(les=False).format_help()
+    assert "--les_arguments" not in text
+    assert "--les_arguments" in some_parser(les=True).format_help()
+    assert "how many (default: 5)" in text
+    assert "start of the names of the results (default: some)" in text
+    with pytest.raises(SystemExit):
+        some_parser(les=True).parse_args(["--train_file=a"])
+    assert "--valid_file" in capsys.readouterr().err

@@ -102,6 +102,50 @@ def data_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "train.xyz", folder / "valid.xyz"
 
 
+# --- `les train`, where an adapter's tests say with which backend and options
+
+
+@pytest.fixture(scope="module")
+def arguments(
+    small_options: dict[str, Any], data_files: tuple[Path, Path]
+) -> Callable[..., list[str]]:
+    """A function that makes arguments for a folder; ``None`` leaves one out."""
+
+    def make(folder: Path, **changes: Any) -> list[str]:
+        train_file, valid_file = data_files
+        files = {"work_dir": folder, "train_file": train_file, "valid_file": valid_file}
+        settings = {**small_options, **files, **changes}
+        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(les_command: Callable[..., int], backend_name: str) -> Callable[..., None]:
+    """A function that runs ``les train BACKEND ...``, which must succeed."""
+
+    def run(*arguments: str) -> None:
+        assert les_command("train", backend_name, *arguments) == 0
+
+    return run
+
+
+@pytest.fixture
+def refused(
+    les_command: Callable[..., int], backend_name: str, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """A function that runs ``les train BACKEND ...``, which must fail; its message."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert les_command("train", backend_name, *arguments) == 1
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return next(line for line in error.splitlines() if line.startswith("les: error: "))
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
     """A function that runs Python with the given arguments in a process of its own."""

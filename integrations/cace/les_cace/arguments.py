@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from les.training.arguments import HelpFormatter, mapping, positive, rate
+from les.training.arguments import TrainingParser, mapping, positive
 from les.training.arguments import parse as parse_with_file
 from les.training.loop import SCHEDULERS, Stage
 
@@ -52,31 +51,22 @@ def to_stage(value: dict[str, Any]) -> Stage:
     return Stage(int(value["epochs"]), weights)
 
 
-def build_parser(les: bool) -> argparse.ArgumentParser:
+def build_parser(les: bool) -> TrainingParser:
     """The parser, with the options of LES if ``les``."""
-    parser = argparse.ArgumentParser(
-        prog="les train cace",
-        description="Train CACE on extended XYZ files (eV, A).",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
+    parser = TrainingParser(
+        "cace",
+        "Train CACE on extended XYZ files (eV, A).",
+        les=les,
+        labels=LABELS,
+        help={
+            "from": "model file to start from",
+            "model": "arguments of les_cace.Representation, without --from",
+            "epochs": "epochs in all, shared out as in --stages",
+            "device": "where to train",
+        },
+        defaults={"batch_size": 4, "learning_rate": 5e-3, "device": "cpu"},
     )
-    parser.add_argument("--config", type=Path, help="YAML file of options, without their dashes")
-    files = parser.add_argument_group("files")
-    files.add_argument("--train_file", type=Path, required=True, help="extxyz, plain or .gz")
-    files.add_argument("--valid_file", type=Path, required=True, help="decides the best epoch")
-    files.add_argument("--test_file", type=Path, help="only for the final table")
-    files.add_argument("--work_dir", type=Path, default=Path(), help="folder of the results")
-    files.add_argument("--name", default="cace", help="start of the names of the results")
-    files.add_argument("--resume", action="store_true", help="continue a run of this name")
-    for label in LABELS:
-        files.add_argument(
-            f"--{label}_key", help=f"key of the {label}; default: REF_{label}, or without REF_"
-        )
-    model = parser.add_argument_group("model")
-    model.add_argument("--from", dest="start", help="model file to start from")
-    model.add_argument(
-        "--model", type=mapping, help="arguments of les_cace.Representation, without --from"
-    )
+    model, training = parser.model, parser.training
     model.add_argument("--readout", type=mapping, help="n_layers, n_hidden, add_linear_nn")
     model.add_argument(
         "--atomic_energies",
@@ -84,31 +74,18 @@ def build_parser(les: bool) -> argparse.ArgumentParser:
         default="fit",
         help="shift reference energies per element to the training data, or leave them",
     )
-    if les:
-        model.add_argument(
-            "--les_arguments", type=mapping, help="fields of les.LESConfig, or a YAML file of them"
-        )
-    training = parser.add_argument_group("training")
     training.add_argument(
         "--stages", type=stages, default=stages(STAGES), help="weights in the loss, by epochs"
     )
     training.add_argument(
-        "--epochs", type=positive, help="epochs in all, shared out as in --stages"
+        "--scheduler", choices=SCHEDULERS, default="cosine", help="course of the learning rate"
     )
-    training.add_argument("--batch_size", type=positive, default=4, help="structures per step")
-    training.add_argument(
-        "--valid_batch_size", type=positive, default=8, help="structures per batch of validation"
-    )
-    training.add_argument("--learning_rate", type=rate, default=1e-2, help="of the first epoch")
-    training.add_argument("--scheduler", choices=SCHEDULERS, default="cosine", help="its course")
     training.add_argument(
         "--patience", type=positive, default=10, help="epochs, with --scheduler plateau"
     )
     training.add_argument(
         "--ema_decay", type=decay, default=0.99, help="of averaged weights, 0 for none"
     )
-    training.add_argument("--seed", type=int, default=1, help="of weights and order")
-    training.add_argument("--device", default="cpu", help="where to train")
     training.add_argument(
         "--dtype", choices=("float32", "float64"), default="float32", help="precision"
     )

@@ -27,6 +27,16 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> CACE:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or of something else.
     """
+    content = read(path)
+    return model_from(content.get("model", content), path).to(device)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The content of a file: of a model, or the state of training with its ``model``.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load_model`.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no model file {path}")
@@ -38,7 +48,9 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> CACE:
             f"{path} is not a plain CACE model file; a published model, which is a pickle, becomes "
             "one with `les convert cace`"
         ) from error
-    return model_from(content, path).to(device)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no CACE model, but a {type(content).__name__}")
+    return content
 
 
 def model_content(model: CACE) -> dict[str, Any]:
@@ -48,7 +60,7 @@ def model_content(model: CACE) -> dict[str, Any]:
 
 
 def model_from(content: Any, path: str | Path) -> CACE:
-    """The model of :func:`model_content`, in the precision of its weights.
+    """The model of :func:`model_content`, in its precision.
 
     Raises:
         ValueError: naming ``path``, if ``content`` is something else.
@@ -56,9 +68,9 @@ def model_from(content: Any, path: str | Path) -> CACE:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} holds no CACE model (format {FORMAT!r} expected)")
     try:
-        model = CACE(**content["arguments"])
         state = content["state_dict"]
-        model.to(state["representation.sender_embedding"].dtype)
+        dtype = state["representation.sender_embedding"].dtype
+        model = CACE(**content["arguments"]).copy(dtype, "cpu")
         model.load_state_dict(state)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this release of les: {error}") from error

@@ -12,13 +12,15 @@ from torch.utils.data import DataLoader
 
 from les.config import refuse_unknown
 from les.files import replacing
+from les.training.arguments import label_keys
 from les.training.composition import energies_per_element
 from les.training.errors import table
-from les.training.files import RunFiles
+from les.training.history import refuse_other_settings
+from les.training.loaders import make_loaders
 from les.training.loop import Loop, Stage
-from les.training.shuffle import EpochShuffle
 from les_cace.arguments import LABELS, parse, to_stage
-from les_cace.checkpoint import load_model, model_content
+from les_cace.backend import CACEBackend
+from les_cace.checkpoint import load_model, model_content, model_from, read
 from les_cace.data import LabelledStructures, collate_labelled, compare
 from les_cace.model import CACE
 from les_cace.representation import DEFAULT_CUTOFF, Representation
@@ -44,14 +46,22 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     """
     options = parse(arguments, les=les)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = RunFiles(options.work_dir, options.name)
+    files = CACEBackend.files(options.work_dir, options.name)
     continued = files.claim(options.resume)
     stages = _stages(options)
     labels = [label for label in LABELS if any(stage.weights.get(label) for stage in stages)]
     torch.manual_seed(options.seed)
-    start = None if options.start is None else load_model(options.start)
-    data = _read(options, labels, start, les)
-    model = _model(options, data["train"], start, les)
+    settings = files.settings(vars(options), les)
+    state = None
+    if continued:
+        state = read(files.checkpoint)
+        refuse_other_settings(state, settings, files.checkpoint)
+        model = model_from(state["model"], files.checkpoint)
+        data = _read(options, labels, model, les)
+    else:
+        start = None if options.start is None else load_model(options.start)
+        data = _read(options, labels, start, les)
+        model = _model(options, data["train"], start, les)
     try:
         model.to(options.device)
     except (AssertionError, RuntimeError) as error:
@@ -62,18 +72,18 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
         lambda trained: model_content(cast("CACE", trained)),
         files,
         stages,
-        files.settings(vars(options), les),
+        settings,
         learning_rate=options.learning_rate,
         scheduler=options.scheduler,
         patience=options.patience,
         ema_decay=options.ema_decay,
     )
-    if continued:
-        loop.load_state(_state(files))
+    if state is not None:
+        loop.load_state(state)
         logger.info("continuing after epoch %d", loop.n_done)
-    loaders = _loaders(data, options, loop.n_done)
+    loaders = make_loaders(data, options, loop.n_done, collate_labelled)
     loop.train(loaders["train"], loaders["valid"])
-    content = torch.load(files.best, map_location="cpu", weights_only=True)
+    content = read(files.best)
     with replacing(files.model) as temporary:
         torch.save(content, temporary)
     loop.averaged.load_state_dict(content["state_dict"])
@@ -104,8 +114,7 @@ def _read(
     cutoff = float(given.get("cutoff", DEFAULT_CUTOFF))
     if start is not None:
         zs, cutoff = start.representation.zs, start.representation.cutoff
-    keys = {label: getattr(options, f"{label}_key") for label in LABELS}
-    keys = {label: key for label, key in keys.items() if key is not None}
+    keys = label_keys(options, LABELS)
 
     def read(path: Path, elements: Sequence[int] | None) -> LabelledStructures:
         return LabelledStructures(path, cutoff, labels, elements, keys, allow_slab=not les)
@@ -169,24 +178,3 @@ def _fit_atomic_energies(model: CACE, data: LabelledStructures, batch_size: int)
     numbers = [structure.numbers.tolist() for structure, _ in data.items]
     shift = energies_per_element(numbers, residuals, max(model.representation.zs))
     model.atomic_energies += torch.as_tensor(shift)[[z - 1 for z in model.representation.zs]]
-
-
-def _state(files: RunFiles) -> dict[str, Any]:
-    try:
-        return dict(torch.load(files.checkpoint, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises many kinds; the file is what matters
-        raise ValueError(f"{files.checkpoint} cannot be read: {error}") from error
-
-
-def _loaders(
-    data: dict[str, LabelledStructures], options: argparse.Namespace, epoch: int
-) -> dict[str, DataLoader]:
-    loaders = {
-        name: DataLoader(items, options.valid_batch_size, collate_fn=collate_labelled)
-        for name, items in data.items()
-    }
-    order = EpochShuffle(len(data["train"]), options.seed, epoch)
-    loaders["train"] = DataLoader(
-        data["train"], options.batch_size, sampler=order, collate_fn=collate_labelled
-    )
-    return loaders

@@ -13,9 +13,10 @@ from chgnet.trainer import Trainer
 from tqdm import tqdm
 
 from les.backend import EpochRecord
+from les.checks import NotFiniteError
 from les.files import replacing
 from les.training.errors import Errors
-from les.training.history import is_best, random_state, set_random_state, write_history
+from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 from les_chgnet.data import LABELS
 from les_chgnet.model import plain_dict
 
@@ -69,6 +70,12 @@ class ResumableTrainer(Trainer):
         self.optimizer.add_param_group({"params": charges, **rates})
         self.scheduler.base_lrs.append(learning_rate)
 
+    @staticmethod
+    def charge_learning_rate(state: dict[str, Any]) -> float | None:
+        """The argument ``charge_learning_rate`` of the run in ``state``."""
+        groups = state["optimizer"]["param_groups"]
+        return float(groups[1]["initial_lr"]) if len(groups) > 1 else None
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue after the epoch in ``state``, the content of a checkpoint.
 
@@ -96,12 +103,10 @@ class ResumableTrainer(Trainer):
             with tqdm(total=self.epochs, initial=self.starting_epoch, unit="epoch") as progress:
                 self.progress = progress
                 super().train(train_loader, val_loader, **options)
-        except ValueError as error:
-            if "must be finite" in str(error):  # charges: the data have been checked
-                raise self._diverged() from error
-            raise
+        except NotFiniteError as error:  # charges: the data have been checked
+            raise diverged(len(self.records), self.files.checkpoint) from error
         if len(self.records) < self.epochs:
-            raise self._diverged()
+            raise diverged(len(self.records), self.files.checkpoint)
 
     def _train(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.errors = Errors()
@@ -118,7 +123,7 @@ class ResumableTrainer(Trainer):
         """Write the state after ``epoch``; called by upstream."""
         valid_loss = self.errors.loss()
         if not math.isfinite(valid_loss):
-            raise self._diverged()
+            raise diverged(epoch, self.files.checkpoint)
         record = EpochRecord(
             epoch=epoch,
             seconds=self.train_seconds,
@@ -174,9 +179,3 @@ class ResumableTrainer(Trainer):
             factor = units.GPa if letter == "s" else 1.0
             for label, predicted in pairs:
                 self.errors.add(LABELS[letter], factor * predicted, factor * label)
-
-    def _diverged(self) -> ValueError:
-        return ValueError(
-            f"training diverged: errors became NaN in epoch {len(self.records)}; try a lower "
-            f"--learning_rate. The state before, if there is one, is in {self.files.checkpoint}"
-        )

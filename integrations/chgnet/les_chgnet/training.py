@@ -14,15 +14,15 @@ from chgnet.model import CHGNet
 from chgnet.model.composition_model import AtomRef
 from chgnet.trainer import Trainer
 from chgnet.utils import determine_device
-from torch.utils.data import DataLoader
 
 from les.config import refuse_unknown
+from les.training.arguments import label_keys
 from les.training.errors import table
-from les.training.files import RunFiles
 from les.training.history import refuse_other_settings
-from les.training.shuffle import EpochShuffle
+from les.training.loaders import make_loaders
 from les_chgnet.arguments import parse
 from les_chgnet.atomic_energies import shift_atomic_energies
+from les_chgnet.backend import CHGNetBackend
 from les_chgnet.checkpoint import load_model, model_from, read_checkpoint, save_model
 from les_chgnet.data import LABELS, LabelledGraphs
 from les_chgnet.graphs import GraphConverter
@@ -32,6 +32,8 @@ from les_chgnet.trainer import ResumableTrainer
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
+
+    from les.training.files import RunFiles
 
 logger = logging.getLogger("les")
 
@@ -69,7 +71,7 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
     if les and options.freeze_short_range and options.atomic_energies == "train":
         raise ValueError("--freeze_short_range and --atomic_energies train exclude each other")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = RunFiles(options.work_dir, options.name, ".pth.tar")
+    files = CHGNetBackend.files(options.work_dir, options.name)
     continued = files.claim(options.resume)
     settings = files.settings(vars(options), les)
     with files.log.open("a") as log, contextlib.redirect_stdout(log):
@@ -78,9 +80,10 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
         if continued:
             state = read_checkpoint(files.checkpoint)
             refuse_other_settings(state, settings, files.checkpoint)
-        model, charge_learning_rate = _model(options, les)
-        if state is not None:
             model = model_from(state, files.checkpoint)
+            charge_learning_rate = ResumableTrainer.charge_learning_rate(state)
+        else:
+            model, charge_learning_rate = _model(options, les)
         if les and options.freeze_short_range:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = name.startswith("les.")
@@ -93,7 +96,7 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
                 path,
                 GraphConverter.like(model.graph_converter),
                 options.targets,
-                _keys(options),
+                label_keys(options, LABELS.values()),
                 allow_slab=not les,
             )
             for split in ("train", "valid", "test")
@@ -101,7 +104,7 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
         }
         if state is None and options.atomic_energies != "keep":
             _fit_atomic_energies(model, data["train"], options.valid_batch_size)
-        loaders = _loaders(data, options, trainer.starting_epoch)
+        loaders = make_loaders(data, options, trainer.starting_epoch, collate_graphs)
         trainer.train(
             loaders["train"],
             loaders["valid"],
@@ -186,25 +189,6 @@ def _trainer(
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,
         )
-
-
-def _keys(options: argparse.Namespace) -> dict[str, str]:
-    given = {label: getattr(options, f"{label}_key") for label in LABELS.values()}
-    return {label: key for label, key in given.items() if key is not None}
-
-
-def _loaders(
-    data: dict[str, LabelledGraphs], options: argparse.Namespace, epoch: int
-) -> dict[str, DataLoader]:
-    loaders = {
-        split: DataLoader(graphs, options.valid_batch_size, collate_fn=collate_graphs)
-        for split, graphs in data.items()
-    }
-    order = EpochShuffle(len(data["train"]), options.seed, epoch)
-    loaders["train"] = DataLoader(
-        data["train"], options.batch_size, sampler=order, collate_fn=collate_graphs
-    )
-    return loaders
 
 
 def _fit_atomic_energies(model: CHGNet, data: LabelledGraphs, batch_size: int) -> None:

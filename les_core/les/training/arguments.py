@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,77 @@ def weight(text: str) -> float:
     if not 0.0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text}")
     return value
+
+
+class TrainingParser(argparse.ArgumentParser):
+    """What all training commands take, in groups to which each adds its own options.
+
+    Args:
+        backend: name of the backend; also of a run that is given none.
+        description: what the command does.
+        les: with the options of LES.
+        labels: what can be trained on; each has an option for its key.
+        help: of ``from``, ``model``, ``epochs`` and ``device``, which mean something else for
+            each backend.
+        defaults: of ``epochs``, ``batch_size``, ``learning_rate`` and ``device``.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        description: str,
+        *,
+        les: bool,
+        labels: Sequence[str],
+        help: Mapping[str, str],
+        defaults: Mapping[str, Any],
+    ) -> None:
+        super().__init__(
+            prog=f"les train {backend}",
+            description=description,
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("--config", type=Path, help="YAML file of options, without their dashes")
+        self.files = add = self.add_argument_group("files")
+        add.add_argument("--train_file", type=Path, required=True, help="extxyz, plain or .gz")
+        add.add_argument("--valid_file", type=Path, required=True, help="decides the best epoch")
+        add.add_argument("--test_file", type=Path, help="only for the final table")
+        add.add_argument("--work_dir", type=Path, default=Path(), help="folder of the results")
+        add.add_argument("--name", default=backend, help="start of the names of the results")
+        add.add_argument("--resume", action="store_true", help="continue a run of this name")
+        for label in labels:
+            add.add_argument(
+                f"--{label}_key", help=f"key of the {label}; default: REF_{label}, or without REF_"
+            )
+        self.model = add = self.add_argument_group("model")
+        add.add_argument("--from", dest="start", help=help["from"])
+        add.add_argument("--model", type=mapping, help=help["model"])
+        if les:
+            add.add_argument(
+                "--les_arguments",
+                type=mapping,
+                help="fields of les.LESConfig, or a YAML file of them",
+            )
+        self.training = add = self.add_argument_group("training")
+        add.add_argument("--epochs", type=positive, help=help["epochs"])
+        add.add_argument("--batch_size", type=positive, help="structures per step")
+        add.add_argument(
+            "--valid_batch_size",
+            type=positive,
+            default=8,
+            help="structures per batch of validation",
+        )
+        add.add_argument("--learning_rate", type=rate, help="of the first epoch")
+        add.add_argument("--seed", type=int, default=1, help="of weights and order")
+        add.add_argument("--device", help=help["device"])
+        self.set_defaults(**defaults)
+
+
+def label_keys(options: argparse.Namespace, labels: Iterable[str]) -> dict[str, str]:
+    """Label -> key that was given for it, of those ``labels`` that have one."""
+    given = {label: getattr(options, f"{label}_key") for label in labels}
+    return {label: key for label, key in given.items() if key is not None}
 
 
 def parse(

@@ -22,7 +22,7 @@ class RunFiles:
     folder: Path
     name: str
     #: Ending of the files with weights.
-    suffix: str = ".pt"
+    suffix: str
 
     @property
     def model(self) -> Path:

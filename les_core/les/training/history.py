@@ -33,6 +33,14 @@ def is_best(loss: float, records: Sequence[EpochRecord]) -> bool:
     return loss < min(losses, default=math.inf)
 
 
+def diverged(epoch: int, checkpoint: Path) -> ValueError:
+    """What to raise when the errors of ``epoch`` are no longer numbers."""
+    return ValueError(
+        f"training diverged: errors became NaN in epoch {epoch}; try a lower --learning_rate. "
+        f"The state before, if there is one, is in {checkpoint}"
+    )
+
+
 def random_state() -> dict[str, Any]:
     """The state of the random numbers of all devices."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}

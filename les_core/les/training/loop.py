@@ -15,16 +15,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from les.backend import EpochRecord
+from les.checks import NotFiniteError
 from les.files import replacing
 from les.training.errors import Errors
 from les.training.files import RunFiles
-from les.training.history import (
-    is_best,
-    random_state,
-    refuse_other_settings,
-    set_random_state,
-    write_history,
-)
+from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 
 #: Label -> prediction and reference of one batch.
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
@@ -60,7 +55,7 @@ class Loop:
     Args:
         model: model to train.
         compare: ``(model, batch)`` -> predictions and references of each label.
-        content: what a file holds of a model, plain values.
+        content: what a file holds of a model, plain values; its weights are ``state_dict``.
         files: where the results go.
         stages: weights of the loss, in the order of training.
         settings: what a run that continues this one must agree with.
@@ -84,7 +79,7 @@ class Loop:
         stages: Sequence[Stage],
         settings: Mapping[str, Any],
         *,
-        learning_rate: float = 1e-2,
+        learning_rate: float = 5e-3,
         scheduler: str = "cosine",
         patience: int = 10,
         ema_decay: float = 0.99,
@@ -131,11 +126,14 @@ class Loop:
         with tqdm(total=len(self.weights), initial=self.n_done, unit="epoch") as progress:
             while self.n_done < len(self.weights):
                 start = time.perf_counter()
-                train_loss = self._steps(train_loader)
-                seconds = time.perf_counter() - start
-                errors = self.evaluate(valid_loader)
+                try:
+                    train_loss = self._steps(train_loader)
+                    seconds = time.perf_counter() - start
+                    errors = self.evaluate(valid_loader)
+                except NotFiniteError as error:  # charges: the data have been checked
+                    raise diverged(self.n_done, self.files.checkpoint) from error
                 if not math.isfinite(errors.loss()):
-                    raise self._diverged()
+                    raise diverged(self.n_done, self.files.checkpoint)
                 if isinstance(self.scheduler, ReduceLROnPlateau):
                     self.scheduler.step(errors.loss())
                 elif self.scheduler is not None:
@@ -170,13 +168,12 @@ class Loop:
         return errors
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue after the epoch in ``state``, the content of the checkpoint.
+        """Continue after the epoch in ``state``, the content of the checkpoint of the same run.
 
         Raises:
-            ValueError: if the settings differ, or ``state`` is not one of this class.
+            KeyError: if ``state`` is not one of this class.
         """
-        refuse_other_settings(state, self.settings, self.files.checkpoint)
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"]["state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
@@ -194,12 +191,7 @@ class Loop:
         losses = []
         for batch in loader:
             self.optimizer.zero_grad(set_to_none=True)
-            try:
-                loss = _loss(self.compare(self.model, batch), weights)
-            except ValueError as error:
-                if "must be finite" in str(error):  # charges: the data have been checked
-                    raise self._diverged() from error
-                raise
+            loss = _loss(self.compare(self.model, batch), weights)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
             self.optimizer.step()
@@ -210,7 +202,7 @@ class Loop:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
+            "model": self.content(self.model),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -222,12 +214,6 @@ class Loop:
     def _save(self, path: Any, content: dict[str, Any]) -> None:
         with replacing(path) as temporary:
             torch.save(content, temporary)
-
-    def _diverged(self) -> ValueError:
-        return ValueError(
-            f"training diverged: errors became NaN in epoch {self.n_done}; try a lower "
-            f"--learning_rate. The state before, if there is one, is in {self.files.checkpoint}"
-        )
 
 
 def _loss(pairs: Pairs, weights: Mapping[str, float]) -> Tensor:

@@ -13,10 +13,11 @@ import torch
 from ase.calculators.lj import LennardJones
 from ase.io import read, write
 
+import les.backend
 import les.training.history
 import les.training.loop
 import les_cace.training
-from les.backend import get_backend
+from les.backend import backend_of, get_backend
 from les.testing.structures import crystal, dimer
 from les_cace import LESCalculator, load_model
 
@@ -30,66 +31,35 @@ OPTIONS = {
 }
 
 
-def labelled(periodic, n_frames, seed):
+@pytest.fixture(scope="module")
+def backend_name():
+    return "cace"
+
+
+@pytest.fixture(scope="module")
+def small_options():
+    return OPTIONS
+
+
+@pytest.fixture(scope="module")
+def crystals(tmp_path_factory):
+    """A file of three crystals with stress."""
     frames = []
-    for index in range(n_frames):
-        frame = crystal("triclinic") if periodic else dimer()
-        frame.rattle(0.05, seed=seed + index)
-        frame.calc = LennardJones(sigma=0.85, epsilon=0.2, rc=3.0, smooth=True)
-        frame.info["REF_energy"] = frame.get_potential_energy() - 7.0 * len(frame)
-        frame.arrays["REF_forces"] = frame.get_forces()
-        if periodic:
-            frame.info["REF_stress"] = frame.get_stress()
-        frame.calc = None
-        frames.append(frame)
-    return frames
+    for index in range(3):
+        atoms = crystal("triclinic")
+        atoms.rattle(0.05, seed=70 + index)
+        atoms.calc = LennardJones(sigma=0.85, epsilon=0.2, rc=3.0, smooth=True)
+        atoms.info["REF_energy"] = atoms.get_potential_energy() - 8.0
+        atoms.info["REF_stress"] = atoms.get_stress()
+        atoms.arrays["REF_forces"] = atoms.get_forces()
+        atoms.calc = None
+        frames.append(atoms)
+    path = tmp_path_factory.mktemp("crystals") / "crystals.xyz"
+    write(path, frames, format="extxyz")
+    return path
 
 
-@pytest.fixture(scope="module")
-def data_files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    write(folder / "train.xyz", labelled(False, 5, 1) + labelled(True, 2, 30), format="extxyz")
-    write(folder / "valid.xyz", labelled(False, 2, 50), format="extxyz")
-    write(folder / "crystals.xyz", labelled(True, 3, 70), format="extxyz")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def arguments(data_files):
-    """A function that makes arguments; ``None`` leaves one out."""
-
-    def make(folder, **changes):
-        files = {
-            "work_dir": folder,
-            "train_file": data_files / "train.xyz",
-            "valid_file": data_files / "valid.xyz",
-        }
-        settings = {**files, **OPTIONS, **changes}
-        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def train(les_command):
-    def run(*arguments):
-        assert les_command("train", "cace", *arguments) == 0
-
-    return run
-
-
-@pytest.fixture
-def refused(les_command, capsys):
-    def run(*arguments):
-        capsys.readouterr()
-        assert les_command("train", "cace", *arguments) == 1
-        error = capsys.readouterr().err
-        return next(line for line in error.splitlines() if line.startswith("les: error: "))
-
-    return run
-
-
-def state(folder, name="small_checkpoint.pt"):
+def state(folder, name="small_checkpoint.cace.pt"):
     return torch.load(folder / name, weights_only=True)
 
 
@@ -99,23 +69,24 @@ def assert_equal(actual, expected):
         assert torch.equal(actual[key], value), key
 
 
-def test_what_a_run_leaves(train, arguments, data_files, tmp_path, caplog):
+def test_what_a_run_leaves(train, arguments, data_files, crystals, tmp_path, caplog):
     caplog.set_level("INFO", logger="les")
-    train("--les", *arguments(tmp_path, test_file=data_files / "crystals.xyz"))
+    train("--les", *arguments(tmp_path, test_file=crystals))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
-        f"small{end}" for end in (".pt", "_best.pt", "_checkpoint.pt", "_history.json")
+        f"small{end}"
+        for end in (".cace.pt", "_best.cace.pt", "_checkpoint.cace.pt", "_history.json")
     }
     history = json.loads((tmp_path / "small_history.json").read_text())
     assert [record["epoch"] for record in history] == [0, 1, 2, 3]
     assert all(np.isfinite(list(record.values())).all() for record in history)
     best = min(history, key=lambda record: record["valid_loss"])
-    model = load_model(tmp_path / "small.pt")
+    model = load_model(tmp_path / "small.cace.pt")
     assert model.les_config is not None
     assert model.representation.zs == [1, 8]
     calculator = LESCalculator(model, dtype="float64")
     errors = []
-    for frame in read(data_files / "valid.xyz", ":"):
+    for frame in read(data_files[1], ":"):
         calculator.calculate(frame)
         errors.append((calculator.results["energy"] - frame.info["REF_energy"]) / len(frame))
     rmse = np.sqrt(np.mean(np.square(errors)))
@@ -150,37 +121,79 @@ def test_learning(train, arguments, tmp_path):
     assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
 
 
+@pytest.fixture
+def killed(les_command, monkeypatch):
+    """A function that trains until a file, for the ``n``-th time, is nearly written."""
+
+    def run(file, n, *arguments):
+        count = 0
+
+        def counting(replacing):
+            @contextlib.contextmanager
+            def replace(path):
+                nonlocal count
+                with replacing(path) as temporary:
+                    yield temporary
+                    count += Path(path).name == file
+                    if count == n:
+                        raise KeyboardInterrupt
+
+            return replace
+
+        with monkeypatch.context() as patch:
+            for module in (les.training.loop, les.training.history):
+                patch.setattr(module, "replacing", counting(module.replacing))
+            return les_command("train", "cace", *arguments)
+
+    return run
+
+
+def assert_same_results(one, other):
+    """Bit for bit, but for the time that it took."""
+    actual, expected = state(one), state(other)
+    assert_equal(actual["model"]["state_dict"], expected["model"]["state_dict"])
+    assert_equal(actual["average"] or {}, expected["average"] or {})
+    for before, after in zip(expected["history"], actual["history"], strict=True):
+        assert {**before, "seconds": 0} == {**after, "seconds": 0}
+    models = [state(folder, "small.cace.pt")["state_dict"] for folder in (one, other)]
+    assert_equal(*models)
+
+
 @pytest.mark.parametrize("changes", [{}, {"scheduler": "plateau"}, {"ema_decay": 0}])
-@pytest.mark.parametrize("file", ["small_best.pt", "small_checkpoint.pt", "small_history.json"])
-def test_killed_and_continued(file, changes, train, arguments, les_command, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "n"),
+    [("small_best.cace.pt", 1), ("small_checkpoint.cace.pt", 2), ("small_history.json", 2)],
+)
+def test_killed_and_continued(file, n, changes, train, arguments, killed, tmp_path):
     """While a file is nearly written: the result is the same, bit for bit."""
     train("--les", *arguments(tmp_path / "whole", **changes))
-    count = 0
-
-    def counting(replacing):
-        @contextlib.contextmanager
-        def replace(path):
-            nonlocal count
-            with replacing(path) as temporary:
-                yield temporary
-                count += Path(path).name == file
-                if count == {"small_best.pt": 1}.get(file, 2):
-                    raise KeyboardInterrupt
-
-        return replace
-
     options = arguments(tmp_path / "killed", **changes)
-    with monkeypatch.context() as patch:
-        for module in (les.training.loop, les.training.history):
-            patch.setattr(module, "replacing", counting(module.replacing))
-        assert les_command("train", "cace", "--les", *options) == 130
+    assert killed(file, n, "--les", *options) == 130
     train("--les", *options, "--resume")
-    killed, whole = (state(tmp_path / folder) for folder in ("killed", "whole"))
-    assert_equal(killed["model"], whole["model"])
-    for before, after in zip(whole["history"], killed["history"]):
-        assert {**before, "seconds": 0} == {**after, "seconds": 0}
-    best = [state(tmp_path / folder, "small.pt") for folder in ("killed", "whole")]
-    assert_equal(best[0]["state_dict"], best[1]["state_dict"])
+    assert_same_results(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_model_in_a_checkpoint(train, arguments, tmp_path):
+    """It loads as any model, and keeps reference energies in double precision."""
+    train("--les", *arguments(tmp_path, epochs=1))
+    model = load_model(tmp_path / "small_checkpoint.cace.pt")
+    assert_equal(model.state_dict(), state(tmp_path)["model"]["state_dict"])
+    assert model.atomic_energies.dtype == torch.float64
+    assert model.representation.sender_embedding.dtype == torch.float32
+
+
+def test_start_is_not_needed_to_continue(train, arguments, killed, monkeypatch, tmp_path):
+    """Neither the file of ``--from`` nor a second fit of reference energies."""
+    first = tmp_path / "first"
+    train("--no-les", *arguments(first, epochs=1))
+    fine_tuning = {"from": first / "small.cace.pt", "model": None, "readout": None}
+    train("--les", *arguments(tmp_path / "whole", **fine_tuning))
+    options = arguments(tmp_path / "killed", **fine_tuning)
+    assert killed("small_history.json", 2, "--les", *options) == 130
+    (first / "small.cace.pt").unlink()
+    monkeypatch.delattr(les_cace.training, "_fit_atomic_energies")
+    train("--les", *options, "--resume")
+    assert_same_results(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_runs_that_are_not_continued(train, refused, arguments, tmp_path):
@@ -189,20 +202,24 @@ def test_runs_that_are_not_continued(train, refused, arguments, tmp_path):
     assert "continue that run with --resume" in refused("--les", *options)
     assert "with `les` = True, this one has False" in refused("--no-les", *options, "--resume")
     changed = arguments(tmp_path, epochs=2, learning_rate=1e-3)
-    assert "with `learning_rate` = 0.01" in refused("--les", *changed, "--resume")
-    (tmp_path / "small_checkpoint.pt").write_bytes(b"nothing")
-    assert "small_checkpoint.pt cannot be read" in refused("--les", *options, "--resume")
+    assert "with `learning_rate` = 0.005" in refused("--les", *changed, "--resume")
+    (tmp_path / "small_checkpoint.cace.pt").write_bytes(b"nothing")
+    message = "small_checkpoint.cace.pt is not a plain CACE model file"
+    assert message in refused("--les", *options, "--resume")
+    torch.save(state(tmp_path, "small.cace.pt"), tmp_path / "small_checkpoint.cace.pt")
+    message = "small_checkpoint.cace.pt holds no state of training"
+    assert message in refused("--les", *options, "--resume")
 
 
 def test_charges_added_to_a_trained_model(train, refused, arguments, tmp_path):
     train("--no-les", *arguments(tmp_path / "sr"))
-    first = tmp_path / "sr" / "small.pt"
+    first = tmp_path / "sr" / "small.cace.pt"
     fine_tuning = {"from": first, "model": None, "readout": None, "atomic_energies": "keep"}
     train("--les", *arguments(tmp_path / "les", **fine_tuning, epochs=1, learning_rate=1e-12))
-    before, after = load_model(first).state_dict(), load_model(tmp_path / "les" / "small.pt")
+    before, after = load_model(first).state_dict(), load_model(tmp_path / "les" / "small.cace.pt")
     for key, value in before.items():
         torch.testing.assert_close(after.state_dict()[key], value, rtol=0, atol=1e-6)
-    again = {**fine_tuning, "from": tmp_path / "les" / "small.pt"}
+    again = {**fine_tuning, "from": tmp_path / "les" / "small.cace.pt"}
     assert "has charges; train it with --les" in refused("--no-les", *arguments(tmp_path, **again))
     message = refused(
         "--les", *arguments(tmp_path / "new", **{**fine_tuning, "model": "{max_l: 1}"})
@@ -210,13 +227,10 @@ def test_charges_added_to_a_trained_model(train, refused, arguments, tmp_path):
     assert "--from excludes --model" in message
 
 
-def test_stress(train, arguments, data_files, tmp_path):
+def test_stress(train, arguments, crystals, tmp_path):
     stages = "[{epochs: 2, energy: 1, forces: 10, stress: 10}]"
-    crystals = {
-        "train_file": data_files / "crystals.xyz",
-        "valid_file": data_files / "crystals.xyz",
-    }
-    train("--les", *arguments(tmp_path, stages=stages, **crystals))
+    files = {"train_file": crystals, "valid_file": crystals}
+    train("--les", *arguments(tmp_path, stages=stages, **files))
 
 
 @pytest.mark.parametrize(
@@ -233,6 +247,10 @@ def test_stress(train, arguments, data_files, tmp_path):
         ({"from": "none.pt", "model": None, "readout": None}, "no model file none.pt"),
         ({"device": "abacus"}, "abacus"),
         ({"learning_rate": 1e30, "ema_decay": 0}, "training diverged.*--learning_rate"),
+        (
+            {"learning_rate": 1e30, "ema_decay": 0, "batch_size": 12},  # seen in the validation
+            "training diverged.*--learning_rate",
+        ),
     ],
 )
 def test_bad_settings(changes, message, refused, arguments, tmp_path):
@@ -266,7 +284,7 @@ def test_configurations_parse():
 
 def test_published_file_on_the_command_line(reference_dir, les_command, capsys, tmp_path):
     source = reference_dir / "checkpoints" / "cace_les_water_r45_nu2.pth"
-    target = tmp_path / "water.pt"
+    target = tmp_path / "water.cace.pt"
     assert les_command("convert", "cace", source, target) == 1
     assert "--allow-pickle" in capsys.readouterr().err
     assert les_command("convert", "cace", source, target, "--allow-pickle") == 0
@@ -275,6 +293,13 @@ def test_published_file_on_the_command_line(reference_dir, les_command, capsys, 
     assert "exists already" in capsys.readouterr().err
     write(tmp_path / "some.xyz", [crystal("cubic"), dimer()], format="extxyz")
     output = tmp_path / "out.xyz"
-    options = ["--backend", "cace", "--bec", "-o", output]
-    assert les_command("predict", target, tmp_path / "some.xyz", *options) == 0
+    assert les_command("predict", target, tmp_path / "some.xyz", "--bec", "-o", output) == 0
     assert all("LES_charges" in frame.arrays for frame in read(output, ":"))
+
+
+def test_backend_of_a_model_file(monkeypatch):
+    """The longest ending counts, whatever the order: that of MACE is shorter."""
+    for names in (["cace", "mace"], ["mace", "cace"]):
+        monkeypatch.setattr(les.backend, "backend_names", lambda names=names: names)
+        assert backend_of("runs/water.cace.pt") == "cace"
+        assert backend_of("cace.pt") == "mace"

@@ -157,46 +157,15 @@ TRAINING = {
 
 
 @pytest.fixture(scope="session")
+def backend_name():
+    """The backend that is trained."""
+    return "chgnet"
+
+
+@pytest.fixture(scope="session")
 def small_options():
     """Options of ``les train chgnet`` for a small model and a short run."""
     return dict(TRAINING)
-
-
-@pytest.fixture(scope="module")
-def arguments(data_files):
-    """A function that makes arguments; ``None`` leaves one out."""
-
-    def make(folder, **changes):
-        train_file, valid_file = data_files
-        files = {"work_dir": folder, "train_file": train_file, "valid_file": valid_file}
-        settings = {**TRAINING, **files, **changes}
-        return [f"--{key}={value}" for key, value in settings.items() if value is not None]
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def train(les_command):
-    """A function that runs ``les train chgnet ...``, which must succeed."""
-
-    def run(*arguments):
-        assert les_command("train", "chgnet", *arguments) == 0
-
-    return run
-
-
-@pytest.fixture
-def refused(les_command, capsys):
-    """A function that runs ``les train chgnet ...``, which must fail; its message."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert les_command("train", "chgnet", *arguments) == 1
-        error = capsys.readouterr().err
-        assert "Traceback" not in error
-        return next(line for line in error.splitlines() if line.startswith("les: error: "))
-
-    return run
 
 
 @pytest.fixture(scope="module")

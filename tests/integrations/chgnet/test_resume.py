@@ -144,6 +144,22 @@ def test_what_continues(flags, changes, killed, train, uninterrupted, arguments,
     assert_same(final_state(tmp_path), uninterrupted("--les", *flags, **changes))
 
 
+@pytest.mark.parametrize("changes", [{}, {"charge_learning_rate": 3e-3}])
+def test_start_is_not_needed_to_continue(
+    changes, killed, short_range_run, train, arguments, tmp_path
+):
+    """Neither is its learning rate of the charges, which may be one of their own."""
+    start = tmp_path / "start.pth.tar"
+    start.write_bytes((short_range_run / MODEL).read_bytes())
+    fine_tuning = {"epochs": EPOCHS, "from": start, "model": None, **changes}
+    train("--les", *arguments(tmp_path / "whole", **fine_tuning))
+    options = arguments(tmp_path / "killed", **fine_tuning)
+    assert killed(HISTORY, 2, "--les", *options) == 130
+    start.unlink()
+    train("--les", "--resume", *options)
+    assert_same(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
+
+
 def test_frozen_part_of_a_continued_run(killed, train, arguments, tmp_path):
     options = ["--les", "--freeze_short_range", *arguments(tmp_path, epochs=EPOCHS)]
     assert killed(HISTORY, 1, *options) == 130

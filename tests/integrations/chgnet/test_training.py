@@ -23,7 +23,7 @@ from les.backend import EpochRecord, TrainingJob, get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import CELLS, crystal, dimer
 from les.training.errors import Errors
-from les.training.shuffle import EpochShuffle
+from les.training.loaders import EpochShuffle
 from les_chgnet import CHGNetLES, LESCalculator, load_model
 
 
