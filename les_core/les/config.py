@@ -78,6 +78,9 @@ class LESConfig:
     use_atomwise: bool = False
     #: Number of atomic features; required with ``use_atomwise``.
     n_features: int | None = None
+    #: Number of charges per atom, each of which interacts with those of its own channel. More
+    #: than one describe no physical charge: dipoles and Born effective charges need one.
+    n_channels: int = 1
     #: Number of linear layers of the charge readout, the output layer included.
     n_layers: int = 3
     #: Widths of its hidden layers, one number for all or one each.
@@ -102,7 +105,8 @@ class LESConfig:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
         hidden = self.n_hidden if isinstance(self.n_hidden, tuple) else (self.n_hidden,)
-        widths = [("n_layers", self.n_layers), *(("n_hidden", width) for width in hidden)]
+        widths = [("n_channels", self.n_channels), ("n_layers", self.n_layers)]
+        widths += [("n_hidden", width) for width in hidden]
         if self.n_features is not None:
             widths.append(("n_features", self.n_features))
         for name, width in widths:
@@ -112,6 +116,11 @@ class LESConfig:
             raise ValueError(
                 "`n_features` must be given with `use_atomwise`: the charge readout is built "
                 "at construction, so that optimisers see its parameters"
+            )
+        if self.n_channels > 1 and not self.use_atomwise:
+            raise ValueError(
+                "`n_channels` is of the charge readout, `use_atomwise`; latent charges that the "
+                "host model passes have their own number of channels"
             )
 
     @classmethod
@@ -167,6 +176,7 @@ class LESConfig:
         settings: "LESConfig | Mapping[str, Any] | None",
         n_features: int,
         also: Collection[str] = (),
+        several_channels: bool = False,
     ) -> "LESConfig":
         """For a model that reads charges from ``n_features`` features per atom.
 
@@ -174,14 +184,15 @@ class LESConfig:
             settings: a configuration, or fields but those that follow from the model.
             n_features: number of features that charges are read from.
             also: further keys that ``settings`` may hold, left alone.
+            several_channels: whether the model supports more than one charge per atom.
 
         Raises:
-            ValueError: for unknown keys, those that follow from the model, and values that
-                are out of range.
+            ValueError: for unknown keys, those that follow from the model, values that are out
+                of range, and more channels than the model supports.
             TypeError: for ``settings`` of another type.
         """
         if isinstance(settings, LESConfig):
-            return dataclasses.replace(settings, use_atomwise=True, n_features=n_features)
+            settings = settings.settings()
         settings = {} if settings is None else settings
         if not isinstance(settings, Mapping):
             raise TypeError(
@@ -194,7 +205,10 @@ class LESConfig:
         known = {field.name for field in dataclasses.fields(cls)} - set(FROM_THE_MODEL)
         refuse_unknown(settings, known | set(also))
         own = {name: value for name, value in settings.items() if name in known}
-        return cls(**own, use_atomwise=True, n_features=n_features)
+        config = cls(**own, use_atomwise=True, n_features=n_features)
+        if config.n_channels > 1 and not several_channels:
+            raise ValueError(f"`n_channels` must be 1 for this model, got {config.n_channels}")
+        return config
 
     @classmethod
     def resolve(cls, config: "LESConfig | Mapping[str, Any] | str | Path | None") -> "LESConfig":

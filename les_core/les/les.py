@@ -30,6 +30,16 @@ SETTINGS = "settings"
 #: another skip what differs in shape.
 SETTINGS_BYTES = 1024
 
+#: Settings that the weights of the charge readout depend on.
+READOUT_SETTINGS = (
+    "use_atomwise",
+    "n_features",
+    "n_channels",
+    "n_layers",
+    "n_hidden",
+    "add_linear_nn",
+)
+
 
 def _encode(config: LESConfig) -> Tensor:
     """Configuration as bytes: an integer buffer, so that casting a model leaves it alone."""
@@ -75,6 +85,7 @@ class Les(nn.Module):
             assert config.n_features is not None  # LESConfig has seen to it
             self.atomwise = ChargeReadout(
                 config.n_features,
+                n_channels=config.n_channels,
                 n_layers=config.n_layers,
                 n_hidden=config.n_hidden,
                 add_linear_nn=config.add_linear_nn,
@@ -109,7 +120,7 @@ class Les(nn.Module):
         key = prefix + SETTINGS
         if key in state_dict:
             loaded, own = _decode(state_dict[key]), self.config()
-            for name in ("use_atomwise", "n_features", "n_layers", "n_hidden", "add_linear_nn"):
+            for name in READOUT_SETTINGS:
                 if own.use_atomwise and getattr(loaded, name) != getattr(own, name):
                     raise ValueError(
                         f"the state dict is of a model with `{name}` = {getattr(loaded, name)!r}, "

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 #: Results that become per-structure entries of the output file, and per-atom columns.
 INFO_KEYS = ("energy", "les_energy", "stress", "dipole")
-ARRAY_KEYS = ("forces", "energies", "magmoms", "charges", "born_effective_charges")
+ARRAY_KEYS = (
+    "forces",
+    "energies",
+    "magmoms",
+    "charges",
+    "latent_charges",
+    "born_effective_charges",
+)
 
 
 def _frames(structures: Path) -> Iterator[Any]:

@@ -16,6 +16,8 @@ from les_cace.checkpoint import load_model
 from les_cace.model import CACE
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from ase import Atoms
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -28,7 +30,9 @@ class LESCalculator(Calculator):
     structures ``stress``; with LES also ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV]
     and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
     component of the polarisation first. In periodic cells ``dipole`` is one branch of a
-    multivalued quantity.
+    multivalued quantity. Of a model with several charges on each atom there are
+    ``latent_charges`` ``[n_atoms, n_channels]`` [e] in the place of ``charges`` and what follows
+    from them.
 
     Training leaves the common sign of all charges open. It is fixed by the first structure
     with more than one element, so that its most electronegative element is negative
@@ -40,6 +44,8 @@ class LESCalculator(Calculator):
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         device: where to compute, e.g. ``"cuda"``.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
+        compile: compile the representation with ``torch.compile``, which takes a minute in the
+            first calculation.
         kwargs: further arguments of ASE's ``Calculator``.
     """
 
@@ -51,6 +57,7 @@ class LESCalculator(Calculator):
         sign: int | None = None,
         device: str = "cpu",
         dtype: str = "",
+        compile: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,13 +70,18 @@ class LESCalculator(Calculator):
         self.device = torch.device(device)
         self.charge_sign = ChargeSign(sign)
         self.long_range = model.les_config is not None
-        if bec and not self.long_range:
-            raise ValueError("`bec` needs a model with LES, this one has none")
+        if bec:
+            model.require_physical_charges()
         self.bec = bec
-        self.model = model.to(self.device) if self.dtype == own else model.copy(self.dtype, device)
+        as_it_is = self.dtype == own and not compile
+        self.model = model.to(self.device) if as_it_is else model.copy(self.dtype, device)
+        if compile:
+            self.model.representation.compile(dynamic=True, fullgraph=True)
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
-        if self.long_range:
-            self.implemented_properties += ["charges", "dipole", "les_energy"]
+        if model.les_config is not None:
+            one = model.les_config.n_channels == 1
+            self.implemented_properties += ["charges", "dipole"] if one else ["latent_charges"]
+            self.implemented_properties.append("les_energy")
             if bec:
                 self.implemented_properties.append("born_effective_charges")
 
@@ -93,9 +105,10 @@ class LESCalculator(Calculator):
         self.model.eval()
         periodic = bool(structure.pbc.any())
         batch = collate([to_structure(structure, self.model.representation.cutoff)])
-        out = self.model(
-            *batch.to(self.device, self.dtype), compute_stress=periodic, compute_bec=self.bec
-        )
+        with _compiled_for_several_gradients():
+            out = self.model(
+                *batch.to(self.device, self.dtype), compute_stress=periodic, compute_bec=self.bec
+            )
         out = {key: value.detach().cpu() for key, value in out.items()}
         energy = out["energy"].item()
         self.results = {
@@ -107,10 +120,23 @@ class LESCalculator(Calculator):
         if periodic:
             self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].numpy())
         if self.long_range:
+            self.results["les_energy"] = out["les_energy"].item()
+        if "latent_charges" in self.implemented_properties:
+            self.results["latent_charges"] = out["latent_charges"].numpy()
+        elif self.long_range:
             sign = self.charge_sign(out["charges"], torch.as_tensor(structure.numbers))
             self.results["charges"] = (sign * out["charges"]).numpy()
             self.results["dipole"] = (sign * out["dipole"][0]).numpy()
-            self.results["les_energy"] = out["les_energy"].item()
             if self.bec:
                 bec = sign * out["born_effective_charges"]
                 self.results["born_effective_charges"] = bec.reshape(-1, 9).numpy()
+
+
+def _compiled_for_several_gradients() -> AbstractContextManager[None]:
+    """Here, what is compiled keeps its buffers for more than one derivative.
+
+    Born effective charges take those of several sums, one after the other.
+    """
+    from torch._functorch import config
+
+    return config.patch(donated_buffer=False)

@@ -74,11 +74,12 @@ class CACE(nn.Module):
         self.charge_readout: ChargeReadout | None = None
         self.ewald: Ewald | None = None
         if les_arguments is not None:
-            config = LESConfig.for_features(les_arguments, n_features)
+            config = LESConfig.for_features(les_arguments, n_features, several_channels=True)
             self.les_config = config
             self.arguments["les_arguments"] = config.settings()
             self.charge_readout = ChargeReadout(
                 n_features,
+                n_channels=config.n_channels,
                 n_layers=config.n_layers,
                 n_hidden=config.n_hidden,
                 add_linear_nn=config.add_linear_nn,
@@ -98,6 +99,16 @@ class CACE(nn.Module):
         other = copy.deepcopy(self).to(device, dtype)
         other.atomic_energies = self.atomic_energies.to(device)
         return other
+
+    def require_physical_charges(self) -> None:
+        """Raise ``ValueError`` for a model without charges, or with several on each atom."""
+        if self.les_config is None:
+            raise ValueError("Born effective charges need a model with charges")
+        if self.les_config.n_channels > 1:
+            raise ValueError(
+                "Born effective charges need one charge on each atom, this model has "
+                f"{self.les_config.n_channels} channels"
+            )
 
     def forward(
         self,
@@ -128,17 +139,18 @@ class CACE(nn.Module):
         Returns:
             ``energy`` ``[n_structures]`` [eV], ``energies`` ``[n_atoms]``, which sum to it,
             ``forces`` ``[n_atoms, 3]`` [eV/A], ``stress`` ``[n_structures, 3, 3]`` [eV/A^3], zero
-            for open structures; with charges also ``les_energy`` ``[n_structures]`` [eV],
-            ``charges`` ``[n_atoms]``, latent charges times the square root of
-            ``epsilon_factor`` [e], ``dipole`` ``[n_structures, 3]`` [e A] and
-            ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the polarisation
-            first.
+            for open structures; with charges also ``les_energy`` ``[n_structures]`` [eV] and
+            ``latent_charges`` ``[n_atoms, n_channels]`` [e]; with one channel ``charges``
+            ``[n_atoms]``, latent charges times the square root of ``epsilon_factor`` [e],
+            ``dipole`` ``[n_structures, 3]`` [e A] and ``born_effective_charges``
+            ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
 
         Raises:
-            ValueError: as ``les.Ewald``; for Born effective charges of a model without charges.
+            ValueError: as ``les.Ewald``; for Born effective charges of a model without charges,
+                or with several channels.
         """
-        if compute_bec and self.ewald is None:
-            raise ValueError("Born effective charges need a model with charges")
+        if compute_bec:
+            self.require_physical_charges()
         if not positions.requires_grad and (compute_forces or compute_stress or compute_bec):
             positions = positions.detach().requires_grad_()
         strain = torch.zeros_like(cell)
@@ -186,16 +198,17 @@ class CACE(nn.Module):
         assert self.charge_readout is not None and self.ewald is not None
         config = self.les_config
         assert config is not None
-        charges = self.charge_readout(features).squeeze(-1)
+        charges = self.charge_readout(features)
         energy, potential = self.ewald(charges, positions, cell, batch, pbc, True)
         assert potential is not None
         out["les_energy"] = energy
         out["latent_charges"] = charges
-        out["charges"] = math.sqrt(config.epsilon_factor) * charges
-        out["dipole"] = dipole_moments(
-            charges, positions, batch, len(cell), config.remove_mean, config.epsilon_factor
-        )
-        return 0.5 * charges * potential
+        if config.n_channels == 1:
+            out["charges"] = math.sqrt(config.epsilon_factor) * charges.squeeze(-1)
+            out["dipole"] = dipole_moments(
+                charges, positions, batch, len(cell), config.remove_mean, config.epsilon_factor
+            )
+        return 0.5 * (charges * potential).sum(dim=-1)
 
     def _response(
         self, out: dict[str, Tensor], positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor

@@ -9,8 +9,10 @@ from torch import Tensor
 
 
 class Neighbours(NamedTuple):
-    """Neighbours of each atom, in rows of equal length, so that sums over them are products
-    of matrices."""
+    """Neighbours of each atom, in rows of equal length.
+
+    Sums over them are products of matrices.
+    """
 
     #: Atom that is the neighbour ``[n_atoms, width]``; any atom where there is none.
     sender: Tensor

@@ -131,7 +131,7 @@ def _representation_arguments(source: Stub) -> dict[str, Any]:
         "max_nu": source.max_nu,
         "num_message_passing": source.num_message_passing,
         "avg_num_neighbors": source.mp_norm_factor**-2,
-        "cutoff_exponent": float(source.cutoff_fn.p),
+        "cutoff_exponent": round(float(source.cutoff_fn.p)),
         "trainable_radial_basis": isinstance(source.radial_basis.bessel_weights, nn.Parameter),
     }
     if source.num_message_passing == 0:
@@ -152,6 +152,7 @@ def _les_arguments(source: Stub) -> dict[str, Any]:
     arguments |= {name: getattr(source.bec, name) for name in RESPONSE_SETTINGS}
     for name in ("n_layers", "n_hidden", "add_linear_nn", "output_scaling_factor"):
         arguments[name] = getattr(source.atomwise, name)
+    arguments["n_channels"] = len(source.atomwise.outnet[-1].linear.bias)
     return {**arguments, "cutoff": "sharp"}
 
 

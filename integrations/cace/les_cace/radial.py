@@ -24,10 +24,10 @@ class PolynomialCutoff(nn.Module):
         exponent: :math:`p`.
     """
 
-    def __init__(self, cutoff: float, exponent: float = 6.0) -> None:
+    def __init__(self, cutoff: float, exponent: int = 6) -> None:
         super().__init__()
         self.cutoff = float(cutoff)
-        self.exponent = float(exponent)
+        self.exponent = exponent
 
     def forward(self, distances: Tensor) -> Tensor:
         """Values ``[...]`` at ``distances`` ``[...]`` [A]."""

@@ -74,7 +74,7 @@ class Representation(nn.Module):
         num_message_passing: int = 1,
         message_types: Sequence[str] = ("Bchi",),
         avg_num_neighbors: float = 10.0,
-        cutoff_exponent: float = 6.0,
+        cutoff_exponent: int = 6,
         trainable_radial_basis: bool = True,
         embed_receiver_nodes: bool = True,
         shared_channels: bool = False,
@@ -86,6 +86,7 @@ class Representation(nn.Module):
         _check(self.zs, message_types)
         mixtures = 1 if n_radial_basis is None else n_radial_basis
         _at_least(1, n_atom_basis=n_atom_basis, n_rbf=n_rbf, n_radial_basis=mixtures)
+        _at_least(2, cutoff_exponent=cutoff_exponent)
         _at_least(0, max_l=max_l, num_message_passing=num_message_passing)
         for name, value in (("cutoff", cutoff), ("avg_num_neighbors", avg_num_neighbors)):
             if not 0.0 < value < float("inf"):

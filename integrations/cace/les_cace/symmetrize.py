@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from les_cace.angular import exponents, multinomial
 
 #: Two indices -> weight of the product of what they stand for, in a sum.
-Products = dict[tuple[int, int], float]
+Products = dict[tuple[int, int], int]
 
 
 class Symmetrizer(nn.Module):
@@ -63,7 +63,9 @@ class Symmetrizer(nn.Module):
         used |= {(d, h) for d, _, h in fours} | {(e, h) for _, e, h in fours}
         keys = [(d, h) for d, degree in sorted(used) for h in of_degree[degree]]
         place = {key: len(monomials) + i for i, key in enumerate(keys)}
-        pairs = [{(index[m], sum_index(m, h)): multinomial(m) for m in of_degree[d]} for d, h in keys]
+        pairs = [
+            {(index[m], sum_index(m, h)): multinomial(m) for m in of_degree[d]} for d, h in keys
+        ]
         features = [
             {(index[h], place[e, h]): multinomial(h) for h in of_degree[d]} for d, e in threes
         ]

@@ -67,7 +67,8 @@ class LESModule(nn.Module):
         energy_key: str = "ewald_potential",
     ) -> None:
         super().__init__()
-        self.les = Les(LESConfig.for_features(les_arguments, n_features))
+        config = LESConfig.for_features(les_arguments, n_features, several_channels=True)
+        self.les = Les(config)
         self.periodic = periodic
         self.feature_key, self.charge_key, self.energy_key = feature_key, charge_key, energy_key
         self.model_outputs = [charge_key, energy_key]
@@ -76,7 +77,10 @@ class LESModule(nn.Module):
     def forward(
         self, data: dict[str, Tensor], training: bool = False, **_: Any
     ) -> dict[str, Tensor]:
-        """Add ``charge_key`` ``[n_atoms]`` [e] and ``energy_key`` ``[n_structures]`` [eV].
+        """Add charges [e] and energies [eV].
+
+        ``charge_key`` is ``[n_atoms]``, with several channels ``[n_atoms, n_channels]``, and
+        ``energy_key`` ``[n_structures]``.
 
         Raises:
             ValueError: for data without ``pbc`` if ``periodic`` does not say what they are, and

@@ -48,7 +48,7 @@ def representation_from() -> Callable[..., Any]:
             "num_message_passing": n_layers,
             "message_types": kinds,
             "avg_num_neighbors": float(settings("mp_norm_factor")) ** -2,
-            "cutoff_exponent": float(weights("cutoff_fn.p")),
+            "cutoff_exponent": int(weights("cutoff_fn.p")),
             "embed_receiver_nodes": bool(settings("embed_receiver_nodes")),
         }
         for name in ("n_atom_basis", "n_rbf", "n_radial_basis", "max_l", "max_nu"):
