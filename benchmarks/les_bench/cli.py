@@ -1,8 +1,9 @@
-"""``les bench {run,report,fetch,list,kernels}``."""
+"""``les bench {run,report,fetch,list,kernels,cace}``."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import signal
@@ -22,6 +23,12 @@ LOG = logging.getLogger("les")
 
 DEFAULT_OUTPUT = Path("les-bench-results")
 MAX_DEFAULT_THREADS = 4
+
+#: Commands that measure speed, in modules of the same names.
+MEASUREMENTS = {
+    "kernels": "speed of the Ewald sum",
+    "cace": "speed and memory of the CACE representation",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,16 +74,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     download.add_argument("system", nargs="*", default=list(REMOTE), help="default: all listed")
 
     _add_data(commands.add_parser("list", help="systems, their data, and models"))
-    commands.add_parser("kernels", help="speed of the Ewald sum (has options of its own)")
+    for name, what in MEASUREMENTS.items():
+        commands.add_parser(name, help=f"{what} (has options of its own)")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one ``les bench`` command; returns its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["kernels"]:
-        from les_bench import kernels
-
-        return kernels.main(argv[1:])
+    if argv and argv[0] in MEASUREMENTS:
+        return int(importlib.import_module(f"les_bench.{argv[0]}").main(argv[1:]))
     argv, extra = _split_extra(argv)
     parser = argparse.ArgumentParser(prog="les bench", description=__doc__)
     add_arguments(parser)

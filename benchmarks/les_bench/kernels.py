@@ -1,15 +1,9 @@
-"""``les bench kernels``: the speed of ``les.Ewald`` against the plain sum.
-
-Absolute times depend on the machine and its load; the ratio of two times taken in turn,
-again and again in the same process, does not. The median over repetitions is printed.
-"""
+"""``les bench kernels``: the speed of ``les.Ewald`` against the plain sum."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,11 +13,10 @@ from tqdm import tqdm
 
 from les import Ewald
 from les_bench.naive import naive_energy
+from les_bench.timing import Comparison, interleaved
 
 #: Number density of atoms in water [1/A^3].
 DENSITY = 0.1
-#: Time a pair of evaluations is repeated for at least [s], and how often at least.
-SECONDS, REPETITIONS = 2.0, 5
 
 Energy = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -78,13 +71,8 @@ def energy_and_forces(energy: Energy, inputs: tuple[Tensor, ...], training: bool
     return torch.autograd.grad(loss, (charges, positions))[0]
 
 
-def compare(case: Case, dtype: torch.dtype, training: bool) -> tuple[float, float, float, float]:
-    """Measure one case.
-
-    Returns:
-        Median times of the plain sum and of ``les.Ewald`` [s], the median of their ratio, and
-        the largest relative difference of their results.
-    """
+def compare(case: Case, dtype: torch.dtype, training: bool) -> tuple[Comparison, float]:
+    """Times of the plain sum and ``les.Ewald``, and their results' largest relative difference."""
     inputs = case.inputs(dtype)
     ewald = Ewald(cutoff="sharp")
 
@@ -95,15 +83,11 @@ def compare(case: Case, dtype: torch.dtype, training: bool) -> tuple[float, floa
     contestants: tuple[Energy, Energy] = (naive_energy, ours)
     first, second = (energy_and_forces(energy, inputs, training) for energy in contestants)
     difference = float((first - second).abs().max() / first.abs().max())
-    times: tuple[list[float], list[float]] = ([], [])
-    began = time.perf_counter()
-    while len(times[0]) < REPETITIONS or time.perf_counter() - began < SECONDS:
-        for energy, record in zip(contestants, times, strict=True):
-            start = time.perf_counter()
-            energy_and_forces(energy, inputs, training)
-            record.append(time.perf_counter() - start)
-    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
-    return statistics.median(times[0]), statistics.median(times[1]), ratio, difference
+    timed = interleaved(
+        lambda: energy_and_forces(naive_energy, inputs, training),
+        lambda: energy_and_forces(ours, inputs, training),
+    )
+    return timed, difference
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,11 +101,11 @@ def main(argv: list[str] | None = None) -> int:
     rows = []
     for case in tqdm(CASES, unit="case", leave=False):
         for training in (False, True):
-            plain, ours, ratio, difference = compare(case, dtype, training)
+            timed, difference = compare(case, dtype, training)
             what = "double backward" if training else "energy + forces"
             rows.append(
-                f"{case.title:<22}{what:<18}{1e3 * plain:>10.2f}{1e3 * ours:>10.2f}"
-                f"{ratio:>8.1f}{difference:>12.1e}"
+                f"{case.title:<22}{what:<18}{1e3 * timed.plain:>10.2f}{1e3 * timed.ours:>10.2f}"
+                f"{timed.ratio:>8.1f}{difference:>12.1e}"
             )
     head = (
         f"torch {torch.__version__}, {arguments.threads} thread(s), {arguments.dtype}, dl = 2 A\n"
