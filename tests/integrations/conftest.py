@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import subprocess
@@ -274,3 +275,58 @@ def short_training(
         assert 1e3 * root_mean_square(references) > budget.factor * forces
 
     return run
+
+
+# --- the benchmark suite
+
+
+@pytest.fixture(scope="session")
+def few_dipeptides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few of the embedded dipeptides, for testing with Born effective charges."""
+    folder = tmp_path_factory.mktemp("few")
+    dataset = load(get_system("dipeptides"), "embedded")
+    for split in ("train", "valid", "test"):
+        frames = getattr(dataset, split)
+        few = frames[:: max(1, len(frames) // 6)]
+        if split == "test":
+            few = [frame for frame in frames if "REF_bec" in frame.arrays][:2]
+        name = {"valid": "val"}.get(split, split)
+        write(folder / f"dipeptides_{name}.xyz", few, format="extxyz")
+    return folder
+
+
+@pytest.fixture
+def check_benchmark(
+    les_command: Callable[..., int], few_dipeptides: Path, tmp_path: Path
+) -> Callable[..., None]:
+    """A function that compares a model with and without LES, and reads what that leaves.
+
+    ``ending`` is that of its model files; ``extra`` arguments go to the training command.
+    """
+
+    def check(model: str, ending: str, *extra: str) -> None:
+        output = tmp_path / "results"
+        run = ["bench", "run", "--system", "dipeptides", "--model", model, "--epochs", 2]
+        run += ["--data", few_dipeptides, "--threads", 1, "--output", output, "--", *extra]
+        assert les_command(*run) == 0
+        results = {
+            path.parent.name.split("-")[-2]: json.loads(path.read_text())
+            for path in output.glob("*/result.json")
+        }
+        assert set(results) == {"sr", "les"}
+        for result in results.values():
+            assert [record["epoch"] for record in result["history"]] == [0, 1]
+            assert result["history"][0]["seconds"] > 0.0
+            assert result["metrics"]["test"]["n_structures"] == 2
+        assert results["les"]["n_parameters"] > results["sr"]["n_parameters"]
+        measured = {variant: set(result["metrics"]["test"]) for variant, result in results.items()}
+        assert measured["les"] - measured["sr"] >= {"bec", "dipole"}
+        before = {path: path.stat().st_mtime_ns for path in output.rglob(f"*{ending}")}
+        assert before
+        assert les_command(*run) == 0  # all is done already
+        assert before == {path: path.stat().st_mtime_ns for path in output.rglob(f"*{ending}")}
+        assert les_command("bench", "report", output) == 0
+        assert model in (output / "report.md").read_text()
+        assert "data:image/png;base64," in (output / "report.html").read_text()
+
+    return check

@@ -1,0 +1,42 @@
+"""The benchmark suite with CACE, and what its own benchmark compares."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from les.testing.structures import crystal, dimer
+from les_bench.cace import Case, measure
+from les_bench.naive_cace import NaiveRepresentation
+from les_cace import Representation
+from les_cace.batches import collate, to_structure
+
+SMALL = "{n_atom_basis: 2, n_rbf: 4, n_radial_basis: 3, max_l: 2, max_nu: 2}"
+
+
+def test_short_range_against_les(check_benchmark):
+    check_benchmark("cace", ".cace.pt", "--model", SMALL)
+
+
+@pytest.mark.parametrize(("max_l", "max_nu", "n_layers"), [(2, 1, 0), (1, 3, 1), (4, 3, 2)])
+def test_plain_evaluation(small, max_l, max_nu, n_layers):
+    """The same features, by formulas that are written down independently."""
+    torch.manual_seed(2)
+    arguments = {**small, "max_l": max_l, "max_nu": max_nu, "num_message_passing": n_layers}
+    ours = Representation(**arguments).double()
+    plain = NaiveRepresentation(ours, arguments).double()
+    batch = collate([to_structure(x, ours.cutoff) for x in (crystal("triclinic"), dimer())])
+    neighbours = batch.neighbours
+    vectors = neighbours.vectors(batch.positions, batch.cell, batch.batch, ours.cutoff)
+    features = [x(vectors, neighbours.sender, batch.numbers) for x in (ours, plain)]
+    torch.testing.assert_close(features[0], features[1], rtol=1e-12, atol=1e-14)
+
+
+def test_row_of_the_table(monkeypatch):
+    monkeypatch.setattr("les_bench.timing.SECONDS", 0.0)
+    monkeypatch.setattr("les_bench.timing.REPETITIONS", 1)
+    case = Case("water", 1, "embedded", torch.float64)
+    for training in (False, True):
+        *_, memory, difference = measure(case, training).split()
+        assert float(memory) > 1.0
+        assert 0.0 < float(difference) < 1e-10
