@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 import yaml
 
 from les import Les, LESConfig
@@ -85,6 +86,30 @@ def test_bad_settings_for_a_model_with_features():
         LESConfig.for_features({"sigma": -1.0}, 64)
     with pytest.raises(ValueError, match="unknown key 'compute_bec'"):  # a key of another host
         LESConfig.for_features({"compute_bec": True}, 64)
+
+
+def test_channels():
+    """Only where the host says that it supports more than one."""
+    settings = {"n_channels": 4}
+    config = LESConfig.for_features(settings, 8, several_channels=True)
+    assert config.n_channels == 4
+    assert LESConfig.for_features(config, 8, several_channels=True) == config
+    for given in (settings, config):
+        with pytest.raises(ValueError, match="`n_channels` must be 1 for this model, got 4"):
+            LESConfig.for_features(given, 8)
+    with pytest.raises(ValueError, match="`n_channels` is of the charge readout"):
+        LESConfig(n_channels=4)
+    torch.manual_seed(1)
+    model = Les(config).double()
+    positions = torch.rand(3, 3).double()
+    out = model(positions, 9.0 * torch.eye(3).double()[None], desc=torch.rand(3, 8).double())
+    assert out["latent_charges"].shape == (3, 4)
+    assert out["E_lr_atoms"] is None
+    energies = [
+        model(positions, 9.0 * torch.eye(3).double()[None], latent_charges=q)["E_lr"]
+        for q in out["latent_charges"].T
+    ]
+    torch.testing.assert_close(out["E_lr"], sum(energies))
 
 
 def test_keys_of_the_host_beside_settings():

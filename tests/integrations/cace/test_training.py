@@ -227,6 +227,11 @@ def test_charges_added_to_a_trained_model(train, refused, arguments, tmp_path):
     assert "--from excludes --model" in message
 
 
+def test_several_charges_on_each_atom(train, arguments, tmp_path):
+    train("--les", *arguments(tmp_path, epochs=2, les_arguments="{n_channels: 4}"))
+    assert load_model(tmp_path / "small.cace.pt").les_config.n_channels == 4
+
+
 def test_stress(train, arguments, crystals, tmp_path):
     stages = "[{epochs: 2, energy: 1, forces: 10, stress: 10}]"
     files = {"train_file": crystals, "valid_file": crystals}

@@ -102,6 +102,14 @@ def test_forces(representation):
     torch.testing.assert_close(force, expected[0], rtol=1e-6, atol=1e-8)
 
 
+def test_channels(representation):
+    module = LESModule(representation.n_features, {"n_channels": 4}).double()
+    data = data_of(crystal())
+    out = Potential(representation, [ShortRange(), module])(data)
+    assert out["LES_charge"].shape == (len(data["numbers"]), 4)
+    assert out["ewald_potential"].shape == (1,)
+
+
 def test_molecule_in_a_box_stays_open(representation):
     """Upstream gives it another, large cell; what counts is pbc."""
     module = LESModule(representation.n_features).double()
