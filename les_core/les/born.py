@@ -11,7 +11,8 @@ coordinates s,
     Z^*_{i\alpha\beta} = \sqrt{\epsilon_\infty}\,\mathrm{Re} \sum_a A_{a\alpha}
     e^{-2\pi i s_{ia}}\,\partial P_a/\partial r_{i\beta}
 
-(P. Zhong, D. Kim, D. S. King, B. Cheng, "Machine learning interatomic potential can infer
+and along the normal of a slab the distance, as in an open structure (P. Zhong, D. Kim,
+D. S. King, B. Cheng, "Machine learning interatomic potential can infer
 electrical response", arXiv:2504.05169). It replaces the distance x from atom i by
 :math:`(L/2\pi)\sin(2\pi x/L)`: an approximation that improves with the size of the cell.
 """
@@ -31,7 +32,7 @@ from les.checks import (
     check_positions,
     has_volume,
 )
-from les.lattice import reciprocal_vectors
+from les.lattice import open_directions, reciprocal_vectors
 
 
 def _single_channel(charges: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ def born_effective_charges(
         raise ValueError("`positions` must require gradients for Born effective charges")
     if batch is None:
         batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
-    periodic = has_volume(cell) if pbc is None else pbc.all(dim=1)
+    periodic = has_volume(cell).unsqueeze(1).expand(-1, 3) if pbc is None else pbc
     return phase_evaluation(
         charges, positions, cell, batch, periodic, remove_mean, epsilon_factor, create_graph
     )
@@ -148,21 +149,19 @@ def phase_evaluation(
 ) -> Tensor:
     """:func:`born_effective_charges` of checked arguments, without a look at their values.
 
-    ``charges`` are ``[n_atoms]``, ``periodic`` tells the boundary condition of each structure
-    ``[n_structures]``.
+    ``charges`` are ``[n_atoms]``, ``periodic`` tells the periodic axes of each structure
+    ``[n_structures, 3]``.
     """
     q = charges
     if remove_mean:
         q = charges - _structure_mean(charges, batch, cell.shape[0])
-    # An open structure is the limit of a cell of unit vectors with sin(x) -> x, cos(x) -> 1.
-    vectors = torch.where(
-        periodic.view(-1, 1, 1), cell, torch.eye(3, dtype=cell.dtype, device=cell.device)
-    )
-    atom_periodic = periodic[batch].unsqueeze(-1)
+    # Along an open axis it is the limit of a unit vector with sin(x) -> x, cos(x) -> 1.
+    vectors = torch.where(periodic.unsqueeze(-1), cell, open_directions(cell, periodic))
+    atom_periodic = periodic[batch]
     to_fractional = reciprocal_vectors(vectors)[0].transpose(1, 2)[batch]
     angle = 2.0 * math.pi * (positions.unsqueeze(1) @ to_fractional).squeeze(1)
     cosine, sine = torch.cos(angle), torch.sin(angle)
-    odd = torch.where(atom_periodic, sine / (2.0 * math.pi), positions)
+    odd = torch.where(atom_periodic, sine, angle) / (2.0 * math.pi)
     even = cosine / (2.0 * math.pi)
     odd_sum = (q.unsqueeze(-1) * odd).sum(dim=0)
     even_sum = (q.unsqueeze(-1) * even).sum(dim=0)

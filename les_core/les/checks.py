@@ -24,6 +24,23 @@ def has_volume(cell: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
     return (a * torch.linalg.cross(b, c, dim=-1)).sum(dim=-1).abs() >= tolerance
 
 
+def has_area(cell: Tensor, pbc: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
+    """Which of the ``cells [n_structures, 3, 3]`` span an area along two periodic axes.
+
+    ``pbc`` is ``[n_structures, 3]``; of structures with another number of axes nothing follows.
+    """
+    a, b, c = cell.detach().unbind(-2)
+    areas = torch.stack(
+        [
+            torch.linalg.vector_norm(torch.linalg.cross(b, c, dim=-1), dim=-1),
+            torch.linalg.vector_norm(torch.linalg.cross(c, a, dim=-1), dim=-1),
+            torch.linalg.vector_norm(torch.linalg.cross(a, b, dim=-1), dim=-1),
+        ],
+        dim=1,
+    )
+    return torch.where(pbc, torch.zeros_like(areas), areas).amax(dim=1) > tolerance
+
+
 def check_positions(positions: Tensor) -> None:
     """``positions`` must be a finite floating-point tensor ``[n_atoms, 3]``."""
     if positions.dim() != 2 or positions.shape[1] != 3:
@@ -117,7 +134,10 @@ def check_batch(
 
 
 def check_pbc(pbc: Tensor | None, cell: Tensor) -> None:
-    """``pbc`` must be boolean ``[n_structures, 3]``; periodic structures need a cell."""
+    """``pbc`` must be boolean ``[n_structures, 3]``, with none, two or all axes true.
+
+    Three periodic axes need a cell with a volume, two need lattice vectors that span an area.
+    """
     if pbc is None:
         return
     if pbc.dim() != 2 or pbc.shape[0] != cell.shape[0] or pbc.shape[1] != 3:
@@ -128,17 +148,25 @@ def check_pbc(pbc: Tensor | None, cell: Tensor) -> None:
         raise TypeError(f"`pbc` must be of dtype torch.bool, got {pbc.dtype}")
     if pbc.device != cell.device:
         raise ValueError(f"`pbc` must be on the device of `cell` ({cell.device}), got {pbc.device}")
-    periodic = pbc.all(dim=1)
-    partly = pbc.any(dim=1) & ~periodic
-    if bool(partly.any()):
-        structure = int(torch.nonzero(partly)[0])
+    n_axes = pbc.sum(dim=1)
+    wire = n_axes == 1
+    if bool(wire.any()):
+        structure = int(torch.nonzero(wire)[0])
         axes: list[bool] = pbc[structure].tolist()
         raise ValueError(
-            f"`pbc` must be all true or all false, got {axes} for structure "
-            f"{structure}: slabs and wires are not supported yet; for a slab with enough vacuum "
-            "set pbc to [True, True, True]"
+            f"`pbc` must have none, two or three axes true, got {axes} for structure "
+            f"{structure}: wires are not supported"
         )
-    missing = periodic & ~has_volume(cell)
+    # The vector along an open axis is not used: any will do.
+    missing = (n_axes == 3) & ~has_volume(cell)
+    flat = (n_axes == 2) & ~has_area(cell, pbc)
+    if bool(flat.any()):
+        structure = int(torch.nonzero(flat)[0])
+        plane: list[list[float]] = cell[structure].detach().to(torch.float64).tolist()
+        raise ValueError(
+            f"`cell` must span an area along the axes where `pbc` is true, got {plane} for "
+            f"structure {structure}"
+        )
     if bool(missing.any()):
         structure = int(torch.nonzero(missing)[0])
         vectors: list[list[float]] = cell[structure].detach().to(torch.float64).tolist()

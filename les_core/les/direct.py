@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from les.greens import periodic_greens_function
+from les.greens import periodic_greens_function, slab_factor
 from les.lattice import grid_extent, reciprocal_vectors
 
 
@@ -68,6 +68,24 @@ def _k_grid(reciprocal: Tensor, extent: list[int]) -> tuple[Tensor, Tensor]:
     return k_squared, multiplicity
 
 
+def _slab_kernel(
+    kernel: Tensor, k_squared: Tensor, reciprocal: Tensor, extent: list[int], half_height: Tensor
+) -> Tensor:
+    """``kernel`` ``[n_structures, 4, n_points]`` with that of slabs where ``half_height`` > 0.
+
+    Their third lattice vector is along the normal.
+    """
+    n_in_plane = (extent[0] + 1) * (extent[1] + 1)
+    n3 = torch.arange(extent[2] + 1, dtype=kernel.dtype, device=kernel.device).repeat(n_in_plane)
+    length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1)
+    k_normal = 2.0 * math.pi * length.view(-1, 1, 1) * n3
+    z = half_height.view(-1, 1, 1)
+    factor = slab_factor(k_squared - k_normal * k_normal, k_normal, z)
+    at_origin = -0.5 * z * z
+    of_slab = torch.where(k_squared == 0.0, at_origin, kernel * factor)
+    return torch.where(z > 0.0, of_slab, kernel)
+
+
 def _axis_basis(theta: Tensor, extent: int) -> Tensor:
     """``[..., 2 extent + 1]``: cos(n theta) for n = 0 ... extent, sin(n theta) from n = 1."""
     n = torch.arange(extent + 1, dtype=theta.dtype, device=theta.device)
@@ -101,6 +119,7 @@ def reciprocal_sum(
     compute_potential: bool,
     extent: list[int] | None = None,
     owner: Tensor | None = None,
+    half_height: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
@@ -120,6 +139,8 @@ def reciprocal_sum(
         extent: largest :math:`|n_a|` along each lattice vector; without it, what the cells
             need, which takes their values and so cannot be captured in a graph.
         owner: structure of each row ``[n_rows]``, where structures have several rows.
+        half_height: where the kernels of slabs end ``[n_structures]`` [A], 0 for structures with
+            three periodic axes (see ``slab.slab_cells``); without it, all are such.
 
     Returns:
         Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
@@ -161,6 +182,8 @@ def reciprocal_sum(
 
     k_squared, multiplicity = _k_grid(reciprocal, extent)
     kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
+    if half_height is not None:
+        kernel = _slab_kernel(kernel, k_squared, reciprocal, extent, half_height)
     kernel = kernel * multiplicity / volume.view(-1, 1, 1)
     weights = kernel.repeat_interleave(2, dim=1).unsqueeze(1)  # real and imaginary part
 

@@ -30,6 +30,7 @@ from les.packing import (
     pack_charges,
     pack_positions,
 )
+from les.slab import slab_cells
 from les.units import NORM_FACTOR
 
 METHODS = ("auto", "direct")
@@ -52,8 +53,10 @@ class Ewald(nn.Module):
         E = k_e\sum_{i<j} q_iq_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij},
 
     plus :math:`k_e\sum_i q_i^2/(\sigma\sqrt{2\pi})` unless ``remove_self_interaction``.
-    Channels add up. A charged cell is neutralised by leaving out k = 0. The formulas are
-    those of B. Cheng, npj Comput. Mater. 11, 80 (2025).
+    Slabs, with two periodic axes, have the periodic sum with a truncated Green's function, which
+    depends neither on the vacuum nor on where the slab is in it (``greens.slab_factor``).
+    Channels add up. A charged cell is neutralised by leaving out k = 0, a charged slab is not
+    neutralised. The formulas are those of B. Cheng, npj Comput. Mater. 11, 80 (2025).
 
     Args:
         sigma: width of the Gaussian charges [A].
@@ -125,8 +128,8 @@ class Ewald(nn.Module):
             cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors; zero where open.
             batch: structure of each atom ``[n_atoms]``, ascending; may be left out for one
                 structure. A structure may have no atoms; its energy is 0.
-            pbc: ``[n_structures, 3]``, boolean. Without it, a structure is open if the
-                volume of its cell is below 1e-6 A^3.
+            pbc: ``[n_structures, 3]``, boolean, with none, any two or all of the axes true.
+                Without it, a structure is open if the volume of its cell is below 1e-6 A^3.
             compute_potential: return also :math:`\phi_i=\partial E/\partial q_i`.
 
         Returns:
@@ -134,9 +137,9 @@ class Ewald(nn.Module):
             ``charges``, or ``None``. :math:`\frac12\sum_i q_i\phi_i = E`.
 
         Raises:
-            ValueError: wrong shapes, devices or orders, values that are not finite, two or
-                one periodic axes, a periodic structure without a cell, atoms at the same
-                place in an open structure. The message names the argument.
+            ValueError: wrong shapes, devices or orders, values that are not finite, one
+                periodic axis, a periodic structure without a cell, atoms at the same place in
+                an open structure. The message names the argument.
             TypeError: wrong dtypes.
         """
         check_positions(positions)
@@ -147,21 +150,34 @@ class Ewald(nn.Module):
         n_structures = cell.shape[0]
         if batch is None:
             batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
+        slab = torch.zeros_like(cell[:, 0, 0], dtype=torch.bool)
         if pbc is None:
             periodic = has_volume(cell)
         else:
-            periodic = pbc.all(dim=1)
+            n_axes = pbc.sum(dim=1)
+            periodic, slab = n_axes >= 2, n_axes == 2
         channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
 
         counts = torch.bincount(batch, minlength=n_structures)
         # Numbers that shape what follows, fetched from the device together.
         numbers: list[int] = torch.stack(
-            [counts.max(), (counts * counts).sum(), periodic.sum()]
+            [counts.max(), (counts * counts).sum(), periodic.sum(), slab.sum()]
         ).tolist()
         width, squares, n_periodic = numbers[0], numbers[1], numbers[2]
+        half_height: Tensor | None = None
+        if pbc is not None and numbers[3] > 0:
+            cell, half_height = slab_cells(cell, pbc, positions, batch, self.sigma)
         if n_periodic in (0, n_structures) and not is_wasteful(width, squares, n_structures):
             energy, potential = self._uniform(
-                channels, positions, cell, batch, counts, width, n_periodic > 0, compute_potential
+                channels,
+                positions,
+                cell,
+                batch,
+                counts,
+                half_height,
+                width,
+                n_periodic > 0,
+                compute_potential,
             )
         else:
             energy, potential = self._grouped(
@@ -170,6 +186,7 @@ class Ewald(nn.Module):
                 cell,
                 batch,
                 counts,
+                half_height,
                 group_structures(counts, periodic),
                 compute_potential,
             )
@@ -193,6 +210,7 @@ class Ewald(nn.Module):
         cell: Tensor,
         batch: Tensor,
         counts: Tensor,
+        half_height: Tensor | None,
         groups: Tensor,
         compute_potential: bool,
     ) -> tuple[Tensor, Tensor | None]:
@@ -210,6 +228,7 @@ class Ewald(nn.Module):
                 cell.index_select(0, structures),
                 (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[batch[atoms]],
                 counts.index_select(0, structures),
+                None if half_height is None else half_height.index_select(0, structures),
                 int(counts[chosen].max()),
                 kind % 2 == 1,
                 compute_potential,
@@ -226,6 +245,7 @@ class Ewald(nn.Module):
         cell: Tensor,
         batch: Tensor,
         counts: Tensor,
+        half_height: Tensor | None,
         width: int,
         periodic: bool,
         compute_potential: bool,
@@ -247,7 +267,14 @@ class Ewald(nn.Module):
 
         if periodic:
             energy, potential = reciprocal_sum(
-                q, r, cell, self.sigma, self.dl, self.cutoff == "smooth", compute_potential
+                q,
+                r,
+                cell,
+                self.sigma,
+                self.dl,
+                self.cutoff == "smooth",
+                compute_potential,
+                half_height=half_height,
             )
         else:
             energy, potential = open_sum(q, r, self.sigma, compute_potential)

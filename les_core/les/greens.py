@@ -1,7 +1,7 @@
 """Reciprocal-space Green's functions of Gaussian charges.
 
 A Green's function here is the factor between ``|S(k)|^2`` and the energy, without the
-prefactor ``2 pi k_e / V``. It depends on the cell only through ``|k|^2``, so that it is
+prefactor ``2 pi k_e / V``. It depends on the cell only through the lengths of k, so that it is
 differentiable with respect to the cell without special cases.
 """
 
@@ -62,3 +62,25 @@ def periodic_greens_function(k_squared: Tensor, sigma: float, k_max: float, smoo
     safe = torch.where(origin, torch.ones_like(k_squared), k_squared)
     kernel = cutoff_weight(safe, k_max, smooth) * torch.exp(-0.5 * sigma**2 * safe) / safe
     return torch.where(origin, torch.zeros_like(kernel), kernel)
+
+
+def slab_factor(k_parallel_squared: Tensor, k_normal: Tensor, half_height: Tensor) -> Tensor:
+    r"""What turns the kernel :math:`1/k^2` into that of charges with two periodic axes.
+
+    .. math:: 1 - e^{-k_\parallel z_c}\cos(k_z z_c),
+
+    the Fourier transform of a kernel that ends at the distance :math:`z_c` from a charge along
+    the open axis (C. A. Rozzi et al., Phys. Rev. B 73, 205119 (2006)); exact for charges that
+    are closer in a cell of the height :math:`2 z_c`.
+
+    Args:
+        k_parallel_squared: square of the component in the plane [1/A^2], any shape.
+        k_normal: component along the open axis [1/A].
+        half_height: :math:`z_c` [A].
+    """
+    # The root has no derivative at 0, nor is one needed there: the plane's other components
+    # are zero in every cell. Rounding may make it negative.
+    inside = k_parallel_squared > 1e-12
+    root = torch.sqrt(torch.where(inside, k_parallel_squared, torch.ones_like(k_parallel_squared)))
+    decay = torch.where(inside, torch.exp(-root * half_height), torch.ones_like(root))
+    return 1.0 - decay * torch.cos(k_normal * half_height)

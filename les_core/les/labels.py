@@ -6,7 +6,7 @@ Needs ASE, which is imported where a file is read.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from les.structures import check_atoms, check_elements
+from les.structures import LONG_RANGE_AXES, check_atoms, check_elements
 
 #: Label -> names it goes by in files, in order of preference.
 #: Units: eV, eV/A, eV/A^3, Bohr magnetons, e A, e, e.
@@ -91,7 +91,7 @@ def labelled_frames(
     *,
     keys: Mapping[str, str] | None = None,
     elements: Iterable[int] | None = None,
-    allow_slab: bool = False,
+    axes: Collection[int] = LONG_RANGE_AXES,
 ) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
     """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
 
@@ -101,7 +101,7 @@ def labelled_frames(
         optional: labels that are ``None`` where a frame has none.
         keys: label -> key in the file, for those that differ from :data:`NAMES`.
         elements: atomic numbers that the model knows; all without.
-        allow_slab: accept one or two periodic axes, which LES does not support.
+        axes: numbers of periodic axes that are accepted.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels and for structures on
@@ -110,7 +110,7 @@ def labelled_frames(
     keys = keys or {}
     for where, atoms in read_extxyz(path):
         try:
-            check_atoms(atoms, allow_slab=allow_slab)
+            check_atoms(atoms, axes)
             if elements is not None:
                 check_elements(atoms, elements)
         except ValueError as error:

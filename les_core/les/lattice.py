@@ -34,6 +34,33 @@ def reciprocal_vectors(cell: Tensor) -> tuple[Tensor, Tensor]:
     return cross / signed_volume.unsqueeze(-1).unsqueeze(-1), signed_volume.abs()
 
 
+def open_directions(cell: Tensor, periodic: Tensor) -> Tensor:
+    """Unit vectors ``[n_structures, 3, 3]`` for the open axes: axes of coordinates, or normals.
+
+    Args:
+        cell: ``[n_structures, 3, 3]`` [A].
+        periodic: ``[n_structures, 3]``, boolean, with none, two or all axes true.
+
+    Returns:
+        Rows for all axes; the axes of coordinates where no axis is periodic, and the normal of
+        the plane for the open axis of a slab. Other rows mean nothing.
+    """
+    axes = torch.eye(3, dtype=cell.dtype, device=cell.device).expand(cell.shape[0], 3, 3)
+    a, b, c = cell.unbind(-2)
+    normals = torch.stack(
+        [
+            torch.linalg.cross(b, c, dim=-1),
+            torch.linalg.cross(c, a, dim=-1),
+            torch.linalg.cross(a, b, dim=-1),
+        ],
+        dim=-2,
+    )
+    is_slab = (periodic.sum(dim=1) == 2).view(-1, 1, 1) & ~periodic.unsqueeze(-1)
+    # Elsewhere normals may be zero, and must not spoil derivatives.
+    normals = torch.where(is_slab, normals, axes)
+    return normals / torch.linalg.vector_norm(normals, dim=-1, keepdim=True)
+
+
 def grid_reach(cell: Tensor, dl: float, edge_tolerance: float = EDGE_TOLERANCE) -> Tensor:
     r"""Largest :math:`|n_a|` along each lattice vector inside the k-sphere, not rounded down.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from les.files import replacing
-from les.structures import check_atoms
+from les.structures import ANY_AXES, check_atoms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def predict(calculator: Any, structures: Path, output: Path, prefix: str = "LES_
     evaluated = []
     for frame, atoms in enumerate(tqdm(_frames(structures), unit="structure")):
         try:
-            check_atoms(atoms)
+            check_atoms(atoms, ANY_AXES)  # what the model supports, its calculator knows
             calculator.calculate(atoms)
         except (ValueError, RuntimeError) as error:  # the latter from compiled models
             raise ValueError(f"{structures}, frame {frame}: {error}") from error

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
 
+#: Numbers of periodic axes: with LES, and without it.
+LONG_RANGE_AXES, ANY_AXES = (0, 2, 3), (0, 1, 2, 3)
 
-def check_atoms(atoms: Any, allow_slab: bool = False) -> None:
+
+def check_atoms(atoms: Any, axes: Collection[int] = LONG_RANGE_AXES) -> None:
     """Refuse a structure on which no model can give a meaningful result.
 
     Args:
         atoms: ``ase.Atoms``.
-        allow_slab: accept one or two periodic axes, which LES does not support yet.
+        axes: numbers of periodic axes that are accepted.
 
     Raises:
-        ValueError: for no atoms, positions or a cell that are not finite, one or two
+        ValueError: for no atoms, positions or a cell that are not finite, another number of
             periodic axes, a periodic structure without a cell, and atoms at the same place.
             The message names the first atom, or the pair, concerned.
     """
@@ -30,18 +33,26 @@ def check_atoms(atoms: Any, allow_slab: bool = False) -> None:
         )
     if not np.isfinite(atoms.cell[:]).all():
         raise ValueError(f"the cell must be finite, got {atoms.cell[:].tolist()}")
-    if atoms.pbc.any() and not atoms.pbc.all() and not allow_slab:
+    n_axes = int(atoms.pbc.sum())
+    if n_axes not in axes:
+        *first, last = map(str, sorted(axes))
+        hint = "; for a slab with enough vacuum set pbc to true" if n_axes == 2 else ""
         raise ValueError(
-            f"pbc must be all true or all false, got {atoms.pbc.tolist()}: slabs and wires are "
-            "not supported yet; for a slab with enough vacuum set pbc to true"
+            f"pbc must have {', '.join(first)} or {last} axes true, got {atoms.pbc.tolist()}{hint}"
         )
-    if atoms.pbc.all() and abs(np.linalg.det(atoms.cell[:])) < 1e-6:
+    vectors = np.array(atoms.cell[:])
+    if n_axes == 2:  # the third may be missing
+        normal = np.cross(*vectors[atoms.pbc])
+        vectors[~atoms.pbc] = normal / max(1e-12, np.linalg.norm(normal))
+    if n_axes >= 2 and abs(np.linalg.det(vectors)) < 1e-6:
         raise ValueError(
-            f"a periodic structure needs a cell, got {atoms.cell[:].tolist()} with pbc true"
+            f"a periodic structure needs a cell, got {atoms.cell[:].tolist()} with pbc "
+            f"{atoms.pbc.tolist()}"
         )
     places = atoms.positions
-    if atoms.pbc.all():  # rounded before wrapping, so that 0.9999999 and 0 are one place
-        places = atoms.get_scaled_positions(wrap=False).round(6) % 1.0
+    if n_axes >= 2:  # rounded before wrapping, so that 0.9999999 and 0 are one place
+        places = np.linalg.solve(vectors.T, atoms.positions.T).T.round(6)
+        places[:, atoms.pbc] %= 1.0
     _, first, inverse = np.unique(places.round(6), axis=0, return_index=True, return_inverse=True)
     earliest = first[inverse.reshape(-1)]
     repeated = np.flatnonzero(earliest != np.arange(len(atoms)))

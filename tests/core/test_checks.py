@@ -11,7 +11,7 @@ from ase import Atoms
 
 from les import Ewald, Les
 from les.checks import NotFiniteError
-from les.structures import check_atoms
+from les.structures import ANY_AXES, check_atoms
 
 
 @pytest.fixture
@@ -125,11 +125,6 @@ BAD = {
         "pbc", lambda v: v.long(),
         TypeError, "`pbc` must be of dtype torch.bool, got torch.int64",
     ),
-    "slab": (
-        "pbc", lambda v: with_value(v, (1, 2), False),
-        ValueError,
-        r"`pbc` must be all true or all false, got \[True, True, False\] for structure 1: slabs",
-    ),
     "wire": (
         "pbc", lambda v: with_value(v, (0, 0), True),
         ValueError, r"got \[True, False, False\] for structure 0",
@@ -231,6 +226,17 @@ def test_good_structures(atoms):
     check_atoms(atoms)
 
 
+def test_good_slabs():
+    """The vector along the open axis is free; places along it differ however far apart."""
+    for vector in (0, 4, 30):
+        check_atoms(altered(CRYSTAL, pbc=[True, True, False], cell=[4, 4, vector]))
+    apart = altered(CRYSTAL, pbc=[True, True, False], positions=[[0, 0, 0], [0, 0, 4.0]])
+    check_atoms(apart)
+    with pytest.raises(ValueError, match=r"pbc must have 0 or 3 axes true.*enough vacuum"):
+        check_atoms(apart, (0, 3))
+    check_atoms(altered(CRYSTAL, pbc=[True, False, False]), ANY_AXES)
+
+
 def altered(atoms, **changes):
     """A copy with other attributes."""
     copy = atoms.copy()
@@ -245,7 +251,12 @@ def altered(atoms, **changes):
         (Atoms(), "the structure must have atoms, got none"),
         (altered(ATOMS, positions=[[0, 0, 0], [0, np.nan, 1], [0, 1, 0]]), "finite, got .* atom 1"),
         (altered(CRYSTAL, cell=[4, np.inf, 4]), "the cell must be finite"),
-        (altered(CRYSTAL, pbc=[True, True, False]), "pbc must be all true or all false"),
+        (altered(CRYSTAL, pbc=[True, False, False]), "pbc must have 0, 2 or 3 axes true, got"),
+        (altered(CRYSTAL, pbc=[True, True, False], cell=[4, 0, 4]), "needs a cell, got"),
+        (
+            altered(CRYSTAL, pbc=[1, 1, 0], cell=[4, 4, 0], positions=[[0, 0, 0], [4, -4, 0]]),
+            "atoms 0 and 1 are at the same",
+        ),
         (altered(CRYSTAL, cell=[0, 0, 0]), "a periodic structure needs a cell, got"),
         (altered(ATOMS, positions=np.zeros((3, 3))), "atoms 0 and 1 are at the same place"),
         (altered(CRYSTAL, positions=[[0, 0, 0], [4.0, -8.0, 0]]), "atoms 0 and 1 are at the same"),

@@ -225,7 +225,7 @@ def test_frames_to_train_on(training_frames, tmp_path):
         (TRAINING.replace("E=", "energy="), {}, r"has no energy \(looked for the key 'E'\).*_key"),
         (TRAINING, {"required": ["stress"]}, "has no stress .*'REF_stress' or 'stress'"),
         (TRAINING.replace("T T T", "F F F"), {"required": ["stress"]}, "open .* has no stress"),
-        (TRAINING.replace("T T T", "T T F"), {}, "pbc must be all true or all false"),
+        (TRAINING.replace("T T T", "T F F"), {}, "pbc must have 0, 2 or 3 axes true"),
         (TRAINING, {"elements": [1, 8]}, "knows the elements H, O, got F"),
         (TRAINING.replace("F 0 0 1", "F 0 0 0"), {}, "at the same place"),
     ],
@@ -235,5 +235,8 @@ def test_frames_not_to_train_on(training_frames, text, options, message):
         training_frames(TRAINING.replace("E=", "REF_stress='1 1 1 0 0 0' E=") + text, **options)
 
 
-def test_slabs_if_allowed(training_frames):
-    assert len(training_frames(TRAINING.replace("T T T", "T T F"), allow_slab=True)) == 1
+def test_numbers_of_periodic_axes(training_frames):
+    slab = TRAINING.replace("T T T", "T T F")
+    assert len(training_frames(slab)) == 1
+    with pytest.raises(DataError, match="frame 0: pbc must have 0 or 3 axes true"):
+        training_frames(slab, axes=(0, 3))

@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from les import ChargeSign
-from les.structures import check_atoms, check_elements
+from les.structures import ANY_AXES, LONG_RANGE_AXES, check_atoms, check_elements
 from les_cace.batches import collate, to_structure
 from les_cace.checkpoint import load_model
 from les_cace.model import CACE
@@ -96,10 +96,10 @@ class LESCalculator(Calculator):
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a
                 periodic structure without a cell, elements that the model does not know and,
-                with LES, one or two periodic axes.
+                with LES, one periodic axis.
         """
         structure = atoms if atoms is not None else self.atoms
-        check_atoms(structure, allow_slab=not self.long_range)
+        check_atoms(structure, LONG_RANGE_AXES if self.long_range else ANY_AXES)
         check_elements(structure, self.model.representation.zs)
         super().calculate(atoms, properties, system_changes)
         self.model.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from les.labels import labelled_frames
+from les.structures import LONG_RANGE_AXES
 from les_cace.batches import Batch, Structure, collate, to_structure
 from les_cace.model import CACE
 
@@ -28,7 +29,7 @@ class LabelledStructures(Dataset):
         labels: ``"energy"``, ``"forces"``, maybe ``"stress"``; every frame needs them.
         elements: atomic numbers that the model knows; all without.
         keys: label -> key in the file, for those that differ from ``les.labels.NAMES``.
-        allow_slab: accept one or two periodic axes, which LES does not support.
+        axes: numbers of periodic axes that are accepted.
 
     Raises:
         DataError: as ``les.labels.labelled_frames``.
@@ -42,9 +43,9 @@ class LabelledStructures(Dataset):
         elements: Sequence[int] | None = None,
         keys: Mapping[str, str] | None = None,
         *,
-        allow_slab: bool = False,
+        axes: Collection[int] = LONG_RANGE_AXES,
     ) -> None:
-        frames = labelled_frames(path, labels, keys=keys, elements=elements, allow_slab=allow_slab)
+        frames = labelled_frames(path, labels, keys=keys, elements=elements, axes=axes)
         self.items: list[tuple[Structure, References]] = []
         for _, atoms, values in tqdm(frames, desc=f"reading {path}", unit="frame"):
             references = {label: torch.as_tensor(values[label]) for label in labels}

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from les.config import refuse_unknown
 from les.files import replacing
+from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
 from les.training.composition import energies_per_element
 from les.training.errors import table
@@ -117,7 +118,9 @@ def _read(
     keys = label_keys(options, LABELS)
 
     def read(path: Path, elements: Sequence[int] | None) -> LabelledStructures:
-        return LabelledStructures(path, cutoff, labels, elements, keys, allow_slab=not les)
+        return LabelledStructures(
+            path, cutoff, labels, elements, keys, axes=LONG_RANGE_AXES if les else ANY_AXES
+        )
 
     data = {"train": read(options.train_file, zs)}
     zs = zs or data["train"].elements

@@ -12,7 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from chgnet.model import CHGNet, CHGNetCalculator
 
 from les import ChargeSign
-from les.structures import check_atoms, check_elements
+from les.structures import ANY_AXES, LONG_RANGE_AXES, check_atoms, check_elements
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.checkpoint import load_model
 from les_chgnet.data import ELEMENTS
@@ -102,10 +102,10 @@ class LESCalculator(CHGNetCalculator):
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a
                 periodic structure without a cell, elements that the model does not know and,
-                with LES, one or two periodic axes.
+                with LES, one periodic axis.
         """
         structure = atoms if atoms is not None else self.atoms
-        check_atoms(structure, allow_slab=not self.long_range)
+        check_atoms(structure, LONG_RANGE_AXES if self.long_range else ANY_AXES)
         check_elements(structure, ELEMENTS)
         Calculator.calculate(self, atoms, properties, system_changes or all_changes)
         self.model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from les.labels import DataError, labelled_frames
+from les.structures import LONG_RANGE_AXES
 
 if TYPE_CHECKING:
     from chgnet.graph import CrystalGraph, CrystalGraphConverter
@@ -43,7 +44,7 @@ class LabelledGraphs(Dataset):
         targets: upstream's letters, ``"ef"``, ``"efs"``, ...; only magnetic moments may be
             missing, in some of the frames.
         keys: label -> key in the file, for those that differ from ``les.labels.NAMES``.
-        allow_slab: accept one or two periodic axes, which LES does not support.
+        axes: numbers of periodic axes that are accepted.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels and structures on which
@@ -57,7 +58,7 @@ class LabelledGraphs(Dataset):
         targets: str,
         keys: Mapping[str, str] | None = None,
         *,
-        allow_slab: bool = False,
+        axes: Collection[int] = LONG_RANGE_AXES,
     ) -> None:
         frames = labelled_frames(
             path,
@@ -65,7 +66,7 @@ class LabelledGraphs(Dataset):
             [LABELS[letter] for letter in targets if letter == "m"],
             keys=keys,
             elements=ELEMENTS,
-            allow_slab=allow_slab,
+            axes=axes,
         )
         self.items: list[tuple[CrystalGraph, dict[str, Any]]] = [
             (converter(atoms), to_targets(labels, len(atoms)))

@@ -185,7 +185,7 @@ class CHGNetLES(CHGNet):
             ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
 
         Raises:
-            ValueError: for one or two periodic axes, graphs that do not tell whether they are
+            ValueError: for one periodic axis, graphs that do not tell whether they are
                 periodic, and as ``les.Les``.
         """
         leaf: Tensor | None = None

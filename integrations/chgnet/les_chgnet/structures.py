@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from pymatgen.core import Lattice, Molecule, Structure
 
-from les.structures import check_atoms
+from les.structures import ANY_AXES, check_atoms
 
 
 def to_structure(source: Atoms | Structure | Molecule) -> Structure:
@@ -31,7 +31,7 @@ def to_structure(source: Atoms | Structure | Molecule) -> Structure:
     if len(source) == 0:
         raise ValueError("the structure must have atoms, got none")
     if isinstance(source, Atoms):
-        check_atoms(source, allow_slab=True)
+        check_atoms(source, ANY_AXES)
         numbers, positions = source.numbers.tolist(), source.positions
         cell, pbc = source.cell.complete().array, tuple(map(bool, source.pbc))
     elif isinstance(source, Molecule):

@@ -16,6 +16,7 @@ from chgnet.trainer import Trainer
 from chgnet.utils import determine_device
 
 from les.config import refuse_unknown
+from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
 from les.training.errors import table
 from les.training.history import refuse_other_settings
@@ -97,7 +98,7 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
                 GraphConverter.like(model.graph_converter),
                 options.targets,
                 label_keys(options, LABELS.values()),
-                allow_slab=not les,
+                axes=LONG_RANGE_AXES if les else ANY_AXES,
             )
             for split in ("train", "valid", "test")
             if (path := getattr(options, f"{split}_file")) is not None

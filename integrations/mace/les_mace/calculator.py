@@ -10,7 +10,7 @@ from ase.calculators.calculator import all_changes
 from mace.calculators import MACECalculator
 
 from les import ChargeSign
-from les.structures import check_atoms, check_elements
+from les.structures import ANY_AXES, LONG_RANGE_AXES, check_atoms, check_elements
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES
 
@@ -88,10 +88,10 @@ class LESCalculator(MACECalculator):
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a
                 periodic structure without a cell, elements that the model does not know and,
-                with LES, one or two periodic axes.
+                with LES, one periodic axis.
         """
         structure = atoms if atoms is not None else self.atoms
-        check_atoms(structure, allow_slab=not self.long_range)
+        check_atoms(structure, LONG_RANGE_AXES if self.long_range else ANY_AXES)
         check_elements(structure, self.z_table.zs)
         if self.long_range:
             # Calculators may share a model, and a model may ask for less than all of it.

@@ -16,7 +16,7 @@ from nequip.model.inference_models import load_compiled_model
 from nequip.nn import graph_model
 
 from les import ChargeSign, dipole_moments
-from les.structures import check_atoms, check_elements
+from les.structures import ANY_AXES, check_atoms, check_elements
 from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class LESCalculator(NequIPCalculator):
                 not made for.
         """
         structure = atoms if atoms is not None else self.atoms
-        check_atoms(structure, allow_slab=self.settings is None)
+        check_atoms(structure, ANY_AXES if self.settings is None else (0, 3))
         self._check_elements(structure)
         self._check_boundary(structure)
         configured = [module.compute_bec for module in self.les_modules]

@@ -204,7 +204,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             positions,
             cell,
             batch,
-            periodic,
+            periodic.unsqueeze(-1).expand(-1, 3),
             self.config.remove_mean,
             self.config.epsilon_factor,
             self.training,

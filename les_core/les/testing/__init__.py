@@ -17,7 +17,7 @@ from __future__ import annotations
 import pytest
 
 # Before the modules are imported, so that a failing assert shows its values.
-for _name in ("bad_input", "batches", "derivatives", "results", "short_range", "symmetry"):
+for _name in ("bad_input", "batches", "derivatives", "results", "short_range", "slabs", "symmetry"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from les.testing.adapter import Adapter  # noqa: E402
@@ -26,6 +26,7 @@ from les.testing.batches import BatchTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
 from les.testing.short_range import ShortRangeTests  # noqa: E402
+from les.testing.slabs import SlabTests  # noqa: E402
 from les.testing.symmetry import SymmetryTests  # noqa: E402
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "DerivativeTests",
     "ResultTests",
     "ShortRangeTests",
+    "SlabTests",
     "SymmetryTests",
 ]
 
@@ -43,4 +45,4 @@ __all__ = [
 class AdapterTests(
     SymmetryTests, DerivativeTests, ResultTests, ShortRangeTests, BatchTests, BadInputTests
 ):
-    """All shared tests."""
+    """All shared tests but :class:`SlabTests`, for adapters that support slabs as well."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from les.testing import AdapterTests
+from les.testing import AdapterTests, SlabTests
 from les.testing.structures import structures
 from les_cace import CACE, LESCalculator, save_model
 from les_cace.batches import collate, to_structure
@@ -39,7 +39,7 @@ def without_charges(model):
     return own
 
 
-class TestCACE(AdapterTests):
+class TestCACE(AdapterTests, SlabTests):
     @pytest.fixture
     def calculator(self, model):
         def make(dtype="float64", zero_charges=False, bec=False):

@@ -16,6 +16,7 @@ from chgnet.data.dataset import collate_graphs
 from chgnet.trainer.trainer import CombinedLoss
 
 from les.labels import DataError
+from les.structures import ANY_AXES
 from les.testing.structures import CELLS, crystal, dimer
 from les_chgnet import GraphConverter, LESCalculator
 from les_chgnet.data import LabelledGraphs, to_targets
@@ -214,7 +215,7 @@ def moved(atoms):
         (with_nan("positions"), "positions must be finite, got .* for atom 1"),
         (moved, "atoms 0 and 1 are at the same place"),
         (lambda atoms: atoms.set_cell([0, 0, 0]), "a periodic structure needs a cell"),
-        (lambda atoms: atoms.set_pbc([1, 1, 0]), "pbc must be all true or all false"),
+        (lambda atoms: atoms.set_pbc([1, 0, 0]), "pbc must have 0, 2 or 3 axes true"),
         (lambda atoms: atoms.numbers.put(0, 95), "the model knows the elements H, .*, got Am"),
         (lambda atoms: atoms.numbers.put(0, 0), "the model knows the elements H, .*, got X"),
     ],
@@ -238,14 +239,17 @@ def test_stress_of_an_open_structure(read):
     assert len(read([labelled(crystal()), open_one], "ef")) == 2
 
 
-def test_slabs(read):
-    """Upstream takes them; with LES they are refused."""
-    slab = labelled(crystal())
-    slab.pbc = [True, True, False]
-    data = read([slab], "efs", allow_slab=True)
-    assert data.graphs[0].pbc.tolist() == [True, True, False]
-    with pytest.raises(DataError, match=r"frame 0: pbc must be all true or all false, got \[True"):
-        read([slab], "efs")
+def test_slabs_and_wires(read):
+    """Upstream takes both; with LES wires are refused."""
+    slab, wire = labelled(crystal()), labelled(crystal())
+    slab.pbc, wire.pbc = [True, True, False], [True, False, False]
+    data = read([slab, wire], "efs", axes=ANY_AXES)
+    assert [graph.pbc.tolist() for graph in data.graphs] == [
+        [True, True, False],
+        [True, False, False],
+    ]
+    with pytest.raises(DataError, match=r"frame 1: pbc must have 0, 2 or 3 axes true, got \[True"):
+        read([slab, wire], "efs")
 
 
 def test_some_frames_without_magmoms(frames, read):

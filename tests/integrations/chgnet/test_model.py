@@ -12,14 +12,14 @@ from ase import Atoms, units
 from chgnet.model import CHGNet
 
 from les import LESConfig
-from les.testing import AdapterTests
+from les.testing import AdapterTests, SlabTests
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
 from les_chgnet import CHGNetLES, LESCalculator, save_model
 
 
-class TestCHGNet(AdapterTests):
+class TestCHGNet(AdapterTests, SlabTests):
     @pytest.fixture
     def calculator(self, model, scale_charges):
         def make(dtype="float64", zero_charges=False, bec=False):
@@ -178,11 +178,11 @@ def test_epsilon_factor_scales_charges_but_not_energies(short_range_model):
             torch.testing.assert_close(one, factor * other)
 
 
-def test_slabs_are_refused_by_name(double_model):
-    slab = crystal("cubic")
-    slab.pbc = [True, True, False]
-    graphs = [double_model.graph_converter(atoms) for atoms in (dimer(), slab)]
-    with pytest.raises(ValueError, match=r"`pbc` must be all true or all false.*structure 1"):
+def test_wires_are_refused_by_name(double_model):
+    wire = crystal("cubic")
+    wire.pbc = [True, False, False]
+    graphs = [double_model.graph_converter(atoms) for atoms in (dimer(), wire)]
+    with pytest.raises(ValueError, match=r"`pbc` must have none, two or three.*structure 1"):
         double_model(graphs)
 
 

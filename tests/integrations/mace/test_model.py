@@ -15,13 +15,14 @@ from mace.modules.models import MACE
 from mace.tools.torch_tools import default_dtype
 
 from les import LESConfig
-from les.testing import AdapterTests
+from les.testing import AdapterTests, SlabTests
 from les.testing.derivatives import derivative
+from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model, save_model
 
 
-class TestMACE(AdapterTests):
+class TestMACE(AdapterTests, SlabTests):
     @pytest.fixture
     def calculator(self, model, scale_charges):
         def make(dtype="float64", zero_charges=False, bec=False):
@@ -162,11 +163,11 @@ def test_lammps_mliap_is_refused(model, mace_batch):
         copy.deepcopy(model)(mace_batch([dimer()]), lammps_mliap=True)
 
 
-def test_partly_periodic_batch_is_refused(model, mace_batch):
-    slab = crystal("cubic")
-    slab.pbc = [True, True, False]
-    with pytest.raises(ValueError, match=r"`pbc` must be all true or all false.*structure 1"):
-        copy.deepcopy(model)(mace_batch([dimer(), slab]))
+def test_wire_in_a_batch_is_refused(model, mace_batch):
+    wire = crystal("cubic")
+    wire.pbc = [True, False, False]
+    with pytest.raises(ValueError, match=r"`pbc` must have none, two or three.*structure 1"):
+        copy.deepcopy(model)(mace_batch([dimer(), wire]))
 
 
 def test_epsilon_factor_scales_charges_but_not_energies(short_range_model, mace_batch):
@@ -248,11 +249,14 @@ def test_input_without_pbc_is_refused(model, mace_batch):
         model(batch)
 
 
-def test_scripted_model_refuses_slabs(model, mace_batch):
-    batch = mace_batch([crystal("cubic")])
-    batch["pbc"] = torch.tensor([[True, True, False]])
-    with pytest.raises(torch.jit.Error, match="slabs and wires are not supported yet"):
-        jit.compile(copy.deepcopy(model))(batch)
+def test_scripted_model_and_slabs(model, mace_batch):
+    batch = mace_batch([slab()])
+    scripted = jit.compile(copy.deepcopy(model))
+    expected = copy.deepcopy(model)(batch)["energy"]
+    torch.testing.assert_close(scripted(batch)["energy"], expected, rtol=1e-10, atol=0.0)
+    batch["pbc"] = torch.tensor([[True, False, False]])
+    with pytest.raises(torch.jit.Error, match="wires are not supported"):
+        scripted(batch)
 
 
 def test_model_file(model, tmp_path):

@@ -245,7 +245,7 @@ def test_predict(backend, les_command, model_file, check_predictions, tmp_path, 
     check_predictions(output, [dimer(), crystal()], calculator)
 
 
-@pytest.mark.parametrize("problem", ["Au", "pbc must be all true or all false"])
+@pytest.mark.parametrize("problem", ["Au", "pbc must have 0 or 3 axes true"])
 def test_predict_names_the_bad_frame(problem, les_command, model_file, tmp_path, capsys):
     bad = crystal()
     if problem == "Au":

@@ -1,0 +1,66 @@
+r"""Structures with two periodic axes as periodic ones, in a cell of their own along the open axis.
+
+Under the truncated Green's function of ``greens.slab_greens_function`` the images of a slab along
+the open axis do not act on it, if they are far enough away: how far depends on the charges'
+extent along that axis only. The cell's own vector along that axis, the vacuum, plays no part.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from les.lattice import open_directions
+
+#: Height of the cell beyond twice the extent of the charges, in units of their width: the
+#: interaction of charges so far apart with images is cut off to 1e-11.
+PADDING = 14.0
+
+#: Heights are multiples of this, in units of the width of the charges, so that they stay the same
+#: while atoms move a little.
+STEP = 4.0
+
+
+def slab_cells(
+    cell: Tensor,
+    pbc: Tensor,
+    positions: Tensor,
+    batch: Tensor,
+    sigma: float,
+    padding: float = PADDING,
+    step: float = STEP,
+) -> tuple[Tensor, Tensor]:
+    """Cells to sum in, and where the Green's function is truncated.
+
+    Args:
+        cell: ``[n_structures, 3, 3]`` [A].
+        pbc: ``[n_structures, 3]``, boolean.
+        positions: ``[n_atoms, 3]`` [A].
+        batch: structure of each atom ``[n_atoms]``.
+        sigma: width of the Gaussian charges [A].
+        padding: see :data:`PADDING`.
+        step: see :data:`STEP`.
+
+    Returns:
+        Cells ``[n_structures, 3, 3]`` [A], where slabs have their open axis last, along the
+        normal, and the distances at which their kernels end ``[n_structures]`` [A]; both of other
+        structures are as given, and 0.
+    """
+    is_slab = pbc.sum(dim=1) == 2
+    # Where the open axis goes last, in cyclic order: (1, 2, 0), (2, 0, 1) or (0, 1, 2).
+    open_axis = torch.argmin(pbc.to(torch.long), dim=1)
+    order = (open_axis.unsqueeze(1) + torch.arange(1, 4, device=cell.device)) % 3
+    rows = order.unsqueeze(2).expand(-1, -1, 3)
+    turned = cell.gather(1, rows)
+    normal = open_directions(cell, pbc).gather(1, rows)[:, 2]
+
+    height = (positions * normal[batch]).sum(dim=1).detach()
+    infinite = torch.full_like(cell[:, 0, 0], float("inf")).detach()
+    highest = (-infinite).scatter_reduce(0, batch, height, "amax")
+    lowest = infinite.scatter_reduce(0, batch, height, "amin")
+    extent = torch.where(is_slab & (highest >= lowest), highest - lowest, torch.zeros_like(highest))
+    unit = step * sigma
+    length = unit * torch.ceil((2.0 * extent + padding * sigma) / unit)
+    padded = torch.stack([turned[:, 0], turned[:, 1], length.unsqueeze(1) * normal], dim=1)
+    cells = torch.where(is_slab.view(-1, 1, 1), padded, cell)
+    return cells, torch.where(is_slab, 0.5 * length, torch.zeros_like(length))
