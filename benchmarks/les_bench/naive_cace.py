@@ -1,7 +1,8 @@
 """The CACE representation done plainly, to measure ``les_cace`` against.
 
-As the formulas are written: one tensor of all edges, radial functions, monomials and channels,
-summed over the neighbours of each atom, and one feature after the other.
+As the formulas are written, with the radial functions and monomials of ``les_cace``: one tensor
+of all edges, radial functions, monomials and channels, summed over the neighbours of each atom,
+and one feature after the other.
 """
 
 from __future__ import annotations
@@ -34,9 +35,8 @@ class NaiveRepresentation(Representation):
         self.load_state_dict(representation.state_dict())
         self.products = products(len(self.degree_sizes) - 1, arguments["max_nu"])
 
-    def forward(self, vectors: Tensor, sender: Tensor, numbers: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, sender: Tensor, element: Tensor) -> Tensor:
         """As that of the base class."""
-        element = self.get_buffer("classes")[numbers]
         senders = self.sender_embedding[element]
         receivers = senders if self.receiver_embedding is None else self.receiver_embedding[element]
         receiver, column = torch.nonzero(vectors.norm(dim=0) < self.cutoff, as_tuple=True)
@@ -50,14 +50,14 @@ class NaiveRepresentation(Representation):
         attributes = torch.einsum(
             "ek,el,ec->eklc", radial.squeeze(-1), angular.squeeze(-1), channels
         )
-        basis = self._basis(attributes, receiver, len(numbers))
+        basis = self._basis(attributes, receiver, len(element))
         features = [self._features(basis)]
         for layer in self._layers():
             assert layer.weights is not None and layer.memory is None and layer.radial is None
             sizes = torch.tensor(self.degree_sizes, device=vectors.device)
             weights = layer.weights(features[-1].flatten(1)).repeat_interleave(sizes, dim=1)
             message = attributes * weights[sender].unsqueeze(1)
-            basis = self.message_scale * self._basis(message, receiver, len(numbers))
+            basis = self.message_scale * self._basis(message, receiver, len(element))
             features.append(self._features(basis))
         return torch.stack(features, dim=-1)
 

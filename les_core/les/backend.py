@@ -145,13 +145,21 @@ class Backend(ABC):
         code when it is loaded, is refused without ``allow_pickle``.
         """
 
+    def require_ending(self, path: Path) -> None:
+        """Raise ``ValueError`` for a model file whose name does not tell this backend."""
+        if not path.name.endswith(self.model_suffixes):
+            raise ValueError(
+                f"the name {path} must end with {' or '.join(self.model_suffixes)}, which tells "
+                "whose model it is"
+            )
+
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         """Write the published model ``source`` to ``target``, as a file of ours.
 
         Raises:
             BackendError: if the backend has no published models of another format.
-            ValueError: without ``allow_pickle`` where ``source`` is a pickle, and for what is no
-                such model.
+            ValueError: without ``allow_pickle`` where ``source`` is a pickle, for what is no such
+                model, and as :meth:`require_ending`.
         """
         raise BackendError(f"backend {self.name!r} has no published models to convert")
 

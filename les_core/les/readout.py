@@ -40,8 +40,8 @@ class AtomReadout(nn.Module):
             ("n_channels", n_channels),
             ("n_layers", n_layers),
         ):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
         hidden = (n_hidden,) * (n_layers - 1) if isinstance(n_hidden, int) else tuple(n_hidden)
         if len(hidden) != n_layers - 1:
             raise ValueError(

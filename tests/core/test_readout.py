@@ -57,9 +57,9 @@ def test_atoms_are_read_independently():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0,), "`n_features` must be at least 1, got 0"),
-        ((4, 0), "`n_channels` must be at least 1, got 0"),
-        ((4, 1, -1), "`n_layers` must be at least 1, got -1"),
+        ((0,), "`n_features` must be a whole number of at least 1, got 0"),
+        ((4, 0), "`n_channels` must be a whole number of at least 1, got 0"),
+        ((4, 1, -1), "`n_layers` must be a whole number of at least 1, got -1"),
         ((4, 1, 3, (8, 4, 2)), r"`n_hidden` must give 2 widths .* got \[8, 4, 2\]"),
     ],
 )

@@ -34,7 +34,7 @@ def stages(text: str) -> list[dict[str, Any]]:
     """Stages as in :data:`STAGES`, checked."""
     try:
         values = yaml.safe_load(text)
-        if not isinstance(values, list):
+        if not isinstance(values, list) or not values:
             raise ValueError(f"must be a list such as {STAGES}")
         for value in values:
             if not isinstance(value, dict) or not set(value) <= {"epochs", *LABELS}:
@@ -48,7 +48,7 @@ def stages(text: str) -> list[dict[str, Any]]:
 def to_stage(value: dict[str, Any]) -> Stage:
     """One stage of the option ``--stages``."""
     weights = {label: float(value[label]) for label in LABELS if label in value}
-    return Stage(int(value["epochs"]), weights)
+    return Stage(value["epochs"], weights)
 
 
 def build_parser(les: bool) -> TrainingParser:

@@ -43,6 +43,7 @@ class CACEBackend(TrainingBackend):
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()
+        self.require_ending(target)
         from les_cace.checkpoint import save_model
         from les_cace.published import load_published
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from ase.geometry import complete_cell
 from torch import Tensor
 
 from les_cace.neighbours import Neighbours, arrange
@@ -61,11 +62,12 @@ def to_structure(atoms: Atoms, cutoff: float) -> Structure:
     """
     from matscipy.neighbours import neighbour_list  # finds pairs on the first call, not on import
 
-    searched = atoms
+    searched = atoms.copy()
     if not atoms.pbc.any():  # a box around the molecule; its own may be missing or too small
-        searched = atoms.copy()
         searched.set_cell(np.diag(np.ptp(atoms.positions, axis=0) + 1.0))
         searched.positions -= atoms.positions.min(axis=0)
+    elif not atoms.pbc.all():  # the vectors of open axes do not matter, and may be missing
+        searched.set_cell(complete_cell(atoms.cell * atoms.pbc[:, None]))
     receiver, sender, images = neighbour_list("ijS", searched, cutoff)
     return Structure(
         torch.as_tensor(atoms.positions, dtype=torch.float64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class LESCalculator(Calculator):
     """Energies, forces and stress of a CACE model, and with LES what follows from charges.
 
-    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, for periodic
-    structures ``stress``; with LES also ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV]
+    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, where the cell has a
+    volume ``stress``; with LES also ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV]
     and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
     component of the polarisation first. In periodic cells ``dipole`` is one branch of a
     multivalued quantity. Of a model with several charges on each atom there are
@@ -39,13 +40,14 @@ class LESCalculator(Calculator):
     (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
 
     Args:
-        model: a model, or a model file.
+        model: a model, which is moved to ``device`` and set to evaluation, or a model file.
         bec: compute Born effective charges with every calculation.
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         device: where to compute, e.g. ``"cuda"``.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
-        compile: compile the representation with ``torch.compile``, which takes a minute in the
-            first calculation.
+        compile: compile a copy of the representation with ``torch.compile``: a minute or two in
+            the first calculation, and again for the first structure with a single atom or
+            without neighbours.
         kwargs: further arguments of ASE's ``Calculator``.
     """
 
@@ -75,6 +77,7 @@ class LESCalculator(Calculator):
         self.bec = bec
         as_it_is = self.dtype == own and not compile
         self.model = model.to(self.device) if as_it_is else model.copy(self.dtype, device)
+        self.compiled = compile
         if compile:
             self.model.representation.compile(dynamic=True, fullgraph=True)
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
@@ -103,9 +106,9 @@ class LESCalculator(Calculator):
         check_elements(structure, self.model.representation.zs)
         super().calculate(atoms, properties, system_changes)
         self.model.eval()
-        periodic = bool(structure.pbc.any())
+        periodic = bool(structure.pbc.any() and structure.cell.rank == 3)
         batch = collate([to_structure(structure, self.model.representation.cutoff)])
-        with _compiled_for_several_gradients():
+        with _compiled_for_several_gradients() if self.compiled else nullcontext():
             out = self.model(
                 *batch.to(self.device, self.dtype), compute_stress=periodic, compute_bec=self.bec
             )
@@ -139,4 +142,6 @@ def _compiled_for_several_gradients() -> AbstractContextManager[None]:
     """
     from torch._functorch import config
 
+    if not hasattr(config, "donated_buffer"):  # releases that always keep them
+        return nullcontext()
     return config.patch(donated_buffer=False)

@@ -28,7 +28,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> CACE:
         ValueError: if it is damaged, or of something else.
     """
     content = read(path)
-    return model_from(content.get("model", content), path).to(device)
+    return model_from(content.get("model", content), path).to(device).eval()
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class LabelledStructures(Dataset):
         axes: Collection[int] = LONG_RANGE_AXES,
     ) -> None:
         frames = labelled_frames(path, labels, keys=keys, elements=elements, axes=axes)
+        self.labels = tuple(labels)
         self.items: list[tuple[Structure, References]] = []
         for _, atoms, values in tqdm(frames, desc=f"reading {path}", unit="frame"):
             references = {label: torch.as_tensor(values[label]) for label in labels}

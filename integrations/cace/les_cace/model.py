@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from les import Ewald, LESConfig, born_effective_charges, dipole_moments
+from les.checks import has_volume
 from les.readout import AtomReadout, ChargeReadout
 from les_cace.neighbours import Neighbours
 from les_cace.representation import Representation
@@ -139,18 +140,20 @@ class CACE(nn.Module):
         Returns:
             ``energy`` ``[n_structures]`` [eV], ``energies`` ``[n_atoms]``, which sum to it,
             ``forces`` ``[n_atoms, 3]`` [eV/A], ``stress`` ``[n_structures, 3, 3]`` [eV/A^3], zero
-            for open structures; with charges also ``les_energy`` ``[n_structures]`` [eV] and
-            ``latent_charges`` ``[n_atoms, n_channels]`` [e]; with one channel ``charges``
-            ``[n_atoms]``, latent charges times the square root of ``epsilon_factor`` [e],
-            ``dipole`` ``[n_structures, 3]`` [e A] and ``born_effective_charges``
-            ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
+            for open structures and cells without a volume; with charges also ``les_energy``
+            ``[n_structures]`` [eV] and ``latent_charges`` ``[n_atoms, n_channels]`` [e]; with one
+            channel ``charges`` ``[n_atoms]``, latent charges times the square root of
+            ``epsilon_factor`` [e], ``dipole`` ``[n_structures, 3]`` [e A] and
+            ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the
+            polarisation first.
 
         Raises:
-            ValueError: as ``les.Ewald``; for Born effective charges of a model without charges,
-                or with several channels.
+            ValueError: as ``les.Ewald``; for elements that the model does not know; for Born
+                effective charges of a model without charges, or with several channels.
         """
         if compute_bec:
             self.require_physical_charges()
+        element = self.representation.elements(numbers)
         if not positions.requires_grad and (compute_forces or compute_stress or compute_bec):
             positions = positions.detach().requires_grad_()
         strain = torch.zeros_like(cell)
@@ -161,9 +164,8 @@ class CACE(nn.Module):
             moved = positions + (positions.unsqueeze(1) @ deformation[batch]).squeeze(1)
             strained_cell = cell + cell @ deformation
         vectors = neighbours.vectors(moved, strained_cell, batch, self.representation.cutoff)
-        features = self.representation(vectors, neighbours.sender, numbers).flatten(1)
+        features = self.representation(vectors, neighbours.sender, element).flatten(1)
 
-        element = self.representation.get_buffer("classes")[numbers]
         energies = self.readout(features).squeeze(-1)
         energies = energies + self.atomic_energies[element]
         out: dict[str, Tensor] = {}
@@ -180,8 +182,9 @@ class CACE(nn.Module):
             if compute_forces:
                 out["forces"] = -gradients.pop(0)
             if compute_stress:
-                periodic = pbc.any(dim=1)
-                volume = torch.where(periodic, torch.linalg.det(cell).abs(), math.inf)
+                # Of a slab too, where its cell has a volume: that is the convention of ASE.
+                bounded = pbc.any(dim=1) & has_volume(cell)
+                volume = torch.where(bounded, torch.linalg.det(cell).abs(), math.inf)
                 out["stress"] = gradients.pop(0) / volume[:, None, None]
         return out
 

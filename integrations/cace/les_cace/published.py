@@ -26,6 +26,27 @@ LES_SETTINGS = ("sigma", "dl", "remove_self_interaction", "norm_factor")
 RESPONSE_SETTINGS = ("remove_mean", "epsilon_factor")
 
 
+#: By class, attributes that change what a model computes, and the values supported here.
+SUPPORTED: dict[str, dict[str, Any]] = {
+    "NeuralNetworkPotential": {"do_postprocessing": False},
+    "EdgeEncoder": {"directed": True},
+    "LesWrapper": {"feature_key": "node_feats", "compute_energy": True},
+    "FeatureAdd": {"feature_keys": ["SR_energy", "ewald_potential"]},
+    "Atomwise": {
+        "feature_key": "node_feats",
+        "n_out": 1,
+        "aggregation_mode": "sum",
+        "residual": False,
+        "use_batchnorm": False,
+        "post_process": None,
+        "bias": True,
+    },
+    "Les": {"use_atomwise": True},
+}
+#: Functions between layers, by the names of functions and classes.
+ACTIVATIONS = ("silu", "SiLU")
+
+
 class Stub:
     """Stands for a module of a package that is not needed to read what it holds."""
 
@@ -90,13 +111,39 @@ def load_published(path: str | Path, *, allow_pickle: bool = False) -> CACE:
         raise ValueError(f"{path} must hold a NeuralNetworkPotential, got {type(module).__name__}")
     try:
         return _model(module)
-    except (AttributeError, IndexError, RuntimeError, ValueError) as error:
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds a model of another kind than the published ones: {error}"
         ) from error
 
 
+def _check(module: Any) -> None:
+    """Refuse what changes the results and is not supported, in ``module`` and all it holds."""
+    kind = type(module).__name__
+    for name, expected in SUPPORTED.get(kind, {}).items():
+        value = getattr(module, name, expected)  # older files have fewer of them
+        if kind == "Atomwise" and name == "n_out" and "les" in type(module).__module__:
+            continue  # channels of charges
+        if value != expected:
+            raise ValueError(f"`{name}` of its {kind} is {value!r}, supported is {expected!r}")
+    if kind == "Atomwise":
+        *hidden, last = module.outnet
+        for layer in hidden:
+            if _name(layer.activation) not in ACTIVATIONS:
+                raise ValueError(f"its {kind} has the activation {_name(layer.activation)!r}")
+        if _name(last.activation) != "Identity":
+            raise ValueError(f"its {kind} ends with the activation {_name(last.activation)!r}")
+    for part in getattr(module, "_modules", {}).values():
+        if part is not None:
+            _check(part)
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
 def _model(module: Stub) -> CACE:
+    _check(module)
     outputs = list(module.output_modules)
     charges = [output.les for output in outputs if hasattr(output, "les")]
     energies = [output for output in outputs if type(output).__name__ == "Atomwise"]
@@ -119,8 +166,10 @@ def _model(module: Stub) -> CACE:
 
 
 def _representation_arguments(source: Stub) -> dict[str, Any]:
-    if type(source.radial_basis).__name__ != "BesselRBF":
-        raise ValueError(f"its radial basis is a {type(source.radial_basis).__name__}")
+    for part, expected in (("radial_basis", "BesselRBF"), ("cutoff_fn", "PolynomialCutoff")):
+        kind = type(getattr(source, part)).__name__
+        if kind != expected:
+            raise ValueError(f"its {part} is a {kind}, supported is {expected}")
     arguments = {
         "zs": list(source.zs),
         "n_atom_basis": source.n_atom_basis,
@@ -157,12 +206,12 @@ def _les_arguments(source: Stub) -> dict[str, Any]:
 
 
 def _copy_representation(source: Stub, target: Representation) -> None:
-    target.sender_embedding.copy_(source.node_embedding_sender.embedding_weights)
+    _copy(source.node_embedding_sender.embedding_weights, target.sender_embedding)
     assert target.receiver_embedding is not None
-    target.receiver_embedding.copy_(source.node_embedding_receiver.embedding_weights)
-    target.radial_basis.frequencies.copy_(source.radial_basis.bessel_weights)
+    _copy(source.node_embedding_receiver.embedding_weights, target.receiver_embedding)
+    _copy(source.radial_basis.bessel_weights, target.radial_basis.frequencies)
     # As stored: it has been rounded to float32.
-    target.radial_basis.get_buffer("amplitude").copy_(source.radial_basis.prefactor)
+    _copy(source.radial_basis.prefactor, target.radial_basis.get_buffer("amplitude"))
     _copy_all(source.radial_transform.weights, target.mixing)
     for kinds, layer in zip(source.message_passing_list, target.layers):
         assert isinstance(layer, Layer)
@@ -179,7 +228,7 @@ def _copy_representation(source: Stub, target: Representation) -> None:
 def _copy_readout(source: Stub, target: AtomReadout) -> None:
     _copy_linear(source.outnet, target.network)
     if target.linear is not None:
-        target.linear.weight.copy_(source.linear_nn.linear.weight)
+        _copy(source.linear_nn.linear.weight, target.linear.weight)
         # One bias serves for both.
         last = target.network[-1]
         assert isinstance(last, nn.Linear)
@@ -188,11 +237,17 @@ def _copy_readout(source: Stub, target: AtomReadout) -> None:
 
 def _copy_linear(sources: Any, network: nn.Sequential) -> None:
     targets = [layer for layer in network if isinstance(layer, nn.Linear)]
-    for source, target in zip(sources, targets):
-        target.weight.copy_(source.linear.weight)
-        target.bias.copy_(source.linear.bias)
+    for source, target in zip(sources, targets, strict=True):
+        _copy(source.linear.weight, target.weight)
+        _copy(source.linear.bias, target.bias)
 
 
 def _copy_all(sources: Any, targets: nn.ParameterList) -> None:
-    for source, target in zip(sources, targets):
-        target.copy_(source)
+    for source, target in zip(sources, targets, strict=True):
+        _copy(source, target)
+
+
+def _copy(source: Any, target: torch.Tensor) -> None:
+    if source.shape != target.shape:
+        raise ValueError(f"weights of the shape {list(target.shape)} expected, got {source.shape}")
+    target.copy_(source)

@@ -8,6 +8,7 @@ small matrices per atom; no tensor has an edge axis and all other axes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,16 +83,14 @@ class Representation(nn.Module):
         message_hidden: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.zs = [int(z) for z in zs]
-        _check(self.zs, message_types)
+        self.zs = check_elements(zs)
+        _check_messages(message_types, num_message_passing, message_hidden)
         mixtures = 1 if n_radial_basis is None else n_radial_basis
         _at_least(1, n_atom_basis=n_atom_basis, n_rbf=n_rbf, n_radial_basis=mixtures)
         _at_least(2, cutoff_exponent=cutoff_exponent)
         _at_least(0, max_l=max_l, num_message_passing=num_message_passing)
-        for name, value in (("cutoff", cutoff), ("avg_num_neighbors", avg_num_neighbors)):
-            if not 0.0 < value < float("inf"):
-                raise ValueError(f"`{name}` must be a number above 0, got {value!r}")
-        self.cutoff = float(cutoff)
+        self.cutoff = check_positive("cutoff", cutoff)
+        check_positive("avg_num_neighbors", avg_num_neighbors)
         self.n_atom_basis, self.n_rbf = n_atom_basis, n_rbf
         self.n_mixtures = n_rbf if n_radial_basis is None else n_radial_basis
         self.n_channels = n_atom_basis**2
@@ -136,16 +135,28 @@ class Representation(nn.Module):
         classes[self.zs] = torch.arange(n_elements)
         self.register_buffer("classes", classes, persistent=False)
 
-    def forward(self, vectors: Tensor, sender: Tensor, numbers: Tensor) -> Tensor:
+    def elements(self, numbers: Tensor) -> Tensor:
+        """Places of atomic ``numbers`` ``[n_atoms]`` in ``zs``.
+
+        Raises:
+            ValueError: for numbers that are not in it.
+        """
+        classes = self.get_buffer("classes")
+        known = torch.isin(numbers, torch.tensor(self.zs, device=numbers.device))
+        if not bool(known.all()):
+            unknown = sorted(set(numbers[~known].tolist()))
+            raise ValueError(f"`numbers` must be of `zs` = {self.zs}, got {unknown}")
+        return classes[numbers]
+
+    def forward(self, vectors: Tensor, sender: Tensor, element: Tensor) -> Tensor:
         """Features ``[n_atoms, n_mixtures, n_invariants, n_channels, n_layers + 1]``.
 
         Args:
             vectors: from the neighbours to each atom ``[3, n_atoms, width]`` [A]; those longer
                 than the cutoff count nothing.
             sender: which atoms the neighbours are ``[n_atoms, width]``.
-            numbers: atomic numbers ``[n_atoms]``, all of ``zs``.
+            element: of each atom, as :meth:`elements` gives it ``[n_atoms]``.
         """
-        element = self.get_buffer("classes")[numbers]
         senders = self.sender_embedding[element]
         receiver_embedding = self.receiver_embedding
         receivers = senders if receiver_embedding is None else receiver_embedding[element]
@@ -223,15 +234,46 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     return (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1, 2)
 
 
-def _check(zs: list[int], message_types: Sequence[str]) -> None:
-    if not zs or len(set(zs)) != len(zs) or min(zs) < 1:
-        raise ValueError(f"`zs` must be different atomic numbers, got {zs}")
-    for name in message_types:
-        if name not in MESSAGES:
-            raise ValueError(f"`message_types` must be of {MESSAGES}, got {name!r}")
+def check_elements(zs: Any) -> list[int]:
+    """``zs`` as a list, if it is one of different atomic numbers.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    whole = isinstance(zs, Sequence) and all(_is_whole(z) for z in zs)
+    if not whole or not zs or len(set(zs)) != len(zs) or min(zs) < 1:
+        raise ValueError(f"`zs` must be a list of different atomic numbers, got {zs!r}")
+    return list(zs)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """``value`` as a number, if it is a finite one above 0.
+
+    Raises:
+        ValueError: if it is not; the message has its ``name``.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0.0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be a number above 0, got {value!r}")
+    return float(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_messages(kinds: Any, n_layers: int, hidden: Any) -> None:
+    if not isinstance(kinds, (list, tuple)) or not set(kinds) <= set(MESSAGES):
+        raise ValueError(f"`message_types` must be a list of {MESSAGES}, got {kinds!r}")
+    if not kinds and n_layers != 0:
+        raise ValueError("`message_types` must not be empty with `num_message_passing` above 0")
+    if not isinstance(hidden, (list, tuple)) or not all(_is_whole(x) and x > 0 for x in hidden):
+        raise ValueError(
+            f"`message_hidden` must be a list of whole numbers above 0, got {hidden!r}"
+        )
 
 
 def _at_least(lowest: int, **numbers: int) -> None:
     for name, value in numbers.items():
-        if not isinstance(value, int) or value < lowest:
+        if not _is_whole(value) or value < lowest:
             raise ValueError(f"`{name}` must be a whole number of at least {lowest}, got {value!r}")

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from les_cace.angular import exponents, multinomial
 
@@ -120,7 +119,7 @@ class SumOfProducts(nn.Module):
 
 
 class _SumOfProducts(torch.autograd.Function):
-    """:class:`SumOfProducts` and its derivatives.
+    """:class:`SumOfProducts`, differentiable any number of times.
 
     Left to autograd, training on forces would keep the factors of all products and of their
     derivatives, most of the memory of a training step.
@@ -137,27 +136,25 @@ class _SumOfProducts(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """The gradient of :class:`_SumOfProducts` with respect to the rows, differentiable once."""
+    """The gradient of :class:`_SumOfProducts` with respect to the rows.
+
+    It is linear in the gradient and in the rows: its own derivatives are of the same kind.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, gradient: Tensor, rows: Tensor, weights: Tensor, left: Tensor, right: Tensor
     ) -> Tensor:
         ctx.save_for_backward(gradient, rows, weights, left, right)
-        return _turned(gradient, rows, weights, left, right)
+        share = weights.t() @ gradient
+        total = torch.zeros_like(rows)
+        total.index_add_(1, left, share * rows.index_select(1, right))
+        return total.index_add_(1, right, share.mul_(rows.index_select(1, left)))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:
         gradient, rows, weights, left, right = ctx.saved_tensors
         along = direction.index_select(1, left) * rows.index_select(1, right)
-        along.addcmul_(direction.index_select(1, right), rows.index_select(1, left))
-        return weights @ along, _turned(gradient, direction, weights, left, right), None, None, None
-
-
-def _turned(gradient: Tensor, rows: Tensor, weights: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Derivative of the sums, times ``gradient``, with ``rows`` for the other factors."""
-    share = weights.t() @ gradient
-    total = torch.zeros_like(rows)
-    total.index_add_(1, left, share * rows.index_select(1, right))
-    return total.index_add_(1, right, share.mul_(rows.index_select(1, left)))
+        along = along + direction.index_select(1, right) * rows.index_select(1, left)
+        turned = _Gradient.apply(gradient, direction, weights, left, right)
+        return weights @ along, turned, None, None, None

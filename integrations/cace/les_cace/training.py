@@ -24,7 +24,12 @@ from les_cace.backend import CACEBackend
 from les_cace.checkpoint import load_model, model_content, model_from, read
 from les_cace.data import LabelledStructures, collate_labelled, compare
 from les_cace.model import CACE
-from les_cace.representation import DEFAULT_CUTOFF, Representation
+from les_cace.representation import (
+    DEFAULT_CUTOFF,
+    Representation,
+    check_elements,
+    check_positive,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -111,8 +116,8 @@ def _read(
     options: argparse.Namespace, labels: Sequence[str], start: CACE | None, les: bool
 ) -> dict[str, LabelledStructures]:
     given = options.model or {}
-    zs = given.get("zs")
-    cutoff = float(given.get("cutoff", DEFAULT_CUTOFF))
+    zs = check_elements(given["zs"]) if "zs" in given else None
+    cutoff = check_positive("cutoff", given.get("cutoff", DEFAULT_CUTOFF))
     if start is not None:
         zs, cutoff = start.representation.zs, start.representation.cutoff
     keys = label_keys(options, LABELS)
@@ -148,7 +153,7 @@ def _model(
             raise ValueError("--from excludes --model and --readout: the model has its own")
         model = _extended(start, les_arguments, options)
     model = model.copy(getattr(torch, options.dtype), "cpu")
-    if options.atomic_energies == "fit":
+    if options.atomic_energies == "fit" and "energy" in data.labels:
         _fit_atomic_energies(model, data, options.valid_batch_size)
     return model
 

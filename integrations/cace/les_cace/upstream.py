@@ -26,6 +26,8 @@ def require_upstream() -> Any:
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not f"{error.name}.".startswith("cace."):
+            raise BackendError(f"cace is installed, but its import needs {error.name!r}") from error
         try:
             importlib.import_module("cace")
         except ImportError:

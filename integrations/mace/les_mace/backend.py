@@ -46,6 +46,7 @@ class MACEBackend(Backend):
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()
+        self.require_ending(target)
         from les_mace.checkpoint import load_model, save_model
         from les_mace.model import MACELES
 

@@ -40,9 +40,12 @@ class Stage:
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"`epochs` of a stage must be at least 1, got {self.epochs}")
-        if min(self.weights.values(), default=0.0) < 0.0 or not any(self.weights.values()):
+        if not isinstance(self.epochs, int) or self.epochs < 1:
+            raise ValueError(
+                f"`epochs` of a stage must be a whole number of at least 1, got {self.epochs!r}"
+            )
+        values = self.weights.values()
+        if not all(0.0 <= x < math.inf for x in values) or not any(values):
             raise ValueError(f"a stage needs weights >= 0, not all zero, got {dict(self.weights)}")
 
 

@@ -20,7 +20,7 @@ def test_short_range_against_les(check_benchmark):
 
 @pytest.mark.parametrize(("max_l", "max_nu", "n_layers"), [(2, 1, 0), (1, 3, 1), (4, 3, 2)])
 def test_plain_evaluation(small, max_l, max_nu, n_layers):
-    """The same features, by formulas that are written down independently."""
+    """The same features, by sums and products that are written down independently."""
     torch.manual_seed(2)
     arguments = {**small, "max_l": max_l, "max_nu": max_nu, "num_message_passing": n_layers}
     ours = Representation(**arguments).double()
@@ -28,7 +28,8 @@ def test_plain_evaluation(small, max_l, max_nu, n_layers):
     batch = collate([to_structure(x, ours.cutoff) for x in (crystal("triclinic"), dimer())])
     neighbours = batch.neighbours
     vectors = neighbours.vectors(batch.positions, batch.cell, batch.batch, ours.cutoff)
-    features = [x(vectors, neighbours.sender, batch.numbers) for x in (ours, plain)]
+    element = ours.elements(batch.numbers)
+    features = [x(vectors, neighbours.sender, element) for x in (ours, plain)]
     torch.testing.assert_close(features[0], features[1], rtol=1e-12, atol=1e-14)
 
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from les.testing import AdapterTests, SlabTests
+from les.testing.adapter import results_of
 from les.testing.structures import structures
-from les_cace import CACE, LESCalculator, save_model
+from les_cace import CACE, LESCalculator, load_model, save_model
 from les_cace.batches import collate, to_structure
+from les_cace.symmetrize import SumOfProducts, Symmetrizer
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,18 @@ def test_reference_energies(small, short_range):
 def test_settings_that_are_refused(small):
     for change, message in (
         ({"zs": [1, 1]}, "different atomic numbers"),
-        ({"message_types": ["Bchj"]}, "must be of"),
+        ({"zs": []}, "`zs` must be a list of different atomic numbers"),
+        ({"zs": 8}, "`zs` must be a list of different atomic numbers, got 8"),
+        ({"zs": [1.7, 8]}, "different atomic numbers"),
+        ({"zs": ["H", "O"]}, "different atomic numbers"),
+        ({"message_types": ["Bchj"]}, r"must be a list of .*got \['Bchj'\]"),
+        ({"message_types": "Bchi"}, "must be a list of .*got 'Bchi'"),
+        ({"message_types": []}, "must not be empty with `num_message_passing`"),
+        ({"message_hidden": 32}, "`message_hidden` must be a list of whole numbers"),
+        ({"message_hidden": [0]}, "`message_hidden` must be a list of whole numbers"),
+        ({"avg_num_neighbors": "ten"}, "`avg_num_neighbors` must be a number above 0"),
+        ({"cutoff_exponent": 6.5}, "`cutoff_exponent` must be a whole number"),
+        ({"cutoff": None}, "`cutoff` must be a number above 0, got None"),
         ({"max_nu": 5}, "1, 2, 3 or 4"),
         ({"n_rbf": 0}, "`n_rbf` must be a whole number of at least 1, got 0"),
         ({"max_l": -1}, "`max_l` must be a whole number of at least 0"),
@@ -146,3 +159,61 @@ def test_features_are_invariants(small):
 
     turned = features(directions @ torch.as_tensor(turn).T)
     torch.testing.assert_close(turned, features(directions), rtol=0, atol=1e-10)
+
+
+def test_unknown_elements(short_range):
+    batch = collate([to_structure(structures()["open"], 4.0)])
+    for number in (2, 79):
+        numbers = batch.numbers.clone()
+        numbers[2] = number
+        with pytest.raises(ValueError, match=rf"must be of `zs` = \[1, 8\], got \[{number}\]"):
+            short_range(*batch._replace(numbers=numbers))
+
+
+@pytest.mark.parametrize("max_nu", [2, 3, 4])
+def test_derivatives_of_any_order(max_nu):
+    """Of the features: up to the third by what autograd makes of the formulas."""
+    torch.manual_seed(8)
+    symmetrizer = Symmetrizer(4, max_nu).double()
+    basis, *directions = torch.randn(4, 2, 35, 3, dtype=torch.float64)
+    sums = [x for x in symmetrizer.modules() if isinstance(x, SumOfProducts)]
+
+    def third_derivative():
+        leaf = basis.clone().requires_grad_()
+        value = symmetrizer(leaf).square().sum()
+        for direction in directions:
+            (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
+            value = (gradient * direction).sum()
+        return value
+
+    actual = third_derivative()
+    for module in sums:
+        module.forward = lambda rows, own=module: (
+            own.weights @ (rows.index_select(1, own.left) * rows.index_select(1, own.right))
+        )
+    expected = third_derivative()
+    assert expected.abs() > 1.0
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=0.0)
+
+
+def test_structures_that_are_partly_periodic(short_range):
+    """The vectors of open axes may be missing; without LES one periodic axis will do."""
+    calculator = LESCalculator(short_range)
+    for pbc in ([True, True, False], [True, False, False]):
+        thick = structures()["cubic"]
+        thick.pbc = pbc
+        expected = results_of(calculator, thick)
+        assert "stress" in expected
+        thin = thick.copy()
+        thin.set_cell(thick.cell * np.array(pbc)[:, None])
+        actual = results_of(calculator, thin)
+        assert "stress" not in actual
+        np.testing.assert_allclose(actual["energy"], expected["energy"], rtol=1e-12)
+        np.testing.assert_allclose(actual["forces"], expected["forces"], rtol=0, atol=1e-12)
+
+
+def test_loaded_models_are_for_evaluation(short_range, tmp_path):
+    save_model(short_range, tmp_path / "model.cace.pt")
+    model = load_model(tmp_path / "model.cace.pt")
+    batch = collate([to_structure(structures()["open"], 4.0)])
+    assert not model(*batch)["forces"].requires_grad

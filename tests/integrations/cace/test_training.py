@@ -232,10 +232,25 @@ def test_several_charges_on_each_atom(train, arguments, tmp_path):
     assert load_model(tmp_path / "small.cace.pt").les_config.n_channels == 4
 
 
-def test_stress(train, arguments, crystals, tmp_path):
-    stages = "[{epochs: 2, energy: 1, forces: 10, stress: 10}]"
-    files = {"train_file": crystals, "valid_file": crystals}
-    train("--les", *arguments(tmp_path, stages=stages, **files))
+def test_stress(train, arguments, crystals, tmp_path, caplog):
+    caplog.set_level("INFO", logger="les")
+    files = {"train_file": crystals, "valid_file": crystals, "ema_decay": 0, "learning_rate": 0.03}
+    errors = []
+    for epochs in (1, 30):
+        stages = f"[{{epochs: {epochs}, stress: 1}}]"
+        caplog.clear()
+        train("--les", *arguments(tmp_path / str(epochs), stages=stages, **files))
+        table = next(record.message for record in caplog.records if "MAE / RMSE" in record.message)
+        assert "stress" in table
+        errors.append(float(table.splitlines()[-1].split("/")[-1]))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_forces_alone(train, arguments, tmp_path):
+    """Without energies there are no reference energies to fit."""
+    train("--les", *arguments(tmp_path, stages="[{epochs: 1, forces: 1}]"))
+    model = load_model(tmp_path / "small.cace.pt")
+    assert model.atomic_energies.abs().max() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -244,6 +259,9 @@ def test_stress(train, arguments, crystals, tmp_path):
         ({"stages": "[{epochs: 1, stress: 1, energy: 1}]"}, "has no stress to train on"),
         ({"model": "{max_l: 2, max_nuu: 2}"}, "did you mean 'max_nu'"),
         ({"model": "{zs: [1]}"}, "knows the elements H, got O"),
+        ({"model": "{zs: [H, O]}"}, "`zs` must be a list of different atomic numbers"),
+        ({"model": "{cutoff: abc}"}, "`cutoff` must be a number above 0, got 'abc'"),
+        ({"readout": "{n_layers: many}"}, "`n_layers` must be a whole number"),
         ({"model": "{max_nu: 7}"}, "1, 2, 3 or 4"),
         ({"readout": "{n_layer: 2}"}, "did you mean 'n_layers'"),
         ({"les_arguments": "{sigm: 1}"}, "did you mean 'sigma'"),
@@ -269,6 +287,10 @@ def test_stages_on_the_command_line(arguments, capsys, les_command, tmp_path):
         "[{energy: 1}]",
         "[{epochs: 1, forse: 2}]",
         "[{epochs: 0, energy: 1}]",
+        "[{epochs: 1.9, energy: 1}]",
+        "[{epochs: .inf, energy: 1}]",
+        "[{epochs: 1, energy: .nan}]",
+        "[]",
     ):
         with pytest.raises(SystemExit):
             les_command("train", "cace", "--les", *arguments(tmp_path, stages=text))
@@ -290,6 +312,8 @@ def test_configurations_parse():
 def test_published_file_on_the_command_line(reference_dir, les_command, capsys, tmp_path):
     source = reference_dir / "checkpoints" / "cace_les_water_r45_nu2.pth"
     target = tmp_path / "water.cace.pt"
+    assert les_command("convert", "cace", source, tmp_path / "water.pt", "--allow-pickle") == 1
+    assert "must end with .cace.pt" in capsys.readouterr().err
     assert les_command("convert", "cace", source, target) == 1
     assert "--allow-pickle" in capsys.readouterr().err
     assert les_command("convert", "cace", source, target, "--allow-pickle") == 0

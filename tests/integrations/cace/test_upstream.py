@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 
@@ -47,7 +48,8 @@ class Potential(nn.Module):
         neighbours = data["neighbours"]
         cutoff = self.representation.cutoff
         vectors = neighbours.vectors(data["positions"], cell, data["batch"], cutoff)
-        data["node_feats"] = self.representation(vectors, neighbours.sender, data["numbers"])
+        element = self.representation.elements(data["numbers"])
+        data["node_feats"] = self.representation(vectors, neighbours.sender, element)
         for module in self.output_modules:
             data = module(data, training=training)
             assert set(module.model_outputs) <= set(data)
@@ -148,6 +150,11 @@ def test_upstream_is_told_from_the_program_of_that_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "cace", None)
     with pytest.raises(BackendError, match="cace is not installed"):
         require_upstream()
+    missing = ModuleNotFoundError("no module", name="matscipy_of_upstream")
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib, "import_module", lambda name: (_ for _ in ()).throw(missing))
+        with pytest.raises(BackendError, match="its import needs 'matscipy_of_upstream'"):
+            require_upstream()
     monkeypatch.setitem(sys.modules, "cace", types.ModuleType("cace"))
     with pytest.raises(BackendError, match=r"another program.*circuits"):
         require_upstream()
