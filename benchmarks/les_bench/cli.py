@@ -55,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--threads",
         type=int,
-        default=min(MAX_DEFAULT_THREADS, os.cpu_count() or 1),
-        help="CPU threads of training and evaluation (default: %(default)s)",
+        default=_default_threads(),
+        help="CPU threads of training and evaluation (default: OMP_NUM_THREADS if set; here "
+        "%(default)s)",
     )
     run.add_argument("--device", default="cpu", help="default: %(default)s")
     run.add_argument(
@@ -163,6 +164,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         help="`embedded`, a folder, or `auto`: LES_DATA_DIR if set, then what `les bench fetch` "
         "brought, then the embedded data (default: %(default)s)",
     )
+
+
+def _default_threads() -> int:
+    """What the environment says, else a few."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() else min(MAX_DEFAULT_THREADS, os.cpu_count() or 1)
 
 
 def _split_extra(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from les.config import refuse_unknown
 from les.training.arguments import TrainingParser, mapping, positive
 from les.training.arguments import parse as parse_with_file
 from les.training.loop import SCHEDULERS, Stage
@@ -35,13 +36,14 @@ def stages(text: str) -> list[dict[str, Any]]:
     try:
         values = yaml.safe_load(text)
         if not isinstance(values, list) or not values:
-            raise ValueError(f"must be a list such as {STAGES}")
+            raise ValueError(f"must be a list such as {STAGES}, got {values!r}")
         for value in values:
-            if not isinstance(value, dict) or not set(value) <= {"epochs", *LABELS}:
-                raise ValueError(f"a stage has epochs, {', '.join(LABELS)}; got {value!r}")
+            if not isinstance(value, dict) or "epochs" not in value:
+                raise ValueError(f"a stage must have `epochs`, got {value!r}")
+            refuse_unknown(value, {"epochs", *LABELS})
             to_stage(value)
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from error
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise argparse.ArgumentTypeError(f"{error} (in {text!r})") from error
     return values
 
 

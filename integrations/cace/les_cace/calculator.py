@@ -69,14 +69,20 @@ class LESCalculator(Calculator):
             raise ValueError(f"`dtype` must be one of {', '.join(_DTYPES)}, got {dtype!r}")
         own = model.representation.sender_embedding.dtype
         self.dtype = _DTYPES.get(dtype, own)
-        self.device = torch.device(device)
+        try:
+            self.device = torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"`device` must be one that torch knows, got {device!r}") from error
         self.charge_sign = ChargeSign(sign)
         self.long_range = model.les_config is not None
         if bec:
             model.require_physical_charges()
         self.bec = bec
         as_it_is = self.dtype == own and not compile
-        self.model = model.to(self.device) if as_it_is else model.copy(self.dtype, device)
+        try:
+            self.model = model.to(self.device) if as_it_is else model.copy(self.dtype, device)
+        except (AssertionError, RuntimeError) as error:  # of a device that is not here
+            raise ValueError(f"`device` {device}: {error}") from error
         self.compiled = compile
         if compile:
             self.model.representation.compile(dynamic=True, fullgraph=True)

@@ -28,7 +28,13 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> CACE:
         ValueError: if it is damaged, or of something else.
     """
     content = read(path)
-    return model_from(content.get("model", content), path).to(device).eval()
+    model = model_from(content.get("model", content), path)
+    average = content.get("average")
+    if average is not None:  # of a checkpoint: what is validated
+        model.load_state_dict(
+            {key[7:]: value for key, value in average.items() if key.startswith("module.")}
+        )
+    return model.to(device).eval()
 
 
 def read(path: str | Path) -> dict[str, Any]:

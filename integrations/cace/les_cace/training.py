@@ -54,6 +54,11 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = CACEBackend.files(options.work_dir, options.name)
     continued = files.claim(options.resume)
+    if options.start is not None and (options.model is not None or options.readout is not None):
+        raise ValueError(
+            "--from excludes --model and --readout, also in --config: the model has its own; "
+            "take them out"
+        )
     stages = _stages(options)
     labels = [label for label in LABELS if any(stage.weights.get(label) for stage in stages)]
     torch.manual_seed(options.seed)
@@ -149,8 +154,6 @@ def _model(
         # The charges come last, so that the rest has the same weights without them.
         model = CACE(representation, les_arguments, **readout)
     else:
-        if options.model is not None or options.readout is not None:
-            raise ValueError("--from excludes --model and --readout: the model has its own")
         model = _extended(start, les_arguments, options)
     model = model.copy(getattr(torch, options.dtype), "cpu")
     if options.atomic_energies == "fit" and "energy" in data.labels:

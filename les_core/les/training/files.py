@@ -14,6 +14,9 @@ MAY_CHANGE = frozenset(
     {"allow_pickle", "config", "device", "name", "resume", "test_file", "work_dir"}
 )
 
+#: Options that count by the contents of their files.
+CHECKSUMS = ("train_file", "valid_file")
+
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -55,7 +58,7 @@ class RunFiles:
         All ``options`` but :data:`MAY_CHANGE`; data files may move, but must stay the same.
         """
         kept = {key: x for key, x in options.items() if key not in MAY_CHANGE}
-        for key in ("train_file", "valid_file"):
+        for key in CHECKSUMS:
             with contextlib.suppress(OSError):  # reading it will say so
                 kept[key] = hashlib.sha256(Path(options[key]).read_bytes()).hexdigest()
         # Under the names that the user knows.

@@ -13,6 +13,7 @@ import torch
 
 from les.backend import EpochRecord
 from les.files import replacing
+from les.training.files import CHECKSUMS
 
 
 def write_history(records: Sequence[EpochRecord], path: Path) -> None:
@@ -68,6 +69,11 @@ def refuse_other_settings(state: Mapping[str, Any], now: Mapping[str, Any], path
         raise ValueError(f"{path} holds no state of training")
     before = state["settings"]
     for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key) and key in CHECKSUMS:
+            raise ValueError(
+                f"{path} is of a run with other contents of `{key}`; use the same data, or another "
+                "--name or --work_dir"
+            )
         if before.get(key) != now.get(key):
             raise ValueError(
                 f"{path} is of a run with `{key}` = {before.get(key)!r}, this one has "

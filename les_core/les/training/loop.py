@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from les.backend import EpochRecord
 from les.checks import NotFiniteError
@@ -66,7 +66,7 @@ class Loop:
         scheduler: ``"cosine"`` to a hundredth, ``"plateau"`` halves it after ``patience`` epochs
             without a lower validation loss, or ``"constant"``.
         patience: of ``"plateau"``.
-        ema_decay: of the averages, per step; 0 for none.
+        ema_decay: of the averages, per step, less in the first steps; 0 for none.
         max_gradient_norm: longer gradients are cut.
 
     Raises:
@@ -105,7 +105,7 @@ class Loop:
             self.scheduler = ReduceLROnPlateau(self.optimizer, factor=0.5, patience=patience)
         self.average: AveragedModel | None = None
         if ema_decay > 0.0:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+            self.average = AveragedModel(model, avg_fn=_moving_average(ema_decay))
         self.records: list[EpochRecord] = []
 
     @property
@@ -217,6 +217,17 @@ class Loop:
     def _save(self, path: Any, content: dict[str, Any]) -> None:
         with replacing(path) as temporary:
             torch.save(content, temporary)
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """An average that soon forgets the weights from the start, when training is young."""
+
+    def update(average: Tensor, value: Tensor, n_averaged: Tensor | int) -> Tensor:
+        n = torch.as_tensor(n_averaged)  # stays on its device
+        weight = 1.0 - torch.clamp((1.0 + n) / (10.0 + n), max=decay)
+        return average + weight * (value - average)
+
+    return update
 
 
 def _loss(pairs: Pairs, weights: Mapping[str, float]) -> Tensor:

@@ -174,10 +174,13 @@ def test_killed_and_continued(file, n, changes, train, arguments, killed, tmp_pa
 
 
 def test_model_in_a_checkpoint(train, arguments, tmp_path):
-    """It loads as any model, and keeps reference energies in double precision."""
-    train("--les", *arguments(tmp_path, epochs=1))
-    model = load_model(tmp_path / "small_checkpoint.cace.pt")
-    assert_equal(model.state_dict(), state(tmp_path)["model"]["state_dict"])
+    """With the averaged weights, which are validated, and energies in double precision."""
+    train("--les", *arguments(tmp_path, epochs=4))
+    model, content = load_model(tmp_path / "small_checkpoint.cace.pt"), state(tmp_path)
+    averages = {f"module.{key}": value for key, value in model.state_dict().items()}
+    assert_equal({**averages, "n_averaged": content["average"]["n_averaged"]}, content["average"])
+    key = "readout.network.0.weight"
+    assert not torch.equal(model.state_dict()[key], content["model"]["state_dict"][key])
     assert model.atomic_energies.dtype == torch.float64
     assert model.representation.sender_embedding.dtype == torch.float32
 

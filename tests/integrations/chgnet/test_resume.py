@@ -279,7 +279,7 @@ def test_other_data(run, refused, arguments, data_files, tmp_path):
     moved.write_bytes(data_files[0].read_bytes())
     other.write_bytes(data_files[1].read_bytes())
     error = refused("--les", "--resume", *arguments(run, **options, train_file=other))
-    assert "is of a run with `train_file` =" in error
+    assert "is of a run with other contents of `train_file`" in error
     error = refused("--les", "--resume", *arguments(run, **options, seed=9, train_file=moved))
     assert "is of a run with `seed` =" in error
 
