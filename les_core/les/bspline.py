@@ -29,7 +29,7 @@ ORDERS = (4, 5, 6, 7, 8)
 
 #: Pairs of atom and mesh point at a time, so that their arrays stay in cache (CPU), or keep
 #: many cores busy (elsewhere).
-PAIRS_AT_A_TIME, PAIRS_AT_A_TIME_ELSEWHERE = 2**18, 2**24
+PAIRS_AT_A_TIME, PAIRS_AT_A_TIME_ELSEWHERE = 2**16, 2**24
 
 #: How often along each lattice vector something is differentiated.
 Derivative = tuple[int, int, int]

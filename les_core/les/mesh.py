@@ -25,12 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from les.accuracy import Resolution
 from les.bspline import MeshShape, gather, spread, squared_factor
 from les.greens import EDGE_TOLERANCE, periodic_greens_function
 from les.lattice import reciprocal_vectors
-
-#: Spacing of the mesh per ``dl`` from which on the mesh has no k-point right on the sphere.
-LARGEST_SPACING = 0.5 / (1.0 + 10.0 * EDGE_TOLERANCE)
 
 
 def mesh_sum(
@@ -39,10 +37,8 @@ def mesh_sum(
     cell: Tensor,
     batch: Tensor | None,
     sigma: float,
-    dl: float,
+    resolution: Resolution,
     smooth: bool,
-    spacing: float,
-    order: int,
     compute_potential: bool,
 ) -> tuple[Tensor, Tensor | None]:
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
@@ -56,10 +52,8 @@ def mesh_sum(
         cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors, of either handedness.
         batch: structure of each atom ``[n_atoms]``; ``None`` for one structure.
         sigma: width of the Gaussian charges [A].
-        dl: resolution, ``k_max = 2 pi / dl`` [A].
+        resolution: ``k_max = 2 pi / dl``, and the mesh.
         smooth: taper the sum towards ``k_max`` (see ``greens.cutoff_weight``).
-        spacing: largest distance of mesh points along a lattice vector [A], below ``dl / 2``.
-        order: of the splines, 4 to 8.
         compute_potential: also return the derivative with respect to ``charges``.
 
     Returns:
@@ -67,6 +61,7 @@ def mesh_sum(
         shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
     n_structures = cell.shape[0]
+    dl, spacing, order = resolution
     lengths: list[list[float]] = torch.linalg.vector_norm(cell.detach(), dim=-1).tolist()
     groups: dict[tuple[int, int, int], list[int]] = {}
     for structure, (a, b, c) in enumerate(lengths):
