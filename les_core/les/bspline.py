@@ -29,7 +29,7 @@ ORDERS = (4, 5, 6, 7, 8)
 
 #: Pairs of atom and mesh point at a time, so that their arrays stay in cache (CPU), or keep
 #: many cores busy (elsewhere).
-PAIRS_AT_A_TIME, PAIRS_AT_A_TIME_ELSEWHERE = 2**16, 2**24
+PAIRS_AT_A_TIME, PAIRS_AT_A_TIME_ELSEWHERE = 2**17, 2**24
 
 #: How often along each lattice vector something is differentiated.
 Derivative = tuple[int, int, int]
@@ -149,13 +149,15 @@ def _stencils(
     """All atoms, a few at a time; derivatives up to the ``highest``."""
     n_atoms, device, dtype = fractional.shape[1], fractional.device, fractional.dtype
     sizes = torch.tensor(shape[1:], device=device).unsqueeze(1)
-    strides = (shape.k2 * shape.k3, shape.k3, 1)
-    n_points = math.prod(shape)
-    index_dtype = torch.int32 if n_points < 2**31 else torch.int64
+    index_dtype = torch.int32 if math.prod(shape) < 2**31 else torch.int64
+    # Places along each axis, from order - 1 points before the first to one behind the last.
+    wrapped = [
+        (torch.arange(1 - order, size + 1, device=device) % size * stride).to(index_dtype)
+        for size, stride in zip(shape[1:], (shape.k2 * shape.k3, shape.k3, 1), strict=True)
+    ]
     pieces = _pieces(order, highest + 1).to(device, dtype).flatten(0, 1)
     scales = sizes.to(dtype) ** torch.arange(highest + 1, device=device).view(-1, 1, 1, 1)
-    steps = torch.arange(order, device=device).view(-1, 1, 1)
-    powers = torch.arange(order, device=device).view(-1, 1, 1)
+    steps = torch.arange(order, device=device).flip(0).unsqueeze(1)
     at_a_time = PAIRS_AT_A_TIME if device.type == "cpu" else PAIRS_AT_A_TIME_ELSEWHERE
     width = max(1, at_a_time // order**3)
     for start in range(0, n_atoms, width):
@@ -163,16 +165,21 @@ def _stencils(
         s = fractional[:, atoms]
         scaled = (s - torch.floor(s)) * sizes
         floor = torch.floor(scaled)
-        t = (scaled - floor - 0.5).unsqueeze(0) ** powers
-        splines = (pieces @ t.flatten(1)).view(highest + 1, *t.shape)
+        t = scaled - floor - 0.5
+        powers = t.new_ones([order, *t.shape])
+        for k in range(1, order):
+            torch.mul(powers[k - 1], t, out=powers[k])
+        splines = (pieces @ powers.flatten(1)).view(highest + 1, *powers.shape)
         if highest > 0:
             splines = splines * scales
-        lattice = torch.remainder(floor.to(torch.int64) - steps, sizes).to(index_dtype)
-        first = lattice[:, 0] * strides[0]
+        floor = floor.to(torch.int64)
+        x, y, z = (
+            wrapped[axis].index_select(0, (floor[axis] + steps).flatten()).view(order, -1)
+            for axis in range(3)
+        )
         if owner is not None:
-            first = first + (owner[atoms] * math.prod(shape[1:])).to(index_dtype)
-        rows = first.unsqueeze(1) + lattice[:, 1] * strides[1]
-        points = (rows.unsqueeze(2) + lattice[:, 2]).flatten()
+            x = x + (owner[atoms] * math.prod(shape[1:])).to(index_dtype)
+        points = ((x.unsqueeze(1) + y).unsqueeze(2) + z).flatten()
         yield _Stencil(atoms, points, splines)
 
 
@@ -244,9 +251,10 @@ def _gather(
 
 def _contract(values: Tensor, splines: Tensor, dim: int) -> Tensor:
     """Sum over the axis ``dim`` of ``values [..., p, n_atoms]`` with ``splines [p, n_atoms]``."""
-    total = values.select(dim, 0) * splines[0]
-    for j in range(1, splines.shape[0]):
-        total.addcmul_(values.select(dim, j), splines[j])
+    parts, factors = values.unbind(dim), splines.unbind(0)
+    total = parts[0] * factors[0]
+    for part, factor in zip(parts[1:], factors[1:], strict=True):
+        total.addcmul_(part, factor)
     return total
 
 

@@ -30,6 +30,10 @@ from les.bspline import MeshShape, gather, spread, squared_factor
 from les.greens import EDGE_TOLERANCE, periodic_greens_function
 from les.lattice import reciprocal_vectors
 
+#: Number of atoms from which on they are sorted by place, so that neighbours in memory are
+#: neighbours in space, and mesh points of a side of the bins that they are sorted into.
+SORTED_FROM, BIN = 2048, 8
+
 
 def mesh_sum(
     charges: Tensor,
@@ -138,7 +142,13 @@ def _one_size(
     else:
         fractional = (reciprocal[owner] @ positions.unsqueeze(-1)).squeeze(-1).t().contiguous()
     shape = MeshShape(cell.shape[0], *sizes)
-    density = spread(charges.t().unsqueeze(0), fractional, owner, shape, order)
+    own = charges.t()
+    place: Tensor | None = None
+    if fractional.shape[1] >= SORTED_FROM:
+        place = _sort_by_place(fractional.detach(), owner, shape)
+        fractional, own = fractional.index_select(1, place), own.index_select(1, place)
+        owner = None if owner is None else owner[place]
+    density = spread(own.unsqueeze(0), fractional, owner, shape, order)
     components = _Analyse.apply(density, tuple(extent))
 
     kernel = _kernel(reciprocal, volume, sizes, extent, sigma, dl, smooth, order)
@@ -147,8 +157,21 @@ def _one_size(
     if not compute_potential:
         return total, None
     on_mesh = _Synthesise.apply(2.0 * kernel * components, sizes)
-    potential = gather(on_mesh, fractional, owner, order)
-    return total, potential.squeeze(0).t()
+    potential = gather(on_mesh, fractional, owner, order).squeeze(0)
+    if place is not None:
+        potential = torch.empty_like(potential).index_copy(1, place, potential)
+    return total, potential.t()
+
+
+def _sort_by_place(fractional: Tensor, owner: Tensor | None, shape: MeshShape) -> Tensor:
+    """Order of the atoms in which those that share mesh points follow one another."""
+    bins = [max(1, size // BIN) for size in shape[1:]]
+    counts = torch.tensor(bins, device=fractional.device).unsqueeze(1)
+    x, y, z = ((fractional - torch.floor(fractional)) * counts).to(torch.int64).unbind(0)
+    key = (x * bins[1] + y) * bins[2] + z
+    if owner is not None:
+        key = key + owner * (math.prod(bins) + sum(bins) + 1)
+    return torch.argsort(key)
 
 
 def _kernel(
