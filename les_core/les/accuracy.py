@@ -139,7 +139,7 @@ def _from_accuracy(
 ) -> Resolution:
     if not (_is_number(accuracy) and FINEST <= accuracy <= COARSEST):
         raise ValueError(
-            f"`accuracy` must be between {FINEST:g} and {COARSEST:g}, got {accuracy!r}"
+            f"`accuracy` must be a number between {FINEST:g} and {COARSEST:g}, got {accuracy!r}"
         )
     if spacing is not None:
         raise ValueError("`spacing` and `order` follow from `accuracy`, give one or the other")
