@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 
 from les.accuracy import Resolution
-from les.bspline import MeshShape, gather, spread, squared_factor
+from les.bspline import squared_factor
 from les.greens import EDGE_TOLERANCE, periodic_greens_function
 from les.lattice import reciprocal_vectors
+from les.spreading import MeshShape, gather, spread
 
 #: Number of atoms from which on they are sorted by place, so that neighbours in memory are
 #: neighbours in space, and mesh points of a side of the bins that they are sorted into.
@@ -213,6 +214,7 @@ def _kernel(
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)  # what is kept has to serve later training, too
 def _inverse_factor(order: int, size: int, extent: int) -> Tensor:
     return squared_factor(order, size, extent).reciprocal()
 

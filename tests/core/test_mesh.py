@@ -14,9 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from les import Ewald, Les, LESConfig
 from les.accuracy import MESH_ACCURACY, Resolution, crossover, resolve
-from les.bspline import MeshShape, gather, spread
+from les.bspline import pieces
 from les.direct import reciprocal_sum
-from les.mesh import mesh_size, mesh_sum
+from les.mesh import _inverse_factor, mesh_size, mesh_sum
+from les.spreading import MeshShape, gather, spread
 
 #: Relative differences of energies and of forces from the direct sum with dl = 2 A that a
 #: spacing of 0.45 A makes.
@@ -422,6 +423,19 @@ def test_memory_of_training_grows_with_the_number_of_atoms():
         peaks.append(memory.highest)
     assert peaks[1] - peaks[0] < 3000 * 4000  # 4 kB per atom; a pair takes 8 bytes, 216 of them
     assert peaks[1] < 4.5 * peaks[0]
+
+
+def test_training_after_inference(make_system):
+    """Tables that are kept from one evaluation to the next serve both."""
+    _inverse_factor.cache_clear()
+    pieces.cache_clear()
+    charges, positions, cell = make_system()
+    with torch.inference_mode():
+        expected = on_mesh()(charges, positions, cell)[0].clone()
+    leaf = cell.clone().requires_grad_()
+    energy, _ = on_mesh()(charges, positions, leaf)
+    energy.sum().backward()
+    torch.testing.assert_close(energy.detach(), expected.clone())
 
 
 def test_core_of_the_sum_without_a_batch(make_system):
