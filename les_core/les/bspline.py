@@ -42,7 +42,6 @@ def spline(order: int, x: float) -> float:
 
 
 @functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)  # what is kept has to serve later training, too
 def pieces(order: int, n_derivatives: int) -> Tensor:
     """Coefficients of the polynomials that a spline consists of, ``[n_derivatives, order, order]``.
 

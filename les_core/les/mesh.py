@@ -214,7 +214,6 @@ def _kernel(
 
 
 @functools.lru_cache(maxsize=256)
-@torch.inference_mode(False)  # what is kept has to serve later training, too
 def _inverse_factor(order: int, size: int, extent: int) -> Tensor:
     return squared_factor(order, size, extent).reciprocal()
 
