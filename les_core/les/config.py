@@ -12,9 +12,23 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from les.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
 from les.units import NORM_FACTOR
 
 logger = logging.getLogger("les")
+
+#: Fields that ``les.Ewald`` is built from.
+SUM_FIELDS = (
+    "sigma",
+    "dl",
+    "method",
+    "cutoff",
+    "remove_self_interaction",
+    "norm_factor",
+    "accuracy",
+    "spacing",
+    "order",
+)
 
 #: Keys that host models put into the same dictionary; they are the host's business.
 HOST_KEYS = frozenset(
@@ -59,12 +73,18 @@ class LESConfig:
 
     #: Width of the Gaussian charges [A].
     sigma: float = 1.0
-    #: Resolution of the periodic sum, ``k_max = 2 pi / dl`` [A].
-    dl: float = 2.0
+    #: Resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]; with ``accuracy`` it follows.
+    dl: float = DEFAULT_DL
     #: Method of the periodic sum, see ``les.Ewald``.
     method: str = "auto"
     #: ``"smooth"`` or ``"sharp"`` end of the periodic sum, see ``les.Ewald``.
     cutoff: str = "smooth"
+    #: Largest relative error of forces due to the periodic sum, see ``les.Ewald``.
+    accuracy: float | None = None
+    #: Spacing of the mesh [A], in place of ``accuracy``, see ``les.Ewald``.
+    spacing: float | None = None
+    #: Order of its B-splines, together with ``spacing``.
+    order: int | None = None
     #: Leave out the interaction of each charge with itself.
     remove_self_interaction: bool = True
     #: Subtract the mean charge of a structure before taking dipoles and BEC.
@@ -98,9 +118,11 @@ class LESConfig:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not (number and math.isfinite(value) and value > 0):
                 raise ValueError(f"`{name}` must be a positive number, got {value!r}")
-        for name, choices in (("method", ("auto", "direct")), ("cutoff", ("smooth", "sharp"))):
+        for name, choices in (("method", METHODS), ("cutoff", CUTOFFS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}")
+        smooth = self.cutoff == "smooth"
+        resolve(self.sigma, self.dl, smooth, self.accuracy, self.spacing, self.order)
         for name in ("remove_self_interaction", "remove_mean", "use_atomwise", "add_linear_nn"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
@@ -235,6 +257,10 @@ class LESConfig:
         if isinstance(self.n_hidden, tuple):
             values["n_hidden"] = list(self.n_hidden)
         return values
+
+    def sum_settings(self) -> dict[str, Any]:
+        """Arguments of ``les.Ewald``."""
+        return {name: getattr(self, name) for name in SUM_FIELDS}
 
     def settings(self) -> dict[str, Any]:
         """Plain values that :meth:`for_features` reads back."""

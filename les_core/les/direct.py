@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from les.greens import periodic_greens_function, slab_factor
+from les.greens import periodic_greens_function, slab_greens_function
 from les.lattice import grid_extent, reciprocal_vectors
 
 
@@ -66,24 +66,6 @@ def _k_grid(reciprocal: Tensor, extent: list[int]) -> tuple[Tensor, Tensor]:
         off_diagonal.unsqueeze(1) * signs.unsqueeze(0)
     ) @ products
     return k_squared, multiplicity
-
-
-def _slab_kernel(
-    kernel: Tensor, k_squared: Tensor, reciprocal: Tensor, extent: list[int], half_height: Tensor
-) -> Tensor:
-    """``kernel`` ``[n_structures, 4, n_points]`` with that of slabs where ``half_height`` > 0.
-
-    Their third lattice vector is along the normal.
-    """
-    n_in_plane = (extent[0] + 1) * (extent[1] + 1)
-    n3 = torch.arange(extent[2] + 1, dtype=kernel.dtype, device=kernel.device).repeat(n_in_plane)
-    length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1)
-    k_normal = 2.0 * math.pi * length.view(-1, 1, 1) * n3
-    z = half_height.view(-1, 1, 1)
-    factor = slab_factor(k_squared - k_normal * k_normal, k_normal, z)
-    at_origin = -0.5 * z * z
-    of_slab = torch.where(k_squared == 0.0, at_origin, kernel * factor)
-    return torch.where(z > 0.0, of_slab, kernel)
 
 
 def _axis_basis(theta: Tensor, extent: int) -> Tensor:
@@ -183,7 +165,12 @@ def reciprocal_sum(
     k_squared, multiplicity = _k_grid(reciprocal, extent)
     kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
     if half_height is not None:
-        kernel = _slab_kernel(kernel, k_squared, reciprocal, extent, half_height)
+        # Along the third vector, which is the normal; the last component runs fastest.
+        n = torch.arange(n3, dtype=kernel.dtype, device=kernel.device).repeat(n1 * n2)
+        length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1).view(-1, 1, 1)
+        kernel = slab_greens_function(
+            kernel, k_squared, 2.0 * math.pi * length * n, half_height.view(-1, 1, 1)
+        )
     kernel = kernel * multiplicity / volume.view(-1, 1, 1)
     weights = kernel.repeat_interleave(2, dim=1).unsqueeze(1)  # real and imaginary part
 

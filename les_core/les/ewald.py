@@ -1,7 +1,7 @@
 r"""The electrostatic energy of Gaussian charges, for a batch of structures.
 
 This is where boundary condition and method are chosen per structure; the sums themselves
-are in ``direct`` (periodic) and ``open`` (vacuum).
+are in ``direct`` and ``mesh`` (periodic) and ``open`` (vacuum).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from les.accuracy import CUTOFFS, DEFAULT_DL, METHODS, Resolution, crossover, resolve
 from les.checks import (
     check_batch,
     check_cell,
@@ -21,6 +22,7 @@ from les.checks import (
     has_volume,
 )
 from les.direct import reciprocal_sum
+from les.mesh import mesh_sum
 from les.open import open_sum
 from les.packing import (
     assign_slots,
@@ -32,9 +34,6 @@ from les.packing import (
 )
 from les.slab import slab_cells
 from les.units import NORM_FACTOR
-
-METHODS = ("auto", "direct")
-CUTOFFS = ("smooth", "sharp")
 
 
 class Ewald(nn.Module):
@@ -54,7 +53,7 @@ class Ewald(nn.Module):
 
     plus :math:`k_e\sum_i q_i^2/(\sigma\sqrt{2\pi})` unless ``remove_self_interaction``.
     Slabs, with two periodic axes, have the periodic sum with a truncated Green's function, which
-    depends neither on the vacuum nor on where the slab is in it (``greens.slab_factor``).
+    depends neither on the vacuum nor on where the slab is in it (``greens.slab_greens_function``).
     Channels add up. A charged cell is neutralised by leaving out k = 0, a charged slab is not
     neutralised. The formulas are those of B. Cheng, npj Comput. Mater. 11, 80 (2025).
 
@@ -62,22 +61,37 @@ class Ewald(nn.Module):
         sigma: width of the Gaussian charges [A].
         dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. What it leaves out is
             tabulated in ``docs/physics.md``; a model is trained with its ``dl``.
-        method: ``"direct"`` or ``"auto"`` (which is the direct sum at present).
+        method: of periodic structures: ``"direct"``, ``"mesh"``, or ``"auto"``, which takes the
+            faster one for the number of atoms of a structure. TorchScript has the direct sum
+            only.
         cutoff: ``"smooth"`` tapers the sum towards ``k_max``, so that energy, forces and
             stress are continuous when the cell changes; ``"sharp"`` is what published
             models were trained with.
         remove_self_interaction: leave out the interaction of each charge with itself.
         norm_factor: ``2 pi k_e`` [eV A / e^2].
+        accuracy: largest relative error of forces (root mean square), from which ``dl`` and the
+            mesh follow. A ``dl`` other than the default is kept, and has to be fine enough.
+            Without it, the mesh differs from the direct sum by less than 1e-5.
+        spacing: largest distance of mesh points along a lattice vector [A], below ``dl / 2``,
+            in place of ``accuracy``.
+        order: of the B-splines of the mesh, 4 to 8; together with ``spacing``.
     """
+
+    #: Kind of structures that are summed on a mesh; the others are of ``group_structures``.
+    on_mesh = -1
+    __constants__ = ("on_mesh",)
 
     def __init__(
         self,
         sigma: float = 1.0,
-        dl: float = 2.0,
+        dl: float = DEFAULT_DL,
         method: str = "auto",
         cutoff: str = "smooth",
         remove_self_interaction: bool = True,
         norm_factor: float = NORM_FACTOR,
+        accuracy: float | None = None,
+        spacing: float | None = None,
+        order: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("sigma", sigma), ("dl", dl), ("norm_factor", norm_factor)):
@@ -87,8 +101,11 @@ class Ewald(nn.Module):
             raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
         if cutoff not in CUTOFFS:
             raise ValueError(f"`cutoff` must be one of {CUTOFFS}, got {cutoff!r}")
+        resolution = resolve(sigma, dl, cutoff == "smooth", accuracy, spacing, order)
         self.sigma = float(sigma)
-        self.dl = float(dl)
+        self.dl = resolution.dl
+        self.spacing = resolution.spacing
+        self.order = resolution.order
         self.method = method
         self.cutoff = cutoff
         self.remove_self_interaction = bool(remove_self_interaction)
@@ -102,13 +119,17 @@ class Ewald(nn.Module):
             "remove_self_interaction": True,
             "norm_factor": NORM_FACTOR,
         }
-        super().__setstate__({**historical, **state})
+        state = {**historical, **state}
+        if "order" not in state:
+            found = resolve(state["sigma"], state["dl"], state["cutoff"] == "smooth")
+            state.update(spacing=found.spacing, order=found.order)
+        super().__setstate__(state)
 
     def extra_repr(self) -> str:
         return (
             f"sigma={self.sigma}, dl={self.dl}, method={self.method!r}, cutoff={self.cutoff!r}, "
             f"remove_self_interaction={self.remove_self_interaction}, "
-            f"norm_factor={self.norm_factor}"
+            f"norm_factor={self.norm_factor}, spacing={self.spacing:.4g}, order={self.order}"
         )
 
     def forward(
@@ -161,34 +182,41 @@ class Ewald(nn.Module):
         counts = torch.bincount(batch, minlength=n_structures)
         # Numbers that shape what follows, fetched from the device together.
         numbers: list[int] = torch.stack(
-            [counts.max(), (counts * counts).sum(), periodic.sum(), slab.sum()]
+            [
+                counts.max(),
+                (counts * counts).sum(),
+                periodic.sum(),
+                (counts * periodic).max(),
+                slab.sum(),
+            ]
         ).tolist()
         width, squares, n_periodic = numbers[0], numbers[1], numbers[2]
         half_height: Tensor | None = None
-        if pbc is not None and numbers[3] > 0:
+        if pbc is not None and numbers[4] > 0:
             cell, half_height = slab_cells(cell, pbc, positions, batch, self.sigma)
-        if n_periodic in (0, n_structures) and not is_wasteful(width, squares, n_structures):
-            energy, potential = self._uniform(
+        large = self._crossover(positions.is_cuda)
+        some_on_mesh = n_periodic > 0 and numbers[3] >= large
+        one_kind = n_periodic in (0, n_structures)
+        if n_structures == 1 or (
+            one_kind and not some_on_mesh and not is_wasteful(width, squares, n_structures)
+        ):
+            kind = self.on_mesh if some_on_mesh else int(n_periodic > 0)
+            energy, potential = self._one_kind(
+                kind,
                 channels,
                 positions,
                 cell,
+                half_height,
                 batch,
                 counts,
-                half_height,
                 width,
-                n_periodic > 0,
                 compute_potential,
             )
         else:
+            kinds = group_structures(counts, periodic)
+            kinds = kinds.masked_fill(periodic & (counts >= large), self.on_mesh)
             energy, potential = self._grouped(
-                channels,
-                positions,
-                cell,
-                batch,
-                counts,
-                half_height,
-                group_structures(counts, periodic),
-                compute_potential,
+                channels, positions, cell, half_height, batch, counts, kinds, compute_potential
             )
         if potential is not None and charges.dim() == 1:
             potential = potential.squeeze(-1)
@@ -203,34 +231,87 @@ class Ewald(nn.Module):
             return self.norm_factor, -self_interaction if self.remove_self_interaction else 0.0
         return coulomb_constant, 0.0 if self.remove_self_interaction else self_interaction
 
+    def _crossover(self, cuda: bool) -> int:
+        """Number of atoms from which on a periodic structure is summed on a mesh.
+
+        It depends on nothing that changes in a simulation, so that the method does not.
+        """
+        if torch.jit.is_scripting():
+            if self.method == "mesh":
+                raise ValueError(
+                    "`method` must be 'auto' or 'direct' in TorchScript, which has no "
+                    "particle mesh, got 'mesh'"
+                )
+        else:
+            if self.method == "mesh":
+                return 0
+            if self.method == "auto":
+                return self._measured_crossover(cuda)
+        return 1 << 62
+
+    @torch.jit.unused
+    def _measured_crossover(self, cuda: bool) -> int:
+        return crossover(Resolution(self.dl, self.spacing, self.order), cuda)
+
+    @torch.jit.unused
+    def _on_mesh(
+        self,
+        charges: Tensor,
+        positions: Tensor,
+        cell: Tensor,
+        half_height: Tensor | None,
+        batch: Tensor,
+        compute_potential: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Periodic structures on a mesh."""
+        energy, potential = mesh_sum(
+            charges,
+            positions,
+            cell,
+            batch,
+            self.sigma,
+            Resolution(self.dl, self.spacing, self.order),
+            self.cutoff == "smooth",
+            compute_potential,
+            half_height,
+        )
+        prefactor, self_coefficient = self.coefficients(True)
+        energy = prefactor * energy
+        if self_coefficient != 0.0:
+            squares = (charges * charges).sum(dim=1)
+            energy = energy.index_add(0, batch, self_coefficient * squares)
+        if potential is not None:
+            potential = prefactor * potential + 2.0 * self_coefficient * charges
+        return energy, potential
+
     def _grouped(
         self,
         charges: Tensor,
         positions: Tensor,
         cell: Tensor,
+        half_height: Tensor | None,
         batch: Tensor,
         counts: Tensor,
-        half_height: Tensor | None,
-        groups: Tensor,
+        kinds: Tensor,
         compute_potential: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Periodic and open structures, or very different sizes: each kind is a batch."""
         energy = charges.new_zeros(counts.shape[0])
         potential = torch.zeros_like(charges)
-        kinds: list[int] = torch.unique(groups).tolist()
-        for kind in kinds:
-            chosen = groups == kind
+        different: list[int] = torch.unique(kinds).tolist()
+        for kind in different:
+            chosen = kinds == kind
             structures = torch.nonzero(chosen).flatten()
             atoms = torch.nonzero(chosen[batch]).flatten()
-            part, phi = self._uniform(
+            part, phi = self._one_kind(
+                kind,
                 charges.index_select(0, atoms),
                 positions.index_select(0, atoms),
                 cell.index_select(0, structures),
+                None if half_height is None else half_height.index_select(0, structures),
                 (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[batch[atoms]],
                 counts.index_select(0, structures),
-                None if half_height is None else half_height.index_select(0, structures),
                 int(counts[chosen].max()),
-                kind % 2 == 1,
                 compute_potential,
             )
             energy = energy.index_add(0, structures, part)
@@ -238,23 +319,26 @@ class Ewald(nn.Module):
                 potential = potential.index_add(0, atoms, phi)
         return energy, potential if compute_potential else None
 
-    def _uniform(
+    def _one_kind(
         self,
+        kind: int,
         charges: Tensor,
         positions: Tensor,
         cell: Tensor,
+        half_height: Tensor | None,
         batch: Tensor,
         counts: Tensor,
-        half_height: Tensor | None,
         width: int,
-        periodic: bool,
         compute_potential: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Structures of one boundary condition, packed into rectangular arrays."""
+        """Structures of one boundary condition and method; rectangular arrays but on a mesh."""
         n_structures = counts.shape[0]
         if positions.shape[0] == 0:
             nothing = torch.zeros_like(charges) if compute_potential else None
             return charges.new_zeros(n_structures), nothing
+        if not torch.jit.is_scripting() and kind == self.on_mesh:
+            return self._on_mesh(charges, positions, cell, half_height, batch, compute_potential)
+        periodic = kind % 2 == 1
         equal = positions.shape[0] == n_structures * width
         slots = batch
         if equal:

@@ -64,23 +64,29 @@ def periodic_greens_function(k_squared: Tensor, sigma: float, k_max: float, smoo
     return torch.where(origin, torch.zeros_like(kernel), kernel)
 
 
-def slab_factor(k_parallel_squared: Tensor, k_normal: Tensor, half_height: Tensor) -> Tensor:
-    r"""What turns the kernel :math:`1/k^2` into that of charges with two periodic axes.
+def slab_greens_function(
+    kernel: Tensor, k_squared: Tensor, k_normal: Tensor, half_height: Tensor
+) -> Tensor:
+    r"""The kernel of charges with two periodic axes, where ``half_height`` is above 0.
 
-    .. math:: 1 - e^{-k_\parallel z_c}\cos(k_z z_c),
+    .. math:: K(k)\,[1 - e^{-k_\parallel z_c}\cos(k_z z_c)], \qquad -z_c^2/2\ \text{at}\ k = 0,
 
     the Fourier transform of a kernel that ends at the distance :math:`z_c` from a charge along
     the open axis (C. A. Rozzi et al., Phys. Rev. B 73, 205119 (2006)); exact for charges that
     are closer in a cell of the height :math:`2 z_c`.
 
     Args:
-        k_parallel_squared: square of the component in the plane [1/A^2], any shape.
-        k_normal: component along the open axis [1/A].
-        half_height: :math:`z_c` [A].
+        kernel: the three-dimensional one K, as of :func:`periodic_greens_function`, any shape.
+        k_squared: ``|k|^2`` [1/A^2].
+        k_normal: component of k along the open axis [1/A].
+        half_height: :math:`z_c` [A]; 0 for structures with three periodic axes.
     """
-    # The root has no derivative at 0, nor is one needed there: the plane's other components
-    # are zero in every cell. Rounding may make it negative.
-    inside = k_parallel_squared > 1e-12
-    root = torch.sqrt(torch.where(inside, k_parallel_squared, torch.ones_like(k_parallel_squared)))
+    # The root has no derivative at 0, nor is one needed there: the components in the plane
+    # are zero in every cell. Rounding may make them negative.
+    in_plane = k_squared - k_normal * k_normal
+    inside = in_plane > 1e-12
+    root = torch.sqrt(torch.where(inside, in_plane, torch.ones_like(in_plane)))
     decay = torch.where(inside, torch.exp(-root * half_height), torch.ones_like(root))
-    return 1.0 - decay * torch.cos(k_normal * half_height)
+    of_slab = kernel * (1.0 - decay * torch.cos(k_normal * half_height))
+    of_slab = torch.where(k_squared == 0.0, -0.5 * half_height * half_height, of_slab)
+    return torch.where(half_height > 0.0, of_slab, kernel)

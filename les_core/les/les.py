@@ -72,14 +72,6 @@ class Les(nn.Module):
         self._build(LESConfig.resolve(les_arguments))
 
     def _build(self, config: LESConfig) -> None:
-        self.ewald = Ewald(
-            sigma=config.sigma,
-            dl=config.dl,
-            method=config.method,
-            cutoff=config.cutoff,
-            remove_self_interaction=config.remove_self_interaction,
-            norm_factor=config.norm_factor,
-        )
         self.atomwise: ChargeReadout | None = None
         if config.use_atomwise:
             assert config.n_features is not None  # LESConfig has seen to it
@@ -97,12 +89,7 @@ class Les(nn.Module):
         """Take over all that is not a parameter."""
         self.remove_mean = config.remove_mean
         self.epsilon_factor = float(config.epsilon_factor)
-        self.ewald.sigma = float(config.sigma)
-        self.ewald.dl = float(config.dl)
-        self.ewald.method = config.method
-        self.ewald.cutoff = config.cutoff
-        self.ewald.remove_self_interaction = config.remove_self_interaction
-        self.ewald.norm_factor = float(config.norm_factor)
+        self.ewald = Ewald(**config.sum_settings())
         if self.atomwise is not None:
             self.atomwise.output_scaling_factor = config.output_scaling_factor
         present = self._buffers.get(SETTINGS)

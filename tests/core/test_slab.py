@@ -190,3 +190,22 @@ def test_what_is_refused(make_slab, pbc, rows, message):
     charges, positions, cell = make_slab()
     with pytest.raises(ValueError, match=message):
         Ewald()(charges, positions, cell[:, rows], None, torch.tensor([pbc]))
+
+
+@pytest.mark.parametrize("cutoff", ["smooth", "sharp"])
+def test_on_a_mesh(make_slab, cutoff):
+    """As the direct sum, with derivatives, and with other structures in the batch."""
+    slab, other = make_slab("oblique", 30, total=0.7), make_slab("rectangular", 20)
+    arguments = [torch.cat(pair) for pair in zip(slab, other, strict=True)]
+    arguments = [value.clone().requires_grad_() for value in arguments]
+    batch = torch.tensor([0] * 30 + [1] * 20)
+    pbc = torch.tensor([[True, True, False], [True] * 3])
+    results = []
+    for method in ("direct", "mesh"):
+        ewald = Ewald(method=method, cutoff=cutoff, spacing=0.3, order=8)
+        energy, potential = ewald(*arguments, batch, pbc, True)
+        gradients = torch.autograd.grad(energy.sum(), arguments)
+        results.append([energy, potential, *gradients])
+    for direct, mesh in zip(*results, strict=True):
+        scale = direct.detach().abs().max().item()
+        torch.testing.assert_close(mesh, direct, rtol=0.0, atol=1e-5 * scale)

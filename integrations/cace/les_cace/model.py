@@ -86,14 +86,7 @@ class CACE(nn.Module):
                 add_linear_nn=config.add_linear_nn,
                 output_scaling_factor=config.output_scaling_factor,
             )
-            self.ewald = Ewald(
-                sigma=config.sigma,
-                dl=config.dl,
-                method=config.method,
-                cutoff=config.cutoff,
-                remove_self_interaction=config.remove_self_interaction,
-                norm_factor=config.norm_factor,
-            )
+            self.ewald = Ewald(**config.sum_settings())
 
     def copy(self, dtype: torch.dtype, device: torch.device | str) -> CACE:
         """A copy in another precision; reference energies stay in float64."""

@@ -81,14 +81,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         irreps_in = AtomicDataDict._fix_irreps_dict(irreps_in or {})
         self.feature_key, n_features = _scalar_features(irreps_in)
         self.config = core_config(settings, n_features)
-        self.ewald = Ewald(
-            sigma=self.config.sigma,
-            dl=self.config.dl,
-            method=self.config.method,
-            cutoff=self.config.cutoff,
-            remove_self_interaction=self.config.remove_self_interaction,
-            norm_factor=self.config.norm_factor,
-        )
+        self.ewald = Ewald(**self.config.sum_settings())
         self.readout = ChargeReadout(
             n_features,
             n_layers=self.config.n_layers,

@@ -1,0 +1,278 @@
+r"""Particle-mesh sum over k-points, for a batch of periodic structures.
+
+The charges are spread over a mesh with B-splines, a Fourier transform of the mesh gives the
+structure factors, and dividing by the splines' own transform, :math:`U(\mathbf n)`, undoes what
+the spreading did to them:
+
+.. math::
+    \sum_{k\ne0} K(k)|S(\mathbf k)|^2 \approx
+    \sum_{\mathbf n} \frac{K(k)}{U^2(\mathbf n)} |\hat\rho_{\mathbf n}|^2,\qquad
+    \rho_{\mathbf m} = \sum_i q_i\prod_a M_p(K_as_{ia}-m_a).
+
+Spreading depends on the fractional coordinates alone, the kernel on the cell alone. It is the
+kernel of the direct sum with its cutoff, so that both give the same result up to the error of
+the interpolation. Beyond the cutoff nothing is needed: the transforms drop those components
+axis by axis. The method is smooth PME, U. Essmann et al., J. Chem. Phys. 103, 8577 (1995), for
+charges that are Gaussians already.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from les.accuracy import Resolution
+from les.bspline import squared_factor
+from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
+from les.lattice import reciprocal_vectors
+from les.spreading import MeshShape, gather, spread
+
+#: Number of atoms from which on they are sorted by place, so that neighbours in memory are
+#: neighbours in space, and mesh points of a side of the bins that they are sorted into.
+SORTED_FROM, BIN = 2048, 8
+
+
+def mesh_sum(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor | None,
+    sigma: float,
+    resolution: Resolution,
+    smooth: bool,
+    compute_potential: bool,
+    half_height: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
+
+    Complexity O(N p^3 + M log M) for a mesh of M points, memory O(N + M), also of the
+    derivatives. Structures with meshes of the same size are transformed together.
+
+    Args:
+        charges: ``[n_atoms, n_channels]``.
+        positions: ``[n_atoms, 3]`` [A].
+        cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors, of either handedness.
+        batch: structure of each atom ``[n_atoms]``; ``None`` for one structure.
+        sigma: width of the Gaussian charges [A].
+        resolution: ``k_max = 2 pi / dl``, and the mesh.
+        smooth: taper the sum towards ``k_max`` (see ``greens.cutoff_weight``).
+        compute_potential: also return the derivative with respect to ``charges``.
+        half_height: where the kernels of slabs end, as for ``direct.reciprocal_sum``.
+
+    Returns:
+        Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
+        shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
+    """
+    n_structures = cell.shape[0]
+    dl, spacing, order = resolution
+    lengths: list[list[float]] = torch.linalg.vector_norm(cell.detach(), dim=-1).tolist()
+    groups: dict[tuple[int, int, int], list[int]] = {}
+    for structure, (a, b, c) in enumerate(lengths):
+        sizes = (mesh_size(a / spacing), mesh_size(b / spacing), mesh_size(c / spacing))
+        groups.setdefault(sizes, []).append(structure)
+
+    energy = charges.new_zeros(n_structures)
+    potential = torch.zeros_like(charges) if compute_potential else None
+    for sizes, members in groups.items():
+        extent = [
+            math.floor(max(lengths[i][axis] for i in members) / dl * (1.0 + EDGE_TOLERANCE))
+            for axis in range(3)
+        ]
+        if len(groups) == 1:
+            owner = None if n_structures == 1 else batch
+            return _one_size(
+                charges, positions, cell, half_height, owner, sizes, extent, sigma, dl, smooth,
+                order, compute_potential,
+            )  # fmt: skip
+        assert batch is not None
+        structures = torch.tensor(members, device=cell.device)
+        owner = torch.full_like(cell[:, 0, 0], -1, dtype=torch.long)
+        owner[structures] = torch.arange(len(members), device=cell.device)
+        owner = owner[batch]
+        atoms = torch.nonzero(owner >= 0).flatten()
+        part, phi = _one_size(
+            charges.index_select(0, atoms),
+            positions.index_select(0, atoms),
+            cell.index_select(0, structures),
+            None if half_height is None else half_height.index_select(0, structures),
+            owner[atoms], sizes, extent, sigma, dl, smooth, order, compute_potential,
+        )  # fmt: skip
+        energy = energy.index_add(0, structures, part)
+        if potential is not None and phi is not None:
+            potential = potential.index_add(0, atoms, phi)
+    return energy, potential
+
+
+@functools.lru_cache(maxsize=1024)
+def _smooth_number(at_least: int) -> int:
+    """The smallest even number not below ``at_least`` without prime factors above 7."""
+    size = max(2, at_least + at_least % 2)
+    while True:
+        rest = size
+        for prime in (2, 3, 5, 7):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return size
+        size += 2
+
+
+def mesh_size(at_least: float) -> int:
+    """Points of a mesh along an axis: even, for real transforms, and 7-smooth, for fast ones."""
+    return _smooth_number(math.ceil(at_least))
+
+
+def _one_size(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    half_height: Tensor | None,
+    owner: Tensor | None,
+    sizes: tuple[int, int, int],
+    extent: list[int],
+    sigma: float,
+    dl: float,
+    smooth: bool,
+    order: int,
+    compute_potential: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Structures with meshes of one size."""
+    reciprocal, volume = reciprocal_vectors(cell)
+    if owner is None:
+        fractional = reciprocal[0] @ positions.t()
+    else:
+        fractional = (reciprocal[owner] @ positions.unsqueeze(-1)).squeeze(-1).t().contiguous()
+    shape = MeshShape(cell.shape[0], *sizes)
+    own = charges.t()
+    place: Tensor | None = None
+    if fractional.shape[1] >= SORTED_FROM:
+        place = _sort_by_place(fractional.detach(), owner, shape)
+        fractional, own = fractional.index_select(1, place), own.index_select(1, place)
+        owner = None if owner is None else owner[place]
+    density = spread(own.unsqueeze(0), fractional, owner, shape, order)
+    components = _Analyse.apply(density, tuple(extent))
+
+    kernel = _kernel(reciprocal, volume, half_height, sizes, extent, sigma, dl, smooth, order)
+    power = torch.view_as_real(components).square().sum(dim=-1).sum(dim=0)
+    total = (kernel * power).flatten(1).sum(dim=1)
+    if not compute_potential:
+        return total, None
+    on_mesh = _Synthesise.apply(2.0 * kernel * components, sizes)
+    potential = gather(on_mesh, fractional, owner, order).squeeze(0)
+    if place is not None:
+        potential = torch.empty_like(potential).index_copy(1, place, potential)
+    return total, potential.t()
+
+
+def _sort_by_place(fractional: Tensor, owner: Tensor | None, shape: MeshShape) -> Tensor:
+    """Order of the atoms in which those that share mesh points follow one another."""
+    bins = [max(1, size // BIN) for size in shape[1:]]
+    counts = torch.tensor(bins, device=fractional.device).unsqueeze(1)
+    x, y, z = ((fractional - torch.floor(fractional)) * counts).to(torch.int64).unbind(0)
+    key = (x * bins[1] + y) * bins[2] + z
+    if owner is not None:
+        key = key + owner * (math.prod(bins) + sum(bins) + 1)
+    return torch.argsort(key)
+
+
+def _kernel(
+    reciprocal: Tensor,
+    volume: Tensor,
+    half_height: Tensor | None,
+    sizes: tuple[int, int, int],
+    extent: list[int],
+    sigma: float,
+    dl: float,
+    smooth: bool,
+    order: int,
+) -> Tensor:
+    """Factor of the power of each component, ``[n_structures, 2 n1 + 1, 2 n2 + 1, n3 + 1]``.
+
+    Components with n3 > 0 stand for their inverses as well.
+    """
+    k_squared: Tensor | None = None
+    numbers, shapes = [], [(-1, 1, 1), (1, -1, 1), (1, 1, -1)]
+    factors = []
+    for axis in range(3):
+        n = torch.arange(extent[axis] + 1, device=reciprocal.device)
+        factor = _inverse_factor(order, sizes[axis], extent[axis]).to(reciprocal)
+        if axis < 2:
+            # In the order of a discrete transform: negative ones follow positive ones.
+            n = torch.cat([n, n[1:].flip(0).neg()])
+            factor = torch.cat([factor, factor[1:].flip(0)])
+        else:
+            factor = torch.cat([factor[:1], 2.0 * factor[1:]])
+        numbers.append(n.to(reciprocal.dtype).view(shapes[axis]))
+        factors.append(factor.view(shapes[axis]))
+    vectors = (2.0 * math.pi * reciprocal).view(-1, 3, 3, 1, 1, 1)
+    for component in range(3):
+        k = numbers[0] * vectors[:, 0, component] + numbers[1] * vectors[:, 1, component]
+        k = k + numbers[2] * vectors[:, 2, component]
+        k_squared = k * k if k_squared is None else k_squared + k * k
+    assert k_squared is not None
+    kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
+    if half_height is not None:
+        # Along the third vector, which is the normal.
+        length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1).view(-1, 1, 1, 1)
+        k_normal = 2.0 * math.pi * length * numbers[2]
+        kernel = slab_greens_function(kernel, k_squared, k_normal, half_height.view(-1, 1, 1, 1))
+    return kernel * (factors[0] * factors[1] * factors[2]) / volume.view(-1, 1, 1, 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _inverse_factor(order: int, size: int, extent: int) -> Tensor:
+    return squared_factor(order, size, extent).reciprocal()
+
+
+def _crop(values: Tensor, dim: int, extent: int) -> Tensor:
+    """Components n = 0 ... ``extent``, -``extent`` ... -1 of a discrete transform."""
+    size = values.shape[dim]
+    parts = values.narrow(dim, 0, extent + 1), values.narrow(dim, size - extent, extent)
+    return torch.cat(parts, dim=dim)
+
+
+def _pad(values: Tensor, dim: int, size: int) -> Tensor:
+    """The transpose of :func:`_crop`."""
+    extent = values.shape[dim] // 2
+    shape = list(values.shape)
+    shape[dim] = size - values.shape[dim]
+    first, last = values.narrow(dim, 0, extent + 1), values.narrow(dim, extent + 1, extent)
+    return torch.cat([first, values.new_zeros(shape), last], dim=dim)
+
+
+class _Analyse(torch.autograd.Function):
+    """Components up to an extent of real meshes ``[..., k1, k2, k3]``, half of them."""
+
+    @staticmethod
+    def forward(ctx: Any, mesh: Tensor, extent: tuple[int, int, int]) -> Tensor:
+        ctx.sizes = tuple(mesh.shape[-3:])
+        values = torch.fft.rfft(mesh, dim=-1).narrow(-1, 0, extent[2] + 1)
+        values = _crop(torch.fft.fft(values, dim=-2), -2, extent[1])
+        return _crop(torch.fft.fft(values, dim=-3), -3, extent[0])
+
+    @staticmethod
+    def backward(ctx: Any, components: Tensor) -> tuple[Tensor, None]:
+        return _Synthesise.apply(components, ctx.sizes), None
+
+
+class _Synthesise(torch.autograd.Function):
+    """The transpose of :class:`_Analyse`: the real mesh of given components, unnormalised."""
+
+    @staticmethod
+    def forward(ctx: Any, components: Tensor, sizes: tuple[int, int, int]) -> Tensor:
+        n1, n2, n3 = components.shape[-3:]
+        ctx.extent = n1 // 2, n2 // 2, n3 - 1
+        values = torch.fft.ifft(_pad(components, -3, sizes[0]), dim=-3, norm="forward")
+        values = torch.fft.ifft(_pad(values, -2, sizes[1]), dim=-2, norm="forward")
+        # An inverse real transform counts each component but the first with its inverse.
+        weights = torch.full([n3], 0.5, dtype=values.real.dtype, device=values.device)
+        weights[0] = 1.0
+        return torch.fft.irfft(values * weights, n=sizes[2], dim=-1, norm="forward")
+
+    @staticmethod
+    def backward(ctx: Any, mesh: Tensor) -> tuple[Tensor, None]:
+        return _Analyse.apply(mesh, ctx.extent), None
