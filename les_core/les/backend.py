@@ -142,7 +142,8 @@ class Backend(ABC):
         Its results carry ``energy, forces, energies`` and, with LES, ``charges``,
         ``dipole`` and ``les_energy``; ``stress`` for periodic structures. With ``bec``
         also ``born_effective_charges`` ``[n_atoms, 9]``. A pickled model, which can run
-        code when it is loaded, is refused without ``allow_pickle``.
+        code when it is loaded, is refused without ``allow_pickle``. Its attribute ``les_config``
+        is the model's ``les.LESConfig``, or ``None`` for a model without LES.
         """
 
     def require_ending(self, path: Path) -> None:

@@ -183,10 +183,25 @@ def _config_path(name: str) -> Path:
 
 
 def _doctor(argv: list[str]) -> int:
-    argparse.ArgumentParser(
-        prog="les doctor", description="Which models can be trained here, and what is missing."
-    ).parse_args(argv)
-    from les.doctor import examine
+    parser = argparse.ArgumentParser(
+        prog="les doctor",
+        description="Which models can be trained here, and what is missing; or how a model does "
+        "its long-range part.",
+    )
+    parser.add_argument("model", nargs="?", type=Path, help="model file")
+    parser.add_argument(
+        "--backend", choices=backend_names(), help="default: that of files with this ending"
+    )
+    parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
+    arguments = parser.parse_args(argv)
+    from les.doctor import examine, examine_model
 
-    print("\n".join(examine()))
+    if arguments.model is None:
+        print("\n".join(examine()))
+        return 0
+    backend = arguments.backend or backend_of(arguments.model)
+    calculator = get_backend(backend).calculator(
+        arguments.model, allow_pickle=arguments.allow_pickle
+    )
+    print(f"{arguments.model}: {backend}, {examine_model(calculator.les_config)}")
     return 0

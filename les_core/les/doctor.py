@@ -1,11 +1,15 @@
-"""What is installed here, and what stands in the way of using a backend."""
+"""What is installed here, what stands in the way of using a backend, and what is in a model."""
 
 from __future__ import annotations
 
 import platform
 from importlib import metadata
 
+from les.accuracy import CANCELLATION, cutoff_error
 from les.backend import backend_names, get_backend
+from les.config import LESConfig
+from les.ewald import Ewald
+from les.units import NORM_FACTOR
 
 
 def unmet_requirements(distribution: str) -> list[str]:
@@ -59,3 +63,26 @@ def examine() -> list[str]:
                 f"{'':<{width + 4}}{unmet}" for unmet in unmet_requirements(backend.distribution)
             ]
     return lines
+
+
+def examine_model(config: LESConfig | None) -> str:
+    """How a model with ``config`` does its long-range part, and what its cutoff leaves out."""
+    if config is None:
+        return "without LES"
+    ewald = Ewald(**config.sum_settings())
+    smooth = config.cutoff == "smooth"
+    error = cutoff_error(config.sigma, ewald.dl, smooth)
+    lines = [
+        f"LES with sigma = {config.sigma:g} A, dl = {ewald.dl:.3g} A, {config.cutoff} cutoff",
+        f"error of the forces of random charges due to the cutoff: {error:.0e}, of water and "
+        f"rattled crystals up to {CANCELLATION * error:.0e}",
+    ]
+    if not smooth:
+        lines.append("energies jump where k-points cross the cutoff as the cell changes")
+    if not config.remove_self_interaction:
+        lines.append("charges interact with themselves")
+    if config.norm_factor != NORM_FACTOR:
+        lines.append(f"norm_factor = {config.norm_factor:g} eV A / e^2 instead of {NORM_FACTOR:g}")
+    if config.n_channels > 1:
+        lines.append(f"{config.n_channels} charges on each atom")
+    return "\n  ".join(lines)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read, write
 
 import les
-from les import cli, doctor
+from les import LESConfig, cli, doctor
 from les.backend import Backend, BackendError, backend_names, backend_of, get_backend
 from les.predict import predict
 
@@ -107,6 +109,30 @@ def test_doctor(fake, capsys, monkeypatch):
     line = capsys.readouterr().out.splitlines()[1]
     assert line.split()[:2] == ["fake", "no"]
     assert 'pip install "les[fake]"' in line
+
+
+def test_doctor_of_a_model(fake, capsys, monkeypatch):
+    calculator = SimpleNamespace(les_config=LESConfig(dl=1.5))
+    monkeypatch.setattr(fake, "calculator", lambda self, model, **options: calculator)
+    assert cli.main(["doctor", "a.model", "--backend", "fake"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "a.model: fake, LES with sigma = 1 A, dl = 1.5 A, smooth cutoff"
+    assert re.search(r"due to the cutoff: \de-04, of water and .* up to \de-03", second)
+    calculator.les_config = None
+    assert cli.main(["doctor", "a.model", "--backend", "fake"]) == 0
+    assert capsys.readouterr().out == "a.model: fake, without LES\n"
+
+
+def test_what_doctor_says_of_settings():
+    fine = doctor.examine_model(LESConfig(accuracy=1e-4))
+    assert re.search(r"crystals up to [5-9]e-05", fine)
+    older = LESConfig(cutoff="sharp", norm_factor=90.0474, remove_self_interaction=False)
+    text = doctor.examine_model(older)
+    for part in ("sharp cutoff", "energies jump", "with themselves", "90.0474 eV A / e^2 instead"):
+        assert part in text
+        assert part not in fine
+    several = LESConfig(n_channels=4, use_atomwise=True, n_features=2)
+    assert "4 charges on each atom" in doctor.examine_model(several)
 
 
 def test_registered_backends():

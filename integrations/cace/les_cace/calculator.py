@@ -74,6 +74,7 @@ class LESCalculator(Calculator):
         except RuntimeError as error:
             raise ValueError(f"`device` must be one that torch knows, got {device!r}") from error
         self.charge_sign = ChargeSign(sign)
+        self.les_config = model.les_config
         self.long_range = model.les_config is not None
         if bec:
             model.require_physical_charges()

@@ -68,6 +68,7 @@ class LESCalculator(CHGNetCalculator):
             raise TypeError(f"`model` must be a CHGNet, got {type(model).__name__}")
         self.charge_sign = ChargeSign(sign)
         self.long_range = isinstance(model, CHGNetLES)
+        self.les_config = model.les.config() if isinstance(model, CHGNetLES) else None
         if bec and not self.long_range:
             raise ValueError(f"`bec` needs a model with LES, got a {type(model).__name__}")
         self.bec = bec

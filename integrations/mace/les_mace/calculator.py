@@ -65,6 +65,7 @@ class LESCalculator(MACECalculator):
         self.bec = bec
         self.charge_sign = charge_sign
         self.long_range = isinstance(self.models[0], MACELES)
+        self.les_config = self.models[0].les.config() if self.long_range else None
         # Upstream appends to a list that all its instances share.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if self.long_range:

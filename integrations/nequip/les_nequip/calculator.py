@@ -15,7 +15,7 @@ from nequip.integrations.utils import basic_transforms, handle_chemical_species_
 from nequip.model.inference_models import load_compiled_model
 from nequip.nn import graph_model
 
-from les import ChargeSign, dipole_moments
+from les import ChargeSign, LESConfig, dipole_moments
 from les.structures import ANY_AXES, check_atoms, check_elements
 from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
 
@@ -68,6 +68,10 @@ class LESCalculator(NequIPCalculator):
             metadata: Any = model.metadata
             settings = json.loads(metadata[METADATA_KEY])
         self.settings = settings
+        self.les_config: LESConfig | None = None
+        if settings is not None:
+            names = LESConfig().to_dict()
+            self.les_config = LESConfig(**{key: x for key, x in settings.items() if key in names})
         if bec and settings is None:
             raise ValueError("`bec` needs a model with LES, this one has none")
         self.bec = bec

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ase.io import read, write
 
+from les.config import LESConfig
 from les.ewald import Ewald
 from les.testing.adapter import Adapter, CalculatorFactory, assert_close, results_of
 from les.testing.structures import structures
@@ -33,6 +34,11 @@ class ResultTests(Adapter):
         assert "born_effective_charges" not in results
         assert results["energies"].sum() == pytest.approx(results["energy"], rel=self.rounding)
         assert abs(results["les_energy"]) > 1e-3 * len(atoms)
+
+    def test_configuration(self, calculator: CalculatorFactory, ewald: Ewald) -> None:
+        config = calculator().les_config
+        assert isinstance(config, LESConfig)
+        assert config.sigma == ewald.sigma
 
     def test_get_methods_of_ase(self, calculator: CalculatorFactory) -> None:
         atoms = structures()["triclinic"]
