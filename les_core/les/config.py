@@ -79,7 +79,8 @@ class LESConfig:
     method: str = "auto"
     #: ``"smooth"`` or ``"sharp"`` end of the periodic sum, see ``les.Ewald``.
     cutoff: str = "smooth"
-    #: Largest relative error of forces due to the periodic sum, see ``les.Ewald``.
+    #: Largest relative error of forces due to the periodic sum, see ``les.Ewald``. It becomes
+    #: ``dl``, ``spacing`` and ``order``, and then ``None``.
     accuracy: float | None = None
     #: Spacing of the mesh [A], in place of ``accuracy``, see ``les.Ewald``.
     spacing: float | None = None
@@ -122,7 +123,12 @@ class LESConfig:
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}")
         smooth = self.cutoff == "smooth"
-        resolve(self.sigma, self.dl, smooth, self.accuracy, self.spacing, self.order)
+        found = resolve(self.sigma, self.dl, smooth, self.accuracy, self.spacing, self.order)
+        if self.accuracy is not None:
+            # Written down as what it means now: a model keeps the kernel that it was trained with.
+            object.__setattr__(self, "accuracy", None)
+            for name, value in found._asdict().items():
+                object.__setattr__(self, name, value)
         for name in ("remove_self_interaction", "remove_mean", "use_atomwise", "add_linear_nn"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")

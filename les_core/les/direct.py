@@ -165,12 +165,17 @@ def reciprocal_sum(
     k_squared, multiplicity = _k_grid(reciprocal, extent)
     kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
     if half_height is not None:
-        # Along the third vector, which is the normal; the last component runs fastest.
-        n = torch.arange(n3, dtype=kernel.dtype, device=kernel.device).repeat(n1 * n2)
-        length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1).view(-1, 1, 1)
+        # Along the third vector, which is the normal.
+        n = torch.arange(n3, dtype=kernel.dtype, device=kernel.device)
+        length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1).view(-1, 1, 1, 1)
+        grid = k_squared.view(n_structures, 4, n1 * n2, n3)
         kernel = slab_greens_function(
-            kernel, k_squared, 2.0 * math.pi * length * n, half_height.view(-1, 1, 1)
-        )
+            kernel.view_as(grid),
+            grid,
+            grid[..., :1],
+            2.0 * math.pi * length * n,
+            half_height.view(-1, 1, 1, 1),
+        ).flatten(2)
     kernel = kernel * multiplicity / volume.view(-1, 1, 1)
     weights = kernel.repeat_interleave(2, dim=1).unsqueeze(1)  # real and imaginary part
 

@@ -65,7 +65,11 @@ def periodic_greens_function(k_squared: Tensor, sigma: float, k_max: float, smoo
 
 
 def slab_greens_function(
-    kernel: Tensor, k_squared: Tensor, k_normal: Tensor, half_height: Tensor
+    kernel: Tensor,
+    k_squared: Tensor,
+    in_plane_squared: Tensor,
+    k_normal: Tensor,
+    half_height: Tensor,
 ) -> Tensor:
     r"""The kernel of charges with two periodic axes, where ``half_height`` is above 0.
 
@@ -78,14 +82,14 @@ def slab_greens_function(
     Args:
         kernel: the three-dimensional one K, as of :func:`periodic_greens_function`, any shape.
         k_squared: ``|k|^2`` [1/A^2].
+        in_plane_squared: that of the component in the plane. The difference of the other two
+            would be lost in rounding.
         k_normal: component of k along the open axis [1/A].
         half_height: :math:`z_c` [A]; 0 for structures with three periodic axes.
     """
-    # The root has no derivative at 0, nor is one needed there: the components in the plane
-    # are zero in every cell. Rounding may make them negative.
-    in_plane = k_squared - k_normal * k_normal
-    inside = in_plane > 1e-12
-    root = torch.sqrt(torch.where(inside, in_plane, torch.ones_like(in_plane)))
+    # The root has no derivative at 0, nor is one needed there: what is zero is so in every cell.
+    inside = in_plane_squared > 0.0
+    root = torch.sqrt(torch.where(inside, in_plane_squared, torch.ones_like(in_plane_squared)))
     decay = torch.where(inside, torch.exp(-root * half_height), torch.ones_like(root))
     of_slab = kernel * (1.0 - decay * torch.cos(k_normal * half_height))
     of_slab = torch.where(k_squared == 0.0, -0.5 * half_height * half_height, of_slab)

@@ -219,7 +219,9 @@ def _kernel(
         # Along the third vector, which is the normal.
         length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1).view(-1, 1, 1, 1)
         k_normal = 2.0 * math.pi * length * numbers[2]
-        kernel = slab_greens_function(kernel, k_squared, k_normal, half_height.view(-1, 1, 1, 1))
+        kernel = slab_greens_function(
+            kernel, k_squared, k_squared[..., :1], k_normal, half_height.view(-1, 1, 1, 1)
+        )
     return kernel * (factors[0] * factors[1] * factors[2]) / volume.view(-1, 1, 1, 1)
 
 

@@ -16,10 +16,6 @@ from les.lattice import open_directions
 #: interaction of charges so far apart with images is cut off to 1e-11.
 PADDING = 14.0
 
-#: Heights are multiples of this, in units of the width of the charges, so that they stay the same
-#: while atoms move a little.
-STEP = 4.0
-
 
 def slab_cells(
     cell: Tensor,
@@ -28,7 +24,6 @@ def slab_cells(
     batch: Tensor,
     sigma: float,
     padding: float = PADDING,
-    step: float = STEP,
 ) -> tuple[Tensor, Tensor]:
     """Cells to sum in, and where the Green's function is truncated.
 
@@ -39,7 +34,6 @@ def slab_cells(
         batch: structure of each atom ``[n_atoms]``.
         sigma: width of the Gaussian charges [A].
         padding: see :data:`PADDING`.
-        step: see :data:`STEP`.
 
     Returns:
         Cells ``[n_structures, 3, 3]`` [A], where slabs have their open axis last, along the
@@ -54,13 +48,28 @@ def slab_cells(
     turned = cell.gather(1, rows)
     normal = open_directions(cell, pbc).gather(1, rows)[:, 2]
 
-    height = (positions * normal[batch]).sum(dim=1).detach()
-    infinite = torch.full_like(cell[:, 0, 0], float("inf")).detach()
-    highest = (-infinite).scatter_reduce(0, batch, height, "amax")
-    lowest = infinite.scatter_reduce(0, batch, height, "amin")
-    extent = torch.where(is_slab & (highest >= lowest), highest - lowest, torch.zeros_like(highest))
-    unit = step * sigma
-    length = unit * torch.ceil((2.0 * extent + padding * sigma) / unit)
+    # The height follows the outermost atoms, as does its gradient: where the k-sum is not
+    # converged the energy depends on it a little, and must be continuous and have that force.
+    height = (positions * normal[batch]).sum(dim=1)
+    top, bottom = (
+        _outermost(height, batch, cell.shape[0]),
+        _outermost(-height, batch, cell.shape[0]),
+    )
+    length = torch.where(is_slab, 2.0 * (top + bottom), torch.zeros_like(top)) + padding * sigma
     padded = torch.stack([turned[:, 0], turned[:, 1], length.unsqueeze(1) * normal], dim=1)
     cells = torch.where(is_slab.view(-1, 1, 1), padded, cell)
     return cells, torch.where(is_slab, 0.5 * length, torch.zeros_like(length))
+
+
+def _outermost(height: Tensor, batch: Tensor, n_structures: int) -> Tensor:
+    """Largest ``height [n_atoms]`` in each structure, 0 in one without atoms."""
+    n_atoms = height.shape[0]
+    largest = torch.full([n_structures], -float("inf"), dtype=height.dtype, device=height.device)
+    largest = largest.scatter_reduce(0, batch, height.detach(), "amax")
+    # One atom of those that share it: its gradient is as good as any other's.
+    atoms = torch.arange(n_atoms, device=batch.device)
+    candidates = torch.where(height.detach() == largest[batch], atoms, n_atoms)
+    chosen = torch.full([n_structures], n_atoms, device=batch.device)
+    chosen = chosen.scatter_reduce(0, batch, candidates, "amin")
+    padded = torch.cat([height, torch.zeros_like(largest[:1])])
+    return padded[chosen]

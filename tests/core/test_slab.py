@@ -209,3 +209,44 @@ def test_on_a_mesh(make_slab, cutoff):
     for direct, mesh in zip(*results, strict=True):
         scale = direct.detach().abs().max().item()
         torch.testing.assert_close(mesh, direct, rtol=0.0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("extent", [5.0, 20.0])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_single_precision(rotation, extent, seed):
+    """In frames where nothing is along an axis of coordinates."""
+    generator = torch.Generator().manual_seed(seed)
+    turn = rotation(seed)
+    cell = torch.tensor([[7.1, 0.3, 0.0], [1.9, 6.8, 0.0], [0.0, 0.0, extent]]).double()
+    positions = torch.rand(16, 3, generator=generator).double() @ cell @ turn
+    charges = torch.randn(16, generator=generator).double()
+    charges, cell = charges - charges.mean(), (cell @ turn).unsqueeze(0)
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        leaves = [x.to(dtype).requires_grad_() for x in (charges, positions, cell)]
+        gradients.append(torch.autograd.grad(Ewald()(*leaves, None, PERIODIC)[0], leaves))
+    for exact, single in zip(*gradients, strict=True):
+        scale = exact.abs().max().item()
+        torch.testing.assert_close(single.double(), exact, rtol=0.0, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("method", ["direct", "mesh"])
+def test_energy_is_continuous(make_slab, method):
+    """While the topmost atom moves, which changes the height that is summed in."""
+    charges, positions, cell = make_slab("rectangular")
+    top = int(positions[:, 2].argmax())
+    ewald = Ewald(method=method)
+    step = 0.01
+    energies, forces = [], []
+    for _ in range(160):
+        leaf = positions.clone().requires_grad_()
+        energy, _ = ewald(charges, leaf, cell, None, PERIODIC)
+        (gradient,) = torch.autograd.grad(energy, leaf)
+        energies.append(energy.item())
+        forces.append(gradient[top, 2].item())
+        positions[top, 2] += step
+    change = torch.tensor(energies).diff()
+    expected = step * 0.5 * (torch.tensor(forces)[1:] + torch.tensor(forces)[:-1])
+    assert expected.abs().max() > 1e-3
+    # The trapezoidal rule; a jump would be seen.
+    torch.testing.assert_close(change, expected, rtol=0.0, atol=2e-5)
