@@ -81,7 +81,8 @@ def check_like_positions(name: str, value: Tensor, positions: Tensor) -> None:
 
 def check_charges(name: str, charges: Tensor, positions: Tensor) -> None:
     """``charges`` must be ``[n_atoms]`` or ``[n_atoms, n_channels]`` and finite."""
-    if charges.dim() not in (1, 2) or charges.shape[0] != positions.shape[0]:
+    empty = charges.dim() == 2 and charges.shape[1] == 0
+    if charges.dim() not in (1, 2) or charges.shape[0] != positions.shape[0] or empty:
         raise ValueError(
             f"`{name}` must have shape [n_atoms] or [n_atoms, n_channels] with n_atoms = "
             f"{positions.shape[0]}, got {list(charges.shape)}"

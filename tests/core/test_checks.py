@@ -64,6 +64,10 @@ BAD = {
         "charges", lambda v: v.view(5, 1, 1),
         ValueError, r"`charges` must have shape .* got \[5, 1, 1\]",
     ),
+    "no_channels": (
+        "charges", lambda v: v.view(5, 1)[:, :0],
+        ValueError, r"`charges` must have shape .* got \[5, 0\]",
+    ),
     "nan_charge": (
         "charges", lambda v: with_value(v, 2, NAN),
         NotFiniteError, r"`charges` must be finite, got nan at index \[2\]",
