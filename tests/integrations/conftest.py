@@ -147,6 +147,26 @@ def refused(
     return run
 
 
+@pytest.fixture
+def killed(les_command: Callable[..., int], backend_name: str) -> Callable[..., int]:
+    """A function that trains until ``file`` is nearly written for the ``n``-th time."""
+
+    def run(file: str, n: int, *arguments: str) -> int:
+        replace, written = os.replace, []
+
+        def counting(temporary: str | Path, path: str | Path) -> None:
+            written.append(os.path.basename(path))
+            if written.count(file) == n:
+                raise KeyboardInterrupt
+            replace(temporary, path)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("les.files.os.replace", counting)
+            return les_command("train", backend_name, *arguments)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
     """A function that runs Python with the given arguments in a process of its own."""
@@ -206,14 +226,10 @@ def spread(frames: list[Atoms], n: int) -> list[Atoms]:
     """At most ``n`` of ``frames``, evenly spread, with the labels that are trained on."""
     chosen = []
     for index in np.linspace(0, len(frames) - 1, min(n, len(frames))).round().astype(int):
-        frame = Atoms(
-            frames[index].numbers,
-            frames[index].positions,
-            cell=frames[index].cell,
-            pbc=frames[index].pbc,
-        )
-        frame.info["REF_energy"] = frames[index].info["REF_energy"]
-        frame.arrays["REF_forces"] = frames[index].arrays["REF_forces"]
+        whole = frames[index]
+        frame = Atoms(whole.numbers, whole.positions, cell=whole.cell, pbc=whole.pbc)
+        frame.info["REF_energy"] = whole.info["REF_energy"]
+        frame.arrays["REF_forces"] = whole.arrays["REF_forces"]
         chosen.append(frame)
     return chosen
 

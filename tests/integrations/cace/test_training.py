@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from ase.calculators.lj import LennardJones
 from ase.io import read, write
 
 import les.backend
-import les.training.history
 import les.training.loop
 import les_cace.training
 from les.backend import backend_of, get_backend
@@ -119,33 +116,6 @@ def test_learning(train, arguments, tmp_path):
     train("--les", *arguments(tmp_path, stages=stages, ema_decay=0, learning_rate=0.03))
     history = json.loads((tmp_path / "small_history.json").read_text())
     assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
-
-
-@pytest.fixture
-def killed(les_command, monkeypatch):
-    """A function that trains until a file, for the ``n``-th time, is nearly written."""
-
-    def run(file, n, *arguments):
-        count = 0
-
-        def counting(replacing):
-            @contextlib.contextmanager
-            def replace(path):
-                nonlocal count
-                with replacing(path) as temporary:
-                    yield temporary
-                    count += Path(path).name == file
-                    if count == n:
-                        raise KeyboardInterrupt
-
-            return replace
-
-        with monkeypatch.context() as patch:
-            for module in (les.training.loop, les.training.history):
-                patch.setattr(module, "replacing", counting(module.replacing))
-            return les_command("train", "cace", *arguments)
-
-    return run
 
 
 def assert_same_results(one, other):

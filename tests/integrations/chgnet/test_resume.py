@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
-import les.training.history
-import les_chgnet.checkpoint
-import les_chgnet.trainer
 from les_chgnet import load_model
 from les_chgnet.trainer import ResumableTrainer
 
@@ -67,33 +62,6 @@ def uninterrupted(train, arguments, tmp_path_factory):
             train(flag, *flags, *arguments(folder, **{"epochs": EPOCHS, **changes}))
             known[key] = final_state(folder)
         return known[key]
-
-    return run
-
-
-@pytest.fixture
-def killed(les_command, monkeypatch):
-    """A function that trains until a file, for the ``n``-th time, is nearly written."""
-
-    def run(file, n, *arguments):
-        count = 0
-
-        def counting(replacing):
-            @contextlib.contextmanager
-            def replace(path):
-                nonlocal count
-                with replacing(path) as temporary:
-                    yield temporary
-                    count += Path(path).name == file
-                    if count == n:
-                        raise KeyboardInterrupt
-
-            return replace
-
-        with monkeypatch.context() as patch:
-            for module in (les.training.history, les_chgnet.trainer, les_chgnet.checkpoint):
-                patch.setattr(module, "replacing", counting(module.replacing))
-            return les_command("train", "chgnet", *arguments)
 
     return run
 
