@@ -48,6 +48,20 @@ class TrainingJob:
     #: Further upstream arguments, passed on as they are.
     extra: tuple[str, ...] = field(default=())
 
+    def options(self, epochs: str = "epochs") -> list[str]:
+        """All but ``extra`` as options of a command that calls the number of epochs ``epochs``."""
+        options = {
+            "config": self.config,
+            "name": self.name,
+            "train_file": self.train_file,
+            "valid_file": self.valid_file,
+            "work_dir": self.directory,
+            "seed": self.seed,
+            "device": self.device,
+            epochs: self.epochs,
+        }
+        return [f"--{key}={value}" for key, value in options.items() if value is not None]
+
 
 @dataclass(frozen=True)
 class EpochRecord:

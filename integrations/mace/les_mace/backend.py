@@ -56,22 +56,8 @@ class MACEBackend(Backend):
         save_model(model, target)
 
     def training_arguments(self, job: TrainingJob) -> list[str]:
-        arguments = {
-            "config": job.config,
-            "name": job.name,
-            "train_file": job.train_file,
-            "valid_file": job.valid_file,
-            "work_dir": job.directory,
-            "seed": job.seed,
-            "device": job.device,
-            "energy_key": "REF_energy",
-            "forces_key": "REF_forces",
-            "stress_key": "REF_stress",
-        }
-        if job.epochs is not None:
-            arguments["max_num_epochs"] = job.epochs
-        flags = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]
-        return [*flags, "--restart_latest", *job.extra]
+        keys = [f"--{label}_key=REF_{label}" for label in ("energy", "forces", "stress")]
+        return [*job.options("max_num_epochs"), *keys, "--restart_latest", *job.extra]
 
     def trained_model(self, job: TrainingJob) -> Path:
         path = job.directory / f"{job.name}.model"

@@ -22,19 +22,7 @@ class TrainingBackend(Backend):
         return RunFiles(folder, name, cls.suffix)
 
     def training_arguments(self, job: TrainingJob) -> list[str]:
-        arguments = {
-            "config": job.config,
-            "name": job.name,
-            "train_file": job.train_file,
-            "valid_file": job.valid_file,
-            "work_dir": job.directory,
-            "seed": job.seed,
-            "device": job.device,
-        }
-        if job.epochs is not None:
-            arguments["epochs"] = job.epochs
-        flags = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]
-        return [*flags, "--resume", *job.extra]
+        return [*job.options(), "--resume", *job.extra]
 
     def trained_model(self, job: TrainingJob) -> Path:
         path = self.files(job.directory, job.name).model
