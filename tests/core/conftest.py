@@ -1,19 +1,25 @@
-"""Structures for the tests of the core."""
+"""Structures, and a backend that needs no upstream, for the tests of the core."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from ase.calculators.calculator import Calculator, all_changes
 
-from les import Ewald
+from les import Ewald, cli, doctor
+from les.backend import Backend, get_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
+
+    from les.backend import TrainingJob
 
 TRICLINIC = [[9.3, 0.4, -0.7], [2.1, 8.2, 0.3], [-1.4, 1.9, 10.1]]
 CELLS = {
@@ -132,3 +138,115 @@ def unit_ewald() -> Callable[..., Ewald]:
         return Ewald(norm_factor=2.0 * math.pi, **options)
 
     return make
+
+
+@pytest.fixture
+def random_box() -> Callable[..., System]:
+    """Makes cubic boxes with charges that know nothing of one another."""
+
+    def make(n_atoms: int = 160) -> System:
+        generator = torch.Generator().manual_seed(0)
+        edge = (n_atoms / 0.1) ** (1.0 / 3.0)
+        charges = torch.randn(n_atoms, generator=generator).double()
+        positions = edge * torch.rand(n_atoms, 3, generator=generator).double()
+        cell = edge * torch.eye(3).double().unsqueeze(0)
+        return System(charges - charges.mean(), positions, cell)
+
+    return make
+
+
+@pytest.fixture
+def forces() -> Callable[[Ewald, tuple[Tensor, Tensor, Tensor]], Tensor]:
+    """A function for minus the forces on a structure ``[n_atoms, 3]``."""
+
+    def gradient(ewald: Ewald, system: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        charges, positions, cell = system
+        leaf = positions.clone().requires_grad_()
+        return torch.autograd.grad(ewald(charges, leaf, cell)[0].sum(), leaf)[0]
+
+    return gradient
+
+
+@pytest.fixture
+def deviation() -> Callable[[Tensor, Tensor], float]:
+    """A function for the relative root mean square of a difference."""
+
+    def relative(actual: Tensor, expected: Tensor) -> float:
+        return ((actual - expected).norm() / expected.norm()).item()
+
+    return relative
+
+
+# --- the command
+
+
+class FakeCalculator(Calculator):
+    """Energy = number of atoms."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(
+        self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        n = len(atoms)
+        if "Xe" in atoms.get_chemical_symbols():
+            raise ValueError("the model does not know xenon")
+        self.results = {
+            "energy": float(n),
+            "forces": np.ones((n, 3)),
+            "charges": np.arange(n) / 10.0,
+            "born_effective_charges": np.zeros((n, 9)),
+        }
+
+
+class FakeBackend(Backend):
+    """Notes what it is asked for."""
+
+    name = "fake"
+    package = "les_mace"  # has configurations
+    distribution = "fake-upstream"
+    symbol = "json:loads"
+    calls: list = []  # noqa: RUF012
+
+    def train(self, arguments: Sequence[str], *, les: bool) -> None:
+        self.require()
+        self.calls.append((arguments, les))
+
+    def calculator(
+        self, model: str | Path, *, device: str = "cpu", dtype: str = "float64", **options: Any
+    ) -> FakeCalculator:
+        self.calls.append((Path(model), device, dtype, options))
+        return FakeCalculator()
+
+    def training_arguments(self, job: TrainingJob) -> Any:
+        raise NotImplementedError
+
+    trained_model = history = training_arguments
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
+    """The fake backend in place of all others."""
+
+    def find(name: str) -> Backend:
+        return FakeBackend() if name == "fake" else get_backend(name)
+
+    for module in (cli, doctor):
+        monkeypatch.setattr(module, "get_backend", find)
+        monkeypatch.setattr(module, "backend_names", lambda: ["fake"])
+    monkeypatch.setattr(FakeBackend, "calls", [])
+    return FakeBackend
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function for the error message of a command that must fail without a traceback."""
+
+    def run(*argv: str) -> str:
+        assert cli.main(list(argv)) == 1
+        *_, message = capsys.readouterr().err.partition("les: error: ")
+        assert message
+        return message
+
+    return run

@@ -1,10 +1,8 @@
-"""The particle mesh against the direct sum, its derivatives, and its choice of settings."""
+"""The particle mesh against the direct sum, its derivatives, and its memory."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from fractions import Fraction
 
 import pytest
 import torch
@@ -12,12 +10,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from les import Ewald, Les, LESConfig
-from les.accuracy import MESH_ACCURACY, Resolution, crossover, resolve
+from les import Ewald
+from les.accuracy import resolve
 from les.bspline import pieces
 from les.direct import reciprocal_sum
 from les.mesh import _inverse_factor, mesh_size, mesh_sum
-from les.spreading import MeshShape, gather, spread
 
 #: Relative differences of energies and of forces from the direct sum with dl = 2 A that a
 #: spacing of 0.45 A makes.
@@ -30,61 +27,12 @@ INTERPOLATION = {
 }
 
 
-def random_box(n_atoms=160, seed=0):
-    """Charges that know nothing of one another."""
-    generator = torch.Generator().manual_seed(seed)
-    edge = (n_atoms / 0.1) ** (1.0 / 3.0)
-    charges = torch.randn(n_atoms, generator=generator).double()
-    positions = edge * torch.rand(n_atoms, 3, generator=generator).double()
-    return charges - charges.mean(), positions, edge * torch.eye(3).double().unsqueeze(0)
-
-
-def water_box(n=4):
-    """Molecules of water at its density, displaced and turned at random."""
-    generator = torch.Generator().manual_seed(0)
-    places = 3.104 * torch.cartesian_prod(*[torch.arange(n)] * 3).double()
-    places += 0.3 * torch.randn(n**3, 3, generator=generator).double()
-    turns, _ = torch.linalg.qr(torch.randn(n**3, 3, 3, generator=generator).double())
-    half = math.radians(104.5 / 2.0)
-    molecule = [
-        [0, 0, 0],
-        [math.sin(half), 0, math.cos(half)],
-        [-math.sin(half), 0, math.cos(half)],
-    ]
-    positions = places.unsqueeze(1) + 0.96 * torch.tensor(molecule).double() @ turns
-    charges = torch.tensor([-0.8, 0.4, 0.4]).double().repeat(n**3)
-    return charges, positions.flatten(0, 1), 3.104 * n * torch.eye(3).double().unsqueeze(0)
-
-
-def rock_salt(n=3):
-    """Thermally displaced ions of charge 1."""
-    generator = torch.Generator().manual_seed(1)
-    places = torch.cartesian_prod(*[torch.arange(2 * n)] * 3)
-    charges = 1.0 - 2.0 * (places.sum(1) % 2).double()
-    positions = 2.82 * places + 0.1 * torch.randn(places.shape, generator=generator).double()
-    return charges, positions.double(), 5.64 * n * torch.eye(3).double().unsqueeze(0)
-
-
-SYSTEMS = {"random": random_box, "water": water_box, "salt": rock_salt}
-
-
-def forces(ewald, system):
-    charges, positions, cell = system
-    leaf = positions.clone().requires_grad_()
-    return torch.autograd.grad(ewald(charges, leaf, cell)[0].sum(), leaf)[0]
-
-
-def deviation(actual, expected):
-    """Relative root mean square."""
-    return ((actual - expected).norm() / expected.norm()).item()
-
-
 def on_mesh(order=6, spacing=0.45, **options):
     return Ewald(method="mesh", spacing=spacing, order=order, **options)
 
 
 @pytest.mark.parametrize("order", [4, 5, 6, 7, 8])
-def test_direct_sum_in_all_orders(make_system, dtype, cutoff, order):
+def test_direct_sum_in_all_orders(make_system, dtype, cutoff, order, forces, deviation):
     system = make_system("triclinic", 14, dtype, total=1.0)
     mesh, direct = on_mesh(order, cutoff=cutoff), Ewald(method="direct", cutoff=cutoff)
     energy, potential = mesh(*system, compute_potential=True)
@@ -101,7 +49,7 @@ def test_direct_sum_in_all_orders(make_system, dtype, cutoff, order):
 
 @pytest.mark.parametrize("channels", [None, 1, 3])
 @pytest.mark.parametrize("total", [0.0, 2.0], ids=["neutral", "charged"])
-def test_direct_sum_in_all_cells(make_system, cell_kind, cutoff, channels, total):
+def test_direct_sum_in_all_cells(make_system, cell_kind, cutoff, channels, total, deviation):
     system = make_system(cell_kind, 12, channels=channels, total=total)
     mesh, direct = on_mesh(8, 0.33, cutoff=cutoff), Ewald(method="direct", cutoff=cutoff)
     results = []
@@ -116,7 +64,7 @@ def test_direct_sum_in_all_cells(make_system, cell_kind, cutoff, channels, total
         assert deviation(actual, expected) < 1e-5
 
 
-def test_sharp_edge_of_a_commensurate_box():
+def test_sharp_edge_of_a_commensurate_box(random_box):
     """k-points right on the sphere count, in a rotated frame as well."""
     charges, positions, _ = random_box(30)
     cell = 12.0 * torch.eye(3).double().unsqueeze(0)
@@ -161,49 +109,6 @@ def test_finite_differences(make_system, cell_kind):
         torch.testing.assert_close((gradient * direction).sum(), expected, rtol=1e-6, atol=1e-7)
 
 
-DERIVATIVES = [((0, 0, 0),), ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
-
-
-@pytest.mark.parametrize("derivatives", DERIVATIVES, ids=["plain", "gradient"])
-def test_splines_are_differentiable_twice(derivatives):
-    generator = torch.Generator().manual_seed(0)
-    shape = MeshShape(2, 4, 6, 2)  # an axis is shorter than the spline
-    owner = torch.tensor([0, 0, 1])
-    fractional = (2.0 * torch.rand(3, 3, generator=generator).double() - 1.0).requires_grad_()
-    values = torch.randn(len(derivatives), 2, 3, generator=generator).double().requires_grad_()
-    mesh = torch.randn(2, *shape, generator=generator).double().requires_grad_()
-
-    def spread_(values, fractional):
-        return spread(values, fractional, owner, shape, 6, derivatives)
-
-    def gather_(mesh, fractional):
-        return gather(mesh, fractional, owner, 6, derivatives)
-
-    for function, inputs in ((spread_, (values, fractional)), (gather_, (mesh, fractional))):
-        assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
-        assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
-    torch.testing.assert_close(
-        (mesh * spread_(values, fractional)).sum(), (values * gather_(mesh, fractional)).sum()
-    )
-
-
-def test_splines_against_their_definition():
-    """Differences of truncated powers, exact with fractions; one atom on a long axis."""
-    order, size, place = 6, 20, Fraction(37, 100)
-    x = place * size
-    fractional = torch.tensor([[float(place)], [0.0], [0.0]], dtype=torch.float64)
-    shape = MeshShape(1, size, 8, 8)
-    mesh = spread(torch.ones(1, 1, 1).double(), fractional, None, shape, order)[0, 0]
-    assert mesh.sum().item() == pytest.approx(1.0, rel=1e-14)
-    for m in range(size):
-        powers = [
-            (-1) ** k * math.comb(order, k) * max(x - m - k, Fraction(0)) ** (order - 1)
-            for k in range(order + 1)
-        ]
-        expected = float(sum(powers) / math.factorial(order - 1))
-        assert mesh[m].sum().item() == pytest.approx(expected, abs=1e-13)
-
-
 def test_energy_is_differentiable_twice(make_system):
     charges, positions, cell = make_system("triclinic", 4, total=1.0)
     cell = cell / 2.0  # few k-points and a small mesh
@@ -240,7 +145,7 @@ def test_batch_is_single(make_system, join, channels):
                 torch.testing.assert_close(gradient[atoms], value, rtol=1e-10, atol=1e-10)
 
 
-def test_order_of_the_atoms(monkeypatch):
+def test_order_of_the_atoms(monkeypatch, random_box):
     """Sorting them by place, which only large structures do, is seen nowhere."""
     charges, positions, cell = random_box(50)
     results = []
@@ -259,132 +164,6 @@ def test_lattice_translations(make_system, cell_kind, dtype, tolerance):
     energy, _ = on_mesh()(charges, positions, cell)
     moved, _ = on_mesh()(charges, positions + moves @ cell[0], cell)
     torch.testing.assert_close(moved, energy, rtol=10 * tolerance, atol=0.0)
-
-
-@pytest.mark.parametrize("kind", list(SYSTEMS))
-@pytest.mark.parametrize("accuracy", [1e-3, 1e-4, 1e-5, 1e-6])
-def test_accuracy_is_kept_and_not_wasted(kind, accuracy):
-    system = SYSTEMS[kind]()
-    converged = forces(Ewald(dl=0.6, method="direct"), system)
-    error = deviation(forces(Ewald(method="mesh", accuracy=accuracy), system), converged)
-    assert accuracy / 22.0 < error < accuracy
-
-
-@pytest.mark.parametrize("kind", list(SYSTEMS))
-def test_accuracy_with_a_sharp_cutoff(kind):
-    """A reflection of a crystal may be just outside of the sphere."""
-    system = SYSTEMS[kind]()
-    converged = forces(Ewald(dl=0.6, method="direct"), system)
-    options = {"accuracy": 1e-4, "cutoff": "sharp"}
-    error = deviation(forces(Ewald(method="mesh", **options), system), converged)
-    assert error < (2e-4 if kind == "salt" else 1e-4)
-
-
-@pytest.mark.parametrize("kind", list(SYSTEMS))
-@pytest.mark.parametrize("dl", [2.0, 1.5])
-def test_mesh_without_accuracy_is_the_direct_sum(kind, dl, cutoff):
-    system = SYSTEMS[kind]()
-    mesh, direct = (Ewald(dl=dl, cutoff=cutoff, method=m) for m in ("mesh", "direct"))
-    assert mesh.dl == dl
-    assert deviation(forces(mesh, system), forces(direct, system)) < MESH_ACCURACY
-    assert deviation(mesh(*system)[0], direct(*system)[0]) < MESH_ACCURACY
-
-
-def test_settings_scale_with_sigma():
-    one, two = resolve(1.0, accuracy=1e-4), resolve(2.0, accuracy=1e-4)
-    assert two.dl == pytest.approx(2.0 * one.dl)
-    assert two.spacing == pytest.approx(2.0 * one.spacing, rel=0.25)
-    assert resolve(1.0, accuracy=1e-5).dl < one.dl
-
-
-def test_given_dl_is_kept_where_it_is_fine_enough():
-    assert resolve(1.0, 1.1, accuracy=1e-4).dl == 1.1
-    with pytest.raises(ValueError, match=r"`dl` must be at most 1\.\d+ A for `accuracy` = 0.0001"):
-        resolve(1.0, 1.4, accuracy=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"spacing": 0.5, "order": 3}, r"`order` must be one of \(4, 5, 6, 7, 8\), got 3"),
-        ({"spacing": 0.5, "order": 9}, "`order` must be one of"),
-        ({"spacing": 0.5, "order": True}, "`order` must be one of"),
-        ({"spacing": 0.0, "order": 6}, "`spacing` must be positive and finite, got 0.0"),
-        ({"spacing": math.nan, "order": 6}, "`spacing` must be positive"),
-        ({"spacing": "fine", "order": 6}, "`spacing` must be positive"),
-        ({"spacing": 1.0, "order": 6}, "`spacing` must be below dl / 2 = 1 A"),
-        ({"spacing": 0.5}, "`spacing` and `order` belong together"),
-        ({"order": 6}, "`spacing` and `order` belong together"),
-        ({"accuracy": 0.0}, "`accuracy` must be a number between 1e-09 and 0.1, got 0.0"),
-        ({"accuracy": "high"}, "`accuracy` must be a number between"),
-        ({"accuracy": 1e-4, "spacing": 0.5, "order": 6}, "follow from `accuracy`"),
-        ({"method": "wave"}, "`method` must be one of .*'mesh'.*, got 'wave'"),
-    ],
-)
-def test_bad_settings(options, message):
-    for kind in (Ewald, LESConfig):
-        with pytest.raises(ValueError, match=message):
-            kind(**options)
-
-
-def test_auto_takes_what_is_faster(monkeypatch, make_system, join):
-    """By the number of atoms alone, so that a simulation has one method all along."""
-    used = []
-
-    def record(charges, *arguments):
-        used.append(len(charges))
-        return mesh_sum(charges, *arguments)
-
-    monkeypatch.setattr("les.ewald.mesh_sum", record)
-    monkeypatch.setattr("les.accuracy.DIRECT_COST_CPU", 700.0)
-    monkeypatch.setattr("les.accuracy.FEWEST_ATOMS", 1)
-    ewald = Ewald()
-    least = crossover(Resolution(ewald.dl, ewald.spacing, ewald.order), cuda=False)
-    assert 3 < least < 30
-    for kind, size in (("cubic", least - 1), ("open", least)):
-        ewald(*make_system(kind, size))
-    assert used == []
-    ewald(*make_system("triclinic", least))
-    assert used == [least]
-    sizes = [("cubic", least - 1), ("open", least), ("rotated", least + 1), ("cubic", least)]
-    systems = [make_system(kind, size, seed=i) for i, (kind, size) in enumerate(sizes)]
-    energy, potential = ewald(*join(systems), compute_potential=True)
-    assert used == [least, 2 * least + 1]
-    expected, expected_potential = Ewald(method="direct")(*join(systems), compute_potential=True)
-    assert deviation(energy, expected) < MESH_ACCURACY
-    assert deviation(potential, expected_potential) < MESH_ACCURACY
-
-
-def test_auto_in_torchscript_is_direct(monkeypatch, make_system):
-    monkeypatch.setattr("les.accuracy.FEWEST_ATOMS", 1)
-    monkeypatch.setattr("les.accuracy.DIRECT_COST_CPU", 1e9)
-    system = make_system(n_atoms=20)
-    scripted, _ = torch.jit.script(Ewald())(*system)
-    expected, _ = Ewald(method="direct")(*system)
-    torch.testing.assert_close(scripted, expected, rtol=1e-13, atol=0.0)
-    with pytest.raises(torch.jit.Error, match="`method` must be 'auto' or 'direct' in TorchScript"):
-        torch.jit.script(Ewald(method="mesh"))(*system)
-
-
-def test_settings_travel():
-    config = LESConfig(method="mesh", accuracy=1e-4)
-    host, other = Les(config), Les()
-    other.load_state_dict(host.state_dict())
-    assert other.config() == config
-    assert repr(other.ewald) == repr(host.ewald)
-    # What accuracy means may change; what a model was trained with may not.
-    assert (config.accuracy, config.dl) == (None, other.ewald.dl)
-    assert config.dl == pytest.approx(1.192, abs=1e-3)
-    explicit = Les(LESConfig(spacing=0.7, order=5)).ewald
-    assert (explicit.spacing, explicit.order) == (0.7, 5)
-
-
-def test_pickles_without_a_mesh():
-    ewald = Ewald(sigma=1.2, cutoff="sharp")
-    state = {k: v for k, v in ewald.__dict__.items() if k not in ("spacing", "order")}
-    old = Ewald.__new__(Ewald)
-    old.__setstate__(state)
-    assert repr(old) == repr(ewald)
 
 
 @pytest.mark.parametrize("least", [1, 2, 7, 11, 13, 97, 121, 1001])
@@ -413,7 +192,7 @@ class LargestSum(TorchDispatchMode):
         return result
 
 
-def test_memory_of_training_grows_with_the_number_of_atoms():
+def test_memory_of_training_grows_with_the_number_of_atoms(random_box):
     """Not with the number of pairs of atoms and mesh points, nor worse: the step of a training."""
     peaks = []
     for n_atoms in (1000, 4000):

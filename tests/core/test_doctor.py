@@ -1,0 +1,64 @@
+"""The command ``les doctor``, with a backend that needs no upstream."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from types import SimpleNamespace
+
+import les
+from les import LESConfig, cli, doctor
+
+
+def test_doctor(fake, capsys, monkeypatch):
+    assert cli.main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"les {les.__version__}, Python 3.")
+    assert "torch" in lines[0]
+    assert lines[1].split()[:2] == ["fake", "ok"]
+    monkeypatch.setattr(fake, "symbol", "no_such_upstream:Model")
+    assert cli.main(["doctor"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split()[:2] == ["fake", "no"]
+    assert 'pip install "les[fake]"' in line
+
+
+def test_doctor_of_a_model(fake, capsys, monkeypatch):
+    calculator = SimpleNamespace(les_config=LESConfig(dl=1.5))
+    monkeypatch.setattr(fake, "calculator", lambda self, model, **options: calculator)
+    assert cli.main(["doctor", "a.model", "--backend", "fake"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "a.model: fake, LES with sigma = 1 A, dl = 1.5 A, smooth cutoff"
+    assert re.search(r"due to the cutoff: \de-04, of water and .* up to \de-03", second)
+    calculator.les_config = None
+    assert cli.main(["doctor", "a.model", "--backend", "fake"]) == 0
+    assert capsys.readouterr().out == "a.model: fake, without LES\n"
+
+
+def test_what_doctor_says_of_settings():
+    fine = doctor.examine_model(LESConfig(accuracy=1e-4))
+    assert re.search(r"crystals up to [5-9]e-05", fine)
+    older = LESConfig(cutoff="sharp", norm_factor=90.0474, remove_self_interaction=False)
+    text = doctor.examine_model(older)
+    for part in ("sharp cutoff", "energies jump", "with themselves", "90.0474 eV A / e^2 instead"):
+        assert part in text
+        assert part not in fine
+    several = LESConfig(n_channels=4, use_atomwise=True, n_features=2)
+    assert "4 charges on each atom" in doctor.examine_model(several)
+
+
+def test_unmet_requirements(monkeypatch):
+    needs = ["numpy<1", "no-such-thing>2", "torch", "x; extra == 'y'"]
+    versions = {"numpy": "2.2.6", "torch": "2.13.0"}
+
+    def version(name):
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: needs)
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    assert doctor.unmet_requirements("mace-torch") == [
+        "mace-torch needs numpy<1, 2.2.6 is installed",
+        "mace-torch needs no-such-thing, which is not installed",
+    ]
