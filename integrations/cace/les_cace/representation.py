@@ -131,7 +131,8 @@ class Representation(nn.Module):
         )
         #: Number of features of an atom.
         self.n_features = n_features * (num_message_passing + 1)
-        classes = torch.full((max(self.zs) + 1,), -1)
+        # All numbers above those of `zs` share the last place.
+        classes = torch.full((max(self.zs) + 2,), -1)
         classes[self.zs] = torch.arange(n_elements)
         self.register_buffer("classes", classes, persistent=False)
 
@@ -142,11 +143,12 @@ class Representation(nn.Module):
             ValueError: for numbers that are not in it.
         """
         classes = self.get_buffer("classes")
-        known = torch.isin(numbers, torch.tensor(self.zs, device=numbers.device))
-        if not bool(known.all()):
-            unknown = sorted(set(numbers[~known].tolist()))
-            raise ValueError(f"`numbers` must be of `zs` = {self.zs}, got {unknown}")
-        return classes[numbers]
+        places = classes[numbers.clamp(0, len(classes) - 1)]
+        unknown = places < 0
+        if bool(unknown.any()):
+            got = sorted(set(numbers[unknown].tolist()))
+            raise ValueError(f"`numbers` must be of `zs` = {self.zs}, got {got}")
+        return places
 
     def forward(self, vectors: Tensor, sender: Tensor, element: Tensor) -> Tensor:
         """Features ``[n_atoms, n_mixtures, n_invariants, n_channels, n_layers + 1]``.
