@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from les.lattice import cell_normals
+
 #: A cell whose |det| is below this [A^3] is no cell (the criterion of published LES).
 VOLUME_TOLERANCE = 1e-6
 
@@ -20,8 +22,8 @@ class NotFiniteError(ValueError):
 
 def has_volume(cell: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
     """Which of the cells ``[n_structures, 3, 3]`` span a volume, ``[n_structures]`` boolean."""
-    a, b, c = cell.detach().unbind(-2)
-    return (a * torch.linalg.cross(b, c, dim=-1)).sum(dim=-1).abs() >= tolerance
+    cell = cell.detach()
+    return (cell[:, 0] * cell_normals(cell)[:, 0]).sum(dim=-1).abs() >= tolerance
 
 
 def has_area(cell: Tensor, pbc: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
@@ -29,15 +31,7 @@ def has_area(cell: Tensor, pbc: Tensor, tolerance: float = VOLUME_TOLERANCE) -> 
 
     ``pbc`` is ``[n_structures, 3]``; of structures with another number of axes nothing follows.
     """
-    a, b, c = cell.detach().unbind(-2)
-    areas = torch.stack(
-        [
-            torch.linalg.vector_norm(torch.linalg.cross(b, c, dim=-1), dim=-1),
-            torch.linalg.vector_norm(torch.linalg.cross(c, a, dim=-1), dim=-1),
-            torch.linalg.vector_norm(torch.linalg.cross(a, b, dim=-1), dim=-1),
-        ],
-        dim=1,
-    )
+    areas = torch.linalg.vector_norm(cell_normals(cell.detach()), dim=-1)
     return torch.where(pbc, torch.zeros_like(areas), areas).amax(dim=1) > tolerance
 
 

@@ -12,6 +12,7 @@ k-points that differ by sign and not by inversion, on O(M) data.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from les.greens import periodic_greens_function, slab_greens_function
 from les.lattice import grid_extent, reciprocal_vectors
+from les.transfer import gather, spread
+from les.waves import Waves, axis_bases, sums_over_atoms, values_at_atoms
 
 
 def _sign_combinations(like: Tensor) -> Tensor:
@@ -35,60 +38,34 @@ def _sign_combinations(like: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
 
-def _k_grid(reciprocal: Tensor, extent: list[int]) -> tuple[Tensor, Tensor]:
-    r""":math:`|\mathbf k|^2` ``[n_structures, 4, n_points]`` and multiplicities ``[n_points]``.
+def _k_grid(extent: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Numbers of the k-points ``[4 n_points, 3]`` and multiplicities ``[n_points]``.
 
-    ``reciprocal`` are reciprocal vectors without the factor 2 pi, ``[n_structures, 3, 3]``.
-    The second axis runs over the signs (s, t) as in :func:`_sign_combinations`. The
-    multiplicity counts each k-point and its inverse, and halves for every zero component,
-    because sign combinations then coincide.
+    The first axis runs over the signs (s, t) as in :func:`_sign_combinations`. The multiplicity
+    counts each k-point and its inverse, and halves for every zero component, because sign
+    combinations then coincide.
     """
-    n1 = torch.arange(extent[0] + 1, dtype=reciprocal.dtype, device=reciprocal.device)
-    n2 = torch.arange(extent[1] + 1, dtype=reciprocal.dtype, device=reciprocal.device)
-    n3 = torch.arange(extent[2] + 1, dtype=reciprocal.dtype, device=reciprocal.device)
-    a, b, c = torch.meshgrid(n1, n2, n3, indexing="ij")
-    a, b, c = a.flatten(), b.flatten(), c.flatten()
-    halves = (a == 0).to(a.dtype) + (b == 0).to(a.dtype) + (c == 0).to(a.dtype)
-    multiplicity = 2.0 * torch.pow(0.5, halves)
-
-    metric = (2.0 * math.pi) ** 2 * (reciprocal @ reciprocal.transpose(-1, -2))
-    squares = torch.stack([a * a, b * b, c * c])
-    products = torch.stack([a * b, a * c, b * c])
-    # Signs of (n1 n2, n1 n3, n2 n3) for (s, t).
+    n1 = torch.arange(extent[0] + 1, dtype=like.dtype, device=like.device)
+    n2 = torch.arange(extent[1] + 1, dtype=like.dtype, device=like.device)
+    n3 = torch.arange(extent[2] + 1, dtype=like.dtype, device=like.device)
+    numbers = torch.cartesian_prod(n1, n2, n3)
+    multiplicity = 2.0 * torch.pow(0.5, (numbers == 0.0).sum(dim=1).to(like.dtype))
+    # Signs of (n1, n2, n3) for (s, t).
     signs = torch.tensor(
-        [[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, -1.0, 1.0], [-1.0, 1.0, -1.0]],
-        dtype=reciprocal.dtype,
-        device=reciprocal.device,
+        [[1.0, 1.0, 1.0], [1.0, 1.0, -1.0], [-1.0, 1.0, 1.0], [-1.0, 1.0, -1.0]],
+        dtype=like.dtype,
+        device=like.device,
     )
-    diagonal = torch.diagonal(metric, dim1=-2, dim2=-1)
-    off_diagonal = 2.0 * torch.stack([metric[:, 0, 1], metric[:, 0, 2], metric[:, 1, 2]], dim=-1)
-    k_squared = (diagonal @ squares).unsqueeze(1) + (
-        off_diagonal.unsqueeze(1) * signs.unsqueeze(0)
-    ) @ products
-    return k_squared, multiplicity
+    return (signs.unsqueeze(1) * numbers).flatten(0, 1), multiplicity
 
 
-def _axis_basis(theta: Tensor, extent: int) -> Tensor:
-    """``[..., 2 extent + 1]``: cos(n theta) for n = 0 ... extent, sin(n theta) from n = 1."""
-    n = torch.arange(extent + 1, dtype=theta.dtype, device=theta.device)
-    angles = theta.unsqueeze(-1) * n
-    return torch.cat([torch.cos(angles), torch.sin(angles[..., 1:])], dim=-1)
-
-
-def _insert_sine_of_zero(products: Tensor, dim: int, extent: int) -> Tensor:
-    """Give the basis along ``dim`` its sin(0 theta) = 0 back: as many sines as cosines."""
-    zero = torch.zeros_like(products.narrow(dim, 0, 1))
-    return torch.cat(
-        [products.narrow(dim, 0, extent + 1), zero, products.narrow(dim, extent + 1, extent)],
-        dim=dim,
-    )
-
-
-def _drop_sine_of_zero(products: Tensor, dim: int, extent: int) -> Tensor:
-    """The transpose of :func:`_insert_sine_of_zero`."""
-    return torch.cat(
-        [products.narrow(dim, 0, extent + 1), products.narrow(dim, extent + 2, extent)], dim=dim
-    )
+@functools.lru_cache(maxsize=16)
+def _constants(
+    extent: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What depends on the size of the grid only: of use where the next call has the same."""
+    like = torch.empty(0, dtype=dtype, device=device)
+    return _sign_combinations(like), *_k_grid(list(extent), like)
 
 
 def reciprocal_sum(
@@ -128,8 +105,9 @@ def reciprocal_sum(
         Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
         shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
-    n_rows, n_atoms, n_channels = charges.shape
-    n_structures = cell.shape[0]
+    n_channels, n_structures = charges.shape[2], cell.shape[0]
+    # A graph is captured, or a script compiled, operation by operation.
+    plain = extent is not None or torch.jit.is_scripting()
     if extent is None:
         extent = grid_extent(cell, dl)
     n1, n2, n3 = extent[0] + 1, extent[1] + 1, extent[2] + 1
@@ -140,29 +118,29 @@ def reciprocal_sum(
         to_fractional = to_fractional.index_select(0, owner)
     fractional = positions @ to_fractional
     # Wrapping changes no phase, and keeps them exact in float32 for unwrapped trajectories.
-    theta = 2.0 * math.pi * (fractional - torch.round(fractional.detach()))
-    x = _axis_basis(theta[..., 0], extent[0])
-    y = _axis_basis(theta[..., 1], extent[1])
-    z = _axis_basis(theta[..., 2], extent[2])
-
-    xy = (x.unsqueeze(-1) * y.unsqueeze(-2)).flatten(2)
-    charged_z = (charges.unsqueeze(-1) * z.unsqueeze(-2)).flatten(2)
-    products = xy.transpose(1, 2) @ charged_z
+    places = fractional if plain else fractional.detach()
+    x, y, z = axis_bases(places - torch.round(places.detach()), extent)
+    if torch.jit.is_scripting() or plain:
+        components = sums_over_atoms(charges, x, y, z)
+    else:
+        values = charges.permute(2, 0, 1).unsqueeze(0)
+        components = spread(values, fractional.permute(2, 0, 1), Waves(x, y, z))
     if owner is not None:
-        shape = [n_structures, products.shape[1], products.shape[2]]
-        products = products.new_zeros(shape).index_add(0, owner, products)
-    products = products.view(n_structures, x.shape[-1], y.shape[-1], n_channels, z.shape[-1])
-    products = _insert_sine_of_zero(products, 1, extent[0])
-    products = _insert_sine_of_zero(products, 2, extent[1])
-    products = _insert_sine_of_zero(products, 4, extent[2])
-    products = products.view(n_structures, 2, n1, 2, n2, n_channels, 2, n3)
-    products = products.permute(0, 5, 1, 3, 6, 2, 4, 7).reshape(
+        shape = [n_channels, n_structures] + list(components.shape[2:])
+        components = components.new_zeros(shape).index_add(1, owner, components)
+    products = components.view(n_channels, n_structures, 2, n1, 2, n2, 2, n3)
+    products = products.permute(1, 0, 2, 4, 6, 3, 5, 7).reshape(
         n_structures, n_channels, 8, n1 * n2 * n3
     )
-    combine = _sign_combinations(charges)
-    structure_factor = combine @ products  # [n_structures, n_channels, 8, n_points]
+    if torch.jit.is_scripting() or plain:
+        combine = _sign_combinations(charges)
+        numbers, multiplicity = _k_grid(extent, charges)
+    else:
+        combine, numbers, multiplicity = _constants(tuple(extent), charges.dtype, charges.device)
+    structure_factor = (combine @ products).view(n_structures, n_channels, 4, 2, n1 * n2 * n3)
 
-    k_squared, multiplicity = _k_grid(reciprocal, extent)
+    k = numbers @ (2.0 * math.pi * reciprocal)
+    k_squared = k.square().sum(dim=-1).view(n_structures, 4, n1 * n2 * n3)
     kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
     if half_height is not None:
         # Along the third vector, which is the normal.
@@ -177,22 +155,20 @@ def reciprocal_sum(
             half_height.view(-1, 1, 1, 1),
         ).flatten(2)
     kernel = kernel * multiplicity / volume.view(-1, 1, 1)
-    weights = kernel.repeat_interleave(2, dim=1).unsqueeze(1)  # real and imaginary part
-
-    weighted = weights * structure_factor
-    total = (weighted * structure_factor).flatten(1).sum(dim=1)
+    power = structure_factor.square().sum(dim=3).sum(dim=1)
+    total = (kernel * power).flatten(1).sum(dim=1)
     if not compute_potential:
         return total, None
 
+    weighted = (kernel.unsqueeze(1).unsqueeze(3) * structure_factor).flatten(2, 3)
     back = (2.0 * combine.t() @ weighted).view(n_structures, n_channels, 2, 2, 2, n1, n2, n3)
-    back = back.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(
-        n_structures, 2 * n1, 2 * n2, n_channels, 2 * n3
+    back = back.permute(1, 0, 2, 5, 3, 6, 4, 7).reshape(
+        n_channels, n_structures, 2 * n1, 2 * n2, 2 * n3
     )
-    back = _drop_sine_of_zero(back, 1, extent[0])
-    back = _drop_sine_of_zero(back, 2, extent[1])
-    back = _drop_sine_of_zero(back, 4, extent[2])
-    back = back.flatten(1, 2).flatten(2)
     if owner is not None:
-        back = back.index_select(0, owner)
-    along_z = (xy @ back).view(n_rows, n_atoms, n_channels, -1)
-    return total, (along_z * z.unsqueeze(-2)).sum(dim=-1)
+        back = back.index_select(1, owner)
+    if torch.jit.is_scripting() or plain:
+        return total, values_at_atoms(back, x, y, z)
+    return total, gather(back, fractional.permute(2, 0, 1), Waves(x, y, z)).squeeze(0).permute(
+        1, 2, 0
+    )

@@ -8,6 +8,14 @@ from torch import Tensor
 from les.greens import EDGE_TOLERANCE
 
 
+def cell_normals(cell: Tensor) -> Tensor:
+    """Normals of the planes of the other two lattice vectors, as long as these span an area.
+
+    ``[n_structures, 3, 3]`` of a cell of the same shape; rows are a2 x a3, a3 x a1, a1 x a2.
+    """
+    return torch.linalg.cross(cell.roll(-1, 1), cell.roll(-2, 1), dim=-1)
+
+
 def reciprocal_vectors(cell: Tensor) -> tuple[Tensor, Tensor]:
     r"""Reciprocal lattice vectors without the factor :math:`2\pi`, and volumes.
 
@@ -21,17 +29,9 @@ def reciprocal_vectors(cell: Tensor) -> tuple[Tensor, Tensor]:
         ``[n_structures, 3, 3]`` [1/A] with rows :math:`\mathbf b_a`,
         :math:`\mathbf b_a\cdot\mathbf a_b = \delta_{ab}`, and ``[n_structures]`` [A^3].
     """
-    a, b, c = cell.unbind(-2)
-    cross = torch.stack(
-        [
-            torch.linalg.cross(b, c, dim=-1),
-            torch.linalg.cross(c, a, dim=-1),
-            torch.linalg.cross(a, b, dim=-1),
-        ],
-        dim=-2,
-    )
-    signed_volume = (a * cross[..., 0, :]).sum(dim=-1)
-    return cross / signed_volume.unsqueeze(-1).unsqueeze(-1), signed_volume.abs()
+    normals = cell_normals(cell)
+    signed_volume = (cell[:, 0] * normals[:, 0]).sum(dim=-1)
+    return normals / signed_volume.unsqueeze(-1).unsqueeze(-1), signed_volume.abs()
 
 
 def open_directions(cell: Tensor, periodic: Tensor) -> Tensor:
@@ -46,18 +46,9 @@ def open_directions(cell: Tensor, periodic: Tensor) -> Tensor:
         the plane for the open axis of a slab. Other rows mean nothing.
     """
     axes = torch.eye(3, dtype=cell.dtype, device=cell.device).expand(cell.shape[0], 3, 3)
-    a, b, c = cell.unbind(-2)
-    normals = torch.stack(
-        [
-            torch.linalg.cross(b, c, dim=-1),
-            torch.linalg.cross(c, a, dim=-1),
-            torch.linalg.cross(a, b, dim=-1),
-        ],
-        dim=-2,
-    )
     is_slab = (periodic.sum(dim=1) == 2).view(-1, 1, 1) & ~periodic.unsqueeze(-1)
     # Elsewhere normals may be zero, and must not spoil derivatives.
-    normals = torch.where(is_slab, normals, axes)
+    normals = torch.where(is_slab, cell_normals(cell), axes)
     return normals / torch.linalg.vector_norm(normals, dim=-1, keepdim=True)
 
 

@@ -29,7 +29,8 @@ from les.accuracy import Resolution
 from les.bspline import squared_factor
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
-from les.spreading import MeshShape, gather, spread
+from les.spreading import MeshShape, SplineMesh
+from les.transfer import gather, spread
 
 #: Number of atoms from which on they are sorted by place, so that neighbours in memory are
 #: neighbours in space, and mesh points of a side of the bins that they are sorted into.
@@ -153,7 +154,8 @@ def _one_size(
         place = _sort_by_place(fractional.detach(), owner, shape)
         fractional, own = fractional.index_select(1, place), own.index_select(1, place)
         owner = None if owner is None else owner[place]
-    density = spread(own.unsqueeze(0), fractional, owner, shape, order)
+    basis = SplineMesh(fractional.detach(), owner, shape, order)
+    density = spread(own.unsqueeze(0), fractional, basis)
     components = _Analyse.apply(density, tuple(extent))
 
     kernel = _kernel(reciprocal, volume, half_height, sizes, extent, sigma, dl, smooth, order)
@@ -162,7 +164,7 @@ def _one_size(
     if not compute_potential:
         return total, None
     on_mesh = _Synthesise.apply(2.0 * kernel * components, sizes)
-    potential = gather(on_mesh, fractional, owner, order).squeeze(0)
+    potential = gather(on_mesh, fractional, basis).squeeze(0)
     if place is not None:
         potential = torch.empty_like(potential).index_copy(1, place, potential)
     return total, potential.t()
