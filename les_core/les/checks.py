@@ -35,13 +35,17 @@ def has_area(cell: Tensor, pbc: Tensor, tolerance: float = VOLUME_TOLERANCE) -> 
     return torch.where(pbc, torch.zeros_like(areas), areas).amax(dim=1) > tolerance
 
 
-def check_positions(positions: Tensor) -> None:
+# All of these look at values unless ``values`` is false, which takes a transfer from the device.
+
+
+def check_positions(positions: Tensor, values: bool = True) -> None:
     """``positions`` must be a finite floating-point tensor ``[n_atoms, 3]``."""
     if positions.dim() != 2 or positions.shape[1] != 3:
         raise ValueError(f"`positions` must have shape [n_atoms, 3], got {list(positions.shape)}")
     if not positions.is_floating_point():
         raise TypeError(f"`positions` must be floating point, got {positions.dtype}")
-    check_finite("positions", positions)
+    if values:
+        check_finite("positions", positions)
 
 
 def check_finite(name: str, value: Tensor) -> None:
@@ -73,7 +77,7 @@ def check_like_positions(name: str, value: Tensor, positions: Tensor) -> None:
         )
 
 
-def check_charges(name: str, charges: Tensor, positions: Tensor) -> None:
+def check_charges(name: str, charges: Tensor, positions: Tensor, values: bool = True) -> None:
     """``charges`` must be ``[n_atoms]`` or ``[n_atoms, n_channels]`` and finite."""
     empty = charges.dim() == 2 and charges.shape[1] == 0
     if charges.dim() not in (1, 2) or charges.shape[0] != positions.shape[0] or empty:
@@ -82,21 +86,27 @@ def check_charges(name: str, charges: Tensor, positions: Tensor) -> None:
             f"{positions.shape[0]}, got {list(charges.shape)}"
         )
     check_like_positions(name, charges, positions)
-    check_finite(name, charges)
+    if values:
+        check_finite(name, charges)
 
 
-def check_cell(cell: Tensor, positions: Tensor) -> None:
+def check_cell(cell: Tensor, positions: Tensor, values: bool = True) -> None:
     """``cell`` must be a finite tensor ``[n_structures, 3, 3]``."""
     if cell.dim() != 3 or cell.shape[1:] != (3, 3):
         raise ValueError(f"`cell` must have shape [n_structures, 3, 3], got {list(cell.shape)}")
     if cell.shape[0] == 0:
         raise ValueError("`cell` must hold at least one structure, got none")
     check_like_positions("cell", cell, positions)
-    check_finite("cell", cell)
+    if values:
+        check_finite("cell", cell)
 
 
 def check_batch(
-    batch: Tensor | None, n_atoms: int, n_structures: int, device: torch.device
+    batch: Tensor | None,
+    n_atoms: int,
+    n_structures: int,
+    device: torch.device,
+    values: bool = True,
 ) -> None:
     """``batch`` must assign each atom, in ascending order, one of the structures of ``cell``."""
     if batch is None:
@@ -116,7 +126,7 @@ def check_batch(
         raise ValueError(
             f"`batch` must be on the device of `positions` ({device}), got {batch.device}"
         )
-    if n_atoms == 0:
+    if n_atoms == 0 or not values:
         return
     if bool((batch[1:] < batch[:-1]).any()):
         raise ValueError("`batch` must be in ascending order, got one that decreases")
@@ -128,7 +138,7 @@ def check_batch(
         )
 
 
-def check_pbc(pbc: Tensor | None, cell: Tensor) -> None:
+def check_pbc(pbc: Tensor | None, cell: Tensor, values: bool = True) -> None:
     """``pbc`` must be boolean ``[n_structures, 3]``, with none, two or all axes true.
 
     Three periodic axes need a cell with a volume, two need lattice vectors that span an area.
@@ -143,6 +153,8 @@ def check_pbc(pbc: Tensor | None, cell: Tensor) -> None:
         raise TypeError(f"`pbc` must be of dtype torch.bool, got {pbc.dtype}")
     if pbc.device != cell.device:
         raise ValueError(f"`pbc` must be on the device of `cell` ({cell.device}), got {pbc.device}")
+    if not values:
+        return
     n_axes = pbc.sum(dim=1)
     wire = n_axes == 1
     if bool(wire.any()):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from les.greens import periodic_greens_function, slab_greens_function
-from les.lattice import grid_extent, reciprocal_vectors
+from les.lattice import reciprocal_vectors
 from les.transfer import gather, spread
 from les.waves import Waves, axis_bases, sums_over_atoms, values_at_atoms
 
@@ -60,6 +60,7 @@ def _k_grid(extent: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _constants(
     extent: tuple[int, int, int], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,9 +77,10 @@ def reciprocal_sum(
     dl: float,
     smooth: bool,
     compute_potential: bool,
-    extent: list[int] | None = None,
+    extent: list[int],
     owner: Tensor | None = None,
     half_height: Tensor | None = None,
+    captured: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
@@ -95,21 +97,18 @@ def reciprocal_sum(
         dl: resolution, ``k_max = 2 pi / dl`` [A].
         smooth: taper the sum towards ``k_max`` (see ``greens.cutoff_weight``).
         compute_potential: also return the derivative with respect to ``charges``.
-        extent: largest :math:`|n_a|` along each lattice vector; without it, what the cells
-            need, which takes their values and so cannot be captured in a graph.
+        extent: largest :math:`|n_a|` along each lattice vector, as of ``lattice.grid_extent``.
         owner: structure of each row ``[n_rows]``, where structures have several rows.
         half_height: where the kernels of slabs end ``[n_structures]`` [A], 0 for structures with
             three periodic axes (see ``slab.slab_cells``); without it, all are such.
+        captured: only operations of torch, for a graph that is being captured.
 
     Returns:
         Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
         shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
     n_channels, n_structures = charges.shape[2], cell.shape[0]
-    # A graph is captured, or a script compiled, operation by operation.
-    plain = extent is not None or torch.jit.is_scripting()
-    if extent is None:
-        extent = grid_extent(cell, dl)
+    plain = captured or torch.jit.is_scripting()
     n1, n2, n3 = extent[0] + 1, extent[1] + 1, extent[2] + 1
 
     reciprocal, volume = reciprocal_vectors(cell)

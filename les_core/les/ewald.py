@@ -13,15 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from les.accuracy import CUTOFFS, DEFAULT_DL, METHODS, Resolution, crossover, resolve
-from les.checks import (
-    check_batch,
-    check_cell,
-    check_charges,
-    check_pbc,
-    check_positions,
-    has_volume,
-)
+from les.batch import Batch, select, survey
 from les.direct import reciprocal_sum
+from les.lattice import grid_extent
 from les.mesh import mesh_sum
 from les.open import open_sum
 from les.packing import (
@@ -163,61 +157,31 @@ class Ewald(nn.Module):
                 an open structure. The message names the argument.
             TypeError: wrong dtypes.
         """
-        check_positions(positions)
-        check_charges("charges", charges, positions)
-        check_cell(cell, positions)
-        check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
-        check_pbc(pbc, cell)
+        facts = survey(charges, positions, cell, batch, pbc, self.dl)
         n_structures = cell.shape[0]
         if batch is None:
             batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
-        slab = torch.zeros_like(cell[:, 0, 0], dtype=torch.bool)
-        if pbc is None:
-            periodic = has_volume(cell)
-        else:
-            n_axes = pbc.sum(dim=1)
-            periodic, slab = n_axes >= 2, n_axes == 2
-        channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
-
-        counts = torch.bincount(batch, minlength=n_structures)
-        # Numbers that shape what follows, fetched from the device together.
-        numbers: list[int] = torch.stack(
-            [
-                counts.max(),
-                (counts * counts).sum(),
-                periodic.sum(),
-                (counts * periodic).max(),
-                slab.sum(),
-            ]
-        ).tolist()
-        width, squares, n_periodic = numbers[0], numbers[1], numbers[2]
         half_height: Tensor | None = None
-        if pbc is not None and numbers[4] > 0:
+        extent: list[int] | None = facts.extent
+        if pbc is not None and facts.n_slabs > 0:
             cell, half_height = slab_cells(cell, pbc, positions, batch, self.sigma)
+            extent = None
+        channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
+        system = Batch(channels, positions, cell, batch, facts.counts, half_height)
+
         large = self._crossover(positions.is_cuda)
-        some_on_mesh = n_periodic > 0 and numbers[3] >= large
-        one_kind = n_periodic in (0, n_structures)
-        if n_structures == 1 or (
-            one_kind and not some_on_mesh and not is_wasteful(width, squares, n_structures)
-        ):
-            kind = self.on_mesh if some_on_mesh else int(n_periodic > 0)
+        some_on_mesh = facts.n_periodic > 0 and facts.largest_periodic >= large
+        one_kind = facts.n_periodic in (0, n_structures)
+        wasteful = is_wasteful(facts.largest, facts.squares, n_structures)
+        if n_structures == 1 or (one_kind and not some_on_mesh and not wasteful):
+            kind = self.on_mesh if some_on_mesh else int(facts.n_periodic > 0)
             energy, potential = self._one_kind(
-                kind,
-                channels,
-                positions,
-                cell,
-                half_height,
-                batch,
-                counts,
-                width,
-                compute_potential,
+                kind, system, facts.largest, extent, compute_potential
             )
         else:
-            kinds = group_structures(counts, periodic)
-            kinds = kinds.masked_fill(periodic & (counts >= large), self.on_mesh)
-            energy, potential = self._grouped(
-                channels, positions, cell, half_height, batch, counts, kinds, compute_potential
-            )
+            kinds = group_structures(facts.counts, facts.periodic)
+            kinds = kinds.masked_fill(facts.periodic & (facts.counts >= large), self.on_mesh)
+            energy, potential = self._grouped(kinds, system, compute_potential)
         if potential is not None and charges.dim() == 1:
             potential = potential.squeeze(-1)
         return energy, potential
@@ -253,68 +217,19 @@ class Ewald(nn.Module):
     def _measured_crossover(self, cuda: bool) -> int:
         return crossover(Resolution(self.dl, self.spacing, self.order), cuda)
 
-    @torch.jit.unused
-    def _on_mesh(
-        self,
-        charges: Tensor,
-        positions: Tensor,
-        cell: Tensor,
-        half_height: Tensor | None,
-        batch: Tensor,
-        compute_potential: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Periodic structures on a mesh."""
-        energy, potential = mesh_sum(
-            charges,
-            positions,
-            cell,
-            batch,
-            self.sigma,
-            Resolution(self.dl, self.spacing, self.order),
-            self.cutoff == "smooth",
-            compute_potential,
-            half_height,
-        )
-        prefactor, self_coefficient = self.coefficients(True)
-        energy = prefactor * energy
-        if self_coefficient != 0.0:
-            squares = (charges * charges).sum(dim=1)
-            energy = energy.index_add(0, batch, self_coefficient * squares)
-        if potential is not None:
-            potential = prefactor * potential + 2.0 * self_coefficient * charges
-        return energy, potential
-
     def _grouped(
-        self,
-        charges: Tensor,
-        positions: Tensor,
-        cell: Tensor,
-        half_height: Tensor | None,
-        batch: Tensor,
-        counts: Tensor,
-        kinds: Tensor,
-        compute_potential: bool,
+        self, kinds: Tensor, system: Batch, compute_potential: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Periodic and open structures, or very different sizes: each kind is a batch."""
-        energy = charges.new_zeros(counts.shape[0])
-        potential = torch.zeros_like(charges)
+        energy = system.charges.new_zeros(system.counts.shape[0])
+        potential = torch.zeros_like(system.charges)
         different: list[int] = torch.unique(kinds).tolist()
         for kind in different:
-            chosen = kinds == kind
-            structures = torch.nonzero(chosen).flatten()
-            atoms = torch.nonzero(chosen[batch]).flatten()
-            part, phi = self._one_kind(
-                kind,
-                charges.index_select(0, atoms),
-                positions.index_select(0, atoms),
-                cell.index_select(0, structures),
-                None if half_height is None else half_height.index_select(0, structures),
-                (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[batch[atoms]],
-                counts.index_select(0, structures),
-                int(counts[chosen].max()),
-                compute_potential,
+            part, structures, atoms = select(system, kinds == kind)
+            of_part, phi = self._one_kind(
+                kind, part, int(part.counts.max()), None, compute_potential
             )
-            energy = energy.index_add(0, structures, part)
+            energy = energy.index_add(0, structures, of_part)
             if phi is not None:
                 potential = potential.index_add(0, atoms, phi)
         return energy, potential if compute_potential else None
@@ -322,54 +237,77 @@ class Ewald(nn.Module):
     def _one_kind(
         self,
         kind: int,
-        charges: Tensor,
-        positions: Tensor,
-        cell: Tensor,
-        half_height: Tensor | None,
-        batch: Tensor,
-        counts: Tensor,
+        system: Batch,
         width: int,
+        extent: list[int] | None,
         compute_potential: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Structures of one boundary condition and method; rectangular arrays but on a mesh."""
-        n_structures = counts.shape[0]
-        if positions.shape[0] == 0:
+        """Structures of one boundary condition and method; ``width`` atoms in the largest."""
+        charges = system.charges
+        if charges.shape[0] == 0:
             nothing = torch.zeros_like(charges) if compute_potential else None
-            return charges.new_zeros(n_structures), nothing
+            return charges.new_zeros(system.counts.shape[0]), nothing
+        periodic = kind == self.on_mesh or kind % 2 == 1
         if not torch.jit.is_scripting() and kind == self.on_mesh:
-            return self._on_mesh(charges, positions, cell, half_height, batch, compute_potential)
-        periodic = kind % 2 == 1
-        equal = positions.shape[0] == n_structures * width
-        slots = batch
-        if equal:
-            q = charges.view(n_structures, width, charges.shape[1])
-            r = positions.view(n_structures, width, 3)
+            energy, potential = self._on_mesh(system, compute_potential)
         else:
-            slots = assign_slots(batch, counts, first_rows(counts, width), width)
-            q = pack_charges(charges, slots, n_structures, width)
-            r = pack_positions(positions, slots, n_structures, width)
+            energy, potential = self._packed(periodic, system, width, extent, compute_potential)
+        prefactor, self_coefficient = self.coefficients(periodic)
+        energy = prefactor * energy
+        if self_coefficient != 0.0:
+            squares = (charges * charges).sum(dim=1)
+            energy = energy.index_add(0, system.index, self_coefficient * squares)
+        if potential is not None:
+            potential = prefactor * potential + 2.0 * self_coefficient * charges
+        return energy, potential
 
+    @torch.jit.unused
+    def _on_mesh(self, system: Batch, compute_potential: bool) -> tuple[Tensor, Tensor | None]:
+        return mesh_sum(
+            system,
+            self.sigma,
+            Resolution(self.dl, self.spacing, self.order),
+            self.cutoff == "smooth",
+            compute_potential,
+        )
+
+    def _packed(
+        self,
+        periodic: bool,
+        system: Batch,
+        width: int,
+        extent: list[int] | None,
+        compute_potential: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The direct sum and the one over pairs, which take rectangular arrays."""
+        n_structures = system.counts.shape[0]
+        equal = system.charges.shape[0] == n_structures * width
+        slots = system.index
+        if equal:
+            q = system.charges.view(n_structures, width, -1)
+            r = system.positions.view(n_structures, width, 3)
+        else:
+            slots = assign_slots(
+                system.index, system.counts, first_rows(system.counts, width), width
+            )
+            q = pack_charges(system.charges, slots, n_structures, width)
+            r = pack_positions(system.positions, slots, n_structures, width)
         if periodic:
             energy, potential = reciprocal_sum(
                 q,
                 r,
-                cell,
+                system.cell,
                 self.sigma,
                 self.dl,
                 self.cutoff == "smooth",
                 compute_potential,
-                half_height=half_height,
+                grid_extent(system.cell, self.dl) if extent is None else extent,
+                half_height=system.half_height,
             )
         else:
             energy, potential = open_sum(q, r, self.sigma, compute_potential)
-
-        prefactor, self_coefficient = self.coefficients(periodic)
-        energy = prefactor * energy
-        if self_coefficient != 0.0:
-            energy = energy + self_coefficient * (q * q).sum(dim=2).sum(dim=1)
         if potential is not None:
             potential = potential.flatten(0, 1)
             if not equal:
                 potential = potential.index_select(0, slots)
-            potential = prefactor * potential + 2.0 * self_coefficient * charges
         return energy, potential

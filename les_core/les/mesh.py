@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from les.accuracy import Resolution
+from les.batch import Batch, select
 from les.bspline import squared_factor
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
@@ -38,15 +39,7 @@ SORTED_FROM, BIN = 2048, 8
 
 
 def mesh_sum(
-    charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor | None,
-    sigma: float,
-    resolution: Resolution,
-    smooth: bool,
-    compute_potential: bool,
-    half_height: Tensor | None = None,
+    batch: Batch, sigma: float, resolution: Resolution, smooth: bool, compute_potential: bool
 ) -> tuple[Tensor, Tensor | None]:
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
@@ -54,58 +47,41 @@ def mesh_sum(
     derivatives. Structures with meshes of the same size are transformed together.
 
     Args:
-        charges: ``[n_atoms, n_channels]``.
-        positions: ``[n_atoms, 3]`` [A].
-        cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors, of either handedness.
-        batch: structure of each atom ``[n_atoms]``; ``None`` for one structure.
+        batch: structures.
         sigma: width of the Gaussian charges [A].
         resolution: ``k_max = 2 pi / dl``, and the mesh.
         smooth: taper the sum towards ``k_max`` (see ``greens.cutoff_weight``).
-        compute_potential: also return the derivative with respect to ``charges``.
-        half_height: where the kernels of slabs end, as for ``direct.reciprocal_sum``.
+        compute_potential: also return the derivative with respect to the charges.
 
     Returns:
-        Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
-        shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
+        Sum per structure ``[n_structures]`` and its derivative with respect to the charges
+        ``[n_atoms, n_channels]`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
-    n_structures = cell.shape[0]
-    dl, spacing, order = resolution
-    lengths: list[list[float]] = torch.linalg.vector_norm(cell.detach(), dim=-1).tolist()
+    lengths: list[list[float]] = torch.linalg.vector_norm(batch.cell.detach(), dim=-1).tolist()
     groups: dict[tuple[int, int, int], list[int]] = {}
     for structure, (a, b, c) in enumerate(lengths):
+        spacing = resolution.spacing
         sizes = (mesh_size(a / spacing), mesh_size(b / spacing), mesh_size(c / spacing))
         groups.setdefault(sizes, []).append(structure)
 
-    energy = charges.new_zeros(n_structures)
-    potential = torch.zeros_like(charges) if compute_potential else None
+    def sum_(part: Batch, sizes: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+        reach = [max(lengths[i][axis] for i in groups[sizes]) for axis in range(3)]
+        extent = [math.floor(r / resolution.dl * (1.0 + EDGE_TOLERANCE)) for r in reach]
+        return _one_size(part, sizes, extent, sigma, resolution, smooth, compute_potential)
+
+    if len(groups) == 1:
+        return sum_(batch, sizes)
+    energy = batch.charges.new_zeros(len(lengths))
+    potential = torch.zeros_like(batch.charges)
     for sizes, members in groups.items():
-        extent = [
-            math.floor(max(lengths[i][axis] for i in members) / dl * (1.0 + EDGE_TOLERANCE))
-            for axis in range(3)
-        ]
-        if len(groups) == 1:
-            owner = None if n_structures == 1 else batch
-            return _one_size(
-                charges, positions, cell, half_height, owner, sizes, extent, sigma, dl, smooth,
-                order, compute_potential,
-            )  # fmt: skip
-        assert batch is not None
-        structures = torch.tensor(members, device=cell.device)
-        owner = torch.full_like(cell[:, 0, 0], -1, dtype=torch.long)
-        owner[structures] = torch.arange(len(members), device=cell.device)
-        owner = owner[batch]
-        atoms = torch.nonzero(owner >= 0).flatten()
-        part, phi = _one_size(
-            charges.index_select(0, atoms),
-            positions.index_select(0, atoms),
-            cell.index_select(0, structures),
-            None if half_height is None else half_height.index_select(0, structures),
-            owner[atoms], sizes, extent, sigma, dl, smooth, order, compute_potential,
-        )  # fmt: skip
-        energy = energy.index_add(0, structures, part)
-        if potential is not None and phi is not None:
+        chosen = torch.zeros_like(batch.counts, dtype=torch.bool)
+        chosen[torch.tensor(members, device=chosen.device)] = True
+        part, structures, atoms = select(batch, chosen)
+        of_part, phi = sum_(part, sizes)
+        energy = energy.index_add(0, structures, of_part)
+        if phi is not None:
             potential = potential.index_add(0, atoms, phi)
-    return energy, potential
+    return energy, potential if compute_potential else None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -128,37 +104,37 @@ def mesh_size(at_least: float) -> int:
 
 
 def _one_size(
-    charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    half_height: Tensor | None,
-    owner: Tensor | None,
+    batch: Batch,
     sizes: tuple[int, int, int],
     extent: list[int],
     sigma: float,
-    dl: float,
+    resolution: Resolution,
     smooth: bool,
-    order: int,
     compute_potential: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Structures with meshes of one size."""
-    reciprocal, volume = reciprocal_vectors(cell)
-    if owner is None:
-        fractional = reciprocal[0] @ positions.t()
+    reciprocal, volume = reciprocal_vectors(batch.cell)
+    owner: Tensor | None = None
+    if batch.cell.shape[0] == 1:
+        fractional = reciprocal[0] @ batch.positions.t()
     else:
-        fractional = (reciprocal[owner] @ positions.unsqueeze(-1)).squeeze(-1).t().contiguous()
-    shape = MeshShape(cell.shape[0], *sizes)
-    own = charges.t()
+        owner = batch.index
+        fractional = (reciprocal[owner] @ batch.positions.unsqueeze(-1)).squeeze(-1)
+        fractional = fractional.t().contiguous()
+    shape = MeshShape(batch.cell.shape[0], *sizes)
+    own = batch.charges.t()
     place: Tensor | None = None
     if fractional.shape[1] >= SORTED_FROM:
         place = _sort_by_place(fractional.detach(), owner, shape)
         fractional, own = fractional.index_select(1, place), own.index_select(1, place)
         owner = None if owner is None else owner[place]
-    basis = SplineMesh(fractional.detach(), owner, shape, order)
+    basis = SplineMesh(fractional.detach(), owner, shape, resolution.order)
     density = spread(own.unsqueeze(0), fractional, basis)
     components = _Analyse.apply(density, tuple(extent))
 
-    kernel = _kernel(reciprocal, volume, half_height, sizes, extent, sigma, dl, smooth, order)
+    kernel = _kernel(
+        reciprocal, volume, batch.half_height, sizes, extent, sigma, resolution, smooth
+    )
     power = torch.view_as_real(components).square().sum(dim=-1).sum(dim=0)
     total = (kernel * power).flatten(1).sum(dim=1)
     if not compute_potential:
@@ -188,9 +164,8 @@ def _kernel(
     sizes: tuple[int, int, int],
     extent: list[int],
     sigma: float,
-    dl: float,
+    resolution: Resolution,
     smooth: bool,
-    order: int,
 ) -> Tensor:
     """Factor of the power of each component, ``[n_structures, 2 n1 + 1, 2 n2 + 1, n3 + 1]``.
 
@@ -201,7 +176,7 @@ def _kernel(
     factors = []
     for axis in range(3):
         n = torch.arange(extent[axis] + 1, device=reciprocal.device)
-        factor = _inverse_factor(order, sizes[axis], extent[axis]).to(reciprocal)
+        factor = _inverse_factor(resolution.order, sizes[axis], extent[axis]).to(reciprocal)
         if axis < 2:
             # In the order of a discrete transform: negative ones follow positive ones.
             n = torch.cat([n, n[1:].flip(0).neg()])
@@ -216,7 +191,7 @@ def _kernel(
         k = k + numbers[2] * vectors[:, 2, component]
         k_squared = k * k if k_squared is None else k_squared + k * k
     assert k_squared is not None
-    kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
+    kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / resolution.dl, smooth)
     if half_height is not None:
         # Along the third vector, which is the normal.
         length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1).view(-1, 1, 1, 1)

@@ -34,7 +34,7 @@ def group_structures(counts: Tensor, periodic: Tensor) -> Tensor:
 
 
 def is_wasteful(
-    width: int, squares: int, n_structures: int, maximum_waste: float = MAXIMUM_WASTE
+    width: int, squares: float, n_structures: int, maximum_waste: float = MAXIMUM_WASTE
 ) -> bool:
     """Whether ``width`` slots for each structure are far more than are filled.
 

@@ -125,7 +125,9 @@ def _periodic(
         slots = assign_slots(batch, counts, first_row, ROW_WIDTH)
         q = pack_charges(charges.unsqueeze(-1), slots, n_rows, ROW_WIDTH)
         r = pack_positions(positions, slots, n_rows, ROW_WIDTH)
-    _, potential = reciprocal_sum(q, r, cell, ewald.sigma, ewald.dl, smooth, True, extent, owner)
+    _, potential = reciprocal_sum(
+        q, r, cell, ewald.sigma, ewald.dl, smooth, True, extent, owner, captured=True
+    )
     assert potential is not None
     potential = potential.flatten()
     if slots is not None:

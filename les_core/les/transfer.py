@@ -121,7 +121,8 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, components: Tensor) -> tuple[Tensor | None, ...]:
         values, places = ctx.saved_tensors
-        found = _gradients(components, values, places, *ctx.settings, ctx.needs_input_grad[:2])
+        basis, derivatives = ctx.settings
+        found = _gradients(components, values, places, basis, derivatives, ctx.needs_input_grad[:2])
         return *found, None, None
 
     @staticmethod
@@ -134,8 +135,7 @@ class _Spread(torch.autograd.Function):
         derivatives: tuple[Derivative, ...],
     ) -> tuple[Tensor, int]:
         """A batch of values, as of the rows of a Hessian, are channels."""
-        _refuse_batches_of_places(in_dims)
-        values = values.movedim(in_dims[0], 1)
+        values = values.movedim(_batched(in_dims), 1)
         components = _Spread.apply(values.flatten(1, 2), places, basis, derivatives)
         return components.unflatten(0, (info.batch_size, -1)), 0
 
@@ -159,7 +159,9 @@ class _Gather(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_components = spread(values, places, *ctx.settings)
         if ctx.needs_input_grad[1]:
-            _, to_places = _gradients(components, values, places, *ctx.settings, (False, True))
+            basis, derivatives = ctx.settings
+            wanted = (False, True)
+            _, to_places = _gradients(components, values, places, basis, derivatives, wanted)
         return to_components, to_places, None, None
 
     @staticmethod
@@ -172,14 +174,15 @@ class _Gather(torch.autograd.Function):
         derivatives: tuple[Derivative, ...],
     ) -> tuple[Tensor, int]:
         """As of :class:`_Spread`."""
-        _refuse_batches_of_places(in_dims)
-        components = components.movedim(in_dims[0], 0)
+        components = components.movedim(_batched(in_dims), 0)
         values = _Gather.apply(components.flatten(0, 1), places, basis, derivatives)
         return values.unflatten(1, (info.batch_size, -1)), 1
 
 
-def _refuse_batches_of_places(in_dims: tuple[int | None, ...]) -> None:
+def _batched(in_dims: tuple[int | None, ...]) -> int:
+    """Dimension of the batch of values or components, the only ones there may be."""
     if in_dims[0] is None or in_dims[1] is not None:
         raise NotImplementedError(
             "torch.vmap over positions of `les.Ewald`: give several structures as one batch"
         )
+    return in_dims[0]

@@ -113,9 +113,9 @@ def test_auto_takes_what_is_faster(monkeypatch, make_system, join, deviation):
     """By the number of atoms alone, so that a simulation has one method all along."""
     used = []
 
-    def record(charges, *arguments):
-        used.append(len(charges))
-        return mesh_sum(charges, *arguments)
+    def record(batch, *arguments):
+        used.append(len(batch.charges))
+        return mesh_sum(batch, *arguments)
 
     monkeypatch.setattr("les.ewald.mesh_sum", record)
     monkeypatch.setattr("les.accuracy.DIRECT_COST_CPU", 700.0)

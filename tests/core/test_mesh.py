@@ -11,10 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from les import Ewald
-from les.accuracy import resolve
 from les.bspline import pieces
-from les.direct import reciprocal_sum
-from les.mesh import _inverse_factor, mesh_size, mesh_sum
+from les.mesh import _inverse_factor, mesh_size
 
 #: Relative differences of energies and of forces from the direct sum with dl = 2 A that a
 #: spacing of 0.45 A makes.
@@ -217,14 +215,3 @@ def test_training_after_inference(make_system):
     energy, _ = on_mesh()(charges, positions, leaf)
     energy.sum().backward()
     torch.testing.assert_close(energy.detach(), expected.clone())
-
-
-def test_core_of_the_sum_without_a_batch(make_system):
-    charges, positions, cell = make_system()
-    resolution = resolve(1.0)
-    mesh, potential = mesh_sum(
-        charges[:, None], positions, cell, None, 1.0, resolution, True, False
-    )
-    direct, _ = reciprocal_sum(charges[None, :, None], positions[None], cell, 1.0, 2.0, True, False)
-    assert potential is None
-    torch.testing.assert_close(mesh, direct, rtol=1e-6, atol=0.0)

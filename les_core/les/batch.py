@@ -1,0 +1,147 @@
+"""A batch of structures, and what has to be known of its values to sum over it."""
+
+# No postponed annotations: TorchScript does not resolve those of a NamedTuple.
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from les.checks import (
+    check_batch,
+    check_cell,
+    check_charges,
+    check_pbc,
+    check_positions,
+    has_area,
+    has_volume,
+)
+from les.lattice import grid_reach
+
+
+class Batch(NamedTuple):
+    """Gaussian charges, structure after structure."""
+
+    #: ``[n_atoms, n_channels]`` [e].
+    charges: Tensor
+    #: ``[n_atoms, 3]`` [A].
+    positions: Tensor
+    #: ``[n_structures, 3, 3]`` [A], rows are lattice vectors.
+    cell: Tensor
+    #: Structure of each atom ``[n_atoms]``, ascending.
+    index: Tensor
+    #: Number of atoms of each structure ``[n_structures]``.
+    counts: Tensor
+    #: Where the kernels of slabs end ``[n_structures]`` [A], 0 for other structures; ``None`` if
+    #: there are no slabs.
+    half_height: Tensor | None
+
+
+class Facts(NamedTuple):
+    """What decides about methods and shapes."""
+
+    #: Number of atoms of each structure, and which are periodic, slabs included, and slabs.
+    counts: Tensor
+    periodic: Tensor
+    slab: Tensor
+    #: Number of atoms of the largest structure, and of the largest periodic one.
+    largest: int
+    largest_periodic: int
+    #: Sum of the squares of the numbers of atoms.
+    squares: float
+    n_periodic: int
+    n_slabs: int
+    #: Of the k-grid that all periodic structures fit in.
+    extent: list[int]
+
+
+def survey(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor | None,
+    pbc: Tensor | None,
+    dl: float,
+) -> Facts:
+    """Check the arguments of ``les.Ewald`` and look at their values, all at once.
+
+    One transfer from the device, as each makes it idle.
+
+    Raises:
+        ValueError, TypeError: as ``les.Ewald``.
+    """
+    check_positions(positions, values=False)
+    check_charges("charges", charges, positions, values=False)
+    check_cell(cell, positions, values=False)
+    n_atoms, n_structures = positions.shape[0], cell.shape[0]
+    check_batch(batch, n_atoms, n_structures, positions.device, values=False)
+    check_pbc(pbc, cell, values=False)
+    with torch.no_grad():
+        periodic = has_volume(cell)
+        slab = torch.zeros_like(periodic)
+        wrong = torch.zeros_like(periodic)
+        if pbc is not None:
+            n_axes = pbc.sum(dim=1)
+            slab = n_axes == 2
+            flat = ((n_axes == 3) & ~periodic) | (slab & ~has_area(cell, pbc))
+            wrong = flat | (n_axes == 1)
+            periodic = n_axes >= 2
+        structures = torch.arange(n_structures + 1, device=cell.device)
+        if batch is None:
+            counts = torch.full_like(structures[1:], n_atoms)
+            disorder = wrong.sum()
+        else:
+            counts = torch.searchsorted(batch, structures).diff()
+            disorder = wrong.sum() + (batch[1:] < batch[:-1]).sum() + (counts.sum() != n_atoms)
+        in_cells = counts * periodic
+        whole = torch.stack(
+            [
+                disorder,
+                counts.max(),
+                in_cells.max(),
+                (counts * counts).sum(),
+                periodic.sum(),
+                slab.sum(),
+            ]
+        )
+        # A sum is the cheapest operation that any bad element spoils.
+        total = positions.sum() + charges.sum() + cell.sum()
+        reach = (grid_reach(cell, dl) * periodic.unsqueeze(1)).amax(dim=0)
+        broken = torch.cat([total.view(1), reach])
+        numbers: list[float] = torch.cat(
+            [whole.to(torch.float64), broken.to(torch.float64)]
+        ).tolist()
+    if numbers[0] != 0.0 or not math.isfinite(numbers[6]):
+        check_positions(positions)
+        check_charges("charges", charges, positions)
+        check_cell(cell, positions)
+        check_batch(batch, n_atoms, n_structures, positions.device)
+        check_pbc(pbc, cell)
+    return Facts(
+        counts,
+        periodic,
+        slab,
+        int(numbers[1]),
+        int(numbers[2]),
+        numbers[3],
+        int(numbers[4]),
+        int(numbers[5]),
+        [int(numbers[7]), int(numbers[8]), int(numbers[9])],
+    )
+
+
+def select(batch: Batch, chosen: Tensor) -> tuple[Batch, Tensor, Tensor]:
+    """The structures where ``chosen [n_structures]`` is true, and which atoms and structures."""
+    structures = torch.nonzero(chosen).flatten()
+    atoms = torch.nonzero(chosen[batch.index]).flatten()
+    half_height = batch.half_height
+    part = Batch(
+        batch.charges.index_select(0, atoms),
+        batch.positions.index_select(0, atoms),
+        batch.cell.index_select(0, structures),
+        (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[batch.index[atoms]],
+        batch.counts.index_select(0, structures),
+        None if half_height is None else half_height.index_select(0, structures),
+    )
+    return part, structures, atoms
