@@ -21,27 +21,21 @@ from torch import Tensor
 from les.greens import periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
 from les.transfer import gather, spread
-from les.waves import Waves, axis_bases, sums_over_atoms, values_at_atoms
-
-
-def _sign_combinations(like: Tensor) -> Tensor:
-    r"""Matrix ``[8, 8]`` from products of cos/sin to structure factors.
-
-    Columns: (cos|sin of axis 1, of axis 2, of axis 3), the last fastest. Rows: real and
-    imaginary part of :math:`e^{i(s a + b + t c)}` for (s, t) = (+, +), (+, -), (-, +), (-, -).
-    """
-    rows: list[list[float]] = []
-    for s in [1.0, -1.0]:
-        for t in [1.0, -1.0]:
-            rows.append([1.0, 0.0, 0.0, -t, 0.0, -s * t, -s, 0.0])
-            rows.append([0.0, t, 1.0, 0.0, s, 0.0, 0.0, -s * t])
-    return torch.tensor(rows, dtype=like.dtype, device=like.device)
+from les.waves import (
+    Waves,
+    axis_bases,
+    combinations,
+    combine,
+    separate,
+    sums_over_atoms,
+    values_at_atoms,
+)
 
 
 def _k_grid(extent: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
     r"""Numbers of the k-points ``[4 n_points, 3]`` and multiplicities ``[n_points]``.
 
-    The first axis runs over the signs (s, t) as in :func:`_sign_combinations`. The multiplicity
+    The first axis runs over the signs (s, t) as in ``waves.combine``. The multiplicity
     counts each k-point and its inverse, and halves for every zero component, because sign
     combinations then coincide.
     """
@@ -61,12 +55,11 @@ def _k_grid(extent: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
 
 @functools.lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _constants(
+def _kept_grid(
     extent: tuple[int, int, int], dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What depends on the size of the grid only: of use where the next call has the same."""
-    like = torch.empty(0, dtype=dtype, device=device)
-    return _sign_combinations(like), *_k_grid(list(extent), like)
+) -> tuple[Tensor, Tensor]:
+    """The grid once more, kept: the next call is likely to have the same size."""
+    return _k_grid(list(extent), torch.empty(0, dtype=dtype, device=device))
 
 
 def reciprocal_sum(
@@ -107,10 +100,8 @@ def reciprocal_sum(
         Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
         shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
-    n_channels, n_structures = charges.shape[2], cell.shape[0]
     plain = captured or torch.jit.is_scripting()
-    n1, n2, n3 = extent[0] + 1, extent[1] + 1, extent[2] + 1
-
+    n_structures = cell.shape[0]
     reciprocal, volume = reciprocal_vectors(cell)
     to_fractional = reciprocal.transpose(1, 2)
     if owner is not None:
@@ -120,32 +111,25 @@ def reciprocal_sum(
     places = fractional if plain else fractional.detach()
     x, y, z = axis_bases(places - torch.round(places.detach()), extent)
     if torch.jit.is_scripting() or plain:
-        components = sums_over_atoms(charges, x, y, z)
-    else:
-        values = charges.permute(2, 0, 1).unsqueeze(0)
-        components = spread(values, fractional.permute(2, 0, 1), Waves(x, y, z))
-    if owner is not None:
-        shape = [n_channels, n_structures] + list(components.shape[2:])
-        components = components.new_zeros(shape).index_add(1, owner, components)
-    products = components.view(n_channels, n_structures, 2, n1, 2, n2, 2, n3)
-    products = products.permute(1, 0, 2, 4, 6, 3, 5, 7).reshape(
-        n_structures, n_channels, 8, n1 * n2 * n3
-    )
-    if torch.jit.is_scripting() or plain:
-        combine = _sign_combinations(charges)
+        sums = sums_over_atoms(charges, x, y, z)
+        if owner is not None:
+            shape = [sums.shape[0], n_structures] + list(sums.shape[2:])
+            sums = sums.new_zeros(shape).index_add(1, owner, sums)
+        structure_factor = combine(sums, combinations(charges))
         numbers, multiplicity = _k_grid(extent, charges)
     else:
-        combine, numbers, multiplicity = _constants(tuple(extent), charges.dtype, charges.device)
-    structure_factor = (combine @ products).view(n_structures, n_channels, 4, 2, n1 * n2 * n3)
+        values = charges.permute(2, 0, 1).unsqueeze(0)
+        structure_factor = spread(values, fractional.permute(2, 0, 1), Waves(x, y, z))
+        numbers, multiplicity = _kept_grid(tuple(extent), charges.dtype, charges.device)
 
     k = numbers @ (2.0 * math.pi * reciprocal)
-    k_squared = k.square().sum(dim=-1).view(n_structures, 4, n1 * n2 * n3)
+    k_squared = k.square().sum(dim=-1).unflatten(1, (4, -1))
     kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
     if half_height is not None:
         # Along the third vector, which is the normal.
-        n = torch.arange(n3, dtype=kernel.dtype, device=kernel.device)
+        n = torch.arange(extent[2] + 1, dtype=kernel.dtype, device=kernel.device)
         length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1).view(-1, 1, 1, 1)
-        grid = k_squared.view(n_structures, 4, n1 * n2, n3)
+        grid = k_squared.unflatten(2, (-1, extent[2] + 1))
         kernel = slab_greens_function(
             kernel.view_as(grid),
             grid,
@@ -154,20 +138,16 @@ def reciprocal_sum(
             half_height.view(-1, 1, 1, 1),
         ).flatten(2)
     kernel = kernel * multiplicity / volume.view(-1, 1, 1)
-    power = structure_factor.square().sum(dim=3).sum(dim=1)
+    power = structure_factor.square().sum(dim=3).sum(dim=0)
     total = (kernel * power).flatten(1).sum(dim=1)
     if not compute_potential:
         return total, None
 
-    weighted = (kernel.unsqueeze(1).unsqueeze(3) * structure_factor).flatten(2, 3)
-    back = (2.0 * combine.t() @ weighted).view(n_structures, n_channels, 2, 2, 2, n1, n2, n3)
-    back = back.permute(1, 0, 2, 5, 3, 6, 4, 7).reshape(
-        n_channels, n_structures, 2 * n1, 2 * n2, 2 * n3
-    )
-    if owner is not None:
-        back = back.index_select(1, owner)
+    back = 2.0 * kernel.unsqueeze(2) * structure_factor
     if torch.jit.is_scripting() or plain:
-        return total, values_at_atoms(back, x, y, z)
-    return total, gather(back, fractional.permute(2, 0, 1), Waves(x, y, z)).squeeze(0).permute(
-        1, 2, 0
-    )
+        sums = separate(back, extent, combinations(charges))
+        if owner is not None:
+            sums = sums.index_select(1, owner)
+        return total, values_at_atoms(sums, x, y, z)
+    potential = gather(back, fractional.permute(2, 0, 1), Waves(x, y, z))
+    return total, potential.squeeze(0).permute(1, 2, 0)

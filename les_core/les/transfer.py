@@ -97,8 +97,11 @@ def _gradients(
         if skipped and any(place < n for axis in axes for place in axis):
             skipped = 0
         seen = gather(components, places, basis, all_[skipped:])
-        raised = torch.tensor(axes, device=seen.device) - skipped
-        to_places = (values * seen[raised]).sum(dim=(1, 2))
+        if n == 1:
+            raised = seen[axes[0][0] - skipped : axes[2][0] - skipped + 1].unsqueeze(1)
+        else:
+            raised = seen[torch.tensor(axes, device=seen.device) - skipped]
+        to_places = (values * raised).sum(dim=(1, 2))
         if wanted[0]:
             to_values = seen[:n]
     elif wanted[0]:

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from les.transfer import Derivative
+from les.transfer import NONE, Derivative
 
 #: Products of two axes at a time, so that they stay in cache (CPU), or keep many cores busy
 #: (elsewhere).
-PRODUCTS_AT_A_TIME, PRODUCTS_AT_A_TIME_ELSEWHERE = 2**16, 2**26
+PRODUCTS_AT_A_TIME, PRODUCTS_AT_A_TIME_ELSEWHERE = 2**17, 2**26
 
 
 def axis_bases(fractional: Tensor, extent: list[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,6 +45,43 @@ def axis_bases(fractional: Tensor, extent: list[int]) -> tuple[Tensor, Tensor, T
         torch.cat([cosines[1], sines[1]], dim=-1),
         torch.cat([cosines[2], sines[2]], dim=-1),
     )
+
+
+def combine(sums: Tensor, signs: Tensor) -> Tensor:
+    r"""Structure factors from sums over products of cosines and sines.
+
+    Args:
+        sums: ``[n_channels, n_rows, 2 n1, 2 n2, 2 n3]``.
+        signs: of :func:`combinations`.
+
+    Returns:
+        ``[n_channels, n_rows, 4, 2, n1 * n2 * n3]``: real and imaginary part of the sum of
+        :math:`e^{i(sn_1\theta_1+n_2\theta_2+tn_3\theta_3)}` for the signs (s, t) = (+, +),
+        (+, -), (-, +), (-, -).
+    """
+    n_channels, n_rows, n1, n2, n3 = sums.shape
+    sums = sums.unflatten(4, (2, n3 // 2)).unflatten(3, (2, n2 // 2)).unflatten(2, (2, n1 // 2))
+    sums = sums.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(n_channels, n_rows, 8, -1)
+    return (signs @ sums).view(n_channels, n_rows, 4, 2, -1)
+
+
+def separate(structure_factors: Tensor, extent: list[int], signs: Tensor) -> Tensor:
+    """The transpose of :func:`combine`."""
+    n1, n2, n3 = extent[0] + 1, extent[1] + 1, extent[2] + 1
+    n_channels, n_rows = structure_factors.shape[:2]
+    sums = signs.t() @ structure_factors.flatten(2, 3)
+    sums = sums.view(n_channels, n_rows, 2, 2, 2, n1, n2, n3).permute(0, 1, 2, 5, 3, 6, 4, 7)
+    return sums.reshape(n_channels, n_rows, 2 * n1, 2 * n2, 2 * n3)
+
+
+def combinations(like: Tensor) -> Tensor:
+    """Matrix ``[8, 8]`` for :func:`combine`; columns are cosine or sine, the last axis fastest."""
+    rows: list[list[float]] = []
+    for s in [1.0, -1.0]:
+        for t in [1.0, -1.0]:
+            rows.append([1.0, 0.0, 0.0, -t, 0.0, -s * t, -s, 0.0])
+            rows.append([0.0, t, 1.0, 0.0, s, 0.0, 0.0, -s * t])
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
 
 def sums_over_atoms(charges: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -80,10 +117,10 @@ class Waves(NamedTuple):
     z: Tensor
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
-        """Components ``[n_channels, n_rows, 2 n1, 2 n2, 2 n3]``."""
+        """Structure factors, as of :func:`combine`."""
         n_channels = values.shape[1]
         n_rows, n1, n2, n3 = self.x.shape[0], *(basis.shape[-1] for basis in self)
-        in_plane, along_z = self._sorted(derivatives)
+        in_plane, along_z = _by_first_axes(derivatives), self._third_axis(derivatives)
         values = values.permute(0, 2, 3, 1).unsqueeze(-1)
         sums = values.new_zeros([n_rows, n1 * n2, len(in_plane) * n_channels * n3])
         for rows, atoms in self._blocks():
@@ -98,31 +135,35 @@ class Waves(NamedTuple):
             right = columns[0] if len(columns) == 1 else torch.cat(columns, dim=-2)
             products = _products(self.x[rows, atoms], self.y[rows, atoms])
             sums[rows].baddbmm_(products.transpose(1, 2), right.flatten(2))
-        sums = sums.view(n_rows, n1, n2, len(in_plane), n_channels, n3).permute(3, 4, 0, 1, 2, 5)
-        total: Tensor | None = None
-        for part, (first, second) in zip(sums.unbind(0), in_plane, strict=True):
-            part = _differentiate(_differentiate(part, 2, first), 3, second)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+        if derivatives != (NONE,):
+            keys, kind = tuple(in_plane), (values.dtype, values.device)
+            source, factors = _in_plane(keys, (n1, n2), False, *kind)
+            sums = sums.view(n_rows, len(source), -1).index_select(1, source)
+            sums = (sums.view(n_rows, *factors.shape[:2], -1) * factors).sum(dim=2)
+        sums = sums.view(n_rows, n1, n2, n_channels, n3).permute(3, 0, 1, 2, 4)
+        return combine(sums, _kept_combinations(sums.dtype, sums.device))
 
     def gather(self, components: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
         """The transpose of :meth:`spread`."""
-        n_channels, n_rows = components.shape[:2]
-        in_plane, along_z = self._sorted(derivatives)
-        parts = []
-        for first, second in in_plane:
-            part = _differentiate(_differentiate(components, 2, first), 3, second)
-            # The transpose of a derivative is the negative one.
-            parts.append(part.neg() if (first + second) % 2 == 1 else part)
-        left = torch.stack(parts, dim=3).permute(1, 2, 4, 3, 0, 5).flatten(3).flatten(1, 2)
-        shape = [n_rows, self.x.shape[1], len(derivatives), n_channels]
-        values = components.new_empty(shape)
+        sums = separate(
+            components,
+            [basis.shape[-1] // 2 - 1 for basis in self],
+            _kept_combinations(components.dtype, components.device),
+        )
+        n_channels, n_rows, n1, n2, _ = sums.shape
+        in_plane, along_z = _by_first_axes(derivatives), self._third_axis(derivatives)
+        left = sums.permute(1, 2, 3, 0, 4).reshape(n_rows, n1 * n2, -1)
+        if derivatives != (NONE,):
+            keys, kind = tuple(in_plane), (left.dtype, left.device)
+            source, factors = _in_plane(keys, (n1, n2), True, *kind)
+            left = left.index_select(1, source).view(n_rows, *factors.shape[:2], -1)
+            left = (left * factors).flatten(2)
+        values = components.new_empty([len(derivatives), n_rows, self.x.shape[1], n_channels])
         for rows, atoms in self._blocks():
             products = _products(self.x[rows, atoms], self.y[rows, atoms])
             seen = (products @ left[rows]).unflatten(-1, (len(in_plane), n_channels, -1))
+            found: dict[int, Tensor] = {}
             for last, z in along_z.items():
-                z = z[rows, atoms].unsqueeze(-2).unsqueeze(-2)
                 wanted = [
                     (index, place)
                     for index, members in enumerate(in_plane.values())
@@ -130,24 +171,19 @@ class Waves(NamedTuple):
                     if third == last
                 ]
                 start, stop = wanted[0][0], wanted[-1][0] + 1
-                summed = (seen[:, :, start:stop] * z).sum(dim=-1)
-                for index, place in wanted:
-                    values[rows, atoms, place] = summed[:, :, index - start]
-        return values.permute(2, 3, 0, 1)
+                z = z[rows, atoms].unsqueeze(-2).unsqueeze(-2)
+                sums = (seen[:, :, start:stop] * z).sum(dim=-1).unbind(2)
+                found.update({place: sums[index - start] for index, place in wanted})
+            torch.stack([found[i] for i in range(len(found))], out=values[:, rows, atoms])
+        return values.permute(0, 3, 1, 2)
 
-    def _sorted(
-        self, derivatives: tuple[Derivative, ...]
-    ) -> tuple[dict[tuple[int, int], list[tuple[int, int]]], dict[int, Tensor]]:
-        """What has a sum of its own, and the third basis with the derivatives along it.
-
-        The former are derivatives along the first two axes, with places in the list and
-        derivatives along the third axis for each.
-        """
-        in_plane: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for place, (first, second, third) in enumerate(derivatives):
-            in_plane.setdefault((first, second), []).append((place, third))
-        lasts = {derivative[2] for derivative in derivatives}
-        return in_plane, {last: _differentiate(self.z, -1, last) for last in lasts}
+    def _third_axis(self, derivatives: tuple[Derivative, ...]) -> dict[int, Tensor]:
+        """The third basis, with the derivatives along it."""
+        found: dict[int, Tensor] = {}
+        for times in {derivative[2] for derivative in derivatives}:
+            source, factors = _along(self.z.shape[-1], times, self.z.dtype, self.z.device)
+            found[times] = self.z.index_select(-1, source) * factors if times > 0 else self.z
+        return found
 
     def _blocks(self) -> Iterator[tuple[slice, slice]]:
         """Rows and atoms, a few at a time."""
@@ -161,21 +197,61 @@ class Waves(NamedTuple):
                 yield slice(row, row + height), slice(atom, atom + width)
 
 
-def _differentiate(values: Tensor, dim: int, times: int) -> Tensor:
-    """Derivative of cosines and sines along ``dim`` with respect to a fractional coordinate."""
-    if times == 0:
-        return values
-    dim %= values.dim()
-    factors = _factors(values.shape[dim] // 2, times, values.dtype, values.device)
-    halves = values.unflatten(dim, (2, -1))
-    if times % 2 == 1:
-        halves = halves.flip(dim)
-    return (halves * factors.view(2, -1, *[1] * (values.dim() - dim - 1))).flatten(dim, dim + 1)
+@functools.lru_cache(maxsize=64)
+def _by_first_axes(
+    derivatives: tuple[Derivative, ...],
+) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Places in the list, and derivatives along the third axis, by those along the others.
+
+    Each of the latter is a matrix product of its own.
+    """
+    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for place, (first, second, third) in enumerate(derivatives):
+        found.setdefault((first, second), []).append((place, third))
+    return found
 
 
 @functools.lru_cache(maxsize=64)
-def _factors(size: int, times: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What cosines and sines ``[2, size]`` are multiplied with, after an exchange if odd."""
-    n = (2.0 * math.pi * torch.arange(size, dtype=dtype, device=device)) ** times
+def _kept_combinations(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return combinations(torch.empty(0, dtype=dtype, device=device))
+
+
+@functools.lru_cache(maxsize=64)
+def _along(
+    size: int, times: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """A derivative along an axis: which of its cosines and sines becomes which, and factors."""
+    source = torch.arange(size, device=device)
+    if times % 2 == 1:
+        source = source.roll(size // 2)
+    powers = (2.0 * math.pi * torch.arange(size // 2, dtype=dtype, device=device)) ** times
     signs = ((1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0))[times % 4]
-    return torch.stack([signs[0] * n, signs[1] * n])
+    return source, torch.cat([signs[0] * powers, signs[1] * powers])
+
+
+@functools.lru_cache(maxsize=64)
+def _in_plane(
+    derivatives: tuple[tuple[int, int], ...],
+    sizes: tuple[int, int],
+    transposed: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`_along` for products of the first two axes ``[n1 * n2, n_derivatives]``.
+
+    The transpose of a derivative is the negative one.
+    """
+    sources, factors = [], []
+    for first, second in derivatives:
+        (x, of_x), (y, of_y) = (
+            _along(size, times, dtype, device)
+            for size, times in zip(sizes, (first, second), strict=True)
+        )
+        sources.append((x.unsqueeze(1) * sizes[1] + y).flatten())
+        sign = -1.0 if transposed and (first + second) % 2 == 1 else 1.0
+        factors.append(sign * (of_x.unsqueeze(1) * of_y).flatten())
+    source = torch.stack(sources, dim=1)
+    if not transposed:
+        # Each derivative has a product of its own.
+        source = source * len(derivatives) + torch.arange(len(derivatives), device=device)
+    return source.flatten(), torch.stack(factors, dim=1).unsqueeze(-1)

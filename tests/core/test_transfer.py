@@ -26,7 +26,7 @@ def waves(fractional):
     return Waves(*axis_bases(fractional.detach().permute(1, 2, 0), [2, 1, 3]))
 
 
-BASES = [(splines, (3,), (2, 4, 6, 2)), (waves, (2, 3), (2, 6, 4, 8))]
+BASES = [(splines, (3,), (2, 4, 6, 2)), (waves, (2, 3), (2, 4, 2, 24))]
 
 
 @pytest.fixture(params=BASES, ids=["splines", "waves"])
