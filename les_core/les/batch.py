@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     #: ``[n_structures, 3, 3]`` [A], rows are lattice vectors.
     cell: Tensor
     #: Structure of each atom ``[n_atoms]``, ascending.
-    index: Tensor
+    owner: Tensor
     #: Number of atoms of each structure ``[n_structures]``.
     counts: Tensor
     #: Where the kernels of slabs end ``[n_structures]`` [A], 0 for other structures; ``None`` if
@@ -45,8 +45,8 @@ class Facts(NamedTuple):
     counts: Tensor
     periodic: Tensor
     slab: Tensor
-    #: Number of atoms of the largest structure, and of the largest periodic one.
-    largest: int
+    #: Number of atoms of the largest open structure, and of the largest periodic one.
+    largest_open: int
     largest_periodic: int
     #: Sum of the squares of the numbers of atoms.
     squares: float
@@ -98,7 +98,7 @@ def survey(
         whole = torch.stack(
             [
                 disorder,
-                counts.max(),
+                (counts - in_cells).max(),
                 in_cells.max(),
                 (counts * counts).sum(),
                 periodic.sum(),
@@ -134,13 +134,13 @@ def survey(
 def select(batch: Batch, chosen: Tensor) -> tuple[Batch, Tensor, Tensor]:
     """The structures where ``chosen [n_structures]`` is true, and which atoms and structures."""
     structures = torch.nonzero(chosen).flatten()
-    atoms = torch.nonzero(chosen[batch.index]).flatten()
+    atoms = torch.nonzero(chosen[batch.owner]).flatten()
     half_height = batch.half_height
     part = Batch(
         batch.charges.index_select(0, atoms),
         batch.positions.index_select(0, atoms),
         batch.cell.index_select(0, structures),
-        (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[batch.index[atoms]],
+        (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[batch.owner[atoms]],
         batch.counts.index_select(0, structures),
         None if half_height is None else half_height.index_select(0, structures),
     )

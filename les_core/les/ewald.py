@@ -1,7 +1,7 @@
 r"""The electrostatic energy of Gaussian charges, for a batch of structures.
 
 This is where boundary condition and method are chosen per structure; the sums themselves
-are in ``direct`` and ``mesh`` (periodic) and ``open`` (vacuum).
+are in ``direct`` and ``mesh`` (periodic), ``open`` and ``open_mesh`` (vacuum).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from les.direct import reciprocal_sum
 from les.lattice import grid_extent
 from les.mesh import mesh_sum
 from les.open import open_sum
+from les.open_mesh import FEWEST_ATOMS, open_mesh_sum
 from les.packing import (
     assign_slots,
     first_rows,
@@ -55,9 +56,9 @@ class Ewald(nn.Module):
         sigma: width of the Gaussian charges [A].
         dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. What it leaves out is
             tabulated in ``docs/physics.md``; a model is trained with its ``dl``.
-        method: of periodic structures: ``"direct"``, ``"mesh"``, or ``"auto"``, which takes the
-            faster one for the number of atoms of a structure. TorchScript has the direct sum
-            only.
+        method: ``"direct"``, ``"mesh"``, or ``"auto"``, which takes the faster one for the number
+            of atoms of a structure. Open structures of less than 2500 atoms are always summed
+            over pairs. TorchScript has the direct sum only.
         cutoff: ``"smooth"`` tapers the sum towards ``k_max``, so that energy, forces and
             stress are continuous when the cell changes; ``"sharp"`` is what published
             models were trained with.
@@ -71,9 +72,9 @@ class Ewald(nn.Module):
         order: of the B-splines of the mesh, 4 to 8; together with ``spacing``.
     """
 
-    #: Kind of structures that are summed on a mesh; the others are of ``group_structures``.
-    on_mesh = -1
-    __constants__ = ("on_mesh",)
+    #: Kinds of structures that are summed on a mesh; the others are of ``group_structures``.
+    on_mesh, open_on_mesh = -1, -2
+    __constants__ = ("on_mesh", "open_on_mesh")
 
     def __init__(
         self,
@@ -169,18 +170,23 @@ class Ewald(nn.Module):
         channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
         system = Batch(channels, positions, cell, batch, facts.counts, half_height)
 
-        large = self._crossover(positions.is_cuda)
-        some_on_mesh = facts.n_periodic > 0 and facts.largest_periodic >= large
+        from_periodic, from_open = self._crossovers(positions.is_cuda)
+        periodic_on_mesh = facts.n_periodic > 0 and facts.largest_periodic >= from_periodic
+        some_on_mesh = periodic_on_mesh or facts.largest_open >= from_open
+        largest = max(facts.largest_open, facts.largest_periodic)
         one_kind = facts.n_periodic in (0, n_structures)
-        wasteful = is_wasteful(facts.largest, facts.squares, n_structures)
+        wasteful = is_wasteful(largest, facts.squares, n_structures)
         if n_structures == 1 or (one_kind and not some_on_mesh and not wasteful):
-            kind = self.on_mesh if some_on_mesh else int(facts.n_periodic > 0)
-            energy, potential = self._one_kind(
-                kind, system, facts.largest, extent, compute_potential
-            )
+            kind = int(facts.n_periodic > 0)
+            if some_on_mesh:
+                kind = self.on_mesh if periodic_on_mesh else self.open_on_mesh
+            energy, potential = self._one_kind(kind, system, largest, extent, compute_potential)
         else:
+            of_periodic = facts.periodic & (facts.counts >= from_periodic)
+            of_open = ~facts.periodic & (facts.counts >= from_open)
             kinds = group_structures(facts.counts, facts.periodic)
-            kinds = kinds.masked_fill(facts.periodic & (facts.counts >= large), self.on_mesh)
+            kinds = kinds.masked_fill(of_periodic, self.on_mesh)
+            kinds = kinds.masked_fill(of_open, self.open_on_mesh)
             energy, potential = self._grouped(kinds, system, compute_potential)
         if potential is not None and charges.dim() == 1:
             potential = potential.squeeze(-1)
@@ -195,10 +201,10 @@ class Ewald(nn.Module):
             return self.norm_factor, -self_interaction if self.remove_self_interaction else 0.0
         return coulomb_constant, 0.0 if self.remove_self_interaction else self_interaction
 
-    def _crossover(self, cuda: bool) -> int:
-        """Number of atoms from which on a periodic structure is summed on a mesh.
+    def _crossovers(self, cuda: bool) -> tuple[int, int]:
+        """Numbers of atoms from which on periodic and open structures are summed on a mesh.
 
-        It depends on nothing that changes in a simulation, so that the method does not.
+        They depend on nothing that changes in a simulation, so that the method does not.
         """
         if torch.jit.is_scripting():
             if self.method == "mesh":
@@ -208,10 +214,10 @@ class Ewald(nn.Module):
                 )
         else:
             if self.method == "mesh":
-                return 0
+                return 0, FEWEST_ATOMS
             if self.method == "auto":
-                return self._measured_crossover(cuda)
-        return 1 << 62
+                return self._measured_crossover(cuda), FEWEST_ATOMS
+        return 1 << 62, 1 << 62
 
     @torch.jit.unused
     def _measured_crossover(self, cuda: bool) -> int:
@@ -247,29 +253,29 @@ class Ewald(nn.Module):
         if charges.shape[0] == 0:
             nothing = torch.zeros_like(charges) if compute_potential else None
             return charges.new_zeros(system.counts.shape[0]), nothing
-        periodic = kind == self.on_mesh or kind % 2 == 1
-        if not torch.jit.is_scripting() and kind == self.on_mesh:
-            energy, potential = self._on_mesh(system, compute_potential)
+        periodic = kind == self.on_mesh or (kind > 0 and kind % 2 == 1)
+        if not torch.jit.is_scripting() and kind < 0:
+            energy, potential = self._on_mesh(periodic, system, compute_potential)
         else:
             energy, potential = self._packed(periodic, system, width, extent, compute_potential)
         prefactor, self_coefficient = self.coefficients(periodic)
         energy = prefactor * energy
         if self_coefficient != 0.0:
             squares = (charges * charges).sum(dim=1)
-            energy = energy.index_add(0, system.index, self_coefficient * squares)
+            energy = energy.index_add(0, system.owner, self_coefficient * squares)
         if potential is not None:
             potential = prefactor * potential + 2.0 * self_coefficient * charges
         return energy, potential
 
     @torch.jit.unused
-    def _on_mesh(self, system: Batch, compute_potential: bool) -> tuple[Tensor, Tensor | None]:
-        return mesh_sum(
-            system,
-            self.sigma,
-            Resolution(self.dl, self.spacing, self.order),
-            self.cutoff == "smooth",
-            compute_potential,
-        )
+    def _on_mesh(
+        self, periodic: bool, system: Batch, compute_potential: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        if not periodic:
+            return open_mesh_sum(system, self.sigma, compute_potential)
+        resolution = Resolution(self.dl, self.spacing, self.order)
+        smooth = self.cutoff == "smooth"
+        return mesh_sum(system, self.sigma, resolution, smooth, compute_potential)
 
     def _packed(
         self,
@@ -282,13 +288,13 @@ class Ewald(nn.Module):
         """The direct sum and the one over pairs, which take rectangular arrays."""
         n_structures = system.counts.shape[0]
         equal = system.charges.shape[0] == n_structures * width
-        slots = system.index
+        slots = system.owner
         if equal:
             q = system.charges.view(n_structures, width, -1)
             r = system.positions.view(n_structures, width, 3)
         else:
             slots = assign_slots(
-                system.index, system.counts, first_rows(system.counts, width), width
+                system.owner, system.counts, first_rows(system.counts, width), width
             )
             q = pack_charges(system.charges, slots, n_structures, width)
             r = pack_positions(system.positions, slots, n_structures, width)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,30 +59,61 @@ def mesh_sum(
         ``[n_atoms, n_channels]`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
     lengths: list[list[float]] = torch.linalg.vector_norm(batch.cell.detach(), dim=-1).tolist()
+    spacing, dl = resolution.spacing, resolution.dl
+    sizes = [
+        (mesh_size(a / spacing), mesh_size(b / spacing), mesh_size(c / spacing))
+        for a, b, c in lengths
+    ]
+
+    def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
+        reach = [max(lengths[i][axis] for i in members) for axis in range(3)]
+        extent = [math.floor(r / dl * (1.0 + EDGE_TOLERANCE)) for r in reach]
+        reciprocal, volume = reciprocal_vectors(part.cell)
+        if len(members) == 1:
+            fractional = reciprocal[0] @ part.positions.t()
+        else:
+            fractional = (reciprocal[part.owner] @ part.positions.unsqueeze(-1)).squeeze(-1)
+            fractional = fractional.t().contiguous()
+        kernel = _kernel(
+            reciprocal,
+            volume,
+            part.half_height,
+            sizes[members[0]],
+            extent,
+            sigma,
+            resolution,
+            smooth,
+        )
+        shape = MeshShape(len(members), *sizes[members[0]])
+        return sum_on_mesh(part, fractional, kernel, shape, resolution.order, compute_potential)
+
+    return by_size(batch, sizes, of_one_size)
+
+
+def by_size(
+    batch: Batch,
+    sizes: list[tuple[int, int, int]],
+    of_one_size: Callable[[Batch, list[int]], tuple[Tensor, Tensor | None]],
+) -> tuple[Tensor, Tensor | None]:
+    """Sums and their derivatives of structures that have meshes of these sizes.
+
+    ``of_one_size`` does it for a batch of equal ones, given with their places in ``sizes``.
+    """
     groups: dict[tuple[int, int, int], list[int]] = {}
-    for structure, (a, b, c) in enumerate(lengths):
-        spacing = resolution.spacing
-        sizes = (mesh_size(a / spacing), mesh_size(b / spacing), mesh_size(c / spacing))
-        groups.setdefault(sizes, []).append(structure)
-
-    def sum_(part: Batch, sizes: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
-        reach = [max(lengths[i][axis] for i in groups[sizes]) for axis in range(3)]
-        extent = [math.floor(r / resolution.dl * (1.0 + EDGE_TOLERANCE)) for r in reach]
-        return _one_size(part, sizes, extent, sigma, resolution, smooth, compute_potential)
-
+    for structure, size in enumerate(sizes):
+        groups.setdefault(size, []).append(structure)
     if len(groups) == 1:
-        return sum_(batch, sizes)
-    energy = batch.charges.new_zeros(len(lengths))
-    potential = torch.zeros_like(batch.charges)
-    for sizes, members in groups.items():
+        return of_one_size(batch, list(range(len(sizes))))
+    energy = batch.charges.new_zeros(len(sizes))
+    potential: Tensor | None = torch.zeros_like(batch.charges)
+    for members in groups.values():
         chosen = torch.zeros_like(batch.counts, dtype=torch.bool)
         chosen[torch.tensor(members, device=chosen.device)] = True
         part, structures, atoms = select(batch, chosen)
-        of_part, phi = sum_(part, sizes)
+        of_part, phi = of_one_size(part, members)
         energy = energy.index_add(0, structures, of_part)
-        if phi is not None:
-            potential = potential.index_add(0, atoms, phi)
-    return energy, potential if compute_potential else None
+        potential = None if phi is None or potential is None else potential.index_add(0, atoms, phi)
+    return energy, potential
 
 
 @functools.lru_cache(maxsize=1024)
@@ -103,43 +135,42 @@ def mesh_size(at_least: float) -> int:
     return _smooth_number(math.ceil(at_least))
 
 
-def _one_size(
+def sum_on_mesh(
     batch: Batch,
-    sizes: tuple[int, int, int],
-    extent: list[int],
-    sigma: float,
-    resolution: Resolution,
-    smooth: bool,
+    fractional: Tensor,
+    kernel: Tensor,
+    shape: MeshShape,
+    order: int,
     compute_potential: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Structures with meshes of one size."""
-    reciprocal, volume = reciprocal_vectors(batch.cell)
-    owner: Tensor | None = None
-    if batch.cell.shape[0] == 1:
-        fractional = reciprocal[0] @ batch.positions.t()
-    else:
-        owner = batch.index
-        fractional = (reciprocal[owner] @ batch.positions.unsqueeze(-1)).squeeze(-1)
-        fractional = fractional.t().contiguous()
-    shape = MeshShape(batch.cell.shape[0], *sizes)
+    """Sum over the components of a mesh, for structures with meshes of one size.
+
+    Args:
+        batch: structures.
+        fractional: where their atoms are in the meshes ``[3, n_atoms]``.
+        kernel: what the power of each component is multiplied with, as of
+            :func:`deconvolution`, ``[n_structures or 1, 2 n1 + 1, 2 n2 + 1, n3 + 1]``.
+        shape: of the meshes.
+        order: of the splines.
+        compute_potential: as for :func:`mesh_sum`.
+    """
+    owner = None if shape.n_structures == 1 else batch.owner
     own = batch.charges.t()
     place: Tensor | None = None
     if fractional.shape[1] >= SORTED_FROM:
         place = _sort_by_place(fractional.detach(), owner, shape)
         fractional, own = fractional.index_select(1, place), own.index_select(1, place)
         owner = None if owner is None else owner[place]
-    basis = SplineMesh(fractional.detach(), owner, shape, resolution.order)
+    basis = SplineMesh(fractional.detach(), owner, shape, order)
     density = spread(own.unsqueeze(0), fractional, basis)
-    components = _Analyse.apply(density, tuple(extent))
+    n1, n2, n3 = kernel.shape[1:]
+    components = _Analyse.apply(density, (n1 // 2, n2 // 2, n3 - 1))
 
-    kernel = _kernel(
-        reciprocal, volume, batch.half_height, sizes, extent, sigma, resolution, smooth
-    )
     power = torch.view_as_real(components).square().sum(dim=-1).sum(dim=0)
     total = (kernel * power).flatten(1).sum(dim=1)
     if not compute_potential:
         return total, None
-    on_mesh = _Synthesise.apply(2.0 * kernel * components, sizes)
+    on_mesh = _Synthesise.apply(2.0 * kernel * components, tuple(shape[1:]))
     potential = gather(on_mesh, fractional, basis).squeeze(0)
     if place is not None:
         potential = torch.empty_like(potential).index_copy(1, place, potential)
@@ -167,25 +198,10 @@ def _kernel(
     resolution: Resolution,
     smooth: bool,
 ) -> Tensor:
-    """Factor of the power of each component, ``[n_structures, 2 n1 + 1, 2 n2 + 1, n3 + 1]``.
-
-    Components with n3 > 0 stand for their inverses as well.
-    """
-    k_squared: Tensor | None = None
-    numbers, shapes = [], [(-1, 1, 1), (1, -1, 1), (1, 1, -1)]
-    factors = []
-    for axis in range(3):
-        n = torch.arange(extent[axis] + 1, device=reciprocal.device)
-        factor = _inverse_factor(resolution.order, sizes[axis], extent[axis]).to(reciprocal)
-        if axis < 2:
-            # In the order of a discrete transform: negative ones follow positive ones.
-            n = torch.cat([n, n[1:].flip(0).neg()])
-            factor = torch.cat([factor, factor[1:].flip(0)])
-        else:
-            factor = torch.cat([factor[:1], 2.0 * factor[1:]])
-        numbers.append(n.to(reciprocal.dtype).view(shapes[axis]))
-        factors.append(factor.view(shapes[axis]))
+    """Green's function per volume and per what the splines do to the power of a component."""
+    numbers, factor = deconvolution(sizes, extent, resolution.order, reciprocal)
     vectors = (2.0 * math.pi * reciprocal).view(-1, 3, 3, 1, 1, 1)
+    k_squared: Tensor | None = None
     for component in range(3):
         k = numbers[0] * vectors[:, 0, component] + numbers[1] * vectors[:, 1, component]
         k = k + numbers[2] * vectors[:, 2, component]
@@ -199,7 +215,31 @@ def _kernel(
         kernel = slab_greens_function(
             kernel, k_squared, k_squared[..., :1], k_normal, half_height.view(-1, 1, 1, 1)
         )
-    return kernel * (factors[0] * factors[1] * factors[2]) / volume.view(-1, 1, 1, 1)
+    return kernel * factor / volume.view(-1, 1, 1, 1)
+
+
+def deconvolution(
+    sizes: tuple[int, int, int], extent: list[int], order: int, like: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """Numbers of the components that are kept along each axis, and what undoes the splines.
+
+    The latter is a factor of powers ``[2 n1 + 1, 2 n2 + 1, n3 + 1]``. Components with n3 > 0
+    stand for their inverses as well, and count twice. Negative numbers follow positive ones, as
+    in a discrete transform; the numbers can be broadcast to this shape.
+    """
+    shapes = [(-1, 1, 1), (1, -1, 1), (1, 1, -1)]
+    numbers, factors = [], []
+    for axis in range(3):
+        n = torch.arange(extent[axis] + 1, device=like.device)
+        factor = _inverse_factor(order, sizes[axis], extent[axis]).to(like)
+        if axis < 2:
+            n = torch.cat([n, n[1:].flip(0).neg()])
+            factor = torch.cat([factor, factor[1:].flip(0)])
+        else:
+            factor = torch.cat([factor[:1], 2.0 * factor[1:]])
+        numbers.append(n.to(like.dtype).view(shapes[axis]))
+        factors.append(factor.view(shapes[axis]))
+    return numbers, factors[0] * factors[1] * factors[2]
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,0 +1,142 @@
+r"""Open boundaries on a mesh: the pairs of :mod:`les.open`, for structures with many atoms.
+
+The charges are spread over a mesh as in :mod:`les.mesh`, and the mesh is convolved with the
+interaction of Gaussian charges, :math:`\mathrm{erf}(r/\sqrt2\sigma)/r`, at its points. The mesh is
+more than twice as large as the structure, so that a discrete convolution, which is periodic, is
+that of a structure without images (R. W. Hockney and J. W. Eastwood, Computer Simulation Using
+Particles, 1981). Its points are at multiples of the spacing whatever the structure, and nothing
+but their number depends on it: energies do not jump when the size of the mesh changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from les.accuracy import MESH_ACCURACY, Resolution, resolve
+from les.batch import Batch
+from les.greens import cutoff_weight
+from les.mesh import by_size, deconvolution, mesh_size, sum_on_mesh
+from les.spreading import MeshShape
+
+#: Number of atoms from which on the mesh is faster than the sum over pairs, and takes less memory.
+FEWEST_ATOMS = 2500
+
+#: Space around twice the extent of a structure, in units of the width of the charges: how far
+#: the kernel is smeared where it ends.
+PADDING = 14.0
+
+#: Points of the largest mesh.
+MOST_POINTS = 2**30
+
+
+def open_mesh_sum(
+    batch: Batch, sigma: float, compute_potential: bool
+) -> tuple[Tensor, Tensor | None]:
+    r"""Pair sum :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
+
+    With relative errors of forces below ``accuracy.MESH_ACCURACY``. Complexity
+    O(N + M log M) for a mesh of M points, which grows with the box around the structure.
+
+    Args:
+        batch: open structures; their cells are not used.
+        sigma: width of the Gaussian charges [A].
+        compute_potential: also return the derivative with respect to the charges.
+
+    Returns:
+        As :func:`les.mesh.mesh_sum`. The caller multiplies both by ``k_e``.
+
+    Raises:
+        ValueError: if a structure extends too far for a mesh.
+    """
+    resolution = resolve(sigma, smooth=True, accuracy=MESH_ACCURACY)
+    n_structures, h = batch.counts.shape[0], resolution.spacing
+    places = batch.positions.detach() / h
+    owners = batch.owner.unsqueeze(1).expand(-1, 3)
+    first = places.new_zeros(n_structures, 3)
+    first = torch.floor(first.scatter_reduce(0, owners, places, "amin", include_self=False))
+    last = torch.zeros_like(first).scatter_reduce(0, owners, places, "amax", include_self=False)
+    spans: list[list[float]] = (last - first).tolist()
+    around = PADDING * sigma / h
+    sizes = [
+        (mesh_size(2.0 * a + around), mesh_size(2.0 * b + around), mesh_size(2.0 * c + around))
+        for a, b, c in spans
+    ]
+    for structure, size in enumerate(sizes):
+        if math.prod(size) > MOST_POINTS:
+            lengths = [round(h * span, 1) for span in spans[structure]]
+            raise ValueError(
+                f"`positions` of an open structure of {int(batch.counts[structure])} atoms extend "
+                f"over {lengths} A, too far for a mesh: has an atom left it? `method` = 'direct' "
+                "sums over pairs"
+            )
+
+    def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
+        size = sizes[members[0]]
+        # Whole points, so that nothing depends on where the mesh begins.
+        start = first[torch.tensor(members, device=first.device)][part.owner]
+        points = torch.tensor(size, device=first.device).unsqueeze(1)
+        fractional = (part.positions / h - start).t() / points
+        kernel = _kernel(size, sigma, resolution, start.device).to(start.dtype)
+        shape = MeshShape(len(members), *size)
+        return sum_on_mesh(part, fractional, kernel, shape, resolution.order, compute_potential)
+
+    energy, potential = by_size(batch, sizes, of_one_size)
+    # The mesh has the interaction of each charge with itself.
+    itself = 1.0 / (sigma * math.sqrt(2.0 * math.pi))
+    energy = energy.index_add(0, batch.owner, -itself * batch.charges.square().sum(dim=1))
+    if potential is not None:
+        potential = potential - 2.0 * itself * batch.charges
+    return energy, potential
+
+
+def _fold(x: Tensor, sigma: float) -> Tensor:
+    """Distances ``x`` along an axis, from 0 to the farthest one, where they stop growing.
+
+    The kernel is periodic: where it meets its image it would have a kink, which a finite number
+    of components smears out. Beyond all distances of atoms it may be anything smooth; here
+    the first derivatives that do not vanish or agree are the fourth and fifth.
+    """
+    transition = 0.5 * PADDING * sigma
+    start = x[-1] - transition
+    t = ((x - start) / transition).clamp(min=0.0)
+    return torch.minimum(x, start) + transition * (t - t**4 / 2.0 + t**5 / 5.0)
+
+
+@functools.lru_cache(maxsize=2)
+@torch.inference_mode(False)
+def _kernel(
+    sizes: tuple[int, int, int], sigma: float, resolution: Resolution, device: torch.device
+) -> Tensor:
+    """Transform of the interaction at the points, ``[1, 2 n1 + 1, 2 n2 + 1, n3 + 1]``, float64."""
+    h, dl = resolution.spacing, resolution.dl
+    extent = [math.floor(size * h / dl) for size in sizes]
+    exact = torch.empty(0, dtype=torch.float64, device=device)
+    squared = exact.new_zeros(1)
+    for axis, size in enumerate(sizes):
+        x = _fold(h * torch.arange(size // 2 + 1, dtype=exact.dtype, device=device), sigma)
+        squared = squared + x.square().view([-1 if other == axis else 1 for other in range(3)])
+    distance = squared.sqrt_().div_(math.sqrt(2.0) * sigma)
+    kernel = torch.erf(distance).div_(distance).div_(math.sqrt(2.0) * sigma)
+    kernel[0, 0, 0] = math.sqrt(2.0 / math.pi) / sigma
+
+    # It is even along each axis: cosines of half the points.
+    for size, reach in zip(sizes, extent, strict=True):
+        points = torch.arange(size // 2 + 1, dtype=exact.dtype, device=device)
+        n = torch.arange(reach + 1, dtype=exact.dtype, device=device)
+        weights = torch.full_like(points, 2.0)
+        weights[0] = weights[-1] = 1.0
+        cosines = torch.cos(2.0 * math.pi / size * torch.outer(points, n)) * weights.unsqueeze(1)
+        kernel = torch.tensordot(kernel, cosines, dims=([0], [0]))  # the axes take turns
+    numbers, factor = deconvolution(sizes, extent, resolution.order, exact)
+    kernel = torch.cat([kernel, kernel[1:].flip(0)], dim=0)
+    kernel = torch.cat([kernel, kernel[:, 1:].flip(1)], dim=1)
+    k_squared = sum(
+        (2.0 * math.pi / (size * h) * n) ** 2 for size, n in zip(sizes, numbers, strict=True)
+    )
+    assert isinstance(k_squared, Tensor)
+    weight = cutoff_weight(k_squared, 2.0 * math.pi / dl, smooth=True)
+    return (0.5 / math.prod(sizes) * kernel * factor * weight).unsqueeze(0)
