@@ -116,8 +116,8 @@ def born_effective_charges(
         ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
 
     Raises:
-        ValueError, TypeError: as ``les.Ewald``; and for several charge channels, an unknown
-            method, or positions that do not require gradients.
+        ValueError, TypeError: as ``les.Ewald``, but not within ``torch.compile``; and for several
+            charge channels, an unknown method, or positions that do not require gradients.
     """
     if method != "phase":
         raise ValueError("`method` must be 'phase', got " + method)
