@@ -12,6 +12,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from les import Ewald, Les, LESConfig
 from les.operator import _SETTINGS, compiled_ewald
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch._dynamo.config, "trace_autograd_ops"),
+    reason="this torch cannot compile torch.autograd.grad",
+)
+
 SLAB, BULK, OPEN = [True, True, False], [True] * 3, [False] * 3
 #: Kinds of structures, their periodic axes, number of channels.
 CASES = {
