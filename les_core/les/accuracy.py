@@ -54,7 +54,7 @@ POINT_COST, ATOM_VOLUME = 2.0, 10.0
 #: Time of the direct sum per atom, other atom and 1 / dl^3 [A^3], in units of that of the mesh
 #: per atom and ``Resolution.work``, at a density of 0.1 atoms / A^3. Measured on a CPU (x86, one
 #: thread, float64, energy and forces); the one of a GPU is not measured.
-DIRECT_COST_CPU, DIRECT_COST_CUDA = 6.0, 6.0
+DIRECT_COST_CPU, DIRECT_COST_CUDA = 3.4, 3.4
 
 #: Smaller structures are not worth a mesh, whose sequence of operations takes its time.
 FEWEST_ATOMS = 200

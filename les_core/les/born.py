@@ -116,16 +116,17 @@ def born_effective_charges(
         ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
 
     Raises:
-        ValueError, TypeError: as ``les.Ewald``; and for several charge channels, an unknown
-            method, or positions that do not require gradients.
+        ValueError, TypeError: as ``les.Ewald``, but not within ``torch.compile``; and for several
+            charge channels, an unknown method, or positions that do not require gradients.
     """
     if method != "phase":
         raise ValueError("`method` must be 'phase', got " + method)
-    check_positions(positions)
-    check_charges("charges", charges, positions)
-    check_cell(cell, positions)
-    check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
-    check_pbc(pbc, cell)
+    if not _compiling():  # there are no values to look at then
+        check_positions(positions)
+        check_charges("charges", charges, positions)
+        check_cell(cell, positions)
+        check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
+        check_pbc(pbc, cell)
     charges = _single_channel(charges)
     if not positions.requires_grad:
         raise ValueError("`positions` must require gradients for Born effective charges")
@@ -179,6 +180,12 @@ def phase_evaluation(
     result = vectors.transpose(1, 2)[batch] @ derivative
     result = math.sqrt(epsilon_factor) * result
     return result if create_graph else result.detach()
+
+
+def _compiling() -> bool:
+    if torch.jit.is_scripting():
+        return False
+    return torch.compiler.is_compiling()
 
 
 def _gradient(value: Tensor, positions: Tensor, create_graph: bool) -> Tensor:

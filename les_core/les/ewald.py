@@ -19,6 +19,7 @@ from les.lattice import grid_extent
 from les.mesh import mesh_sum
 from les.open import open_sum
 from les.open_mesh import FEWEST_ATOMS, open_mesh_sum
+from les.operator import compiled_ewald
 from les.packing import (
     assign_slots,
     first_rows,
@@ -158,6 +159,8 @@ class Ewald(nn.Module):
                 an open structure. The message names the argument.
             TypeError: wrong dtypes.
         """
+        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+            return compiled_ewald(self, charges, positions, cell, batch, pbc, compute_potential)
         facts = survey(charges, positions, cell, batch, pbc, self.dl)
         n_structures = cell.shape[0]
         if batch is None:
