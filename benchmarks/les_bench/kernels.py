@@ -9,7 +9,7 @@ import argparse
 import functools
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from tqdm import tqdm
@@ -96,13 +96,13 @@ def plain_table(dtype: torch.dtype) -> Iterator[str]:
         yield f"{'exponent of time':<22}{what:<18}{'':>10}{slope:>10.2f}"
 
 
-def peer_table(dtype: torch.dtype, error: float, most_atoms: float) -> Iterator[str]:
+def peer_table(dtype: torch.dtype, error: float, sizes: Sequence[int]) -> Iterator[str]:
     """Lines of the comparison with other packages."""
     families, notes = contestants(dtype)
     yield f"relative error of forces at most {error:g}; ratios to the time of les"
     yield from notes
     yield f"{'case':<16}{'':<17}{'':<17}{'setting':<32}{'error':>8}{'time/ms':>11}{'ratio':>8}"
-    cases = [case for case in PEER_CASES if case.n_atoms <= most_atoms]
+    cases = [case for case in PEER_CASES if case.n_atoms in sizes]
     for case in tqdm(cases, unit="case", leave=False):
         yield from compare_at_error(case, families, dtype, error)
 
@@ -122,14 +122,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--error", type=float, default=1e-4, help="with --peers, of forces; default: %(default)s"
     )
+    sizes = sorted({case.n_atoms for case in PEER_CASES})
     parser.add_argument(
-        "--most-atoms", type=int, default=103680, help="with --peers; default: %(default)s"
+        "--atoms",
+        type=int,
+        nargs="+",
+        choices=sizes,
+        default=sizes,
+        help="with --peers, numbers of atoms of the structures; default: all",
     )
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
     if options.peers:
-        lines = peer_table(dtype, options.error, options.most_atoms)
+        lines = peer_table(dtype, options.error, options.atoms)
     else:
         lines = plain_table(dtype)
     tqdm.write(f"torch {torch.__version__}, {options.threads} thread(s), {options.dtype}")

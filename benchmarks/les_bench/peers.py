@@ -32,8 +32,8 @@ SIGMA = 1.0
 #: Spacing of meshes, half the shortest wavelength of k-points [A]; 16 to the octave.
 SPACINGS = tuple(1.6 * 2.0 ** (-i / 16) for i in range(49))
 
-#: ``accuracy`` of les.
-ACCURACIES = tuple(10.0 ** (-1.0 - i / 8) for i in range(49))
+#: ``accuracy`` of les, 16 to the decade.
+ACCURACIES = tuple(10.0 ** (-1.0 - i / 16) for i in range(97))
 
 #: Atoms of a structure above which tables of all atoms and k-points do not fit in memory.
 DENSE_ATOMS = 2000
