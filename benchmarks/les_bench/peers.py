@@ -5,7 +5,8 @@ turns them into points. Here it is left out, and the width is that of LES, so th
 is the sum of LES but for a constant where the cell is charged: the peers also subtract
 ``pi k_e sigma^2 Q^2 / V``. Forces do not feel it; it is left in, since taking it out takes time.
 
-Every contestant is a few families of settings that differ in one number, the coarsest first.
+Every contestant is a few families of settings that differ in one number, the coarsest first;
+the families of a mesh are its orders of interpolation, the highest first.
 Each gets charges, positions, cells and the batch index and computes everything else in the call.
 """
 
@@ -37,6 +38,9 @@ ACCURACIES = tuple(10.0 ** (-1.0 - i / 16) for i in range(97))
 
 #: Atoms of a structure above which tables of all atoms and k-points do not fit in memory.
 DENSE_ATOMS = 2000
+
+#: The same for the meshes of torch-pme's PME, finer than others at the same error.
+PME_ATOMS = 50000
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,14 @@ def torch_pme_families(dtype: torch.dtype) -> list[Family]:
             return one_by_one(calculator(potential(), spacing, interpolation_nodes=nodes))
 
         text = f"{nodes} nodes, mesh_spacing={{:.3g}}"
-        return Family(f"torch-pme {kind}", make, text, tuple(2.0 * h for h in SPACINGS))
+        ladder = tuple(2.0 * spacing for spacing in SPACINGS)
+        most_atoms = PME_ATOMS if kind == "PME" else math.inf
+        return Family(f"torch-pme {kind}", make, text, ladder, most_atoms)
 
     return [
         Family("torch-pme Ewald", ewald, "lr_wavelength={:.3g}", SPACINGS, DENSE_ATOMS),
-        *(mesh("PME", nodes) for nodes in (4, 5, 6, 7)),
-        *(mesh("P3M", nodes) for nodes in (3, 4, 5)),
+        *(mesh("PME", nodes) for nodes in (7, 6, 5, 4)),
+        *(mesh("P3M", nodes) for nodes in (5, 4, 3)),
     ]
 
 
@@ -158,7 +164,7 @@ def nvalchemi_families(dtype: torch.dtype) -> list[Family]:
     k_max = tuple(math.pi / spacing for spacing in SPACINGS)
     return [
         Family("nvalchemi Ewald", ewald, "k_cutoff={:.3g}", k_max, DENSE_ATOMS),
-        *(mesh(order) for order in (4, 5, 6)),
+        *(mesh(order) for order in (6, 5, 4)),
     ]
 
 
