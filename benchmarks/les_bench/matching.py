@@ -25,9 +25,9 @@ DIRECT_ATOMS = 10000
 #: Steps of a ladder that are taken at once, to spend no time on meshes far too fine.
 STRIDE = 8
 
-#: Steps that a lower order may be finer than a higher one: a mesh of eight times the points
-#: is not worth trying.
-FINER = 16
+#: Steps that a lower order may be finer than a higher one: a mesh of five times the points, or
+#: of the next power of two along each axis, is not worth trying.
+FINER = 12
 
 
 class Setting(NamedTuple):
