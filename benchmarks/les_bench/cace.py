@@ -70,8 +70,8 @@ def measure(case: Case, training: bool) -> str:
     memory = peak_memory(plain), peak_memory(ours)
     what = "training step" if training else "energy + forces"
     return (
-        f"{case.title:<38}{what:<17}{1e3 * timed.plain:>10.1f}{1e3 * timed.ours:>10.1f}"
-        f"{timed.ratio:>7.1f}{memory[0]:>11.1f}{memory[1]:>9.1f}{memory[0] / memory[1]:>7.1f}"
+        f"{case.title:<38}{what:<17}{1e3 * timed.seconds[0]:>10.1f}{1e3 * timed.seconds[1]:>10.1f}"
+        f"{timed.ratios[0]:>7.1f}{memory[0]:>11.1f}{memory[1]:>9.1f}{memory[0] / memory[1]:>7.1f}"
         f"{difference:>12.1e}"
     )
 

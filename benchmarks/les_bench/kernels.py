@@ -1,60 +1,24 @@
-"""``les bench kernels``: the speed of ``les.Ewald`` against the plain sum, and how it grows."""
+"""``les bench kernels``: the speed of ``les.Ewald`` against the plain sum, and how it grows.
+
+With ``--peers`` against other packages, at the same error of the forces.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import statistics
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from les import Ewald
+from les_bench.cases import Case, Energy, energies_of, energy_and_forces
+from les_bench.matching import compare_at_error
 from les_bench.naive import naive_energy
-from les_bench.timing import Comparison, interleaved
-
-#: Number density of atoms in water [1/A^3].
-DENSITY = 0.1
-
-Energy = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A batch of equal structures with random positions and charges."""
-
-    title: str
-    n_structures: int
-    n_atoms: int
-    periodic: bool
-    #: Accuracy of forces that ``les.Ewald`` is asked for; without it, the plain sum's ``dl``.
-    accuracy: float | None = None
-
-    def ewald(self) -> Ewald:
-        """The sum to be measured."""
-        return Ewald(cutoff="sharp", accuracy=self.accuracy)
-
-    def inputs(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Charges, positions, cells and batch index."""
-        generator = torch.Generator().manual_seed(0)
-        total = self.n_structures * self.n_atoms
-        edge = (self.n_atoms / DENSITY) ** (1.0 / 3.0)
-        positions = edge * torch.rand(total, 3, generator=generator, dtype=torch.float64)
-        charges = torch.randn(total, generator=generator, dtype=torch.float64)
-        cell = edge * torch.eye(3, dtype=torch.float64) * float(self.periodic)
-        batch = torch.arange(self.n_structures).repeat_interleave(self.n_atoms)
-        return (
-            charges.to(dtype),
-            positions.to(dtype),
-            cell.to(dtype).repeat(self.n_structures, 1, 1),
-            batch,
-        )
-
+from les_bench.peers import contestants
+from les_bench.timing import Comparison, interleaved, seconds
 
 CASES = (
     Case("192 atoms", 1, 192, True),
@@ -73,31 +37,14 @@ GROWTH = tuple(
 #: How often each of those is evaluated.
 EVALUATIONS = 3
 
-
-def energy_and_forces(energy: Energy, inputs: tuple[Tensor, ...], training: bool) -> Tensor:
-    """One evaluation; with ``training`` also the gradient of a loss on the forces.
-
-    Returns the forces, or the gradient of the loss with respect to the charges.
-    """
-    charges, positions, cell, batch = inputs
-    charges = charges.detach().requires_grad_()
-    positions = positions.detach().requires_grad_()
-    total = energy(charges, positions, cell, batch).sum()
-    forces, potential = torch.autograd.grad(total, (positions, charges), create_graph=training)
-    if not training:
-        return -forces
-    loss = (forces**2).sum() + (potential**2).sum()
-    return torch.autograd.grad(loss, (charges, positions))[0]
-
-
-def energies_of(ewald: Ewald) -> Energy:
-    """The sum without its potential."""
-
-    def energy(*arguments: Tensor) -> Tensor:
-        found: Tensor = ewald(*arguments)[0]
-        return found
-
-    return energy
+#: What the peers take part in; they have no open structures.
+PEER_CASES = (
+    Case("192 atoms", 1, 192, True),
+    Case("32 x 192 atoms", 32, 192, True),
+    Case("1536 atoms", 1, 1536, True),
+    Case("5184 atoms", 1, 5184, True),
+    Case("103680 atoms", 1, 103680, True),
+)
 
 
 def growth(dtype: torch.dtype, training: bool) -> tuple[list[float], float]:
@@ -105,11 +52,10 @@ def growth(dtype: torch.dtype, training: bool) -> tuple[list[float], float]:
     times = []
     for case in GROWTH:
         inputs, ours = case.inputs(dtype), energies_of(case.ewald())
-        taken = []
-        for _ in range(EVALUATIONS + 1):
-            start = time.perf_counter()
-            energy_and_forces(ours, inputs, training)
-            taken.append(time.perf_counter() - start)
+        taken = [
+            seconds(functools.partial(energy_and_forces, ours, inputs, training))
+            for _ in range(EVALUATIONS + 1)
+        ]
         times.append(statistics.median(taken[1:]))
     x = [math.log(case.n_atoms) for case in GROWTH]
     slope, _ = statistics.linear_regression(x, [math.log(value) for value in times])
@@ -129,33 +75,70 @@ def compare(case: Case, dtype: torch.dtype, training: bool) -> tuple[Comparison,
     return timed, difference
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="les bench kernels", description=__doc__)
-    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    arguments = parser.parse_args(argv)
-    torch.set_num_threads(arguments.threads)
-    dtype = getattr(torch, arguments.dtype)
-    rows = []
+def plain_table(dtype: torch.dtype) -> Iterator[str]:
+    """Lines of the comparison with the plain sum, and of the growth."""
+    yield "dl = 2 A; les with an accuracy where one is given"
+    yield f"{'case':<22}{'':<18}{'plain/ms':>10}{'les/ms':>10}{'ratio':>8}{'difference':>12}"
     for case in tqdm(CASES, unit="case", leave=False):
         for training in (False, True):
             timed, difference = compare(case, dtype, training)
             what = "double backward" if training else "energy + forces"
-            rows.append(
-                f"{case.title:<22}{what:<18}{1e3 * timed.plain:>10.2f}{1e3 * timed.ours:>10.2f}"
-                f"{timed.ratio:>8.1f}{difference:>12.1e}"
+            plain, ours = (1e3 * taken for taken in timed.seconds)
+            yield (
+                f"{case.title:<22}{what:<18}{plain:>10.2f}{ours:>10.2f}"
+                f"{timed.ratios[0]:>8.1f}{difference:>12.1e}"
             )
     for training in (False, True):
         what = "double backward" if training else "energy + forces"
         times, slope = growth(dtype, training)
-        for case, seconds in zip(GROWTH, times, strict=True):
-            rows.append(f"{case.title:<22}{what:<18}{'-':>10}{1e3 * seconds:>10.2f}")
-        rows.append(f"{'exponent of time':<22}{what:<18}{'':>10}{slope:>10.2f}")
-    head = (
-        f"torch {torch.__version__}, {arguments.threads} thread(s), {arguments.dtype}, dl = 2 A; "
-        "les with an accuracy where one is given\n"
+        for case, taken in zip(GROWTH, times, strict=True):
+            yield f"{case.title:<22}{what:<18}{'-':>10}{1e3 * taken:>10.2f}"
+        yield f"{'exponent of time':<22}{what:<18}{'':>10}{slope:>10.2f}"
+
+
+def peer_table(dtype: torch.dtype, error: float, sizes: Sequence[int]) -> Iterator[str]:
+    """Lines of the comparison with other packages."""
+    families, notes = contestants(dtype)
+    yield f"relative error of forces at most {error:g}; ratios to the time of les"
+    yield from notes
+    yield f"{'case':<16}{'':<17}{'':<17}{'setting':<32}{'error':>8}{'time/ms':>11}{'ratio':>8}"
+    cases = [case for case in PEER_CASES if case.n_atoms in sizes]
+    for case in tqdm(cases, unit="case", leave=False):
+        yield from compare_at_error(case, families, dtype, error)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="les bench kernels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    head += f"{'case':<22}{'':<18}{'plain/ms':>10}{'les/ms':>10}{'ratio':>8}{'difference':>12}\n"
-    sys.stdout.write(head + "\n".join(rows) + "\n")
+    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    parser.add_argument(
+        "--peers", action="store_true", help="compare with other packages at the same error"
+    )
+    parser.add_argument(
+        "--error", type=float, default=1e-4, help="with --peers, of forces; default: %(default)s"
+    )
+    sizes = sorted({case.n_atoms for case in PEER_CASES})
+    parser.add_argument(
+        "--atoms",
+        type=int,
+        nargs="+",
+        choices=sizes,
+        default=sizes,
+        help="with --peers, numbers of atoms of the structures; default: all",
+    )
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    dtype = getattr(torch, options.dtype)
+    if options.peers:
+        lines = peer_table(dtype, options.error, options.atoms)
+    else:
+        lines = plain_table(dtype)
+    tqdm.write(f"torch {torch.__version__}, {options.threads} thread(s), {options.dtype}")
+    for line in lines:
+        tqdm.write(line)
     return 0

@@ -11,26 +11,32 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-#: Time that a pair of evaluations is repeated for at least [s], and how often at least.
+#: Time that a round of evaluations is repeated for at least [s], and how often at least.
 SECONDS, REPETITIONS = 2.0, 5
 
 
 class Comparison(NamedTuple):
-    """Median times [s], and the median of their ratio."""
+    """Median time of each function [s], and the median of its ratio to that of the last one."""
 
-    plain: float
-    ours: float
-    ratio: float
+    seconds: tuple[float, ...]
+    ratios: tuple[float, ...]
 
 
-def interleaved(plain: Callable[[], Any], ours: Callable[[], Any]) -> Comparison:
-    """Time two functions in turn; both must have run before."""
-    times: tuple[list[float], list[float]] = ([], [])
+def interleaved(*functions: Callable[[], Any]) -> Comparison:
+    """Time functions in turn; all must have run before."""
+    rounds: list[list[float]] = []
     began = time.perf_counter()
-    while len(times[0]) < REPETITIONS or time.perf_counter() - began < SECONDS:
-        for function, record in zip((plain, ours), times, strict=True):
-            start = time.perf_counter()
-            function()
-            record.append(time.perf_counter() - start)
-    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
-    return Comparison(statistics.median(times[0]), statistics.median(times[1]), ratio)
+    while len(rounds) < REPETITIONS or time.perf_counter() - began < SECONDS:
+        rounds.append([seconds(function) for function in functions])
+    ratios = [[taken / times[-1] for taken in times] for times in rounds]
+    return Comparison(
+        tuple(statistics.median(taken) for taken in zip(*rounds, strict=True)),
+        tuple(statistics.median(ratio) for ratio in zip(*ratios, strict=True)),
+    )
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Time of one call [s]."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
