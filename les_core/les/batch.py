@@ -14,6 +14,7 @@ from les.checks import (
     check_charges,
     check_pbc,
     check_positions,
+    check_precision,
     has_area,
     has_volume,
 )
@@ -71,6 +72,8 @@ def survey(
     Raises:
         ValueError, TypeError: as ``les.Ewald``.
     """
+    if not torch.jit.is_scripting():
+        check_precision(positions)
     check_positions(positions, values=False)
     check_charges("charges", charges, positions, values=False)
     check_cell(cell, positions, values=False)

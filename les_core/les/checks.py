@@ -6,6 +6,7 @@ All of it also runs in TorchScript, where a model is used without any other guar
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from les.lattice import cell_normals
 
 #: A cell whose |det| is below this [A^3] is no cell (the criterion of published LES).
 VOLUME_TOLERANCE = 1e-6
+
+#: Points of the largest grid in reciprocal space: 2 GB for each array of float64.
+MOST_POINTS = 2**28
 
 
 class NotFiniteError(ValueError):
@@ -33,6 +37,31 @@ def has_area(cell: Tensor, pbc: Tensor, tolerance: float = VOLUME_TOLERANCE) -> 
     """
     areas = torch.linalg.vector_norm(cell_normals(cell.detach()), dim=-1)
     return torch.where(pbc, torch.zeros_like(areas), areas).amax(dim=1) > tolerance
+
+
+@torch.jit.unused
+def check_precision(positions: Tensor) -> None:
+    """Matrix products must be as precise as their arguments.
+
+    Raises:
+        RuntimeError: within ``torch.autocast``, which rounds them.
+
+    Warns:
+        UserWarning: where torch is told to round those of float32 on a GPU.
+    """
+    device = positions.device.type
+    if torch.is_autocast_enabled(device):
+        raise RuntimeError(
+            "`les` must run outside torch.autocast, which rounds its matrix products and those of "
+            "the forces: energies of charges cancel and need all digits"
+        )
+    precision = torch.get_float32_matmul_precision()
+    if device == "cuda" and positions.dtype == torch.float32 and precision != "highest":
+        warnings.warn(
+            f"torch.set_float32_matmul_precision({precision!r}) rounds the electrostatic sum to "
+            "three digits: set 'highest', or use float64",
+            stacklevel=3,
+        )
 
 
 # All of these look at values unless ``values`` is false, which takes a transfer from the device.
@@ -180,4 +209,18 @@ def check_pbc(pbc: Tensor | None, cell: Tensor, values: bool = True) -> None:
         raise ValueError(
             f"`cell` must span a volume where `pbc` is true, got {vectors} "
             f"for structure {structure}"
+        )
+
+
+def check_grid(extent: list[int], n_structures: int, dl: float, most: int = MOST_POINTS) -> None:
+    """A grid, with numbers up to ``extent`` along lattice vectors, must fit in memory."""
+    points = n_structures
+    for n in extent:
+        points *= 2 * n + 1
+    if points > most:
+        lengths = [dl * n for n in extent]
+        raise ValueError(
+            f"`cell` is too large for `dl` = {dl}: lattice vectors of up to {lengths} A need "
+            f"{points} k-points in {n_structures} structures. The cell of a slab is twice as high "
+            "as the slab: has an atom left it?"
         )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from les.accuracy import CUTOFFS, DEFAULT_DL, METHODS, Resolution, crossover, resolve
 from les.batch import Batch, select, survey
+from les.checks import check_grid
 from les.direct import reciprocal_sum
 from les.lattice import grid_extent
 from les.mesh import mesh_sum
@@ -156,8 +157,9 @@ class Ewald(nn.Module):
         Raises:
             ValueError: wrong shapes, devices or orders, values that are not finite, one
                 periodic axis, a periodic structure without a cell, atoms at the same place in
-                an open structure. The message names the argument.
+                an open structure, a cell too large for ``dl``. The message names the argument.
             TypeError: wrong dtypes.
+            RuntimeError: within ``torch.autocast``.
         """
         if not torch.jit.is_scripting() and torch.compiler.is_compiling():
             return compiled_ewald(self, charges, positions, cell, batch, pbc, compute_potential)
@@ -302,6 +304,9 @@ class Ewald(nn.Module):
             q = pack_charges(system.charges, slots, n_structures, width)
             r = pack_positions(system.positions, slots, n_structures, width)
         if periodic:
+            if extent is None:
+                extent = grid_extent(system.cell, self.dl)
+            check_grid(extent, n_structures, self.dl)
             energy, potential = reciprocal_sum(
                 q,
                 r,
@@ -310,7 +315,7 @@ class Ewald(nn.Module):
                 self.dl,
                 self.cutoff == "smooth",
                 compute_potential,
-                grid_extent(system.cell, self.dl) if extent is None else extent,
+                extent,
                 half_height=system.half_height,
             )
         else:

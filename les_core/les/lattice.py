@@ -13,7 +13,9 @@ def cell_normals(cell: Tensor) -> Tensor:
 
     ``[n_structures, 3, 3]`` of a cell of the same shape; rows are a2 x a3, a3 x a1, a1 x a2.
     """
-    return torch.linalg.cross(cell.roll(-1, 1), cell.roll(-2, 1), dim=-1)
+    # Not `Tensor.roll`: in NequIP models compiled by torch 2.13, gradients of the stress were wrong.
+    a, b, c = cell.unbind(-2)
+    return torch.linalg.cross(torch.stack([b, c, a], -2), torch.stack([c, a, b], -2), dim=-1)
 
 
 def reciprocal_vectors(cell: Tensor) -> tuple[Tensor, Tensor]:

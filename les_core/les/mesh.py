@@ -29,6 +29,7 @@ from torch import Tensor
 from les.accuracy import Resolution
 from les.batch import Batch, select
 from les.bspline import squared_factor
+from les.checks import check_grid
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
 from les.spreading import MeshShape, SplineMesh
@@ -68,6 +69,7 @@ def mesh_sum(
     def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
         reach = [max(lengths[i][axis] for i in members) for axis in range(3)]
         extent = [math.floor(r / dl * (1.0 + EDGE_TOLERANCE)) for r in reach]
+        check_grid(extent, len(members), dl)
         reciprocal, volume = reciprocal_vectors(part.cell)
         if len(members) == 1:
             fractional = reciprocal[0] @ part.positions.t()

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 
 from les import Ewald, Les
-from les.checks import NotFiniteError
+from les.checks import NotFiniteError, check_precision
 from les.structures import ANY_AXES, check_atoms
 
 
@@ -228,6 +228,39 @@ CRYSTAL = Atoms("NaCl", [[0, 0, 0], [2.0, 2.0, 2.0]], cell=[4.0] * 3, pbc=True)
 @pytest.mark.parametrize("atoms", [ATOMS, CRYSTAL, ATOMS[:1]])
 def test_good_structures(atoms):
     check_atoms(atoms)
+
+
+@pytest.mark.parametrize("method", ["direct", "mesh", "scripted"])
+def test_grids_that_no_memory_holds(method):
+    """An atom that has left a slab, for instance."""
+    ewald = torch.jit.script(Ewald()) if method == "scripted" else Ewald(method=method)
+    positions = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1e7]])
+    arguments = torch.ones(2), positions, 10.0 * torch.eye(3).unsqueeze(0)
+    pbc = torch.tensor([[True, True, False]])
+    message = (
+        r"`cell` is too large for `dl` = 2\..* \[10\.0?, 10\.0?, \d+\.\d?\] .* has an atom left it"
+    )
+    with pytest.raises((ValueError, torch.jit.Error), match=message):
+        ewald(*arguments, pbc=pbc)
+
+
+def test_lower_precision_is_refused(monkeypatch):
+    arguments = torch.ones(2), torch.eye(3)[:2], torch.zeros(1, 3, 3)
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.raises(RuntimeError, match=r"outside torch\.autocast"),
+    ):
+        Ewald()(*arguments)
+
+    class OnDevice:
+        """Stands for positions on a GPU."""
+
+        device, dtype = torch.device("cuda"), torch.float32
+
+    check_precision(OnDevice())
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    with pytest.warns(UserWarning, match="three digits"):
+        check_precision(OnDevice())
 
 
 def test_good_slabs():
