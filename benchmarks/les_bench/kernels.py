@@ -34,6 +34,9 @@ GROWTH = tuple(
     for n_atoms in (5184, 20736, 103680)
 )
 
+#: So does the sum over pairs, in memory.
+LARGE_OPEN = Case("20736 atoms, open", 1, 20736, False)
+
 #: How often each of those is evaluated.
 EVALUATIONS = 3
 
@@ -49,17 +52,17 @@ PEER_CASES = (
 
 def growth(dtype: torch.dtype, training: bool) -> tuple[list[float], float]:
     """Times of ``les.Ewald`` [s] for :data:`GROWTH`, and their exponent in the number of atoms."""
-    times = []
-    for case in GROWTH:
-        inputs, ours = case.inputs(dtype), energies_of(case.ewald())
-        taken = [
-            seconds(functools.partial(energy_and_forces, ours, inputs, training))
-            for _ in range(EVALUATIONS + 1)
-        ]
-        times.append(statistics.median(taken[1:]))
+    times = [median_time(case, dtype, training) for case in GROWTH]
     x = [math.log(case.n_atoms) for case in GROWTH]
     slope, _ = statistics.linear_regression(x, [math.log(value) for value in times])
     return times, slope
+
+
+def median_time(case: Case, dtype: torch.dtype, training: bool) -> float:
+    """Of ``les.Ewald`` alone [s]."""
+    inputs, ours = case.inputs(dtype), energies_of(case.ewald())
+    evaluate = functools.partial(energy_and_forces, ours, inputs, training)
+    return statistics.median([seconds(evaluate) for _ in range(EVALUATIONS + 1)][1:])
 
 
 def compare(case: Case, dtype: torch.dtype, training: bool) -> tuple[Comparison, float]:
@@ -94,6 +97,8 @@ def plain_table(dtype: torch.dtype) -> Iterator[str]:
         for case, taken in zip(GROWTH, times, strict=True):
             yield f"{case.title:<22}{what:<18}{'-':>10}{1e3 * taken:>10.2f}"
         yield f"{'exponent of time':<22}{what:<18}{'':>10}{slope:>10.2f}"
+        taken = median_time(LARGE_OPEN, dtype, training)
+        yield f"{LARGE_OPEN.title:<22}{what:<18}{'-':>10}{1e3 * taken:>10.2f}"
 
 
 def peer_table(dtype: torch.dtype, error: float, sizes: Sequence[int]) -> Iterator[str]:

@@ -13,7 +13,7 @@ def cell_normals(cell: Tensor) -> Tensor:
 
     ``[n_structures, 3, 3]`` of a cell of the same shape; rows are a2 x a3, a3 x a1, a1 x a2.
     """
-    # Not `Tensor.roll`: in NequIP models compiled by torch 2.13, gradients of the stress were wrong.
+    # Not `Tensor.roll`: NequIP models that torch 2.13 compiled had wrong gradients of the stress.
     a, b, c = cell.unbind(-2)
     return torch.linalg.cross(torch.stack([b, c, a], -2), torch.stack([c, a, b], -2), dim=-1)
 
