@@ -78,7 +78,7 @@ def reciprocal_sum(
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
     Complexity O(N M) with one fused multiply-add per pair of atom and real basis function;
-    memory O(N M^{2/3} + M).
+    memory O(N M^{1/3} + M), but O(N M^{2/3} + M) where a graph is captured or in TorchScript.
 
     Atoms come in rows of equal length, usually one row per structure.
 
@@ -100,6 +100,7 @@ def reciprocal_sum(
         Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
         shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
+    # TorchScript compiles what does not depend on `is_scripting()` itself.
     plain = captured or torch.jit.is_scripting()
     n_structures = cell.shape[0]
     reciprocal, volume = reciprocal_vectors(cell)
