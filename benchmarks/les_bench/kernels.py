@@ -34,7 +34,7 @@ GROWTH = tuple(
     for n_atoms in (5184, 20736, 103680)
 )
 
-#: So does the sum over pairs, in memory.
+#: The sum over pairs would need tens of GB.
 LARGE_OPEN = Case("20736 atoms, open", 1, 20736, False)
 
 #: How often each of those is evaluated.
@@ -124,23 +124,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--peers", action="store_true", help="compare with other packages at the same error"
     )
-    parser.add_argument(
-        "--error", type=float, default=1e-4, help="with --peers, of forces; default: %(default)s"
-    )
+    parser.add_argument("--error", type=float, help="with --peers, of forces; default: 1e-4")
     sizes = sorted({case.n_atoms for case in PEER_CASES})
     parser.add_argument(
         "--atoms",
         type=int,
         nargs="+",
         choices=sizes,
-        default=sizes,
         help="with --peers, numbers of atoms of the structures; default: all",
     )
     options = parser.parse_args(argv)
+    if options.threads < 1:
+        parser.error(f"--threads must be positive, got {options.threads}")
+    if options.error is not None and not 1e-8 <= options.error <= 0.1:
+        parser.error(f"--error must lie between 1e-8 and 0.1, got {options.error:g}")
     torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
     if options.peers:
-        lines = peer_table(dtype, options.error, options.atoms)
+        lines = peer_table(dtype, options.error or 1e-4, options.atoms or sizes)
+    elif options.error or options.atoms:
+        parser.error("--error and --atoms belong to --peers")
     else:
         lines = plain_table(dtype)
     tqdm.write(f"torch {torch.__version__}, {options.threads} thread(s), {options.dtype}")

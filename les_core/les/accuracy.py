@@ -191,7 +191,9 @@ def _from_error(sigma: float, dl: float, smooth: bool, accuracy: float) -> Resol
             return mesh_error(1.0, dl / sigma, smooth, spacing, order)
 
         spacing = _largest(error, target, 1e-3 * most, most)
-        found.append(Resolution(float(dl), sigma * spacing, order))
+        # Rounding must not exceed what `resolve` accepts.
+        spacing = min(sigma * spacing, dl * LARGEST_SPACING)
+        found.append(Resolution(float(dl), spacing, order))
     return min(found, key=Resolution.work)
 
 

@@ -95,7 +95,7 @@ def survey(
             counts = torch.full_like(structures[1:], n_atoms)
             disorder = wrong.sum()
         else:
-            counts = torch.searchsorted(batch, structures).diff()
+            counts = torch.searchsorted(batch.contiguous(), structures).diff()
             disorder = wrong.sum() + (batch[1:] < batch[:-1]).sum() + (counts.sum() != n_atoms)
         in_cells = counts * periodic
         whole = torch.stack(
@@ -112,9 +112,9 @@ def survey(
         total = positions.sum() + charges.sum() + cell.sum()
         reach = (grid_reach(cell, dl) * periodic.unsqueeze(1)).amax(dim=0)
         broken = torch.cat([total.view(1), reach])
-        numbers: list[float] = torch.cat(
-            [whole.to(torch.float64), broken.to(torch.float64)]
-        ).tolist()
+        # There is no float64 in Metal; float32 has the numbers of atoms that fit there.
+        exact = torch.float32 if cell.device.type == "mps" else torch.float64
+        numbers: list[float] = torch.cat([whole.to(exact), broken.to(exact)]).tolist()
     if numbers[0] != 0.0 or not math.isfinite(numbers[6]):
         check_positions(positions)
         check_charges("charges", charges, positions)

@@ -1,6 +1,7 @@
 """Validation of what callers pass in: every message names the argument and what came.
 
-All of it also runs in TorchScript, where a model is used without any other guard.
+All of it, but for :func:`check_precision`, also runs in TorchScript, where a model is used without
+any other guard.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from les.lattice import cell_normals
 #: A cell whose |det| is below this [A^3] is no cell (the criterion of published LES).
 VOLUME_TOLERANCE = 1e-6
 
-#: Points of the largest grid in reciprocal space: 2 GB for each array of float64.
-MOST_POINTS = 2**28
+#: Points of the largest grid or mesh: 4 GB for each array of float64.
+MOST_POINTS = 2**29
 
 
 class NotFiniteError(ValueError):
@@ -55,24 +56,32 @@ def check_precision(positions: Tensor) -> None:
             "`les` must run outside torch.autocast, which rounds its matrix products and those of "
             "the forces: energies of charges cancel and need all digits"
         )
-    precision = torch.get_float32_matmul_precision()
-    if device == "cuda" and positions.dtype == torch.float32 and precision != "highest":
+    if device == "cuda" and positions.dtype == torch.float32 and _rounds_products():
         warnings.warn(
-            f"torch.set_float32_matmul_precision({precision!r}) rounds the electrostatic sum to "
-            "three digits: set 'highest', or use float64",
+            "torch is set to round matrix products of float32 on this GPU (TF32), which leaves "
+            "three digits of the electrostatic sum: torch.set_float32_matmul_precision('highest') "
+            "or float64",
             stacklevel=3,
         )
+
+
+def _rounds_products() -> bool:
+    settings = (torch.backends.cuda.matmul, torch.backends)
+    if hasattr(settings[0], "fp32_precision"):  # torch 2.9 and later
+        specific, general = (setting.fp32_precision for setting in settings)
+        return specific == "tf32" or (specific == "none" and general == "tf32")
+    return torch.get_float32_matmul_precision() != "highest"
 
 
 # All of these look at values unless ``values`` is false, which takes a transfer from the device.
 
 
 def check_positions(positions: Tensor, values: bool = True) -> None:
-    """``positions`` must be a finite floating-point tensor ``[n_atoms, 3]``."""
+    """``positions`` must be a finite tensor ``[n_atoms, 3]`` of float32 or float64."""
     if positions.dim() != 2 or positions.shape[1] != 3:
         raise ValueError(f"`positions` must have shape [n_atoms, 3], got {list(positions.shape)}")
-    if not positions.is_floating_point():
-        raise TypeError(f"`positions` must be floating point, got {positions.dtype}")
+    if positions.dtype != torch.float32 and positions.dtype != torch.float64:
+        raise TypeError(f"`positions` must be float32 or float64, got {positions.dtype}")
     if values:
         check_finite("positions", positions)
 
@@ -214,13 +223,13 @@ def check_pbc(pbc: Tensor | None, cell: Tensor, values: bool = True) -> None:
 
 def check_grid(extent: list[int], n_structures: int, dl: float, most: int = MOST_POINTS) -> None:
     """A grid, with numbers up to ``extent`` along lattice vectors, must fit in memory."""
-    points = n_structures
+    points = float(n_structures)
     for n in extent:
-        points *= 2 * n + 1
-    if points > most:
+        points *= 2.0 * float(n) + 1.0
+    if points > float(most) or min(extent) < 0:
         lengths = [dl * n for n in extent]
         raise ValueError(
             f"`cell` is too large for `dl` = {dl}: lattice vectors of up to {lengths} A need "
-            f"{points} k-points in {n_structures} structures. The cell of a slab is twice as high "
-            "as the slab: has an atom left it?"
+            f"{points} k-points in {n_structures} structures. Molecules need no cell; the one of "
+            "a slab is twice as high as the slab, from which an atom may have left"
         )

@@ -53,7 +53,7 @@ def _k_grid(extent: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
     return (signs.unsqueeze(1) * numbers).flatten(0, 1), multiplicity
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)
 @torch.inference_mode(False)
 def _kept_grid(
     extent: tuple[int, int, int], dtype: torch.dtype, device: torch.device

@@ -19,7 +19,7 @@ from les.direct import reciprocal_sum
 from les.lattice import grid_extent
 from les.mesh import mesh_sum
 from les.open import open_sum
-from les.open_mesh import FEWEST_ATOMS, open_mesh_sum
+from les.open_mesh import FEWEST_OPEN_ATOMS, is_compact, open_mesh_sum
 from les.operator import compiled_ewald
 from les.packing import (
     assign_slots,
@@ -59,8 +59,8 @@ class Ewald(nn.Module):
         dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. What it leaves out is
             tabulated in ``docs/physics.md``; a model is trained with its ``dl``.
         method: ``"direct"``, ``"mesh"``, or ``"auto"``, which takes the faster one for the number
-            of atoms of a structure. Open structures of less than 2500 atoms are always summed
-            over pairs. TorchScript has the direct sum only.
+            of atoms of a structure. Open structures of less than 2500 atoms, and sparse ones, are
+            always summed over pairs. TorchScript has the direct sum only.
         cutoff: ``"smooth"`` tapers the sum towards ``k_max``, so that energy, forces and
             stress are continuous when the cell changes; ``"sharp"`` is what published
             models were trained with.
@@ -157,7 +157,8 @@ class Ewald(nn.Module):
         Raises:
             ValueError: wrong shapes, devices or orders, values that are not finite, one
                 periodic axis, a periodic structure without a cell, atoms at the same place in
-                an open structure, a cell too large for ``dl``. The message names the argument.
+                an open structure that is summed over pairs, a cell too large for ``dl``. The
+                message names the argument.
             TypeError: wrong dtypes.
             RuntimeError: within ``torch.autocast``.
         """
@@ -176,22 +177,21 @@ class Ewald(nn.Module):
         system = Batch(channels, positions, cell, batch, facts.counts, half_height)
 
         from_periodic, from_open = self._crossovers(positions.is_cuda)
-        periodic_on_mesh = facts.n_periodic > 0 and facts.largest_periodic >= from_periodic
-        some_on_mesh = periodic_on_mesh or facts.largest_open >= from_open
+        large_periodic = facts.n_periodic > 0 and facts.largest_periodic >= from_periodic
+        large_open = facts.largest_open >= from_open
         largest = max(facts.largest_open, facts.largest_periodic)
-        one_kind = facts.n_periodic in (0, n_structures)
-        wasteful = is_wasteful(largest, facts.squares, n_structures)
-        if n_structures == 1 or (one_kind and not some_on_mesh and not wasteful):
-            kind = int(facts.n_periodic > 0)
-            if some_on_mesh:
-                kind = self.on_mesh if periodic_on_mesh else self.open_on_mesh
+        one_kind = facts.n_periodic in (0, n_structures) and not large_open
+        simple = not large_periodic and not is_wasteful(largest, facts.squares, n_structures)
+        if one_kind and (simple or n_structures == 1):
+            kind = self.on_mesh if large_periodic else int(facts.n_periodic > 0)
             energy, potential = self._one_kind(kind, system, largest, extent, compute_potential)
         else:
-            of_periodic = facts.periodic & (facts.counts >= from_periodic)
-            of_open = ~facts.periodic & (facts.counts >= from_open)
             kinds = group_structures(facts.counts, facts.periodic)
+            of_periodic = facts.periodic & (facts.counts >= from_periodic)
             kinds = kinds.masked_fill(of_periodic, self.on_mesh)
-            kinds = kinds.masked_fill(of_open, self.open_on_mesh)
+            if not torch.jit.is_scripting() and large_open:
+                of_open = ~facts.periodic & (facts.counts >= from_open) & self._compact(system)
+                kinds = kinds.masked_fill(of_open, self.open_on_mesh)
             energy, potential = self._grouped(kinds, system, compute_potential)
         if potential is not None and charges.dim() == 1:
             potential = potential.squeeze(-1)
@@ -209,7 +209,8 @@ class Ewald(nn.Module):
     def _crossovers(self, cuda: bool) -> tuple[int, int]:
         """Numbers of atoms from which on periodic and open structures are summed on a mesh.
 
-        They depend on nothing that changes in a simulation, so that the method does not.
+        They depend on nothing that changes in a simulation, so that the method does not, but
+        that of open structures from which an atom leaves.
         """
         if torch.jit.is_scripting():
             if self.method == "mesh":
@@ -219,14 +220,14 @@ class Ewald(nn.Module):
                 )
         else:
             if self.method == "mesh":
-                return 0, FEWEST_ATOMS
+                return 0, FEWEST_OPEN_ATOMS
             if self.method == "auto":
-                return self._measured_crossover(cuda), FEWEST_ATOMS
+                return self._measured_crossover(cuda), FEWEST_OPEN_ATOMS
         return 1 << 62, 1 << 62
 
     @torch.jit.unused
     def _measured_crossover(self, cuda: bool) -> int:
-        return crossover(Resolution(self.dl, self.spacing, self.order), cuda)
+        return crossover(self._resolution(), cuda)
 
     def _grouped(
         self, kinds: Tensor, system: Batch, compute_potential: bool
@@ -277,10 +278,17 @@ class Ewald(nn.Module):
         self, periodic: bool, system: Batch, compute_potential: bool
     ) -> tuple[Tensor, Tensor | None]:
         if not periodic:
-            return open_mesh_sum(system, self.sigma, compute_potential)
-        resolution = Resolution(self.dl, self.spacing, self.order)
+            return open_mesh_sum(system, self.sigma, self._resolution(), compute_potential)
         smooth = self.cutoff == "smooth"
-        return mesh_sum(system, self.sigma, resolution, smooth, compute_potential)
+        return mesh_sum(system, self.sigma, self._resolution(), smooth, compute_potential)
+
+    @torch.jit.unused
+    def _compact(self, system: Batch) -> Tensor:
+        return is_compact(system, self.sigma, self._resolution())
+
+    @torch.jit.unused
+    def _resolution(self) -> Resolution:
+        return Resolution(self.dl, self.spacing, self.order)
 
     def _packed(
         self,

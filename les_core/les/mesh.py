@@ -29,7 +29,7 @@ from torch import Tensor
 from les.accuracy import Resolution
 from les.batch import Batch, select
 from les.bspline import squared_factor
-from les.checks import check_grid
+from les.checks import MOST_POINTS
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
 from les.spreading import MeshShape, SplineMesh
@@ -58,9 +58,19 @@ def mesh_sum(
     Returns:
         Sum per structure ``[n_structures]`` and its derivative with respect to the charges
         ``[n_atoms, n_channels]`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
+
+    Raises:
+        ValueError: if the meshes do not fit in memory.
     """
     lengths: list[list[float]] = torch.linalg.vector_norm(batch.cell.detach(), dim=-1).tolist()
     spacing, dl = resolution.spacing, resolution.dl
+    points = sum(math.prod(length / spacing for length in vectors) for vectors in lengths)
+    if points > MOST_POINTS:
+        raise ValueError(
+            f"`cell` is too large for a mesh: {points:.3g} points, {spacing:.3g} A apart, in "
+            f"{len(lengths)} structures. Molecules need no cell; the one of a slab is twice as "
+            "high as the slab, from which an atom may have left"
+        )
     sizes = [
         (mesh_size(a / spacing), mesh_size(b / spacing), mesh_size(c / spacing))
         for a, b, c in lengths
@@ -69,7 +79,6 @@ def mesh_sum(
     def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
         reach = [max(lengths[i][axis] for i in members) for axis in range(3)]
         extent = [math.floor(r / dl * (1.0 + EDGE_TOLERANCE)) for r in reach]
-        check_grid(extent, len(members), dl)
         reciprocal, volume = reciprocal_vectors(part.cell)
         if len(members) == 1:
             fractional = reciprocal[0] @ part.positions.t()
@@ -268,12 +277,17 @@ def _pad(values: Tensor, dim: int, size: int) -> Tensor:
 class _Analyse(torch.autograd.Function):
     """Components up to an extent of real meshes ``[..., k1, k2, k3]``, half of them."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, mesh: Tensor, extent: tuple[int, int, int]) -> Tensor:
-        ctx.sizes = tuple(mesh.shape[-3:])
+    def forward(mesh: Tensor, extent: tuple[int, int, int]) -> Tensor:
         values = torch.fft.rfft(mesh, dim=-1).narrow(-1, 0, extent[2] + 1)
         values = _crop(torch.fft.fft(values, dim=-2), -2, extent[1])
         return _crop(torch.fft.fft(values, dim=-3), -3, extent[0])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.sizes = tuple(inputs[0].shape[-3:])
 
     @staticmethod
     def backward(ctx: Any, components: Tensor) -> tuple[Tensor, None]:
@@ -283,16 +297,22 @@ class _Analyse(torch.autograd.Function):
 class _Synthesise(torch.autograd.Function):
     """The transpose of :class:`_Analyse`: the real mesh of given components, unnormalised."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, components: Tensor, sizes: tuple[int, int, int]) -> Tensor:
-        n1, n2, n3 = components.shape[-3:]
-        ctx.extent = n1 // 2, n2 // 2, n3 - 1
+    def forward(components: Tensor, sizes: tuple[int, int, int]) -> Tensor:
+        n3 = components.shape[-1]
         values = torch.fft.ifft(_pad(components, -3, sizes[0]), dim=-3, norm="forward")
         values = torch.fft.ifft(_pad(values, -2, sizes[1]), dim=-2, norm="forward")
         # An inverse real transform counts each component but the first with its inverse.
         weights = torch.full([n3], 0.5, dtype=values.real.dtype, device=values.device)
         weights[0] = 1.0
         return torch.fft.irfft(values * weights, n=sizes[2], dim=-1, norm="forward")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        n1, n2, n3 = inputs[0].shape[-3:]
+        ctx.extent = n1 // 2, n2 // 2, n3 - 1
 
     @staticmethod
     def backward(ctx: Any, mesh: Tensor) -> tuple[Tensor, None]:

@@ -18,61 +18,75 @@ from torch import Tensor
 
 from les.accuracy import MESH_ACCURACY, Resolution, resolve
 from les.batch import Batch
+from les.checks import MOST_POINTS
 from les.greens import cutoff_weight
 from les.mesh import by_size, deconvolution, mesh_size, sum_on_mesh
 from les.spreading import MeshShape
 
-#: Number of atoms from which on the mesh is faster than the sum over pairs, and takes less memory.
-FEWEST_ATOMS = 2500
+#: Number of atoms from which on the mesh may be faster than the sum over pairs, and points per
+#: squared number of atoms up to which it is, and takes less memory.
+FEWEST_OPEN_ATOMS, POINTS_PER_SQUARE = 2500, 2.0
+
+#: Relative error of forces that the mesh can reach at best, for the sake of its padding.
+FINEST_ACCURACY = 1e-6
 
 #: Space around twice the extent of a structure, in units of the width of the charges: how far
 #: the kernel is smeared where it ends.
 PADDING = 14.0
 
-#: Points of the largest mesh.
-MOST_POINTS = 2**30
+
+def is_compact(batch: Batch, sigma: float, resolution: Resolution) -> Tensor:
+    """Structures whose box is small enough for a mesh to pay, boolean ``[n_structures]``.
+
+    None where the ``resolution`` is finer than a mesh can be.
+
+    Both sums are the same within their accuracy, so that an atom which leaves changes nothing.
+    """
+    finest = resolve(sigma, smooth=True, accuracy=FINEST_ACCURACY)
+    if resolution.dl < finest.dl:
+        return torch.zeros_like(batch.counts, dtype=torch.bool)
+    first, last = _ends(batch)
+    spacing = _resolution(sigma, resolution).spacing
+    sizes = (2.0 * (last - first) + PADDING * sigma) / spacing
+    return sizes.prod(dim=1) <= POINTS_PER_SQUARE * batch.counts.to(sizes.dtype) ** 2
 
 
 def open_mesh_sum(
-    batch: Batch, sigma: float, compute_potential: bool
+    batch: Batch, sigma: float, resolution: Resolution, compute_potential: bool
 ) -> tuple[Tensor, Tensor | None]:
     r"""Pair sum :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
 
-    With relative errors of forces below ``accuracy.MESH_ACCURACY``. Complexity
+    With relative errors of forces below ``accuracy.MESH_ACCURACY``, or finer. Complexity
     O(N + M log M) for a mesh of M points, which grows with the box around the structure.
 
     Args:
         batch: open structures; their cells are not used.
         sigma: width of the Gaussian charges [A].
+        resolution: of periodic structures, taken here if it is finer than needed.
         compute_potential: also return the derivative with respect to the charges.
 
     Returns:
         As :func:`les.mesh.mesh_sum`. The caller multiplies both by ``k_e``.
 
     Raises:
-        ValueError: if a structure extends too far for a mesh.
+        ValueError: if the meshes do not fit in memory.
     """
-    resolution = resolve(sigma, smooth=True, accuracy=MESH_ACCURACY)
-    n_structures, h = batch.counts.shape[0], resolution.spacing
-    places = batch.positions.detach() / h
-    owners = batch.owner.unsqueeze(1).expand(-1, 3)
-    first = places.new_zeros(n_structures, 3)
-    first = torch.floor(first.scatter_reduce(0, owners, places, "amin", include_self=False))
-    last = torch.zeros_like(first).scatter_reduce(0, owners, places, "amax", include_self=False)
-    spans: list[list[float]] = (last - first).tolist()
-    around = PADDING * sigma / h
+    resolution = _resolution(sigma, resolution)
+    h, around = resolution.spacing, PADDING * sigma / resolution.spacing
+    first, last = _ends(batch)
+    first = torch.floor(first / h)
+    spans: list[list[float]] = (last / h - first).tolist()
+    points = sum(math.prod(2.0 * span + around for span in box) for box in spans)
+    if points > MOST_POINTS:
+        lengths = [round(h * max(box), 1) for box in zip(*spans, strict=True)]
+        raise ValueError(
+            f"`positions` of open structures of up to {int(batch.counts.max())} atoms extend over "
+            f"{lengths} A, too far for a mesh: has an atom left?"
+        )
     sizes = [
         (mesh_size(2.0 * a + around), mesh_size(2.0 * b + around), mesh_size(2.0 * c + around))
         for a, b, c in spans
     ]
-    for structure, size in enumerate(sizes):
-        if math.prod(size) > MOST_POINTS:
-            lengths = [round(h * span, 1) for span in spans[structure]]
-            raise ValueError(
-                f"`positions` of an open structure of {int(batch.counts[structure])} atoms extend "
-                f"over {lengths} A, too far for a mesh: has an atom left it? `method` = 'direct' "
-                "sums over pairs"
-            )
 
     def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
         size = sizes[members[0]]
@@ -80,7 +94,9 @@ def open_mesh_sum(
         start = first[torch.tensor(members, device=first.device)][part.owner]
         points = torch.tensor(size, device=first.device).unsqueeze(1)
         fractional = (part.positions / h - start).t() / points
-        kernel = _kernel(size, sigma, resolution, start.device).to(start.dtype)
+        # There is no float64 in Metal.
+        device = start.device if start.device.type != "mps" else torch.device("cpu")
+        kernel = _kernel(size, sigma, resolution, device).to(start)
         shape = MeshShape(len(members), *size)
         return sum_on_mesh(part, fractional, kernel, shape, resolution.order, compute_potential)
 
@@ -91,6 +107,21 @@ def open_mesh_sum(
     if potential is not None:
         potential = potential - 2.0 * itself * batch.charges
     return energy, potential
+
+
+def _resolution(sigma: float, own: Resolution) -> Resolution:
+    needed = resolve(sigma, smooth=True, accuracy=MESH_ACCURACY)
+    return own if own.dl < needed.dl and own.spacing < needed.spacing else needed
+
+
+def _ends(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Smallest and largest coordinates in each structure ``[n_structures, 3]``."""
+    positions, owners = batch.positions.detach(), batch.owner.unsqueeze(1).expand(-1, 3)
+    nothing = positions.new_zeros(batch.counts.shape[0], 3)
+    return (
+        nothing.scatter_reduce(0, owners, positions, "amin", include_self=False),
+        nothing.scatter_reduce(0, owners, positions, "amax", include_self=False),
+    )
 
 
 def _fold(x: Tensor, sigma: float) -> Tensor:

@@ -167,3 +167,12 @@ def test_pickles_without_a_mesh():
     old = Ewald.__new__(Ewald)
     old.__setstate__(state)
     assert repr(old) == repr(ewald)
+
+
+@pytest.mark.parametrize("accuracy", [None, 1e-1])
+def test_resolution_is_accepted_again(accuracy):
+    """Whatever rounding does to it: it is what a model keeps."""
+    for sigma in (0.9, 1.2, 1.3, 1.35, 1.4, 1.95):
+        for dl in (0.7, 0.8, 1.5):
+            dl_, spacing, order = resolve(sigma, dl, True, accuracy)
+            assert resolve(sigma, dl_, True, None, spacing, order) == (dl_, spacing, order)

@@ -112,3 +112,11 @@ def test_les_returns_what_was_asked_for(make_system, join):
     channels = charges.view(5, 2).repeat(2, 1)
     shares = les(positions, cell, channels, batch=batch, compute_atom_energies=True)["E_lr_atoms"]
     assert shares.shape == (10,)
+
+
+def test_strided_batch(make_system, join):
+    """A column of a table, for instance."""
+    charges, positions, cell, batch = join([make_system(n_atoms=4), make_system(n_atoms=3)])
+    column = torch.stack([batch, batch], dim=1)[:, 0]
+    found, expected = (Ewald()(charges, positions, cell, index)[0] for index in (column, batch))
+    torch.testing.assert_close(found, expected)

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from les import Ewald
 from les.bspline import pieces
+from les.direct import _kept_grid
 from les.mesh import _inverse_factor, mesh_size
 
 #: Relative differences of energies and of forces from the direct sum with dl = 2 A that a
@@ -204,14 +205,16 @@ def test_memory_of_training_grows_with_the_number_of_atoms(random_box):
     assert peaks[1] < 4.5 * peaks[0]
 
 
-def test_training_after_inference(make_system):
+@pytest.mark.parametrize("method", ["mesh", "direct"])
+def test_training_after_inference(make_system, method):
     """Tables that are kept from one evaluation to the next serve both."""
+    _kept_grid.cache_clear()
     _inverse_factor.cache_clear()
     pieces.cache_clear()
     charges, positions, cell = make_system()
     with torch.inference_mode():
-        expected = on_mesh()(charges, positions, cell)[0].clone()
+        expected = Ewald(method=method)(charges, positions, cell)[0].clone()
     leaf = cell.clone().requires_grad_()
-    energy, _ = on_mesh()(charges, positions, leaf)
+    energy, _ = Ewald(method=method)(charges, positions, leaf)
     energy.sum().backward()
     torch.testing.assert_close(energy.detach(), expected.clone())

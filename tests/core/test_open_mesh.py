@@ -11,7 +11,8 @@ from les.accuracy import MESH_ACCURACY, resolve
 
 @pytest.fixture(autouse=True)
 def _small_structures_on_a_mesh(monkeypatch):
-    monkeypatch.setattr("les.ewald.FEWEST_ATOMS", 2)
+    monkeypatch.setattr("les.ewald.FEWEST_OPEN_ATOMS", 2)
+    monkeypatch.setattr("les.open_mesh.POINTS_PER_SQUARE", 1e12)
 
 
 @pytest.fixture
@@ -140,17 +141,43 @@ def test_choice(monkeypatch):
     assert Ewald()(*system)[0] != exact
     assert Ewald(method="mesh")(*system)[0] == Ewald()(*system)[0]
     torch.testing.assert_close(pairs["scripted"](*system)[0], exact, rtol=1e-13, atol=0.0)
-    monkeypatch.setattr("les.ewald.FEWEST_ATOMS", 31)
+    monkeypatch.setattr("les.ewald.FEWEST_OPEN_ATOMS", 31)
     assert pairs["few"](*system)[0] == exact
 
 
-def test_an_atom_that_left():
+def test_an_atom_that_left(monkeypatch):
+    """The mesh would be too large for memory; the sum over pairs takes its place."""
     charges, positions, cell = structure(30, (9.0, 8.0, 7.0))
     positions[7] += 5000.0
-    with pytest.raises(ValueError, match=r"`positions` .* of 30 atoms extend over \[50.*'direct'"):
+    with pytest.raises(ValueError, match=r"`positions` .* up to 30 atoms extend over \[50"):
         Ewald()(charges, positions, cell)
-    energy, _ = Ewald(method="direct")(charges, positions, cell)
-    assert torch.isfinite(energy).all()
+    monkeypatch.setattr("les.open_mesh.POINTS_PER_SQUARE", 2.0)
+    exact = Ewald(method="direct")(charges, positions, cell)[0]
+    assert Ewald()(charges, positions, cell)[0] == exact
+    assert Ewald(method="mesh")(charges, positions, cell)[0] == exact
+
+
+def test_large_structures_are_on_a_mesh_if_compact(monkeypatch, deviation):
+    """With the numbers that are not patched."""
+    monkeypatch.undo()
+    charges, positions, cell = structure(2600, (29.6, 29.6, 29.6))
+    for factor, equal in ((1.0, False), (2.5, True)):
+        energy, exact = (
+            Ewald(method=method)(charges, factor * positions, cell)[0]
+            for method in ("auto", "direct")
+        )
+        assert (energy == exact) == equal
+        assert deviation(energy, exact) < 1e-4
+
+
+@pytest.mark.parametrize("accuracy", [1e-4, 1e-6, 1e-7])
+def test_finer_accuracy(forces, deviation, accuracy):
+    """Where periodic structures are summed more finely, so are open ones, if need be over pairs."""
+    system = structure(200, (12.6, 12.6, 12.6))
+    exact = forces(Ewald(method="direct"), system)
+    error = deviation(forces(Ewald(accuracy=accuracy), system), exact)
+    assert error < 0.1 * min(accuracy, MESH_ACCURACY)
+    assert (error == 0.0) == (accuracy < 1e-6)
 
 
 def test_tables_serve_training_after_inference():

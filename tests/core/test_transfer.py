@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 import torch
 
+from les import Ewald
 from les.spreading import MeshShape, SplineMesh
 from les.transfer import gather, spread
 from les.waves import Waves, axis_bases
@@ -121,3 +122,22 @@ def test_splines_against_their_definition():
         ]
         expected = float(sum(powers) / math.factorial(order - 1))
         assert mesh[m].sum().item() == pytest.approx(expected, abs=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["triclinic", "open"])
+@pytest.mark.parametrize("method", ["direct", "mesh"])
+def test_rows_of_a_hessian(make_system, monkeypatch, kind, method):
+    """Of the whole sum, with charges that depend on the positions."""
+    monkeypatch.setattr("les.ewald.FEWEST_OPEN_ATOMS", 2)
+    monkeypatch.setattr("les.open_mesh.POINTS_PER_SQUARE", 1e12)
+    charges, positions, cell = make_system(kind, 5)
+    positions.requires_grad_()
+    energy, _ = Ewald(method=method)(charges * torch.cos(positions[:, 0]), positions, cell)
+    slope = torch.autograd.grad(energy.sum(), positions, create_graph=True)[0]
+
+    def row(vector):
+        return torch.autograd.grad(slope, positions, vector, retain_graph=True)[0]
+
+    vectors = torch.eye(slope.numel(), dtype=slope.dtype).view(-1, *slope.shape)
+    expected = torch.stack([row(vector) for vector in vectors])
+    torch.testing.assert_close(torch.vmap(row)(vectors), expected)
