@@ -20,7 +20,6 @@ from les.lattice import grid_extent
 from les.mesh import mesh_sum
 from les.open import open_sum
 from les.open_mesh import FEWEST_OPEN_ATOMS, is_compact, open_mesh_sum
-from les.operator import compiled_ewald
 from les.packing import (
     assign_slots,
     first_rows,
@@ -163,7 +162,7 @@ class Ewald(nn.Module):
             RuntimeError: within ``torch.autocast``.
         """
         if not torch.jit.is_scripting() and torch.compiler.is_compiling():
-            return compiled_ewald(self, charges, positions, cell, batch, pbc, compute_potential)
+            return self._compiled(charges, positions, cell, batch, pbc, compute_potential)
         facts = survey(charges, positions, cell, batch, pbc, self.dl)
         n_structures = cell.shape[0]
         if batch is None:
@@ -205,6 +204,21 @@ class Ewald(nn.Module):
             # All k-points together contain the interaction of each charge with itself.
             return self.norm_factor, -self_interaction if self.remove_self_interaction else 0.0
         return coulomb_constant, 0.0 if self.remove_self_interaction else self_interaction
+
+    @torch.jit.unused
+    def _compiled(
+        self,
+        charges: Tensor,
+        positions: Tensor,
+        cell: Tensor,
+        batch: Tensor | None,
+        pbc: Tensor | None,
+        compute_potential: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        # Registering operators takes its time, which programs without a compiler need not spend.
+        from les.operator import compiled_ewald
+
+        return compiled_ewald(self, charges, positions, cell, batch, pbc, compute_potential)
 
     def _crossovers(self, cuda: bool) -> tuple[int, int]:
         """Numbers of atoms from which on periodic and open structures are summed on a mesh.
