@@ -49,15 +49,15 @@ LARGEST_SPACING = 0.5 / (1.0 + 10.0 * EDGE_TOLERANCE)
 
 #: Work per mesh point, in units of that per pair of atom and mesh point, and volume per atom
 #: [A^3]: for the choice of an order.
-POINT_COST, ATOM_VOLUME = 2.0, 10.0
+POINT_COST, ATOM_VOLUME = 5.0, 10.0
 
 #: Time of the direct sum per atom, other atom and 1 / dl^3 [A^3], in units of that of the mesh
-#: per atom and ``Resolution.work``, at a density of 0.1 atoms / A^3. Measured on a CPU (x86, one
-#: thread, float64, energy and forces); the one of a GPU is not measured.
-DIRECT_COST_CPU, DIRECT_COST_CUDA = 3.4, 3.4
+#: per atom and ``Resolution.work``, at a density of 0.1 atoms / A^3, with compiled kernels and
+#: without. Measured on a CPU (x86, one thread, float64); the one of a GPU is not measured.
+DIRECT_COST_NATIVE, DIRECT_COST_TORCH, DIRECT_COST_CUDA = 20.0, 5.0, 5.0
 
 #: Smaller structures are not worth a mesh, whose sequence of operations takes its time.
-FEWEST_ATOMS = 200
+FEWEST_ATOMS = 64
 
 #: k sigma beyond which nothing is left.
 _END = 9.0
@@ -78,12 +78,17 @@ class Resolution(NamedTuple):
         return self.order**3 + POINT_COST * ATOM_VOLUME / self.spacing**3
 
 
-def crossover(resolution: Resolution, cuda: bool) -> int:
+def crossover(resolution: Resolution, cuda: bool, native: bool) -> int:
     """Number of atoms from which on the mesh is faster than the direct sum.
 
     It depends on nothing that changes in a simulation, so that the method does not, either.
+
+    Args:
+        resolution: of both.
+        cuda: whether this is for a GPU.
+        native: whether there are compiled kernels.
     """
-    cost = DIRECT_COST_CUDA if cuda else DIRECT_COST_CPU
+    cost = DIRECT_COST_NATIVE if native else DIRECT_COST_CUDA if cuda else DIRECT_COST_TORCH
     return max(FEWEST_ATOMS, math.ceil(resolution.work() * resolution.dl**3 / cost))
 
 

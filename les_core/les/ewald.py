@@ -18,6 +18,7 @@ from les.checks import check_grid
 from les.direct import reciprocal_sum
 from les.lattice import grid_extent
 from les.mesh import mesh_sum
+from les.native.library import library
 from les.open import open_sum
 from les.open_mesh import FEWEST_OPEN_ATOMS, is_compact, open_mesh_sum
 from les.packing import (
@@ -175,7 +176,7 @@ class Ewald(nn.Module):
         channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
         system = Batch(channels, positions, cell, batch, facts.counts, half_height)
 
-        from_periodic, from_open = self._crossovers(positions.is_cuda)
+        from_periodic, from_open = self._crossovers(positions)
         large_periodic = facts.n_periodic > 0 and facts.largest_periodic >= from_periodic
         large_open = facts.largest_open >= from_open
         largest = max(facts.largest_open, facts.largest_periodic)
@@ -220,7 +221,7 @@ class Ewald(nn.Module):
 
         return compiled_ewald(self, charges, positions, cell, batch, pbc, compute_potential)
 
-    def _crossovers(self, cuda: bool) -> tuple[int, int]:
+    def _crossovers(self, positions: Tensor) -> tuple[int, int]:
         """Numbers of atoms from which on periodic and open structures are summed on a mesh.
 
         They depend on nothing that changes in a simulation, so that the method does not, but
@@ -236,12 +237,13 @@ class Ewald(nn.Module):
             if self.method == "mesh":
                 return 0, FEWEST_OPEN_ATOMS
             if self.method == "auto":
-                return self._measured_crossover(cuda), FEWEST_OPEN_ATOMS
+                return self._measured_crossover(positions), FEWEST_OPEN_ATOMS
         return 1 << 62, 1 << 62
 
     @torch.jit.unused
-    def _measured_crossover(self, cuda: bool) -> int:
-        return crossover(self._resolution(), cuda)
+    def _measured_crossover(self, positions: Tensor) -> int:
+        native = library(positions.device, positions.dtype) is not None
+        return crossover(self._resolution(), positions.is_cuda, native)
 
     def _grouped(
         self, kinds: Tensor, system: Batch, compute_potential: bool

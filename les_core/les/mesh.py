@@ -21,7 +21,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +31,7 @@ from les.bspline import squared_factor
 from les.checks import MOST_POINTS
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
+from les.mesh_waves import MeshWaves
 from les.spreading import MeshShape, SplineMesh
 from les.transfer import gather, spread
 
@@ -172,17 +172,15 @@ def sum_on_mesh(
         place = _sort_by_place(fractional.detach(), owner, shape)
         fractional, own = fractional.index_select(1, place), own.index_select(1, place)
         owner = None if owner is None else owner[place]
-    basis = SplineMesh(fractional.detach(), owner, shape, order)
-    density = spread(own.unsqueeze(0), fractional, basis)
     n1, n2, n3 = kernel.shape[1:]
-    components = _Analyse.apply(density, (n1 // 2, n2 // 2, n3 - 1))
-
+    extent = n1 // 2, n2 // 2, n3 - 1
+    basis = MeshWaves(SplineMesh(fractional.detach(), owner, shape, order), extent)
+    components = spread(own.unsqueeze(0), fractional, basis)
     power = torch.view_as_real(components).square().sum(dim=-1).sum(dim=0)
     total = (kernel * power).flatten(1).sum(dim=1)
     if not compute_potential:
         return total, None
-    on_mesh = _Synthesise.apply(2.0 * kernel * components, tuple(shape[1:]))
-    potential = gather(on_mesh, fractional, basis).squeeze(0)
+    potential = gather(2.0 * kernel * components, fractional, basis).squeeze(0)
     if place is not None:
         potential = torch.empty_like(potential).index_copy(1, place, potential)
     return total, potential.t()
@@ -256,64 +254,3 @@ def deconvolution(
 @functools.lru_cache(maxsize=256)
 def _inverse_factor(order: int, size: int, extent: int) -> Tensor:
     return squared_factor(order, size, extent).reciprocal()
-
-
-def _crop(values: Tensor, dim: int, extent: int) -> Tensor:
-    """Components n = 0 ... ``extent``, -``extent`` ... -1 of a discrete transform."""
-    size = values.shape[dim]
-    parts = values.narrow(dim, 0, extent + 1), values.narrow(dim, size - extent, extent)
-    return torch.cat(parts, dim=dim)
-
-
-def _pad(values: Tensor, dim: int, size: int) -> Tensor:
-    """The transpose of :func:`_crop`."""
-    extent = values.shape[dim] // 2
-    shape = list(values.shape)
-    shape[dim] = size - values.shape[dim]
-    first, last = values.narrow(dim, 0, extent + 1), values.narrow(dim, extent + 1, extent)
-    return torch.cat([first, values.new_zeros(shape), last], dim=dim)
-
-
-class _Analyse(torch.autograd.Function):
-    """Components up to an extent of real meshes ``[..., k1, k2, k3]``, half of them."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(mesh: Tensor, extent: tuple[int, int, int]) -> Tensor:
-        values = torch.fft.rfft(mesh, dim=-1).narrow(-1, 0, extent[2] + 1)
-        values = _crop(torch.fft.fft(values, dim=-2), -2, extent[1])
-        return _crop(torch.fft.fft(values, dim=-3), -3, extent[0])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.sizes = tuple(inputs[0].shape[-3:])
-
-    @staticmethod
-    def backward(ctx: Any, components: Tensor) -> tuple[Tensor, None]:
-        return _Synthesise.apply(components, ctx.sizes), None
-
-
-class _Synthesise(torch.autograd.Function):
-    """The transpose of :class:`_Analyse`: the real mesh of given components, unnormalised."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(components: Tensor, sizes: tuple[int, int, int]) -> Tensor:
-        n3 = components.shape[-1]
-        values = torch.fft.ifft(_pad(components, -3, sizes[0]), dim=-3, norm="forward")
-        values = torch.fft.ifft(_pad(values, -2, sizes[1]), dim=-2, norm="forward")
-        # An inverse real transform counts each component but the first with its inverse.
-        weights = torch.full([n3], 0.5, dtype=values.real.dtype, device=values.device)
-        weights[0] = 1.0
-        return torch.fft.irfft(values * weights, n=sizes[2], dim=-1, norm="forward")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        n1, n2, n3 = inputs[0].shape[-3:]
-        ctx.extent = n1 // 2, n2 // 2, n3 - 1
-
-    @staticmethod
-    def backward(ctx: Any, mesh: Tensor) -> tuple[Tensor, None]:
-        return _Analyse.apply(mesh, ctx.extent), None

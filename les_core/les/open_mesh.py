@@ -32,7 +32,7 @@ FINEST_ACCURACY = 1e-6
 
 #: Space around twice the extent of a structure, in units of the width of the charges: how far
 #: the kernel is smeared where it ends.
-PADDING = 14.0
+PADDING = 16.0
 
 
 def is_compact(batch: Batch, sigma: float, resolution: Resolution) -> Tensor:

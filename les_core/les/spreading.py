@@ -1,4 +1,4 @@
-r"""B-splines of a periodic mesh at the places of atoms, as a basis of ``les.transfer``.
+r"""B-splines of periodic meshes at the places of atoms.
 
 A mesh of :math:`K_1\times K_2\times K_3` points sees a charge at fractional coordinates
 :math:`\mathbf s` through :math:`\Phi_m(\mathbf s)=\prod_a M_p(K_as_a-m_a)`, :math:`M_p` being
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from les.bspline import pieces
+from les.native.splines import spline_kernels
 from les.transfer import Derivative
 
 #: Pairs of atom and mesh point at a time, so that their arrays stay in cache (CPU), or keep
@@ -47,7 +48,7 @@ class _Stencil(NamedTuple):
 
 
 class SplineMesh(NamedTuple):
-    """The basis; atoms are ``[n_atoms]``, places fractional coordinates of any size."""
+    """Splines of atoms ``[n_atoms]``, at fractional coordinates of any size."""
 
     #: ``[3, n_atoms]``.
     fractional: Tensor
@@ -58,9 +59,16 @@ class SplineMesh(NamedTuple):
     order: int
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
-        """Mesh densities ``[n_channels, n_structures, k1, k2, k3]``."""
+        """Densities ``[n_channels, n_structures, k1, k2, k3]``.
+
+        Of ``values [n_derivatives, n_channels, n_atoms]``, as ``les.transfer`` defines them.
+        """
         n_channels = values.shape[1]
         mesh = values.new_zeros([n_channels, math.prod(self.shape)])
+        kernels = spline_kernels(*self, derivatives)
+        if kernels is not None:
+            kernels.spread(values, mesh)
+            return mesh.view(n_channels, *self.shape)
         by_last = _by_last_axis(derivatives)
         for stencil in self._stencils(derivatives):
             for channel in range(n_channels):
@@ -80,6 +88,9 @@ class SplineMesh(NamedTuple):
 
     def gather(self, components: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
         """The transpose of :meth:`spread`."""
+        kernels = spline_kernels(*self, derivatives)
+        if kernels is not None:
+            return kernels.gather(components)
         n_channels, p = components.shape[0], self.order
         flat = components.reshape(n_channels, -1)
         shape = [len(derivatives), n_channels, self.fractional.shape[1]]

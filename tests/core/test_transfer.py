@@ -1,4 +1,4 @@
-"""Bases that atoms are spread over: splines of a mesh and plane waves, and their derivatives."""
+"""Bases that atoms are spread over: splines and plane waves, and their derivatives."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from les import Ewald
+from les.fourier import analyse, synthesise
+from les.mesh_waves import MeshWaves
 from les.spreading import MeshShape, SplineMesh
 from les.transfer import gather, spread
 from les.waves import Waves, axis_bases
@@ -27,27 +29,41 @@ def waves(fractional):
     return Waves(*axis_bases(fractional.detach().permute(1, 2, 0), [2, 1, 3]))
 
 
-BASES = [(splines, (3,), (2, 4, 6, 2)), (waves, (2, 3), (2, 4, 2, 24))]
+def mesh_waves(fractional):
+    """On the two meshes of :func:`splines`."""
+    return MeshWaves(splines(fractional), (1, 2, 0))
 
 
-@pytest.fixture(params=BASES, ids=["splines", "waves"])
+BASES = {
+    "splines": (splines, (3,), (2, 4, 6, 2), torch.float64),
+    "waves": (waves, (2, 3), (2, 4, 2, 24), torch.float64),
+    "mesh waves": (mesh_waves, (3,), (2, 3, 5, 1), torch.complex128),
+}
+
+
+@pytest.fixture(params=BASES)
 def basis(request):
-    """A function that makes a basis, and the shapes of atoms and components."""
-    return request.param
+    """A function that makes a basis, shapes of atoms and components, dtype of the latter."""
+    return BASES[request.param]
 
 
-def random(*shape, seed=0):
+def random(*shape, seed=0, dtype=torch.float64):
     """Numbers between -1 and 1."""
     generator = torch.Generator().manual_seed(seed)
-    return 2.0 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1.0
+    return 2.0 * torch.rand(*shape, generator=generator, dtype=dtype) - 1.0
+
+
+def product(first, second):
+    """Of two arrays of components, real or not, with real and imaginary parts as numbers."""
+    return (first.conj() * second).real.sum()
 
 
 @pytest.mark.parametrize("derivatives", DERIVATIVES, ids=["plain", "gradient"])
 def test_transposes_and_derivatives(basis, derivatives):
-    make, atoms, shape = basis
+    make, atoms, shape, dtype = basis
     fractional = random(3, *atoms).requires_grad_()
     values = random(len(derivatives), 2, *atoms, seed=1).requires_grad_()
-    components = random(2, *shape, seed=2).requires_grad_()
+    components = random(2, *shape, seed=2, dtype=dtype).requires_grad_()
 
     def spread_(values, fractional):
         return spread(values, fractional, make(fractional), derivatives)
@@ -59,15 +75,15 @@ def test_transposes_and_derivatives(basis, derivatives):
         assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
         assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
     torch.testing.assert_close(
-        (components * spread_(values, fractional)).sum(),
+        product(components, spread_(values, fractional)),
         (values * gather_(components, fractional)).sum(),
     )
 
 
 def test_a_few_at_a_time(basis, monkeypatch):
     """Blocks that do not divide the number of atoms or of rows change nothing."""
-    make, atoms, shape = basis
-    fractional, components = random(3, *atoms), random(2, *shape, seed=2)
+    make, atoms, shape, dtype = basis
+    fractional, components = random(3, *atoms), random(2, *shape, seed=2, dtype=dtype)
     values = random(4, 2, *atoms, seed=1)
 
     def results():
@@ -81,16 +97,19 @@ def test_a_few_at_a_time(basis, monkeypatch):
     for pairs, products in ((2 * 6**3, 2 * 24), (1, 3 * 24)):
         monkeypatch.setattr("les.spreading.PAIRS_AT_A_TIME", pairs)
         monkeypatch.setattr("les.waves.PRODUCTS_AT_A_TIME", products)
+        monkeypatch.setattr("les.mesh_waves.POINTS_AT_A_TIME", products)
+        monkeypatch.setattr("les.fourier.NUMBERS_AT_A_TIME", products)
         for found, target in zip(results(), expected, strict=True):
             torch.testing.assert_close(found, target, rtol=1e-13, atol=1e-13)
 
 
 def test_vectorised_over_values(basis):
     """All rows of a Hessian at once, by ``torch.vmap``, as MACE does."""
-    make, atoms, shape = basis
+    make, atoms, shape, dtype = basis
     fractional, values = random(3, *atoms).requires_grad_(), random(4, 2, *atoms, seed=1)
     made = make(fractional)
-    components = spread(values, fractional, made, DERIVATIVES[1]) * random(2, *shape, seed=2)
+    weights = random(2, *shape, seed=2, dtype=dtype)
+    components = spread(values, fractional, made, DERIVATIVES[1]) * weights
     energy = (gather(components, fractional, made) ** 2).sum()
     slope = torch.autograd.grad(energy, fractional, create_graph=True)[0]
 
@@ -104,6 +123,19 @@ def test_vectorised_over_values(basis):
         torch.vmap(lambda places: spread(values, places, made, DERIVATIVES[1]))(
             random(2, 3, *atoms)
         )
+
+
+@pytest.mark.parametrize("numbers", [1, 100, 2**16])
+def test_transforms_of_meshes(monkeypatch, numbers):
+    """Those of torch, cropped, and their transpose."""
+    monkeypatch.setattr("les.fourier.NUMBERS_AT_A_TIME", numbers)
+    mesh, extent = random(3, 6, 8, 10), (2, 0, 4)
+    whole = torch.fft.rfftn(mesh, dim=(1, 2, 3))
+    found = analyse(mesh, extent)
+    torch.testing.assert_close(found, whole[:, [0, 1, 2, 4, 5]][:, :, [0]][..., :5])
+    components = random(*found.shape, seed=1, dtype=torch.complex128)
+    back = synthesise(components, (6, 8, 10))
+    torch.testing.assert_close((back * mesh).sum(), product(components, found))
 
 
 def test_splines_against_their_definition():

@@ -1,0 +1,186 @@
+"""Compiled kernels: the results of torch, and what happens where there are none."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from les import Ewald
+from les.native import library as native
+from les.native.splines import spline_kernels
+from les.native.threads import in_parallel
+from les.spreading import MeshShape, SplineMesh
+
+NONE = ((0, 0, 0),)
+GRADIENT = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+#: As of a third derivative, in no order.
+MANY = ((0, 1, 2), (3, 0, 0), (1, 1, 0), (0, 0, 0), (2, 0, 1), (0, 2, 0), (0, 0, 3))
+
+
+@pytest.fixture
+def compiled():
+    """There is a compiler, and the kernels compile."""
+    if native._compiler() is None:
+        pytest.skip("needs a C compiler")
+    assert native.library(torch.device("cpu"), torch.float64) is not None
+
+
+@pytest.fixture
+def forgotten(monkeypatch, tmp_path):
+    """Nothing is compiled yet, nor will what is be kept; the folder where it goes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native._loaded.cache_clear()
+    yield tmp_path / "les"
+    native._loaded.cache_clear()
+
+
+def random(*shape, dtype):
+    generator = torch.Generator().manual_seed(len(shape))
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("order", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("derivatives", [NONE, GRADIENT, MANY], ids=["none", "gradient", "many"])
+@pytest.mark.parametrize("n_structures", [1, 2])
+def test_equal_to_torch(compiled, monkeypatch, order, derivatives, n_structures, dtype):
+    # Atoms outside the cell and at its corner; the second axis is shorter than some splines.
+    fractional = torch.cat([random(3, 20, dtype=dtype), torch.zeros(3, 1, dtype=dtype)], dim=1)
+    owner = torch.arange(21) // 11 if n_structures == 2 else None
+    splines = SplineMesh(fractional, owner, MeshShape(n_structures, 12, 6, 20), order)
+    values = random(len(derivatives), 3, 21, dtype=dtype)
+    components = random(3, *splines.shape, dtype=dtype)
+    found = splines.spread(values, derivatives), splines.gather(components, derivatives)
+    monkeypatch.setenv(native.SWITCH, "0")
+    expected = splines.spread(values, derivatives), splines.gather(components, derivatives)
+    rounding = 1e-12 if dtype == torch.float64 else 1e-5
+    for value, target in zip(found, expected, strict=True):
+        assert value.dtype == target.dtype == dtype and value.shape == target.shape
+        assert (value - target).abs().max() < rounding * target.abs().max()
+
+
+def test_arrays_that_are_not_contiguous(compiled):
+    fractional = random(21, 3, dtype=torch.float64).t()
+    shape = MeshShape(1, 8, 8, 8)
+    values = random(21, 1, 1, dtype=torch.float64).permute(1, 2, 0)
+    mesh = random(8, 8, 8, 1, 1, dtype=torch.float64).permute(3, 4, 0, 1, 2)
+    results = [
+        (splines.spread(v, NONE), splines.gather(m, NONE))
+        for splines, v, m in (
+            (SplineMesh(fractional, None, shape, 6), values, mesh),
+            (
+                SplineMesh(fractional.contiguous(), None, shape, 6),
+                *map(torch.clone, (values, mesh)),
+            ),
+        )
+    ]
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0.0, atol=0.0)
+
+
+def test_threads(compiled, monkeypatch):
+    """Each writes to its own part, also where there are more than planes or atoms."""
+    splines = SplineMesh(random(3, 50, dtype=torch.float64), None, MeshShape(1, 10, 8, 8), 6)
+    values = random(4, 2, 50, dtype=torch.float64)
+    mesh = random(2, *splines.shape, dtype=torch.float64)
+    expected = splines.spread(values, GRADIENT), splines.gather(mesh, GRADIENT)
+    monkeypatch.setattr("les.native.threads.WORK_OF_A_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    ranges = []
+    in_parallel(lambda first, last: ranges.append((first, last)), 5, work=100)
+    assert sorted(ranges) == [(i, i + 1) for i in range(5)]
+    found = splines.spread(values, GRADIENT), splines.gather(mesh, GRADIENT)
+    for value, target in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, target, rtol=0.0, atol=0.0)
+
+
+def test_errors_of_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+
+    def fail(first, last):
+        if first > 0:
+            raise RuntimeError("in a thread")
+
+    with pytest.raises(RuntimeError, match="in a thread"):
+        in_parallel(fail, 4, work=2**40)
+
+
+def test_more_than_the_kernels_have_room_for(compiled):
+    """Torch does it, whatever the derivative."""
+    splines = SplineMesh(torch.rand(3, 2).double(), None, MeshShape(1, 8, 8, 8), 6)
+    many = tuple((i, j, k) for i in range(5) for j in range(4) for k in range(4))
+    for derivatives in (((9, 0, 0),), many):
+        assert spline_kernels(*splines, derivatives) is None
+        values = splines.gather(torch.ones(1, 1, 8, 8, 8).double(), derivatives)
+        # Splines add up to one everywhere.
+        ones = torch.tensor([derivative == (0, 0, 0) for derivative in derivatives]).double()
+        torch.testing.assert_close(values, ones.view(-1, 1, 1).expand_as(values), atol=1e-6, rtol=0)
+
+
+def test_kept_for_later_processes(compiled, forgotten):
+    assert native.library(torch.device("cpu"), torch.float64) is not None
+    (file,) = forgotten.iterdir()
+    written = file.stat().st_mtime_ns
+    code = "import torch; from les.native.library import library as l; " + (
+        "assert l(torch.device('cpu'), torch.float64) is not None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert [file.stat().st_mtime_ns] == [path.stat().st_mtime_ns for path in forgotten.iterdir()]
+    assert stat.S_IMODE(forgotten.stat().st_mode) == 0o700
+    assert written == file.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize(("variable", "value"), [("CC", "no-such-compiler"), (native.SWITCH, "0")])
+def test_without_kernels(make_system, monkeypatch, forgotten, deviation, variable, value):
+    """Silently, with the same energy."""
+    system, mesh = make_system("triclinic", 14), Ewald(method="mesh")
+    expected = mesh(*system)[0]
+    native._loaded.cache_clear()
+    monkeypatch.setenv(variable, value)
+    assert native.library(torch.device("cpu"), torch.float64) is None
+    assert deviation(mesh(*system)[0], expected) < 1e-13
+
+
+@pytest.mark.parametrize("what", ["fails", "is no folder", "is none"])
+def test_kernels_that_cannot_be_made(make_system, monkeypatch, forgotten, what):
+    """The sum goes on after one warning that says why."""
+    compiler = forgotten.parent / "compiler"
+    body = "echo 'unknown option' >&2; exit 1" if what == "fails" else "exit 0"
+    compiler.write_text(f"#!/bin/sh\n{body}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    if what == "is no folder":
+        forgotten.write_text("")
+    message = {"fails": "unknown option", "is no folder": "exists", "is none": "No such file"}
+    with pytest.warns(UserWarning, match=message[what]) as caught:
+        Ewald(method="mesh")(*make_system("cubic", 5))
+    assert len(caught) == 1 and "LES_NATIVE=0" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Ewald(method="mesh")(*make_system("cubic", 5))
+
+
+def test_not_for_other_devices_and_numbers():
+    assert native.library(torch.device("meta"), torch.float64) is None
+    assert native.library(torch.device("cpu"), torch.float16) is None
+
+
+def test_forked_processes():
+    """Threads do not survive a fork."""
+    code = """
+import os, torch
+from les.native import threads
+threads.WORK_OF_A_THREAD, torch.get_num_threads = 1, lambda: 2
+done = []
+threads.in_parallel(lambda first, last: done.append(first), 2, work=10)
+child = os.fork()
+threads.in_parallel(lambda first, last: done.append(first), 2, work=10)
+assert len(done) == 4
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
