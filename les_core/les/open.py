@@ -7,9 +7,13 @@ Two Gaussian charges of width sigma a distance r apart interact with
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from les.native.library import library
+from les.native.pairs import pair_sum
 
 
 def open_sum(
@@ -34,6 +38,17 @@ def open_sum(
     Raises:
         ValueError: if two atoms are at the same place.
     """
+    if not torch.jit.is_scripting():
+        compiled = library(charges.device, charges.dtype)
+        if compiled is not None:
+            return _native_sum(compiled, charges, positions, sigma, compute_potential)
+    return _plain_sum(charges, positions, sigma, compute_potential)
+
+
+def _plain_sum(
+    charges: Tensor, positions: Tensor, sigma: float, compute_potential: bool
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`open_sum` by operations of torch."""
     first, second = torch.triu_indices(
         charges.shape[1], charges.shape[1], offset=1, device=charges.device
     ).unbind(0)
@@ -54,6 +69,25 @@ def open_sum(
     potential = potential.index_add(1, first, q_second * kernel)
     potential = potential.index_add(1, second, q_first * kernel) / unit
     return energy, potential.permute(2, 1, 0)
+
+
+@torch.jit.unused
+def _native_sum(
+    compiled: Any, charges: Tensor, positions: Tensor, sigma: float, compute_potential: bool
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`open_sum` by compiled kernels."""
+    unit = math.sqrt(2.0) * sigma
+    q, r = charges.transpose(1, 2), (positions / unit).transpose(1, 2)
+    energy, potential, closest = pair_sum(compiled, q, r, _plain_energy)
+    if bool((closest == 0.0).any()):
+        _plain_sum(charges, positions, sigma, False)  # says which atoms
+    return energy / unit, potential.transpose(1, 2) / unit if compute_potential else None
+
+
+def _plain_energy(charges: Tensor, positions: Tensor) -> Tensor:
+    """As ``les.native.pairs`` needs it."""
+    unit = math.sqrt(0.5)
+    return _plain_sum(charges.transpose(1, 2), positions.transpose(1, 2), unit, False)[0]
 
 
 def open_sum_masked(charges: Tensor, positions: Tensor, batch: Tensor, sigma: float) -> Tensor:

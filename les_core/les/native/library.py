@@ -18,12 +18,12 @@ import torch
 #: Set to 0 to do without kernels.
 SWITCH = "LES_NATIVE"
 
-SOURCES = ("splines.c",)
+SOURCES = ("pairs.c", "splines.c")
 
-#: Reordering of sums is allowed, as vector instructions need it; infinities and NaN are kept.
+#: No value of any operation is changed but by fused multiplications and additions.
 _FLAGS = (
-    *("-O3", "-std=c11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fno-signed-zeros", "-fassociative-math", "-ffp-contract=fast"),
+    *("-O3", "-std=c11", "-fPIC", "-shared", "-fopenmp-simd"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
 )
 
 #: Instructions, by what torch says of the CPU; without an entry those of any such CPU.

@@ -198,6 +198,7 @@ static inline __attribute__((always_inline)) void gather(
             for (int64_t d = 0; d < task->n_derivatives; d++) {
                 const REAL *z = stencil.splines[2][task->derivatives[3 * d + 2]];
                 REAL value = 0;
+#pragma omp simd reduction(+ : value)
                 for (int c = 0; c < p; c++)
                     value += z[c] * along_z[pairs.pair_of[d]][c];
                 values[(d * task->n_channels + channel) * n + atom] = value;
