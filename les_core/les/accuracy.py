@@ -54,7 +54,7 @@ POINT_COST, ATOM_VOLUME = 5.0, 10.0
 #: Time of the direct sum per atom, other atom and 1 / dl^3 [A^3], in units of that of the mesh
 #: per atom and ``Resolution.work``, at a density of 0.1 atoms / A^3, with compiled kernels and
 #: without. Measured on a CPU (x86, one thread, float64); the one of a GPU is not measured.
-DIRECT_COST_NATIVE, DIRECT_COST_TORCH, DIRECT_COST_CUDA = 20.0, 5.0, 5.0
+DIRECT_COST_NATIVE, DIRECT_COST_TORCH, DIRECT_COST_CUDA = 8.0, 5.0, 5.0
 
 #: Smaller structures are not worth a mesh, whose sequence of operations takes its time.
 FEWEST_ATOMS = 64

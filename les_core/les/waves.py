@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from les.native.waves import wave_kernels
 from les.transfer import NONE, Derivative
 
 #: Products of two axes at a time, so that they stay in cache (CPU), or keep many cores busy
@@ -118,6 +119,22 @@ class Waves(NamedTuple):
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
         """Structure factors, as of :func:`combine`."""
+        kernels = wave_kernels(self, self._factors(derivatives), derivatives)
+        sums = self._sums(values, derivatives) if kernels is None else kernels.spread(values)
+        return combine(sums, _kept_combinations(sums.dtype, sums.device))
+
+    def gather(self, components: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
+        """The transpose of :meth:`spread`."""
+        sums = separate(
+            components,
+            [basis.shape[-1] // 2 - 1 for basis in self],
+            _kept_combinations(components.dtype, components.device),
+        )
+        kernels = wave_kernels(self, self._factors(derivatives), derivatives)
+        return self._values(sums, derivatives) if kernels is None else kernels.gather(sums)
+
+    def _sums(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
+        """Of products of cosines and sines, ``[n_channels, n_rows, n1, n2, n3]``."""
         n_channels = values.shape[1]
         n_rows, n1, n2, n3 = self.x.shape[0], *(basis.shape[-1] for basis in self)
         in_plane, along_z = _by_first_axes(derivatives), self._third_axis(derivatives)
@@ -140,16 +157,10 @@ class Waves(NamedTuple):
             source, factors = _in_plane(keys, (n1, n2), False, *kind)
             sums = sums.view(n_rows, len(source), -1).index_select(1, source)
             sums = (sums.view(n_rows, *factors.shape[:2], -1) * factors).sum(dim=2)
-        sums = sums.view(n_rows, n1, n2, n_channels, n3).permute(3, 0, 1, 2, 4)
-        return combine(sums, _kept_combinations(sums.dtype, sums.device))
+        return sums.view(n_rows, n1, n2, n_channels, n3).permute(3, 0, 1, 2, 4)
 
-    def gather(self, components: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
-        """The transpose of :meth:`spread`."""
-        sums = separate(
-            components,
-            [basis.shape[-1] // 2 - 1 for basis in self],
-            _kept_combinations(components.dtype, components.device),
-        )
+    def _values(self, sums: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
+        """The transpose of :meth:`_sums`."""
         n_channels, n_rows, n1, n2, _ = sums.shape
         in_plane, along_z = _by_first_axes(derivatives), self._third_axis(derivatives)
         left = sums.permute(1, 2, 3, 0, 4).reshape(n_rows, n1 * n2, -1)
@@ -158,7 +169,7 @@ class Waves(NamedTuple):
             source, factors = _in_plane(keys, (n1, n2), True, *kind)
             left = left.index_select(1, source).view(n_rows, *factors.shape[:2], -1)
             left = (left * factors).flatten(2)
-        values = components.new_empty([len(derivatives), n_rows, self.x.shape[1], n_channels])
+        values = sums.new_empty([len(derivatives), n_rows, self.x.shape[1], n_channels])
         for rows, atoms in self._blocks():
             products = _products(self.x[rows, atoms], self.y[rows, atoms])
             seen = (products @ left[rows]).unflatten(-1, (len(in_plane), n_channels, -1))
@@ -176,6 +187,11 @@ class Waves(NamedTuple):
                 found.update({place: sums[index - start] for index, place in wanted})
             torch.stack([found[i] for i in range(len(found))], out=values[:, rows, atoms])
         return values.permute(0, 3, 1, 2)
+
+    def _factors(self, derivatives: tuple[Derivative, ...]) -> list[Tensor]:
+        """Of all derivatives along each axis ``[n_derivatives, n]``."""
+        heights = 1 + max(map(max, derivatives))
+        return [_all_along(b.shape[-1], heights, b.dtype, b.device) for b in self]
 
     def _third_axis(self, derivatives: tuple[Derivative, ...]) -> dict[int, Tensor]:
         """The third basis, with the derivatives along it."""
@@ -227,6 +243,13 @@ def _along(
     powers = (2.0 * math.pi * torch.arange(size // 2, dtype=dtype, device=device)) ** times
     signs = ((1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0))[times % 4]
     return source, torch.cat([signs[0] * powers, signs[1] * powers])
+
+
+@functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _all_along(size: int, heights: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Factors of :func:`_along` for each derivative below ``heights``."""
+    return torch.stack([_along(size, times, dtype, device)[1] for times in range(heights)])
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,6 @@ import shutil
 import pytest
 import torch
 from torch import nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald, Les, LESConfig
 from les.operator import _SETTINGS, compiled_ewald
@@ -372,50 +371,3 @@ def test_inductor(make_arguments):
         for n_atoms in (5, 8):
             arguments = make_arguments("mixed", n_atoms=n_atoms)
             assert_same(gradients(function, *arguments), gradients(evaluate, *arguments))
-
-
-class Exported(nn.Module):
-    """Energy, potential, and forces where a graph is captured from it first."""
-
-    def __init__(self, forces):
-        super().__init__()
-        self.ewald, self.forces = Ewald(dl=2.2), forces
-
-    def forward(self, charges, positions, cell, batch):
-        if not self.forces:
-            return self.ewald(charges, positions, cell, batch, None, True)
-        positions = positions.detach().requires_grad_()
-        charges = charges * torch.cos(positions[:, 0])
-        energy, potential = compiled_ewald(self.ewald, charges, positions, cell, batch, None, True)
-        forces = torch.autograd.grad(energy.sum(), positions)[0]
-        return energy.detach(), potential.detach(), forces
-
-
-def exported(module, arguments):
-    n_atoms, n_structures = torch.export.Dim("n_atoms"), torch.export.Dim("n_structures")
-    shapes = ({0: n_atoms}, {0: n_atoms}, {0: n_structures}, {0: n_atoms})
-    return torch.export.export(module, arguments, dynamic_shapes=shapes)
-
-
-@pytest.mark.parametrize("forces", [True, False])
-def test_export(make_arguments, forces):
-    """For any number of atoms and structures."""
-    module, arguments = Exported(forces), make_arguments("periodic")[:4]
-    graph = make_fx(module, tracing_mode="symbolic")(*arguments) if forces else module
-    program = exported(graph, arguments)
-    for other in (make_arguments("open", n_atoms=12)[:4], make_arguments("mixed")[:4]):
-        assert_same(program.module()(*other), module(*other))
-
-
-@needs_compiler
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
-def test_aot_inductor(make_arguments, tmp_path):
-    """In a Python process that has imported ``les``; errors come as RuntimeError."""
-    module, arguments = Exported(True), make_arguments("periodic")[:4]
-    program = exported(make_fx(module, tracing_mode="symbolic")(*arguments), arguments)
-    path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "les.pt2"))
-    loaded = torch._inductor.aoti_load_package(path)
-    charges, positions, cell, batch = other = make_arguments("mixed", n_atoms=9)[:4]
-    assert_same(loaded(*other), module(*other))
-    with pytest.raises(RuntimeError, match="`positions` must be finite"):
-        loaded(charges, positions / 0.0, cell, batch)

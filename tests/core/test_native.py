@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import stat
 import subprocess
 import sys
 import warnings
 
+import mpmath
 import pytest
 import torch
 
@@ -14,12 +16,15 @@ from les import Ewald
 from les.native import library as native
 from les.native.splines import spline_kernels
 from les.native.threads import in_parallel
+from les.open import open_sum
 from les.spreading import MeshShape, SplineMesh
+from les.waves import Waves, axis_bases
 
 NONE = ((0, 0, 0),)
 GRADIENT = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
 #: As of a third derivative, in no order.
 MANY = ((0, 1, 2), (3, 0, 0), (1, 1, 0), (0, 0, 0), (2, 0, 1), (0, 2, 0), (0, 0, 3))
+LISTS = {"none": NONE, "gradient": GRADIENT, "many": MANY}
 
 
 @pytest.fixture
@@ -44,23 +49,111 @@ def random(*shape, dtype):
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
-@pytest.mark.parametrize("order", [4, 5, 6, 7, 8])
-@pytest.mark.parametrize("derivatives", [NONE, GRADIENT, MANY], ids=["none", "gradient", "many"])
-@pytest.mark.parametrize("n_structures", [1, 2])
-def test_equal_to_torch(compiled, monkeypatch, order, derivatives, n_structures, dtype):
-    # Atoms outside the cell and at its corner; the second axis is shorter than some splines.
-    fractional = torch.cat([random(3, 20, dtype=dtype), torch.zeros(3, 1, dtype=dtype)], dim=1)
-    owner = torch.arange(21) // 11 if n_structures == 2 else None
-    splines = SplineMesh(fractional, owner, MeshShape(n_structures, 12, 6, 20), order)
-    values = random(len(derivatives), 3, 21, dtype=dtype)
-    components = random(3, *splines.shape, dtype=dtype)
-    found = splines.spread(values, derivatives), splines.gather(components, derivatives)
+def splines(fractional, n_structures=1, order=6):
+    """Of atoms ``[3, n_atoms]``; the second axis is shorter than some splines."""
+    n_atoms = fractional.shape[1]
+    owner = torch.arange(n_atoms) * n_structures // n_atoms if n_structures > 1 else None
+    return SplineMesh(fractional, owner, MeshShape(n_structures, 12, 6, 20), order)
+
+
+def waves(fractional):
+    """Of atoms ``[3, n_atoms]`` in rows of three; the last axis is no multiple of any width."""
+    return Waves(*axis_bases(fractional.unflatten(1, (-1, 3)).permute(1, 2, 0), [2, 0, 4]))
+
+
+def assert_equal_to_torch(monkeypatch, basis, values, components, derivatives):
+    found = basis.spread(values, derivatives), basis.gather(components, derivatives)
     monkeypatch.setenv(native.SWITCH, "0")
-    expected = splines.spread(values, derivatives), splines.gather(components, derivatives)
-    rounding = 1e-12 if dtype == torch.float64 else 1e-5
+    expected = basis.spread(values, derivatives), basis.gather(components, derivatives)
+    rounding = 1e-12 if values.dtype == torch.float64 else 1e-5
     for value, target in zip(found, expected, strict=True):
-        assert value.dtype == target.dtype == dtype and value.shape == target.shape
+        assert value.dtype == target.dtype == values.dtype and value.shape == target.shape
         assert (value - target).abs().max() < rounding * target.abs().max()
+
+
+@pytest.mark.parametrize("order", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("derivatives", LISTS)
+@pytest.mark.parametrize("n_structures", [1, 2])
+def test_splines(compiled, monkeypatch, order, derivatives, n_structures, dtype):
+    # Atoms outside the cell and at its corner.
+    fractional = torch.cat([random(3, 20, dtype=dtype), torch.zeros(3, 1, dtype=dtype)], dim=1)
+    basis = splines(fractional, n_structures, order)
+    values = random(len(LISTS[derivatives]), 3, 21, dtype=dtype)
+    components = random(3, *basis.shape, dtype=dtype)
+    assert_equal_to_torch(monkeypatch, basis, values, components, LISTS[derivatives])
+
+
+@pytest.mark.parametrize("derivatives", LISTS)
+@pytest.mark.parametrize("n_atoms", [3, 12])
+def test_waves(compiled, monkeypatch, derivatives, n_atoms, dtype):
+    basis = waves(random(3, n_atoms, dtype=dtype))
+    values = random(len(LISTS[derivatives]), 2, n_atoms // 3, 3, dtype=dtype)
+    components = random(2, n_atoms // 3, 4, 2, 15, dtype=dtype)
+    assert_equal_to_torch(monkeypatch, basis, values, components, LISTS[derivatives])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("n_atoms", [1, 2, 70])
+def test_pairs(compiled, monkeypatch, channels, n_atoms, dtype):
+    """Energies and all first and second derivatives, of pairs at 0.01 to 60 widths."""
+    q = random(3, n_atoms, channels, dtype=dtype)
+    r = random(3, n_atoms, 3, dtype=torch.float64)
+    r = (r * torch.tensor([0.01, 1.0, 30.0]).double().view(3, 1, 1)).to(dtype)
+
+    def evaluate():
+        leaves = [value.clone().requires_grad_() for value in (q, r)]
+        energy, potential = open_sum(*leaves, 1.3, True)
+        first = torch.autograd.grad(energy.square().sum(), leaves, create_graph=True)
+        loss = sum(value.square().sum() for value in (*first, potential))
+        return [energy, potential, *first, *torch.autograd.grad(loss, leaves)]
+
+    found = evaluate()
+    monkeypatch.setenv(native.SWITCH, "0")
+    # The plain sum loses digits where atoms almost coincide: float64 knows better.
+    q, r = q.double(), r.double()
+    rounding = 1e-9 if dtype == torch.float64 else 3e-5
+    for value, target in zip(found, evaluate(), strict=True):
+        assert value.dtype == dtype
+        for structure, expected in zip(value.double(), target, strict=True):
+            assert (structure - expected).abs().max() <= rounding * expected.abs().max()
+
+
+def test_kernel_of_pairs(compiled):
+    """The interaction itself and its slopes, to all digits and at all distances."""
+    distances = torch.cat([torch.logspace(-6, 3, 200), torch.linspace(0.1, 7.0, 200)]).to(
+        torch.float64
+    )
+    r = torch.zeros(400, 2, 3, dtype=torch.float64)
+    r[:, 1, 0] = distances
+    r.requires_grad_()
+    energy, _ = open_sum(torch.ones(400, 2, 1, dtype=torch.float64), r, math.sqrt(0.5), False)
+    slope = torch.autograd.grad(energy.sum(), r)[0][:, 1, 0]
+    with mpmath.workdps(40):
+        exact = [mpmath.mpf(x) for x in distances.tolist()]
+        energies = [mpmath.erf(x) / x for x in exact]
+        edges = [2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-x * x) for x in exact]
+        slopes = [(g - h) / x for x, g, h in zip(exact, edges, energies, strict=True)]
+    for found, expected in ((energy, energies), (slope, slopes)):
+        target = torch.tensor([float(value) for value in expected], dtype=torch.float64)
+        assert ((found - target) / target).abs().max() < 2e-14
+
+
+def test_third_derivatives_of_pairs(compiled):
+    q, r = random(2, 3, 1, dtype=torch.float64), random(2, 3, 3, dtype=torch.float64)
+    leaves = q.requires_grad_(), r.requires_grad_()
+
+    def first(q, r):
+        energy, potential = open_sum(q, r, 0.9, True)
+        return energy, potential, *torch.autograd.grad(energy.sum(), r, create_graph=True)
+
+    def second(q, r):
+        gradients = torch.autograd.grad(
+            sum(value.pow(2).sum() for value in first(q, r)), (q, r), create_graph=True
+        )
+        return gradients
+
+    assert torch.autograd.gradgradcheck(first, leaves)
+    assert torch.autograd.gradgradcheck(second, leaves)
 
 
 def test_arrays_that_are_not_contiguous(compiled):
@@ -69,8 +162,8 @@ def test_arrays_that_are_not_contiguous(compiled):
     values = random(21, 1, 1, dtype=torch.float64).permute(1, 2, 0)
     mesh = random(8, 8, 8, 1, 1, dtype=torch.float64).permute(3, 4, 0, 1, 2)
     results = [
-        (splines.spread(v, NONE), splines.gather(m, NONE))
-        for splines, v, m in (
+        (basis.spread(v, NONE), basis.gather(m, NONE))
+        for basis, v, m in (
             (SplineMesh(fractional, None, shape, 6), values, mesh),
             (
                 SplineMesh(fractional.contiguous(), None, shape, 6),
@@ -84,17 +177,27 @@ def test_arrays_that_are_not_contiguous(compiled):
 
 def test_threads(compiled, monkeypatch):
     """Each writes to its own part, also where there are more than planes or atoms."""
-    splines = SplineMesh(random(3, 50, dtype=torch.float64), None, MeshShape(1, 10, 8, 8), 6)
-    values = random(4, 2, 50, dtype=torch.float64)
-    mesh = random(2, *splines.shape, dtype=torch.float64)
-    expected = splines.spread(values, GRADIENT), splines.gather(mesh, GRADIENT)
+    fractional = random(3, 51, dtype=torch.float64)
+    values = random(4, 2, 51, dtype=torch.float64)
+    open_arguments = values[0].t().reshape(17, 3, 2), fractional.t().reshape(17, 3, 3), 1.0, True
+
+    def evaluate():
+        found = [*open_sum(*open_arguments)]
+        for basis, given in (
+            (splines(fractional), values),
+            (waves(fractional), values.unflatten(2, (17, 3))),
+        ):
+            components = basis.spread(given, GRADIENT)
+            found += [components, basis.gather(components, GRADIENT)]
+        return found
+
+    expected = evaluate()
     monkeypatch.setattr("les.native.threads.WORK_OF_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
     ranges = []
     in_parallel(lambda first, last: ranges.append((first, last)), 5, work=100)
     assert sorted(ranges) == [(i, i + 1) for i in range(5)]
-    found = splines.spread(values, GRADIENT), splines.gather(mesh, GRADIENT)
-    for value, target in zip(found, expected, strict=True):
+    for value, target in zip(evaluate(), expected, strict=True):
         torch.testing.assert_close(value, target, rtol=0.0, atol=0.0)
 
 
@@ -111,11 +214,11 @@ def test_errors_of_threads(monkeypatch):
 
 def test_more_than_the_kernels_have_room_for(compiled):
     """Torch does it, whatever the derivative."""
-    splines = SplineMesh(torch.rand(3, 2).double(), None, MeshShape(1, 8, 8, 8), 6)
+    basis = SplineMesh(torch.rand(3, 2).double(), None, MeshShape(1, 8, 8, 8), 6)
     many = tuple((i, j, k) for i in range(5) for j in range(4) for k in range(4))
     for derivatives in (((9, 0, 0),), many):
-        assert spline_kernels(*splines, derivatives) is None
-        values = splines.gather(torch.ones(1, 1, 8, 8, 8).double(), derivatives)
+        assert spline_kernels(*basis, derivatives) is None
+        values = basis.gather(torch.ones(1, 1, 8, 8, 8).double(), derivatives)
         # Splines add up to one everywhere.
         ones = torch.tensor([derivative == (0, 0, 0) for derivative in derivatives]).double()
         torch.testing.assert_close(values, ones.view(-1, 1, 1).expand_as(values), atol=1e-6, rtol=0)

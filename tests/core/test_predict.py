@@ -67,19 +67,11 @@ def test_predict_names_file_and_frame(fake, structures, tmp_path, change, messag
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_predict_without_structures(fake, tmp_path, fails):
-    empty, output = tmp_path / "empty.xyz", tmp_path / "out.xyz"
-    empty.write_text("")
-    argv = ["predict", "a.model", str(empty), "--backend", "fake", "-o", str(output)]
-    assert f"{empty}" in fails(*argv)
-    assert not output.exists()
-    argv[2] = str(tmp_path / "nowhere.xyz")
-    assert "nowhere.xyz" in fails(*argv)
-
-
-def test_predict_on_what_is_no_structure_file(fake, tmp_path, fails):
-    text, output = tmp_path / "notes.xyz", tmp_path / "out.xyz"
-    text.write_text("these are\nnot atoms\n")
-    argv = ["predict", "a.model", str(text), "--backend", "fake", "-o", str(output)]
-    assert f"{text}" in fails(*argv)
+@pytest.mark.parametrize("content", ["", "these are\nnot atoms\n", None])
+def test_predict_names_a_file_without_structures(fake, tmp_path, fails, content):
+    structures, output = tmp_path / "structures.xyz", tmp_path / "out.xyz"
+    if content is not None:
+        structures.write_text(content)
+    argv = ["predict", "a.model", str(structures), "--backend", "fake", "-o", str(output)]
+    assert f"{structures}" in fails(*argv)
     assert not output.exists()

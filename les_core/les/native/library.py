@@ -18,7 +18,7 @@ import torch
 #: Set to 0 to do without kernels.
 SWITCH = "LES_NATIVE"
 
-SOURCES = ("pairs.c", "splines.c")
+SOURCES = ("pairs.c", "splines.c", "waves.c")
 
 #: No value of any operation is changed but by fused multiplications and additions.
 _FLAGS = (

@@ -55,7 +55,7 @@ class SplineKernels:
         self.shape = shape
         heights = 1 + max(map(max, derivatives))
         self.polynomials = _polynomials(order, heights, fractional.dtype)
-        self.listed = _listed(derivatives)
+        self.listed = listed(derivatives)
         self.settings = (order, heights)
 
     def spread(self, values: Tensor, mesh: Tensor) -> None:
@@ -132,5 +132,6 @@ def _polynomials(order: int, heights: int, dtype: torch.dtype) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def _listed(derivatives: tuple[Derivative, ...]) -> Tensor:
+def listed(derivatives: tuple[Derivative, ...]) -> Tensor:
+    """A list of derivatives as the kernels read it, ``[n_derivatives, 3]``."""
     return torch.tensor(derivatives, dtype=torch.int64, device="cpu")
