@@ -108,10 +108,9 @@ def reciprocal_sum(
     if owner is not None:
         to_fractional = to_fractional.index_select(0, owner)
     fractional = positions @ to_fractional
-    # Wrapping changes no phase, and keeps them exact in float32 for unwrapped trajectories.
-    places = fractional if plain else fractional.detach()
-    x, y, z = axis_bases(places - torch.round(places.detach()), extent)
     if torch.jit.is_scripting() or plain:
+        # Wrapping changes no phase, and keeps them exact in float32 for unwrapped trajectories.
+        x, y, z = axis_bases(fractional - torch.round(fractional.detach()), extent)
         sums = sums_over_atoms(charges, x, y, z)
         if owner is not None:
             shape = [sums.shape[0], n_structures] + list(sums.shape[2:])
@@ -119,8 +118,9 @@ def reciprocal_sum(
         structure_factor = combine(sums, combinations(charges))
         numbers, multiplicity = _k_grid(extent, charges)
     else:
-        values = charges.permute(2, 0, 1).unsqueeze(0)
-        structure_factor = spread(values, fractional.permute(2, 0, 1), Waves(x, y, z))
+        values, places = charges.permute(2, 0, 1).unsqueeze(0), fractional.permute(2, 0, 1)
+        waves = Waves(fractional.detach(), (extent[0], extent[1], extent[2]))
+        structure_factor = spread(values, places, waves)
         numbers, multiplicity = _kept_grid(tuple(extent), charges.dtype, charges.device)
 
     k = numbers @ (2.0 * math.pi * reciprocal)
@@ -150,5 +150,5 @@ def reciprocal_sum(
         if owner is not None:
             sums = sums.index_select(1, owner)
         return total, values_at_atoms(sums, x, y, z)
-    potential = gather(back, fractional.permute(2, 0, 1), Waves(x, y, z))
+    potential = gather(back, places, waves)
     return total, potential.squeeze(0).permute(1, 2, 0)

@@ -18,7 +18,7 @@ from les.native.splines import spline_kernels
 from les.native.threads import in_parallel
 from les.open import open_sum
 from les.spreading import MeshShape, SplineMesh
-from les.waves import Waves, axis_bases
+from les.waves import Waves
 
 NONE = ((0, 0, 0),)
 GRADIENT = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
@@ -58,7 +58,7 @@ def splines(fractional, n_structures=1, order=6):
 
 def waves(fractional):
     """Of atoms ``[3, n_atoms]`` in rows of three; the last axis is no multiple of any width."""
-    return Waves(*axis_bases(fractional.unflatten(1, (-1, 3)).permute(1, 2, 0), [2, 0, 4]))
+    return Waves(fractional.unflatten(1, (-1, 3)).permute(1, 2, 0), (2, 0, 4))
 
 
 def assert_equal_to_torch(monkeypatch, basis, values, components, derivatives):

@@ -13,7 +13,7 @@ from les.fourier import analyse, synthesise
 from les.mesh_waves import MeshWaves
 from les.spreading import MeshShape, SplineMesh
 from les.transfer import gather, spread
-from les.waves import Waves, axis_bases
+from les.waves import Waves
 
 DERIVATIVES = [((0, 0, 0),), ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
 
@@ -26,7 +26,7 @@ def splines(fractional):
 
 def waves(fractional):
     """For two structures of three atoms ``[3, 2, 3]``."""
-    return Waves(*axis_bases(fractional.detach().permute(1, 2, 0), [2, 1, 3]))
+    return Waves(fractional.detach().permute(1, 2, 0), (2, 1, 3))
 
 
 def mesh_waves(fractional):
@@ -93,10 +93,11 @@ def test_a_few_at_a_time(basis, monkeypatch):
             gather(components, fractional, made, DERIVATIVES[1]),
         ]
 
+    monkeypatch.setenv("LES_NATIVE", "0")
     expected = results()
     for pairs, products in ((2 * 6**3, 2 * 24), (1, 3 * 24)):
         monkeypatch.setattr("les.spreading.PAIRS_AT_A_TIME", pairs)
-        monkeypatch.setattr("les.waves.PRODUCTS_AT_A_TIME", products)
+        monkeypatch.setattr("les.wave_products.PRODUCTS_AT_A_TIME", products)
         monkeypatch.setattr("les.mesh_waves.POINTS_AT_A_TIME", products)
         monkeypatch.setattr("les.fourier.NUMBERS_AT_A_TIME", products)
         for found, target in zip(results(), expected, strict=True):

@@ -9,6 +9,7 @@
    summed from the last axis, which is contiguous in memory, to the first. A few atoms are done at
    a time, so that a number of the sums is read and written once for all of them. */
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -24,24 +25,32 @@ typedef struct {
     int64_t first, last;        /* rows to do */
     const int64_t *derivatives; /* [n_derivatives][3] */
     const REAL *factors[3];     /* [heights][size], of derivatives of cosines and sines */
-    const REAL *basis[3];       /* [row][atom][size] */
+    const REAL *fractional;     /* [row][atom][3] */
 } Task;
 
 /* out: [heights][ATOMS][width], zero where there is no atom and beyond the size of the axis. */
 static void place(const Task *task, int axis, int64_t row, int64_t atom, int64_t width, REAL *out)
 {
     const int64_t size = task->size[axis], half = size / 2;
-    for (int64_t i = 0; i < task->heights * ATOMS * width; i++)
-        out[i] = 0;
-    for (int64_t height = 0; height < task->heights; height++) {
-        const REAL *factors = task->factors[axis] + height * size;
-        const int64_t shift = height % 2 ? half : 0;
-        for (int64_t i = 0; i < ATOMS && atom + i < task->n_atoms; i++) {
-            const REAL *plain = task->basis[axis] + (row * task->n_atoms + atom + i) * size;
+    double plain[size];
+    memset(out, 0, (size_t)(task->heights * ATOMS * width) * sizeof(REAL));
+    for (int64_t i = 0; i < ATOMS && atom + i < task->n_atoms; i++) {
+        const double s = task->fractional[(row * task->n_atoms + atom + i) * 3 + axis];
+        /* Wrapping changes no phase, and keeps it exact far away from the cell. */
+        const double phase = 6.283185307179586 * (s - rint(s)), c = cos(phase), d = sin(phase);
+        plain[0] = 1.0;
+        plain[half] = 0.0;
+        for (int64_t n = 1; n < half; n++) {
+            plain[n] = c * plain[n - 1] - d * plain[n - 1 + half];
+            plain[n + half] = d * plain[n - 1] + c * plain[n - 1 + half];
+        }
+        for (int64_t height = 0; height < task->heights; height++) {
+            const REAL *factors = task->factors[axis] + height * size;
+            const int64_t shift = height % 2 ? half : 0;
             REAL *target = out + (height * ATOMS + i) * width;
             for (int64_t n = 0; n < half; n++) {
-                target[n] = factors[n] * plain[n + shift];
-                target[n + half] = factors[n + half] * plain[n + half - shift];
+                target[n] = factors[n] * (REAL)plain[n + shift];
+                target[n + half] = factors[n + half] * (REAL)plain[n + half - shift];
             }
         }
     }

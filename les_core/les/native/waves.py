@@ -25,7 +25,7 @@ class _Task(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("width", "first", "last")),
         ("derivatives", ctypes.c_void_p),
         ("factors", ctypes.c_void_p * 3),
-        ("basis", ctypes.c_void_p * 3),
+        ("fractional", ctypes.c_void_p),
     )
 
 
@@ -34,31 +34,32 @@ class WaveKernels:
 
     Args:
         compiled: as of ``library``.
-        basis: cosines and sines along each axis ``[n_rows, n_atoms, n]``.
-        factors: what they are multiplied with in each derivative, from none to the highest one in
-            the list, ``[n_derivatives, n]`` for each axis.
+        fractional: coordinates of the atoms ``[n_rows, n_atoms, 3]``.
+        factors: what cosines and sines are multiplied with in each derivative, from none to the
+            highest one in the list, ``[n_derivatives, n]`` for each axis.
         derivatives: list of derivatives.
     """
 
     def __init__(
         self,
         compiled: ctypes.CDLL,
-        basis: tuple[Tensor, ...],
+        fractional: Tensor,
         factors: list[Tensor],
         derivatives: tuple[Derivative, ...],
     ) -> None:
         self.compiled = compiled
         self.listed = listed(derivatives)
         # Kept as long as the kernels look at them.
-        self.basis = [values.contiguous() for values in basis]
+        self.fractional = fractional.contiguous()
         self.factors = factors
+        self.sizes = [values.shape[1] for values in factors]
 
     def spread(self, values: Tensor) -> Tensor:
         """Sums ``[n_channels, n_rows, n1, n2, n3]``.
 
         Of ``values [n_derivatives, n_channels, n_rows, n_atoms]``.
         """
-        n1, n2, n3 = (basis.shape[2] for basis in self.basis)
+        n1, n2, n3 = self.sizes
         values = values.contiguous()
         sums = values.new_zeros([values.shape[1], values.shape[2], n1, n2, _filled_up(n3)])
         self._run(self.compiled.les_wave_sums, values.shape[1], values, sums)
@@ -68,14 +69,14 @@ class WaveKernels:
         """The transpose of :meth:`spread`."""
         n_channels, n3 = components.shape[0], components.shape[4]
         components = torch.nn.functional.pad(components, (0, _filled_up(n3) - n3)).contiguous()
-        shape = [self.listed.shape[0], n_channels, *self.basis[0].shape[:2]]
+        shape = [self.listed.shape[0], n_channels, *self.fractional.shape[:2]]
         values = components.new_empty(shape)
         self._run(self.compiled.les_wave_values, n_channels, components, values)
         return values
 
     def _run(self, kernel: Any, n_channels: int, *arrays: Tensor) -> None:
-        n_rows, n_atoms = self.basis[0].shape[:2]
-        sizes = [basis.shape[2] for basis in self.basis]
+        n_rows, n_atoms, _ = self.fractional.shape
+        sizes = self.sizes
 
         def rows(first: int, last: int) -> None:
             task = _Task(
@@ -90,7 +91,7 @@ class WaveKernels:
                 last,
                 self.listed.data_ptr(),
                 tuple(values.data_ptr() for values in self.factors),
-                tuple(values.data_ptr() for values in self.basis),
+                self.fractional.data_ptr(),
             )
             kernel(ctypes.byref(task), *(ctypes.c_void_p(array.data_ptr()) for array in arrays))
 
@@ -98,11 +99,11 @@ class WaveKernels:
 
 
 def wave_kernels(
-    basis: tuple[Tensor, ...], factors: list[Tensor], derivatives: tuple[Derivative, ...]
+    fractional: Tensor, factors: list[Tensor], derivatives: tuple[Derivative, ...]
 ) -> WaveKernels | None:
     """Kernels with these arguments of :class:`WaveKernels`, where there are some."""
-    compiled = library(basis[0].device, basis[0].dtype)
-    return None if compiled is None else WaveKernels(compiled, basis, factors, derivatives)
+    compiled = library(fractional.device, fractional.dtype)
+    return None if compiled is None else WaveKernels(compiled, fractional, factors, derivatives)
 
 
 def _filled_up(size: int) -> int:
