@@ -50,23 +50,22 @@ def synthesise(components: Tensor, sizes: tuple[int, int, int]) -> Tensor:
     """
     (k1, k2, k3), (n_meshes, width, height, n3) = sizes, components.shape
     n1, n2 = width // 2, height // 2
-    # An inverse real transform counts each component but the first with its conjugate.
-    halved = 0.5 * components
-    halved[..., 0] *= 2.0
-    in_plane = halved.new_empty([n_meshes, k1, height, n3])
-    for part, rows in _parts(n_meshes, height, k1 * n3, halved):
-        kept = halved[part, :, rows]
+    in_plane = components.new_empty([n_meshes, k1, height, n3])
+    for part, rows in _parts(n_meshes, height, k1 * n3, components):
+        kept = components[part, :, rows]
         whole = kept.new_zeros([kept.shape[0], k1, *kept.shape[2:]])
         _copy_ends(kept, whole, 1, n1)
         in_plane[part, :, rows] = torch.fft.ifft(whole, dim=1, norm="forward")
     in_plane = in_plane.flatten(0, 1)
-    planes = halved.new_empty([in_plane.shape[0], k2, k3], dtype=halved.dtype.to_real())
-    for part, _ in _parts(planes.shape[0], 1, k2 * k3, halved):
+    planes = components.new_empty([in_plane.shape[0], k2, k3], dtype=components.dtype.to_real())
+    for part, _ in _parts(planes.shape[0], 1, k2 * k3, components):
         kept = in_plane[part]
         whole = kept.new_zeros([kept.shape[0], k2, n3])
         _copy_ends(kept, whole, 1, n2)
         whole = torch.fft.ifft(whole, dim=1, norm="forward")
-        planes[part] = torch.fft.irfft(whole, n=k3, dim=2, norm="forward")
+        # An inverse real transform counts each component but the first with its conjugate.
+        whole[..., 0] *= 2.0
+        torch.mul(torch.fft.irfft(whole, n=k3, dim=2, norm="forward"), 0.5, out=planes[part])
     return planes.unflatten(0, (n_meshes, k1))
 
 
