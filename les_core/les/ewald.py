@@ -20,7 +20,7 @@ from les.lattice import grid_extent
 from les.mesh import mesh_sum
 from les.native.library import library
 from les.open import open_sum
-from les.open_mesh import FEWEST_OPEN_ATOMS, is_compact, open_mesh_sum
+from les.open_mesh import WORTH_A_MESH, is_compact, open_mesh_sum
 from les.packing import (
     assign_slots,
     first_rows,
@@ -59,8 +59,9 @@ class Ewald(nn.Module):
         dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. What it leaves out is
             tabulated in ``docs/physics.md``; a model is trained with its ``dl``.
         method: ``"direct"``, ``"mesh"``, or ``"auto"``, which takes the faster one for the number
-            of atoms of a structure. Open structures of less than 2500 atoms, and sparse ones, are
-            always summed over pairs. TorchScript has the direct sum only.
+            of atoms of a structure. Open structures of less than 20 000 atoms (2500 without
+            compiled kernels), and sparse ones, are always summed over pairs. TorchScript has the
+            direct sum only.
         cutoff: ``"smooth"`` tapers the sum towards ``k_max``, so that energy, forces and
             stress are continuous when the cell changes; ``"sharp"`` is what published
             models were trained with.
@@ -233,17 +234,15 @@ class Ewald(nn.Module):
                     "`method` must be 'auto' or 'direct' in TorchScript, which has no "
                     "particle mesh, got 'mesh'"
                 )
-        else:
-            if self.method == "mesh":
-                return 0, FEWEST_OPEN_ATOMS
-            if self.method == "auto":
-                return self._measured_crossover(positions), FEWEST_OPEN_ATOMS
+        elif self.method != "direct":
+            return self._measured_crossovers(positions)
         return 1 << 62, 1 << 62
 
     @torch.jit.unused
-    def _measured_crossover(self, positions: Tensor) -> int:
+    def _measured_crossovers(self, positions: Tensor) -> tuple[int, int]:
         native = library(positions.device, positions.dtype) is not None
-        return crossover(self._resolution(), positions.is_cuda, native)
+        least = crossover(self._resolution(), positions.is_cuda, native)
+        return 0 if self.method == "mesh" else least, WORTH_A_MESH[native][0]
 
     def _grouped(
         self, kinds: Tensor, system: Batch, compute_potential: bool

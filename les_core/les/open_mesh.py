@@ -21,13 +21,15 @@ from les.batch import Batch
 from les.checks import MOST_POINTS
 from les.greens import cutoff_weight
 from les.mesh import by_size, deconvolution, mesh_size, sum_on_mesh
+from les.native.library import library
 from les.spreading import MeshShape
 
 #: Number of atoms from which on the mesh may be faster than the sum over pairs, and points per
-#: squared number of atoms up to which it is, and takes less memory.
-FEWEST_OPEN_ATOMS, POINTS_PER_SQUARE = 2500, 2.0
+#: squared number of atoms up to which it is; with compiled kernels for pairs, or without.
+WORTH_A_MESH = {True: (20000, 0.06), False: (2500, 2.0)}
 
-#: Relative error of forces that the mesh can reach at best, for the sake of its padding.
+#: Relative error of forces below which pairs are summed. The padding alone makes about 5e-8 of the
+#: forces that the charges would have without one another, and more where forces cancel.
 FINEST_ACCURACY = 1e-6
 
 #: Space around twice the extent of a structure, in units of the width of the charges: how far
@@ -38,7 +40,7 @@ PADDING = 16.0
 def is_compact(batch: Batch, sigma: float, resolution: Resolution) -> Tensor:
     """Structures whose box is small enough for a mesh to pay, boolean ``[n_structures]``.
 
-    None where the ``resolution`` is finer than a mesh can be.
+    None where the ``resolution`` is finer than ``FINEST_ACCURACY`` needs.
 
     Both sums are the same within their accuracy, so that an atom which leaves changes nothing.
     """
@@ -48,7 +50,8 @@ def is_compact(batch: Batch, sigma: float, resolution: Resolution) -> Tensor:
     first, last = _ends(batch)
     spacing = _resolution(sigma, resolution).spacing
     sizes = (2.0 * (last - first) + PADDING * sigma) / spacing
-    return sizes.prod(dim=1) <= POINTS_PER_SQUARE * batch.counts.to(sizes.dtype) ** 2
+    native = library(sizes.device, sizes.dtype) is not None
+    return sizes.prod(dim=1) <= WORTH_A_MESH[native][1] * batch.counts.to(sizes.dtype) ** 2
 
 
 def open_mesh_sum(

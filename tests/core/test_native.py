@@ -179,10 +179,16 @@ def test_threads(compiled, monkeypatch):
     """Each writes to its own part, also where there are more than planes or atoms."""
     fractional = random(3, 51, dtype=torch.float64)
     values = random(4, 2, 51, dtype=torch.float64)
-    open_arguments = values[0].t().reshape(17, 3, 2), fractional.t().reshape(17, 3, 3), 1.0, True
 
     def evaluate():
-        found = [*open_sum(*open_arguments)]
+        found = []
+        for shape in ((1, 51), (17, 3)):  # fewer structures than threads, and more
+            q, r = values[0].t().reshape(*shape, 2), fractional.t().reshape(*shape, 3)
+            leaves = [value.clone().requires_grad_() for value in (q, r)]
+            energy, potential = open_sum(*leaves, 1.0, True)
+            gradients = torch.autograd.grad(energy.sum(), leaves, create_graph=True)
+            loss = sum(value.square().sum() for value in gradients)
+            found += [energy, potential, *gradients, *torch.autograd.grad(loss, leaves)]
         for basis, given in (
             (splines(fractional), values),
             (waves(fractional), values.unflatten(2, (17, 3))),
@@ -198,7 +204,7 @@ def test_threads(compiled, monkeypatch):
     in_parallel(lambda first, last: ranges.append((first, last)), 5, work=100)
     assert sorted(ranges) == [(i, i + 1) for i in range(5)]
     for value, target in zip(evaluate(), expected, strict=True):
-        torch.testing.assert_close(value, target, rtol=0.0, atol=0.0)
+        torch.testing.assert_close(value, target, rtol=1e-12, atol=1e-12)
 
 
 def test_errors_of_threads(monkeypatch):

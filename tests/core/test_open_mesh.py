@@ -7,12 +7,17 @@ import torch
 
 from les import Ewald, open_mesh
 from les.accuracy import MESH_ACCURACY, resolve
+from les.native.library import library
+
+
+def patch_limits(monkeypatch, fewest, points_per_square):
+    for native in (True, False):
+        monkeypatch.setitem(open_mesh.WORTH_A_MESH, native, (fewest, points_per_square))
 
 
 @pytest.fixture(autouse=True)
 def _small_structures_on_a_mesh(monkeypatch):
-    monkeypatch.setattr("les.ewald.FEWEST_OPEN_ATOMS", 2)
-    monkeypatch.setattr("les.open_mesh.POINTS_PER_SQUARE", 1e12)
+    patch_limits(monkeypatch, 2, 1e12)
 
 
 @pytest.fixture
@@ -141,7 +146,7 @@ def test_choice(monkeypatch):
     assert Ewald()(*system)[0] != exact
     assert Ewald(method="mesh")(*system)[0] == Ewald()(*system)[0]
     torch.testing.assert_close(pairs["scripted"](*system)[0], exact, rtol=1e-13, atol=0.0)
-    monkeypatch.setattr("les.ewald.FEWEST_OPEN_ATOMS", 31)
+    patch_limits(monkeypatch, 31, 1e12)
     assert pairs["few"](*system)[0] == exact
 
 
@@ -151,16 +156,20 @@ def test_an_atom_that_left(monkeypatch):
     positions[7] += 5000.0
     with pytest.raises(ValueError, match=r"`positions` .* up to 30 atoms extend over \[50"):
         Ewald()(charges, positions, cell)
-    monkeypatch.setattr("les.open_mesh.POINTS_PER_SQUARE", 2.0)
+    patch_limits(monkeypatch, 2, 2.0)
     exact = Ewald(method="direct")(charges, positions, cell)[0]
     assert Ewald()(charges, positions, cell)[0] == exact
     assert Ewald(method="mesh")(charges, positions, cell)[0] == exact
 
 
-def test_large_structures_are_on_a_mesh_if_compact(monkeypatch, deviation):
+@pytest.mark.parametrize(("native", "n_atoms", "edge"), [("0", 2600, 29.6), ("1", 20100, 40.0)])
+def test_large_structures_are_on_a_mesh_if_compact(monkeypatch, deviation, native, n_atoms, edge):
     """With the numbers that are not patched."""
     monkeypatch.undo()
-    charges, positions, cell = structure(2600, (29.6, 29.6, 29.6))
+    monkeypatch.setenv("LES_NATIVE", native)
+    if native == "1" and library(torch.device("cpu"), torch.float64) is None:
+        pytest.skip("needs a C compiler")
+    charges, positions, cell = structure(n_atoms, (edge, edge, edge))
     for factor, equal in ((1.0, False), (2.5, True)):
         energy, exact = (
             Ewald(method=method)(charges, factor * positions, cell)[0]

@@ -11,6 +11,7 @@ import torch
 from les import Ewald
 from les.fourier import analyse, synthesise
 from les.mesh_waves import MeshWaves
+from les.open_mesh import WORTH_A_MESH
 from les.spreading import MeshShape, SplineMesh
 from les.transfer import gather, spread
 from les.waves import Waves
@@ -161,8 +162,8 @@ def test_splines_against_their_definition():
 @pytest.mark.parametrize("method", ["direct", "mesh"])
 def test_rows_of_a_hessian(make_system, monkeypatch, kind, method):
     """Of the whole sum, with charges that depend on the positions."""
-    monkeypatch.setattr("les.ewald.FEWEST_OPEN_ATOMS", 2)
-    monkeypatch.setattr("les.open_mesh.POINTS_PER_SQUARE", 1e12)
+    for native in (True, False):
+        monkeypatch.setitem(WORTH_A_MESH, native, (2, 1e12))
     charges, positions, cell = make_system(kind, 5)
     positions.requires_grad_()
     energy, _ = Ewald(method=method)(charges * torch.cos(positions[:, 0]), positions, cell)

@@ -16,6 +16,7 @@
 
 typedef struct {
     int64_t n_structures, n_channels, n_atoms;
+    int64_t first, step;       /* of the atoms whose pairs with later ones are summed */
     double scale, slope, intercept;  /* the series is one in
                                         slope (x - scale) / (x + scale) + intercept */
     double chebyshev[DEGREE + 1];
@@ -89,7 +90,7 @@ static inline __attribute__((always_inline)) void kernels(
 }
 
 /* energy[structure], potential like q, gradient like r and the smallest squared distance of each
-   structure, all but the last zero before. */
+   structure; potential and gradient are zero before. */
 void les_pairs_first(
     const Task *task, const REAL *restrict q, const REAL *restrict r, REAL *restrict energy,
     REAL *restrict potential, REAL *restrict gradient, REAL *restrict closest)
@@ -97,7 +98,7 @@ void les_pairs_first(
     const int64_t n = task->n_atoms, n_channels = task->n_channels;
     for (int64_t structure = 0; structure < task->n_structures; structure++) {
         double total = 0.0, least = INFINITY;
-        for (int64_t i = 0; i + 1 < n; i++) {
+        for (int64_t i = task->first; i + 1 < n; i += task->step) {
             for (int64_t start = i + 1; start < n; start += CHUNK) {
                 const int count = (int)(n - start < CHUNK ? n - start : CHUNK);
                 double d[3][CHUNK], s[CHUNK], h0[CHUNK], h1[CHUNK], h2[CHUNK], products[CHUNK];
@@ -160,7 +161,7 @@ void les_pairs_second(
 {
     const int64_t n = task->n_atoms, n_channels = task->n_channels;
     for (int64_t structure = 0; structure < task->n_structures; structure++) {
-        for (int64_t i = 0; i + 1 < n; i++) {
+        for (int64_t i = task->first; i + 1 < n; i += task->step) {
             for (int64_t start = i + 1; start < n; start += CHUNK) {
                 const int count = (int)(n - start < CHUNK ? n - start : CHUNK);
                 double d[3][CHUNK], v[3][CHUNK], s[CHUNK], h0[CHUNK], h1[CHUNK], h2[CHUNK];

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from les.native.threads import in_parallel
+from les.native.threads import in_parallel, threads_for
 
 #: Energies ``[n_structures]`` of charges ``[n_structures, n_channels, n_atoms]`` and positions
 #: ``[n_structures, 3, n_atoms]``.
@@ -32,6 +32,7 @@ DEGREE, END, SCALE = 16, 6.0, 2.0
 class _Task(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("n_structures", "n_channels", "n_atoms")),
+        *((name, ctypes.c_int64) for name in ("first", "step")),
         *((name, ctypes.c_double) for name in ("scale", "slope", "intercept")),
         ("chebyshev", ctypes.c_double * (DEGREE + 1)),
     )
@@ -61,12 +62,10 @@ class _First(torch.autograd.Function):
     def forward(
         q: Tensor, r: Tensor, compiled: ctypes.CDLL, plain: PairEnergy
     ) -> tuple[Tensor, ...]:
-        q, r = q.contiguous(), r.contiguous()
-        energy, closest = q.new_zeros(q.shape[0]), q.new_zeros(q.shape[0])
-        potential, gradient = torch.zeros_like(q), torch.zeros_like(r)
-        arrays = (q, r, energy, potential, gradient, closest)
-        _for_all_structures(compiled.les_pairs_first, arrays)
-        return energy, potential, gradient, closest
+        of_structures = q.new_zeros(q.shape[0])
+        like = (of_structures, q, r, of_structures)
+        energy, potential, gradient, closest = _run(compiled.les_pairs_first, (q, r), like)
+        return energy.sum(dim=0), potential.sum(dim=0), gradient.sum(dim=0), closest.amin(dim=0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -100,10 +99,8 @@ class _Second(torch.autograd.Function):
     def forward(
         q: Tensor, r: Tensor, vq: Tensor, vr: Tensor, compiled: ctypes.CDLL, plain: PairEnergy
     ) -> tuple[Tensor, Tensor]:
-        inputs = [value.contiguous() for value in (q, r, vq, vr)]
-        to_q, to_r = torch.zeros_like(inputs[0]), torch.zeros_like(inputs[1])
-        _for_all_structures(compiled.les_pairs_second, (*inputs, to_q, to_r))
-        return to_q, to_r
+        to_q, to_r = _run(compiled.les_pairs_second, (q, r, vq, vr), (q, r))
+        return to_q.sum(dim=0), to_r.sum(dim=0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -144,16 +141,34 @@ class _Second(torch.autograd.Function):
         return (to_q, to_r), (0, 0)
 
 
-def _for_all_structures(kernel: Any, arrays: tuple[Tensor, ...]) -> None:
-    """``kernel(task, *arrays)``, the first of which are charges."""
-    n_structures, n_channels, n_atoms = arrays[0].shape
+def _run(kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]) -> list[Tensor]:
+    """Results of a kernel, shaped ``like`` these behind a first axis, over which they add up.
 
-    def structures(first: int, last: int) -> None:
-        task = _Task(last - first, n_channels, n_atoms, *_series())
-        addresses = (array[first:].data_ptr() for array in arrays)
-        kernel(ctypes.byref(task), *map(ctypes.c_void_p, addresses))
+    Threads share the structures, or the pairs of each if there are few.
+    """
+    n_structures, n_channels, n_atoms = inputs[0].shape
+    work = 8 * n_structures * n_atoms**2
+    alone = threads_for(n_structures, work) >= threads_for(n_atoms, work)
+    n_parts = 1 if alone else threads_for(n_atoms, work)
+    arrays = [value.contiguous() for value in inputs]
+    results = [value.new_zeros([n_parts, *value.shape]) for value in like]
 
-    in_parallel(structures, n_structures, work=8 * n_structures * n_atoms**2)
+    def part(structures: slice, first: int) -> None:
+        task = _Task(
+            structures.stop - structures.start, n_channels, n_atoms, first, n_parts, *_series()
+        )
+        chosen = [array[structures] for array in (*arrays, *(value[first] for value in results))]
+        kernel(ctypes.byref(task), *(ctypes.c_void_p(array.data_ptr()) for array in chosen))
+
+    def shares(start: int, stop: int) -> None:
+        if alone:
+            part(slice(start, stop), 0)
+        else:
+            for first in range(start, stop):
+                part(slice(0, n_structures), first)
+
+    in_parallel(shares, n_structures if alone else n_parts, work)
+    return results
 
 
 @functools.lru_cache(maxsize=1)

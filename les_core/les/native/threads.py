@@ -22,7 +22,7 @@ def in_parallel(part: Callable[[int, int], None], n: int, work: int) -> None:
         n: length of the whole range.
         work: estimate of it, in operations.
     """
-    n_parts = max(1, min(torch.get_num_threads(), n, work // WORK_OF_A_THREAD))
+    n_parts = threads_for(n, work)
     if n_parts == 1:
         part(0, n)
         return
@@ -34,6 +34,11 @@ def in_parallel(part: Callable[[int, int], None], n: int, work: int) -> None:
     part(0, ends[1])
     for other in others:
         other.result()
+
+
+def threads_for(n: int, work: int) -> int:
+    """How many threads :func:`in_parallel` takes."""
+    return max(1, min(torch.get_num_threads(), n, work // WORK_OF_A_THREAD))
 
 
 @functools.lru_cache(maxsize=1)
