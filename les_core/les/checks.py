@@ -221,15 +221,21 @@ def check_pbc(pbc: Tensor | None, cell: Tensor, values: bool = True) -> None:
         )
 
 
-def check_grid(extent: list[int], n_structures: int, dl: float, most: int = MOST_POINTS) -> None:
+def check_grid(extent: list[int], n_structures: int, dl: float) -> None:
     """A grid, with numbers up to ``extent`` along lattice vectors, must fit in memory."""
     points = float(n_structures)
     for n in extent:
-        points *= 2.0 * float(n) + 1.0
-    if points > float(most) or min(extent) < 0:
-        lengths = [dl * n for n in extent]
+        # More than integers can count are negative.
+        points *= 2.0 * float(n) + 1.0 if n >= 0 else math.inf
+    lengths = [dl * n for n in extent]
+    check_points(points, f"`dl` = {dl}, with lattice vectors of up to {lengths} A", n_structures)
+
+
+def check_points(points: float, what: str, n_structures: int, most: int = MOST_POINTS) -> None:
+    """The ``points`` of the grids or meshes of some structures must fit in memory."""
+    if points > float(most):
         raise ValueError(
-            f"`cell` is too large for `dl` = {dl}: lattice vectors of up to {lengths} A need "
-            f"{points} k-points in {n_structures} structures. Molecules need no cell; the one of "
-            "a slab is twice as high as the slab, from which an atom may have left"
+            f"`cell` is too large for {what}: {points} points in {n_structures} structures. "
+            "Molecules need no cell; the one of a slab is twice as high as the slab, from which "
+            "an atom may have left"
         )
