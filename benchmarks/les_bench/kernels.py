@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from tqdm import tqdm
 
+from les.native.library import library
 from les_bench.cases import Case, Energy, energies_of, energy_and_forces
 from les_bench.matching import compare_at_error
 from les_bench.naive import naive_energy
@@ -146,7 +147,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--error and --atoms belong to --peers")
     else:
         lines = plain_table(dtype)
-    tqdm.write(f"torch {torch.__version__}, {options.threads} thread(s), {options.dtype}")
+    kernels = "compiled kernels" if library(torch.device("cpu"), dtype) else "no compiled kernels"
+    tqdm.write(
+        f"torch {torch.__version__}, {options.threads} thread(s), {options.dtype}, {kernels}"
+    )
     for line in lines:
         tqdm.write(line)
     return 0

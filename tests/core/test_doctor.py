@@ -15,10 +15,12 @@ def test_doctor(fake, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"les {les.__version__}, Python 3.")
     assert "torch" in lines[0]
-    assert lines[1].split()[:2] == ["fake", "ok"]
+    assert lines[2].split()[:2] == ["fake", "ok"]
     monkeypatch.setattr(fake, "symbol", "no_such_upstream:Model")
+    monkeypatch.setenv("LES_NATIVE", "0")
     assert cli.main(["doctor"]) == 0
-    line = capsys.readouterr().out.splitlines()[1]
+    _, kernels, line = capsys.readouterr().out.splitlines()
+    assert kernels.startswith("kernels of the sum for the CPU: none")
     assert line.split()[:2] == ["fake", "no"]
     assert 'pip install "les[fake]"' in line
 
