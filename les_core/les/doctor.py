@@ -53,10 +53,8 @@ def examine() -> list[str]:
         f"les {les.__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
         f"numpy {numpy.__version__}, accelerator: {accelerator}"
     ]
-    kernels = library(torch.device("cpu"), torch.float64)
-    state = (
-        "compiled" if kernels else f"none (no C compiler, or {SWITCH}=0): torch sums more slowly"
-    )
+    kernels = library(torch.device("cpu"), torch.float64) is not None
+    state = "compiled" if kernels else f"none (no C compiler, or {SWITCH}=0), which is slower"
     lines.append(f"kernels of the sum for the CPU: {state}")
     width = max(map(len, backend_names()), default=0) + 2
     for name in backend_names():

@@ -61,11 +61,12 @@ def _loaded(dtype: torch.dtype) -> ctypes.CDLL | None:
         if not file.exists():
             _compile(command, sources, file)
         return ctypes.CDLL(str(file))
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or error
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        detail = str(getattr(error, "stderr", None) or error).strip()
         warnings.warn(
-            f"`les` runs without its compiled kernels, which is slower: {detail}. "
-            f"The environment variable {SWITCH}=0 turns them off",
+            f"`les` runs without its compiled kernels, which is slower: {detail}\n"
+            "They are kept in $XDG_CACHE_HOME/les or ~/.cache/les and compiled by $CC, cc, gcc or "
+            f"clang; {SWITCH}=0 turns them off",
             stacklevel=2,
         )
         return None
