@@ -32,7 +32,7 @@ CASES = (
 #: Sizes that the plain sum does not reach, or not in reasonable time.
 GROWTH = tuple(
     Case(f"{n_atoms} atoms, 1e-4", 1, n_atoms, True, accuracy=1e-4)
-    for n_atoms in (5184, 20736, 103680)
+    for n_atoms in (5184, 20736, 103680, 311040)
 )
 
 #: The sum over pairs would need tens of GB.
