@@ -4,8 +4,8 @@ With :math:`\mathbf k = 2\pi \mathbf n A^{-T}` the phase of every atom-k pair fa
 over the three lattice directions, :math:`\mathbf k\cdot\mathbf r = \sum_a n_a\theta_a` with
 :math:`\theta_a = 2\pi s_a` of the fractional coordinates. So only cos and sin of
 :math:`n_a\theta_a` are evaluated, O(N M^{1/3}) of them instead of O(N M), and all structure
-factors follow from one real matrix product
-:math:`T = (X \otimes Y)^T (q Z)`. The eight cos/sin combinations of each
+factors follow from sums over the atoms of their products, by one real matrix product
+:math:`T = (X \otimes Y)^T (q Z)` or a compiled kernel. The eight cos/sin combinations of each
 :math:`(|n_1|, |n_2|, |n_3|)` are then turned into the real and imaginary parts of the four
 k-points that differ by sign and not by inversion, on O(M) data.
 """

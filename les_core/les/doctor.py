@@ -9,7 +9,7 @@ from les.accuracy import CANCELLATION, cutoff_error
 from les.backend import backend_names, get_backend
 from les.config import LESConfig
 from les.ewald import Ewald
-from les.native.library import SWITCH, library
+from les.native.library import describe
 from les.units import NORM_FACTOR
 
 
@@ -53,9 +53,7 @@ def examine() -> list[str]:
         f"les {les.__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
         f"numpy {numpy.__version__}, accelerator: {accelerator}"
     ]
-    kernels = library(torch.device("cpu"), torch.float64) is not None
-    state = "compiled" if kernels else f"none (no C compiler, or {SWITCH}=0), which is slower"
-    lines.append(f"kernels of the sum for the CPU: {state}")
+    lines.append(f"kernels of the sum for the CPU: {describe()}")
     width = max(map(len, backend_names()), default=0) + 2
     for name in backend_names():
         backend = get_backend(name)

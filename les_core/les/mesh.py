@@ -185,10 +185,12 @@ def _sort_by_place(fractional: Tensor, owner: Tensor | None, shape: MeshShape) -
     """Order of the atoms in which those that share mesh points follow one another."""
     bins = [max(1, size // BIN) for size in shape[1:]]
     counts = torch.tensor(bins, device=fractional.device).unsqueeze(1)
-    x, y, z = ((fractional - torch.floor(fractional)) * counts).to(torch.int64).unbind(0)
+    places = ((fractional - torch.floor(fractional)) * counts).to(torch.int64)
+    # What lies a little below a whole number is rounded to one.
+    x, y, z = torch.minimum(places, counts - 1).unbind(0)
     key = (x * bins[1] + y) * bins[2] + z
     if owner is not None:
-        key = key + owner * (math.prod(bins) + sum(bins) + 1)
+        key = key + owner * math.prod(bins)
     return torch.argsort(key)
 
 

@@ -1,4 +1,7 @@
-"""Sums over atoms of products of cosines and sines along three axes, by matrix products."""
+"""Sums over atoms of products of cosines and sines along three axes, by matrix products.
+
+Differentiation along the first two axes is done to the sums, which are few.
+"""
 
 from __future__ import annotations
 

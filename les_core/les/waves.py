@@ -2,9 +2,7 @@ r"""Plane waves at the places of atoms, as products of cosines and sines along e
 
 :math:`\mathbf k\cdot\mathbf r=\sum_an_a\theta_a` with the phases :math:`\theta_a=2\pi s_a` of
 the fractional coordinates, so that only :math:`\cos n\theta_a` and :math:`\sin n\theta_a` are
-evaluated, and sums over atoms are matrix products. Differentiation with respect to a phase
-exchanges cosines and sines: along the first two axes it is done to the components, which are
-few.
+evaluated. Differentiation with respect to a phase exchanges cosines and sines.
 """
 
 from __future__ import annotations

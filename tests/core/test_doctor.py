@@ -20,7 +20,7 @@ def test_doctor(fake, capsys, monkeypatch):
     monkeypatch.setenv("LES_NATIVE", "0")
     assert cli.main(["doctor"]) == 0
     _, kernels, line = capsys.readouterr().out.splitlines()
-    assert kernels.startswith("kernels of the sum for the CPU: none")
+    assert kernels == "kernels of the sum for the CPU: none, LES_NATIVE=0"
     assert line.split()[:2] == ["fake", "no"]
     assert 'pip install "les[fake]"' in line
 

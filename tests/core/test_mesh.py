@@ -218,3 +218,18 @@ def test_training_after_inference(make_system, method):
     energy, _ = Ewald(method=method)(charges, positions, leaf)
     energy.sum().backward()
     torch.testing.assert_close(energy.detach(), expected.clone())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_atoms_just_below_the_end_of_the_cell(dtype, deviation):
+    """Their place in the cell is rounded to 1; structures of a large batch stay apart."""
+    generator = torch.Generator().manual_seed(0)
+    n_structures, n_atoms = 4, 700
+    positions = 20.0 * torch.rand(n_structures * n_atoms, 3, generator=generator).to(dtype)
+    positions[::9] *= torch.tensor([-1e-9, 1.0, -1e-18]).to(dtype)
+    charges = torch.randn(n_structures * n_atoms, generator=generator).to(dtype)
+    cell = 20.0 * torch.eye(3).to(dtype).repeat(n_structures, 1, 1)
+    batch = torch.arange(n_structures).repeat_interleave(n_atoms)
+    mesh, direct = Ewald(method="mesh"), Ewald(method="direct")
+    found = mesh(charges, positions, cell, batch)[0]
+    assert deviation(found, direct(charges, positions, cell, batch)[0]) < 1e-5

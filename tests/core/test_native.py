@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 import stat
 import subprocess
 import sys
+import threading
 import warnings
 
 import mpmath
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald
 from les.native import library as native
@@ -30,18 +34,28 @@ LISTS = {"none": NONE, "gradient": GRADIENT, "many": MANY}
 @pytest.fixture
 def compiled():
     """There is a compiler, and the kernels compile."""
-    if native._compiler() is None:
+    if not any(shutil.which(name) for name in native.COMPILERS):
         pytest.skip("needs a C compiler")
-    assert native.library(torch.device("cpu"), torch.float64) is not None
+    assert found() is not None
 
 
 @pytest.fixture
 def forgotten(monkeypatch, tmp_path):
     """Nothing is compiled yet, nor will what is be kept; the folder where it goes."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._loaded.cache_clear()
+    forget()
     yield tmp_path / "les"
+    forget()
+
+
+def found():
+    return native.library(torch.device("cpu"), torch.float64)
+
+
+def forget():
+    """As a new process would have."""
     native._loaded.cache_clear()
+    native._warn_once.cache_clear()
 
 
 def random(*shape, dtype):
@@ -138,6 +152,32 @@ def test_kernel_of_pairs(compiled):
         assert ((found - target) / target).abs().max() < 2e-14
 
 
+def test_hessian_of_potentials(compiled, monkeypatch):
+    """Of pairs, in rows, by torch.vmap and by torch.func, with third derivatives."""
+    q, r = random(2, 3, 1, dtype=torch.float64), random(2, 3, 3, dtype=torch.float64)
+
+    def loss(r):
+        energy, potential = open_sum(q * torch.cos(r[..., :1]), r, 0.9, True)
+        return energy.square().sum() + potential.pow(3).sum()
+
+    def hessians():
+        yield torch.func.jacrev(torch.func.grad(loss))(r)
+        leaf = r.clone().requires_grad_()
+        slope = torch.autograd.grad(loss(leaf), leaf, create_graph=True)[0]
+        vectors = torch.eye(slope.numel(), dtype=slope.dtype).view(-1, *slope.shape)
+        rows = torch.vmap(lambda v: torch.autograd.grad(slope, leaf, v, retain_graph=True)[0])
+        yield rows(vectors).view(*slope.shape, *slope.shape)
+
+    expected = torch.autograd.functional.hessian(loss, r)
+    for value in hessians():
+        torch.testing.assert_close(value, expected)
+    third = torch.func.jacrev(torch.func.jacrev(torch.func.grad(loss)))(r)
+    monkeypatch.setenv(native.SWITCH, "0")
+    torch.testing.assert_close(
+        third, torch.func.jacrev(torch.func.jacrev(torch.func.grad(loss)))(r)
+    )
+
+
 def test_third_derivatives_of_pairs(compiled):
     q, r = random(2, 3, 1, dtype=torch.float64), random(2, 3, 3, dtype=torch.float64)
     leaves = q.requires_grad_(), r.requires_grad_()
@@ -230,31 +270,66 @@ def test_more_than_the_kernels_have_room_for(compiled):
         torch.testing.assert_close(values, ones.view(-1, 1, 1).expand_as(values), atol=1e-6, rtol=0)
 
 
-def test_kept_for_later_processes(compiled, forgotten):
-    assert native.library(torch.device("cpu"), torch.float64) is not None
+def test_kept_for_later_processes(compiled, forgotten, monkeypatch):
+    """Also for those that find no compiler, as on the nodes of a cluster."""
+    assert found() is not None
     (file,) = forgotten.iterdir()
-    written = file.stat().st_mtime_ns
+    assert stat.S_IMODE(forgotten.stat().st_mode) == 0o700
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
     code = "import torch; from les.native.library import library as l; " + (
         "assert l(torch.device('cpu'), torch.float64) is not None"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert [file.stat().st_mtime_ns] == [path.stat().st_mtime_ns for path in forgotten.iterdir()]
-    assert stat.S_IMODE(forgotten.stat().st_mode) == 0o700
-    assert written == file.stat().st_mtime_ns
+    assert native.describe() == f"compiled, {file}"
 
 
-@pytest.mark.parametrize(("variable", "value"), [("CC", "no-such-compiler"), (native.SWITCH, "0")])
-def test_without_kernels(make_system, monkeypatch, forgotten, deviation, variable, value):
+def test_damaged_file(compiled, forgotten):
+    """Of an interrupted copy of the home folder, for instance."""
+    # A file that this process has loaded would not be read again.
+    code = "from les.native.library import describe; assert 'compiled' in describe()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    (file,) = forgotten.iterdir()
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.truncate(100)
+    assert found() is not None
+    assert file.stat().st_size == size
+
+
+def test_compilers(compiled, forgotten, monkeypatch):
+    """``$CC`` may have arguments, and what it names may be missing."""
+    usual = native._compiler()
+    monkeypatch.setenv("CC", "no-such-compiler -O2")
+    assert native._compiler() == usual
+    monkeypatch.setenv("CC", f"{usual[0]} -O1")
+    assert native._compiler() == [usual[0], "-O1"]
+    assert found() is not None
+
+
+def test_folder_is_absolute(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert native._folder() == tmp_path / ".cache" / "les"
+
+
+@pytest.mark.parametrize("variable", ["PATH", native.SWITCH])
+def test_without_kernels(make_system, monkeypatch, forgotten, deviation, variable):
     """Silently, with the same energy."""
     system, mesh = make_system("triclinic", 14), Ewald(method="mesh")
     expected = mesh(*system)[0]
-    native._loaded.cache_clear()
-    monkeypatch.setenv(variable, value)
-    assert native.library(torch.device("cpu"), torch.float64) is None
+    for file in forgotten.iterdir() if forgotten.exists() else ():
+        file.unlink()
+    forget()
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv(variable, "" if variable == "PATH" else "off")
+    assert found() is None
+    reason = "no C compiler" if variable == "PATH" else "LES_NATIVE=off"
+    assert native.describe().endswith(reason)
     assert deviation(mesh(*system)[0], expected) < 1e-13
 
 
-@pytest.mark.parametrize("what", ["fails", "is no folder", "is none"])
+@pytest.mark.parametrize("what", ["fails", "is no folder", "is none", "is another's"])
 def test_kernels_that_cannot_be_made(make_system, monkeypatch, forgotten, what):
     """The sum goes on after one warning that says why."""
     compiler = forgotten.parent / "compiler"
@@ -264,13 +339,42 @@ def test_kernels_that_cannot_be_made(make_system, monkeypatch, forgotten, what):
     monkeypatch.setenv("CC", str(compiler))
     if what == "is no folder":
         forgotten.write_text("")
-    message = {"fails": "unknown option", "is no folder": "exists", "is none": "No such file"}
+    if what == "is another's":
+        monkeypatch.setattr(native.os, "getuid", lambda: forgotten.parent.stat().st_uid + 1)
+    message = {
+        "fails": "unknown option",
+        "is no folder": "exists",
+        "is none": "exit status 0",
+        "is another's": "belongs to another user",
+    }
     with pytest.warns(UserWarning, match=message[what]) as caught:
         Ewald(method="mesh")(*make_system("cubic", 5))
     assert len(caught) == 1 and "LES_NATIVE=0" in str(caught[0].message)
+    assert re.search(message[what], native.describe())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Ewald(method="mesh")(*make_system("cubic", 5))
+
+
+def test_grids_that_the_stack_does_not_hold(compiled):
+    """Torch does it: threads may have little of it."""
+    charges, positions = torch.ones(3).double(), torch.rand(3, 3).double()
+    cell = torch.diag(torch.tensor([4.0, 4.0, 5e4])).double().unsqueeze(0)
+    results = []
+
+    def evaluate():
+        r = positions.clone().requires_grad_()
+        energy, _ = Ewald(method="direct")(charges, r, cell)
+        results.append(torch.autograd.grad(energy.sum(), r)[0])
+
+    usual = threading.stack_size(512 * 1024)
+    try:
+        thread = threading.Thread(target=evaluate)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(usual)
+    assert torch.isfinite(results[0]).all()
 
 
 def test_not_for_other_devices_and_numbers():
@@ -293,3 +397,21 @@ if child:
     assert os.waitpid(child, 0)[1] == 0
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("method", ["direct", "mesh"])
+def test_traces_have_no_kernels(compiled, make_system, method):
+    """Tracers do not see what kernels write."""
+    system, other = (make_system("cubic", 6, seed=seed) for seed in (0, 1))
+    ewald = Ewald(method=method)
+
+    def energy(*arguments):
+        return ewald(*arguments)[0]
+
+    graph = make_fx(energy)(*system)
+    for arguments in (system, other):
+        torch.testing.assert_close(graph(*arguments), energy(*arguments))
+
+
+def test_orders_that_the_kernels_do_not_have(compiled):
+    assert spline_kernels(*splines(random(3, 4, dtype=torch.float64), order=3), NONE) is None

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -15,10 +16,21 @@ from pathlib import Path
 
 import torch
 
-#: Set to 0 to do without kernels.
-SWITCH = "LES_NATIVE"
+#: Environment variable that turns kernels off.
+SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
 
-SOURCES = ("pairs.c", "splines.c", "waves.c")
+SOURCES, HEADERS = ("pairs.c", "splines.c", "waves.c"), ("derivatives.h",)
+
+#: Of the splines: largest order and number of derivatives along an axis, and longest list of them.
+MOST, MOST_LIST = 8, 64
+
+#: Of the waves: numbers along the last axis come in multiples of this.
+LANES = 8
+
+#: Of the series for pairs: its degree, and the largest argument x.
+DEGREE, END = 16, 6.0
+
+COMPILERS = ("cc", "gcc", "clang")
 
 #: No value of any operation is changed but by fused multiplications and additions.
 _FLAGS = (
@@ -35,54 +47,92 @@ _INSTRUCTIONS = {
 _NUMBERS = {torch.float32: ("float", "floorf"), torch.float64: ("double", "floor")}
 
 
+class _NoCompilerError(OSError):
+    """Nothing went wrong: there is none."""
+
+
 def library(device: torch.device, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The kernels for such tensors; ``None`` where torch has to do without them."""
-    if device.type != "cpu" or dtype not in _NUMBERS or os.environ.get(SWITCH) == "0":
+    """The kernels for such tensors; ``None`` where torch has to do without them, as in a trace.
+
+    Warns:
+        UserWarning: if they cannot be compiled, kept or loaded, and why.
+    """
+    # Tracers do not see what kernels write.
+    traced = torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+    if device.type != "cpu" or dtype not in _NUMBERS or _is_off() or traced:
         return None
-    return _loaded(dtype)
+    compiled, problem = _loaded(dtype)
+    if isinstance(problem, Exception) and not isinstance(problem, _NoCompilerError):
+        _warn_once(str(problem))
+    return compiled
+
+
+def describe() -> str:
+    """Whether there are kernels, and if not, why."""
+    if _is_off():
+        return f"none, {SWITCH}={os.environ[SWITCH]}"
+    compiled, found = _loaded(torch.float64)
+    return f"compiled, {found}" if compiled is not None else f"none, which is slower: {found}"
+
+
+def _is_off() -> bool:
+    return os.environ.get(SWITCH, "").lower() in OFF
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(dtype: torch.dtype) -> ctypes.CDLL | None:
-    compiler = _compiler()
-    sources = [Path(__file__).with_name(name) for name in SOURCES]
-    # Archives that Python modules are loaded from, as of torch.package, do not have the sources.
-    if compiler is None or not all(source.is_file() for source in sources):
-        return None
+def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
+    """The kernels and their file, or what stands in their way."""
     real, floor = _NUMBERS[dtype]
     instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ())
-    command = [compiler, *_FLAGS, *instructions, f"-DREAL={real}", f"-DFLOOR={floor}"]
-    key = hashlib.sha256("\n".join([platform.machine(), *command]).encode())
-    for source in sources:
-        key.update(source.read_bytes())
+    constants = {"REAL": real, "FLOOR": floor, "MOST": MOST, "MOST_LIST": MOST_LIST}
+    constants |= {"LANES": LANES, "DEGREE": DEGREE, "END": END}
+    flags = [*_FLAGS, *instructions, *(f"-D{name}={value}" for name, value in constants.items())]
+    files = [Path(__file__).with_name(name) for name in (*SOURCES, *HEADERS)]
     try:
-        folder = _folder()
-        file = folder / f"kernels-{key.hexdigest()[:32]}.so"
-        if not file.exists():
-            _compile(command, sources, file)
-        return ctypes.CDLL(str(file))
+        # Archives that Python modules are loaded from, as of torch.package, have no sources.
+        if not all(file.is_file() for file in files):
+            raise _NoCompilerError("no sources")
+        key = hashlib.sha256("\n".join([platform.system(), platform.machine(), *flags]).encode())
+        for source in files:
+            key.update(source.read_bytes())
+        kept = _folder() / f"kernels-{key.hexdigest()[:32]}.so"
+        if kept.exists():
+            try:
+                return ctypes.CDLL(str(kept)), kept
+            except OSError:  # damaged, or of another system with the same home: once more
+                pass
+        _compile([*_compiler(), *flags], files[: len(SOURCES)], kept)
+        return ctypes.CDLL(str(kept)), kept
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        detail = str(getattr(error, "stderr", None) or error).strip()
-        warnings.warn(
-            f"`les` runs without its compiled kernels, which is slower: {detail}\n"
-            "They are kept in $XDG_CACHE_HOME/les or ~/.cache/les and compiled by $CC, cc, gcc or "
-            f"clang; {SWITCH}=0 turns them off",
-            stacklevel=2,
-        )
-        return None
+        return None, error
 
 
-def _compiler() -> str | None:
-    named = os.environ.get("CC")
-    found = [shutil.which(name) for name in ([named] if named else ["cc", "gcc", "clang"])]
-    return next((path for path in found if path is not None), None)
+@functools.lru_cache(maxsize=8)
+def _warn_once(problem: str) -> None:
+    warnings.warn(
+        f"`les` runs without its compiled kernels, which is slower: {problem}\n"
+        "They are kept in $XDG_CACHE_HOME/les or ~/.cache/les and compiled by $CC, "
+        f"{', '.join(COMPILERS)}; {SWITCH}=0 turns them off",
+        stacklevel=3,
+    )
+
+
+def _compiler() -> list[str]:
+    """The first that is there; ``$CC`` may have arguments."""
+    for command in (shlex.split(os.environ.get("CC", "")), *([name] for name in COMPILERS)):
+        path = shutil.which(command[0]) if command else None
+        if path is not None:
+            return [path, *command[1:]]
+    raise _NoCompilerError("no C compiler")
 
 
 def _folder() -> Path:
     """Where compiled kernels are kept, of this user alone."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base, "les")
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    folder = (base if base.is_absolute() else Path.home() / ".cache") / "les"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
     return folder
 
 
@@ -90,11 +140,9 @@ def _compile(command: list[str], sources: list[Path], file: Path) -> None:
     """Processes that do so at the same time do not see one another's unfinished files."""
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
         unfinished = Path(scratch, file.name)
-        subprocess.run(
-            [*command, *map(str, sources), "-o", str(unfinished), "-lm"],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        arguments = [*command, *map(str, sources), "-o", str(unfinished), "-lm"]
+        done = subprocess.run(arguments, capture_output=True, timeout=300, check=False)
+        if done.returncode != 0 or not unfinished.exists():
+            said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+            raise OSError(f"{command[0]} failed: {said}")
         os.replace(unfinished, file)

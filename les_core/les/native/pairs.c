@@ -11,14 +11,14 @@
 #define CHUNK 64            /* partners of an atom at a time */
 #define SERIES_BELOW 0.5    /* where h follows from its power series */
 #define SERIES_TERMS 14
-#define DEGREE 16           /* of the Chebyshev series of exp(x^2) erfc(x) up to x = 6 */
 #define TWO_BY_ROOT_PI 1.1283791670955126
 
 typedef struct {
     int64_t n_structures, n_channels, n_atoms;
     int64_t first, step;       /* of the atoms whose pairs with later ones are summed */
-    double scale, slope, intercept;  /* the series is one in
-                                        slope (x - scale) / (x + scale) + intercept */
+    /* A Chebyshev series of exp(x^2) erfc(x), x < END, is one in
+       slope (x - scale) / (x + scale) + intercept. */
+    double scale, slope, intercept;
     double chebyshev[DEGREE + 1];
 } Task;
 
@@ -62,7 +62,7 @@ static inline __attribute__((always_inline)) void kernels(
     for (int j = 0; j < CHUNK; j++) {
         const double tail = decay(s[j]), x = sqrt(s[j]), edge = TWO_BY_ROOT_PI * tail;
         const double by_twice = 0.5 / (s[j] > 0.0 ? s[j] : 1.0);
-        const double inside = x < 6.0 ? x : 6.0;
+        const double inside = x < END ? x : END;
         const double u =
             task->slope * (inside - task->scale) / (inside + task->scale) + task->intercept;
         double later = 0.0, last = 0.0;
@@ -73,7 +73,7 @@ static inline __attribute__((always_inline)) void kernels(
             later = next;
         }
         const double complement = u * later - last + task->chebyshev[0];
-        const double far0 = (1.0 - tail * complement) * 2.0 * by_twice * x;
+        const double far0 = (1.0 - tail * complement) / (x > 0.0 ? x : 1.0);
         const double far1 = (far0 - edge) * by_twice, far2 = (3.0 * far1 - edge) * by_twice;
         /* The recurrence loses digits near the origin, but not in the other direction. */
         double near2 = series[SERIES_TERMS - 1];

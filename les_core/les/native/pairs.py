@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from les.native.library import DEGREE, END
 from les.native.threads import in_parallel, threads_for
 
 #: Energies ``[n_structures]`` of charges ``[n_structures, n_channels, n_atoms]`` and positions
 #: ``[n_structures, 3, n_atoms]``.
 PairEnergy = Callable[[Tensor, Tensor], Tensor]
 
-#: Of the series in the kernels, where it ends, and which x is in the middle of its argument.
-DEGREE, END, SCALE = 16, 6.0, 2.0
+#: Which x is in the middle of the argument of the series.
+SCALE = 2.0
 
 
 class _Task(ctypes.Structure):
@@ -109,22 +110,14 @@ class _Second(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
-        further = torch.is_grad_enabled()
-        with torch.enable_grad():
-            # Views, so that what they were made from is not differentiated as well.
-            q, r, vq, vr = (
-                (value if value.requires_grad else value.detach().requires_grad_()).view_as(value)
-                for value in ctx.saved_tensors
-            )
-            value = ctx.plain(q, r).sum()
-            for vectors in ((vq, vr), incoming):
-                gradients = torch.autograd.grad(value, (q, r), create_graph=True)
-                value = sum(
-                    ((g * v).sum() for g, v in zip(gradients, vectors, strict=True)),
-                    start=value.new_zeros(()),
-                )
-            found = torch.autograd.grad(value, (q, r, vq, vr), create_graph=further)
-        return *found, None, None
+        def first(q: Tensor, r: Tensor) -> Any:
+            energy, pull, *_ = torch.func.vjp(ctx.plain, q, r)
+            return pull(torch.ones_like(energy))
+
+        def second(q: Tensor, r: Tensor, vq: Tensor, vr: Tensor) -> Any:
+            return torch.func.vjp(first, q, r)[1]((vq, vr))
+
+        return *torch.func.vjp(second, *ctx.saved_tensors)[1](incoming), None, None
 
     @staticmethod
     def vmap(

@@ -10,9 +10,10 @@
 #include <math.h>
 #include <stdint.h>
 
-#define MOST 8        /* largest order, and number of derivatives along an axis */
-#define MOST_LIST 64  /* longest list of derivatives */
+#include "derivatives.h"
 
+/* MOST is the largest order and number of derivatives along an axis, MOST_LIST the length of the
+   longest list of derivatives. */
 typedef struct {
     int64_t n_atoms, n_channels, n_derivatives;
     int64_t order, heights;    /* heights: number of derivatives along an axis, from 0 on */
@@ -29,30 +30,6 @@ typedef struct {
     int64_t plane[MOST];          /* points along the first axis */
     int consecutive;              /* whether the points along the last axis are neighbours */
 } Stencil;
-
-/* Derivatives along the first two axes that occur together, and which ones of the list have them. */
-typedef struct {
-    int n_pairs;
-    int first[MOST_LIST], second[MOST_LIST];
-    int pair_of[MOST_LIST];
-} Pairs;
-
-static void find_pairs(const Task *task, Pairs *pairs)
-{
-    pairs->n_pairs = 0;
-    for (int64_t d = 0; d < task->n_derivatives; d++) {
-        const int d1 = (int)task->derivatives[3 * d], d2 = (int)task->derivatives[3 * d + 1];
-        int found = 0;
-        while (found < pairs->n_pairs && (pairs->first[found] != d1 || pairs->second[found] != d2))
-            found++;
-        if (found == pairs->n_pairs) {
-            pairs->first[found] = d1;
-            pairs->second[found] = d2;
-            pairs->n_pairs++;
-        }
-        pairs->pair_of[d] = found;
-    }
-}
 
 /* polynomials: [heights][power][point], for t from the middle of a piece. */
 static inline __attribute__((always_inline)) void place(
@@ -78,19 +55,16 @@ static inline __attribute__((always_inline)) void place(
                 stencil->splines[axis][height][a] = scale * value[a];
             scale *= (REAL)size;
         }
-        int64_t point = (int64_t)below - (p - 1);
+        /* A mesh may be smaller than a spline. */
+        int64_t point = ((int64_t)below - (p - 1)) % size;
+        point += point < 0 ? size : 0;
         if (axis == 2)
-            stencil->consecutive = point >= 0 && point + p <= size;
-        for (int a = 0; a < p; a++, point++) {
-            /* A mesh may be smaller than a spline. */
-            int64_t wrapped = point;
-            while (wrapped < 0)
-                wrapped += size;
-            while (wrapped >= size)
-                wrapped -= size;
-            stencil->offset[axis][a] = wrapped * strides[axis];
+            stencil->consecutive = point + p <= size;
+        for (int a = 0; a < p; a++) {
+            stencil->offset[axis][a] = point * strides[axis];
             if (axis == 0)
-                stencil->plane[a] = wrapped;
+                stencil->plane[a] = point;
+            point = point + 1 < size ? point + 1 : 0;
         }
     }
 }
@@ -100,23 +74,24 @@ static inline __attribute__((always_inline)) void spread(
     REAL *mesh, const int p)
 {
     const int64_t n = task->n_atoms, volume = task->size[0] * task->size[1] * task->size[2];
-    Pairs pairs;
+    int64_t first[MOST_LIST], second[MOST_LIST], pair_of[MOST_LIST];
+    const int64_t n_pairs =
+        find_pairs(task->n_derivatives, task->derivatives, first, second, pair_of);
     Stencil stencil;
-    find_pairs(task, &pairs);
     for (int64_t atom = 0; atom < n; atom++) {
         place(task, polynomials, fractional, atom, p, &stencil);
         for (int64_t channel = 0; channel < task->n_channels; channel++) {
             const int64_t own = task->owner ? task->owner[atom] : 0;
             REAL *structure = mesh + (channel * task->n_structures + own) * volume;
             REAL along_z[MOST_LIST][MOST];
-            for (int pair = 0; pair < pairs.n_pairs; pair++)
+            for (int64_t pair = 0; pair < n_pairs; pair++)
                 for (int c = 0; c < p; c++)
                     along_z[pair][c] = 0;
             for (int64_t d = 0; d < task->n_derivatives; d++) {
                 const REAL value = values[(d * task->n_channels + channel) * n + atom];
                 const REAL *z = stencil.splines[2][task->derivatives[3 * d + 2]];
                 for (int c = 0; c < p; c++)
-                    along_z[pairs.pair_of[d]][c] += value * z[c];
+                    along_z[pair_of[d]][c] += value * z[c];
             }
             for (int a = 0; a < p; a++) {
                 if (stencil.plane[a] < task->first || stencil.plane[a] >= task->last)
@@ -125,10 +100,10 @@ static inline __attribute__((always_inline)) void spread(
                 for (int64_t height = 0; height < task->heights; height++)
                     for (int c = 0; c < p; c++)
                         in_plane[height][c] = 0;
-                for (int pair = 0; pair < pairs.n_pairs; pair++) {
-                    const REAL x = stencil.splines[0][pairs.first[pair]][a];
+                for (int64_t pair = 0; pair < n_pairs; pair++) {
+                    const REAL x = stencil.splines[0][first[pair]][a];
                     for (int c = 0; c < p; c++)
-                        in_plane[pairs.second[pair]][c] += x * along_z[pair][c];
+                        in_plane[second[pair]][c] += x * along_z[pair][c];
                 }
                 for (int b = 0; b < p; b++) {
                     REAL row[MOST];
@@ -157,16 +132,17 @@ static inline __attribute__((always_inline)) void gather(
     REAL *values, const int p)
 {
     const int64_t n = task->n_atoms, volume = task->size[0] * task->size[1] * task->size[2];
-    Pairs pairs;
+    int64_t first[MOST_LIST], second[MOST_LIST], pair_of[MOST_LIST];
+    const int64_t n_pairs =
+        find_pairs(task->n_derivatives, task->derivatives, first, second, pair_of);
     Stencil stencil;
-    find_pairs(task, &pairs);
     for (int64_t atom = task->first; atom < task->last; atom++) {
         place(task, polynomials, fractional, atom, p, &stencil);
         for (int64_t channel = 0; channel < task->n_channels; channel++) {
             const int64_t own = task->owner ? task->owner[atom] : 0;
             const REAL *structure = mesh + (channel * task->n_structures + own) * volume;
             REAL along_z[MOST_LIST][MOST];
-            for (int pair = 0; pair < pairs.n_pairs; pair++)
+            for (int64_t pair = 0; pair < n_pairs; pair++)
                 for (int c = 0; c < p; c++)
                     along_z[pair][c] = 0;
             for (int a = 0; a < p; a++) {
@@ -189,10 +165,10 @@ static inline __attribute__((always_inline)) void gather(
                         for (int c = 0; c < p; c++)
                             in_plane[height][c] += stencil.splines[1][height][b] * row[c];
                 }
-                for (int pair = 0; pair < pairs.n_pairs; pair++) {
-                    const REAL x = stencil.splines[0][pairs.first[pair]][a];
+                for (int64_t pair = 0; pair < n_pairs; pair++) {
+                    const REAL x = stencil.splines[0][first[pair]][a];
                     for (int c = 0; c < p; c++)
-                        along_z[pair][c] += x * in_plane[pairs.second[pair]][c];
+                        along_z[pair][c] += x * in_plane[second[pair]][c];
                 }
             }
             for (int64_t d = 0; d < task->n_derivatives; d++) {
@@ -200,7 +176,7 @@ static inline __attribute__((always_inline)) void gather(
                 REAL value = 0;
 #pragma omp simd reduction(+ : value)
                 for (int c = 0; c < p; c++)
-                    value += z[c] * along_z[pairs.pair_of[d]][c];
+                    value += z[c] * along_z[pair_of[d]][c];
                 values[(d * task->n_channels + channel) * n + atom] = value;
             }
         }

@@ -8,13 +8,10 @@ import functools
 import torch
 from torch import Tensor
 
-from les.bspline import pieces
-from les.native.library import library
+from les.bspline import ORDERS, pieces
+from les.native.library import MOST, MOST_LIST, library
 from les.native.threads import in_parallel
 from les.transfer import Derivative
-
-#: What the kernels have room for: derivatives along an axis, and in a list.
-MOST_HEIGHTS, MOST_DERIVATIVES = 8, 64
 
 
 class _Task(ctypes.Structure):
@@ -111,7 +108,7 @@ def spline_kernels(
     derivatives: tuple[Derivative, ...],
 ) -> SplineKernels | None:
     """Kernels with these arguments of :class:`SplineKernels`, where there are some."""
-    if max(map(max, derivatives)) >= MOST_HEIGHTS or len(derivatives) > MOST_DERIVATIVES:
+    if max(map(max, derivatives)) >= MOST or len(derivatives) > MOST_LIST or order not in ORDERS:
         return None
     compiled = library(fractional.device, fractional.dtype)
     if compiled is None:

@@ -6,7 +6,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
@@ -27,11 +27,16 @@ def in_parallel(part: Callable[[int, int], None], n: int, work: int) -> None:
         part(0, n)
         return
     ends = [n * i // n_parts for i in range(n_parts + 1)]
-    others = [
-        _pool(os.getpid(), n_parts - 1).submit(part, first, last)
-        for first, last in itertools.pairwise(ends[1:])
-    ]
-    part(0, ends[1])
+    pool, others = _pool(os.getpid(), torch.get_num_threads() - 1), []
+    for first, last in itertools.pairwise(ends[1:]):
+        try:
+            others.append(pool.submit(part, first, last))
+        except RuntimeError:  # the interpreter is about to end
+            part(first, last)
+    try:
+        part(0, ends[1])
+    finally:
+        wait(others)
     for other in others:
         other.result()
 

@@ -13,8 +13,11 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "derivatives.h"
+
 #define ATOMS 4  /* at a time */
-#define LANES 8  /* numbers along the last axis at a time, which is filled up with zeros */
+
+/* LANES numbers along the last axis at a time, which is filled up with zeros. */
 
 typedef REAL Vector __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 
@@ -56,30 +59,13 @@ static void place(const Task *task, int axis, int64_t row, int64_t atom, int64_t
     }
 }
 
-/* Derivatives along the first two axes that occur together, and which ones of the list have them. */
-static int64_t find_pairs(const Task *task, int64_t *first, int64_t *second, int64_t *pair_of)
-{
-    int64_t n_pairs = 0;
-    for (int64_t d = 0; d < task->n_derivatives; d++) {
-        const int64_t d1 = task->derivatives[3 * d], d2 = task->derivatives[3 * d + 1];
-        int64_t found = 0;
-        while (found < n_pairs && (first[found] != d1 || second[found] != d2))
-            found++;
-        first[found] = d1;
-        second[found] = d2;
-        n_pairs += found == n_pairs;
-        pair_of[d] = found;
-    }
-    return n_pairs;
-}
-
 /* values: [derivative][channel][row][atom]; sums: [channel][row][a][b][width]. */
 void les_wave_sums(const Task *task, const REAL *values, REAL *sums)
 {
     const int64_t n1 = task->size[0], n2 = task->size[1], width = task->width;
     const int64_t heights = task->heights, n_derivatives = task->n_derivatives;
     int64_t first[n_derivatives], second[n_derivatives], pair_of[n_derivatives];
-    const int64_t n_pairs = find_pairs(task, first, second, pair_of);
+    const int64_t n_pairs = find_pairs(n_derivatives, task->derivatives, first, second, pair_of);
     REAL x[heights][ATOMS][n1], y[heights][ATOMS][n2], z[heights][ATOMS][width];
     REAL lines[n_pairs][ATOMS][width], plane[heights][ATOMS][width];
 
@@ -132,7 +118,7 @@ void les_wave_values(const Task *task, const REAL *components, REAL *values)
     const int64_t n1 = task->size[0], n2 = task->size[1], width = task->width;
     const int64_t heights = task->heights, n_derivatives = task->n_derivatives;
     int64_t first[n_derivatives], second[n_derivatives], pair_of[n_derivatives];
-    const int64_t n_pairs = find_pairs(task, first, second, pair_of);
+    const int64_t n_pairs = find_pairs(n_derivatives, task->derivatives, first, second, pair_of);
     REAL x[heights][ATOMS][n1], y[heights][ATOMS][n2], z[heights][ATOMS][width];
     REAL lines[n_pairs][ATOMS][width], plane[heights][ATOMS][width];
 

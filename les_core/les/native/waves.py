@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from les.native.library import library
+from les.native.library import LANES, library
 from les.native.splines import listed
 from les.native.threads import in_parallel
 from les.transfer import Derivative
 
-#: Numbers along the last axis come in multiples of this.
-LANES = 8
+#: What the kernels may put on the stack, of which a thread may have no more than 512 kB.
+MOST_NUMBERS = 2**15
 
 
 class _Task(ctypes.Structure):
@@ -102,6 +102,12 @@ def wave_kernels(
     fractional: Tensor, factors: list[Tensor], derivatives: tuple[Derivative, ...]
 ) -> WaveKernels | None:
     """Kernels with these arguments of :class:`WaveKernels`, where there are some."""
+    # Arrays of the kernels: for each derivative along an axis, and for each pair of those along
+    # the first two.
+    numbers = 8 * len(factors[0]) * sum(values.shape[1] + LANES for values in factors)
+    numbers += 8 * len(derivatives) * (factors[2].shape[1] + LANES)
+    if numbers > MOST_NUMBERS:
+        return None
     compiled = library(fractional.device, fractional.dtype)
     return None if compiled is None else WaveKernels(compiled, fractional, factors, derivatives)
 
