@@ -28,7 +28,7 @@ from torch import Tensor
 from les.accuracy import Resolution
 from les.batch import Batch, select
 from les.bspline import squared_factor
-from les.checks import check_points
+from les.checks import MOST_POINTS, too_many_points
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
 from les.mesh_waves import MeshWaves
@@ -65,7 +65,9 @@ def mesh_sum(
     lengths: list[list[float]] = torch.linalg.vector_norm(batch.cell.detach(), dim=-1).tolist()
     spacing, dl = resolution.spacing, resolution.dl
     points = sum(math.prod(length / spacing for length in vectors) for vectors in lengths)
-    check_points(points, f"a mesh with points {spacing:.3g} A apart", len(lengths))
+    if points > MOST_POINTS:
+        where = f"a mesh with points {spacing:.3g} A apart"
+        raise ValueError(too_many_points(points, where, len(lengths)))
     sizes = [
         (mesh_size(a / spacing), mesh_size(b / spacing), mesh_size(c / spacing))
         for a, b, c in lengths

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -99,7 +99,8 @@ def values_at_atoms(components: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tens
     return (along_z * z.unsqueeze(-2)).sum(dim=-1)
 
 
-class Waves(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Waves:
     """The basis of ``les.transfer``."""
 
     #: Coordinates of the atoms ``[n_rows, n_atoms, 3]``, of any size.
@@ -124,9 +125,13 @@ class Waves(NamedTuple):
         kernels = wave_kernels(self.fractional, factors, derivatives)
         if kernels is not None:
             return kernels
+        return WaveProducts(*self._axes, derivatives)
+
+    @functools.cached_property
+    def _axes(self) -> tuple[Tensor, Tensor, Tensor]:
         # Wrapping changes no phase, and keeps them exact far away from the cell.
         wrapped = self.fractional - torch.round(self.fractional)
-        return WaveProducts(*axis_bases(wrapped, list(self.extent)), derivatives)
+        return axis_bases(wrapped, list(self.extent))
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from les import Ewald, cli, doctor
 from les.backend import Backend, get_backend
+from les.native import library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -250,3 +252,11 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return message
 
     return run
+
+
+@pytest.fixture
+def compiled() -> None:
+    """There is a compiler, and the kernels compile."""
+    if not any(shutil.which(name) for name in library.COMPILERS):
+        pytest.skip("needs a C compiler")
+    assert library.library(torch.device("cpu"), torch.float64) is not None

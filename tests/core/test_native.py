@@ -1,15 +1,11 @@
-"""Compiled kernels: the results of torch, and what happens where there are none."""
+"""Compiled kernels give the results of torch."""
 
 from __future__ import annotations
 
 import math
-import re
-import shutil
-import stat
 import subprocess
 import sys
 import threading
-import warnings
 
 import mpmath
 import pytest
@@ -29,33 +25,6 @@ GRADIENT = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
 #: As of a third derivative, in no order.
 MANY = ((0, 1, 2), (3, 0, 0), (1, 1, 0), (0, 0, 0), (2, 0, 1), (0, 2, 0), (0, 0, 3))
 LISTS = {"none": NONE, "gradient": GRADIENT, "many": MANY}
-
-
-@pytest.fixture
-def compiled():
-    """There is a compiler, and the kernels compile."""
-    if not any(shutil.which(name) for name in native.COMPILERS):
-        pytest.skip("needs a C compiler")
-    assert found() is not None
-
-
-@pytest.fixture
-def forgotten(monkeypatch, tmp_path):
-    """Nothing is compiled yet, nor will what is be kept; the folder where it goes."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    forget()
-    yield tmp_path / "les"
-    forget()
-
-
-def found():
-    return native.library(torch.device("cpu"), torch.float64)
-
-
-def forget():
-    """As a new process would have."""
-    native._loaded.cache_clear()
-    native._warn_once.cache_clear()
 
 
 def random(*shape, dtype):
@@ -270,92 +239,6 @@ def test_more_than_the_kernels_have_room_for(compiled):
         torch.testing.assert_close(values, ones.view(-1, 1, 1).expand_as(values), atol=1e-6, rtol=0)
 
 
-def test_kept_for_later_processes(compiled, forgotten, monkeypatch):
-    """Also for those that find no compiler, as on the nodes of a cluster."""
-    assert found() is not None
-    (file,) = forgotten.iterdir()
-    assert stat.S_IMODE(forgotten.stat().st_mode) == 0o700
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CC", raising=False)
-    code = "import torch; from les.native.library import library as l; " + (
-        "assert l(torch.device('cpu'), torch.float64) is not None"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert native.describe() == f"compiled, {file}"
-
-
-def test_damaged_file(compiled, forgotten):
-    """Of an interrupted copy of the home folder, for instance."""
-    # A file that this process has loaded would not be read again.
-    code = "from les.native.library import describe; assert 'compiled' in describe()"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    (file,) = forgotten.iterdir()
-    size = file.stat().st_size
-    with file.open("r+b") as opened:
-        opened.truncate(100)
-    assert found() is not None
-    assert file.stat().st_size == size
-
-
-def test_compilers(compiled, forgotten, monkeypatch):
-    """``$CC`` may have arguments, and what it names may be missing."""
-    usual = native._compiler()
-    monkeypatch.setenv("CC", "no-such-compiler -O2")
-    assert native._compiler() == usual
-    monkeypatch.setenv("CC", f"{usual[0]} -O1")
-    assert native._compiler() == [usual[0], "-O1"]
-    assert found() is not None
-
-
-def test_folder_is_absolute(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert native._folder() == tmp_path / ".cache" / "les"
-
-
-@pytest.mark.parametrize("variable", ["PATH", native.SWITCH])
-def test_without_kernels(make_system, monkeypatch, forgotten, deviation, variable):
-    """Silently, with the same energy."""
-    system, mesh = make_system("triclinic", 14), Ewald(method="mesh")
-    expected = mesh(*system)[0]
-    for file in forgotten.iterdir() if forgotten.exists() else ():
-        file.unlink()
-    forget()
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setenv(variable, "" if variable == "PATH" else "off")
-    assert found() is None
-    reason = "no C compiler" if variable == "PATH" else "LES_NATIVE=off"
-    assert native.describe().endswith(reason)
-    assert deviation(mesh(*system)[0], expected) < 1e-13
-
-
-@pytest.mark.parametrize("what", ["fails", "is no folder", "is none", "is another's"])
-def test_kernels_that_cannot_be_made(make_system, monkeypatch, forgotten, what):
-    """The sum goes on after one warning that says why."""
-    compiler = forgotten.parent / "compiler"
-    body = "echo 'unknown option' >&2; exit 1" if what == "fails" else "exit 0"
-    compiler.write_text(f"#!/bin/sh\n{body}\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CC", str(compiler))
-    if what == "is no folder":
-        forgotten.write_text("")
-    if what == "is another's":
-        monkeypatch.setattr(native.os, "getuid", lambda: forgotten.parent.stat().st_uid + 1)
-    message = {
-        "fails": "unknown option",
-        "is no folder": "exists",
-        "is none": "exit status 0",
-        "is another's": "belongs to another user",
-    }
-    with pytest.warns(UserWarning, match=message[what]) as caught:
-        Ewald(method="mesh")(*make_system("cubic", 5))
-    assert len(caught) == 1 and "LES_NATIVE=0" in str(caught[0].message)
-    assert re.search(message[what], native.describe())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Ewald(method="mesh")(*make_system("cubic", 5))
-
-
 def test_grids_that_the_stack_does_not_hold(compiled):
     """Torch does it: threads may have little of it."""
     charges, positions = torch.ones(3).double(), torch.rand(3, 3).double()
@@ -375,11 +258,6 @@ def test_grids_that_the_stack_does_not_hold(compiled):
     finally:
         threading.stack_size(usual)
     assert torch.isfinite(results[0]).all()
-
-
-def test_not_for_other_devices_and_numbers():
-    assert native.library(torch.device("meta"), torch.float64) is None
-    assert native.library(torch.device("cpu"), torch.float16) is None
 
 
 def test_forked_processes():

@@ -13,8 +13,10 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 #: Environment variable that turns kernels off.
 SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
@@ -65,6 +67,11 @@ def library(device: torch.device, dtype: torch.dtype) -> ctypes.CDLL | None:
     if isinstance(problem, Exception) and not isinstance(problem, _NoCompilerError):
         _warn_once(str(problem))
     return compiled
+
+
+def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor) -> None:
+    """Run a kernel on the numbers of contiguous ``arrays``."""
+    kernel(ctypes.byref(task), *(ctypes.c_void_p(array.data_ptr()) for array in arrays))
 
 
 def describe() -> str:

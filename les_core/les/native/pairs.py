@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from les.native.library import DEGREE, END
+from les.native.library import DEGREE, END, call
 from les.native.threads import in_parallel, threads_for
 
 #: Energies ``[n_structures]`` of charges ``[n_structures, n_channels, n_atoms]`` and positions
@@ -141,8 +141,8 @@ def _run(kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]) -> l
     """
     n_structures, n_channels, n_atoms = inputs[0].shape
     work = 8 * n_structures * n_atoms**2
-    alone = threads_for(n_structures, work) >= threads_for(n_atoms, work)
-    n_parts = 1 if alone else threads_for(n_atoms, work)
+    by_structure = threads_for(n_structures, work) >= threads_for(n_atoms, work)
+    n_parts = 1 if by_structure else threads_for(n_atoms, work)
     arrays = [value.contiguous() for value in inputs]
     results = [value.new_zeros([n_parts, *value.shape]) for value in like]
 
@@ -151,16 +151,16 @@ def _run(kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]) -> l
             structures.stop - structures.start, n_channels, n_atoms, first, n_parts, *_series()
         )
         chosen = [array[structures] for array in (*arrays, *(value[first] for value in results))]
-        kernel(ctypes.byref(task), *(ctypes.c_void_p(array.data_ptr()) for array in chosen))
+        call(kernel, task, *chosen)
 
     def shares(start: int, stop: int) -> None:
-        if alone:
+        if by_structure:
             part(slice(start, stop), 0)
         else:
             for first in range(start, stop):
                 part(slice(0, n_structures), first)
 
-    in_parallel(shares, n_structures if alone else n_parts, work)
+    in_parallel(shares, n_structures if by_structure else n_parts, work)
     return results
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from les.bspline import ORDERS, pieces
-from les.native.library import MOST, MOST_LIST, library
+from les.native.derivatives import listed
+from les.native.library import MOST, MOST_LIST, call, library
 from les.native.threads import in_parallel
 from les.transfer import Derivative
 
@@ -61,10 +62,8 @@ class SplineKernels:
 
         def planes(first: int, last: int) -> None:
             task = self._task(values.shape[1], first, last)
-            self.compiled.les_spread(
-                ctypes.byref(task),
-                *map(_address, (self.polynomials, self.fractional, values, mesh)),
-            )
+            arrays = (self.polynomials, self.fractional, values, mesh)
+            call(self.compiled.les_spread, task, *arrays)
 
         # No two threads write to the same plane.
         in_parallel(planes, self.shape[1], work=values.shape[2] * self.settings[0] ** 3)
@@ -77,10 +76,8 @@ class SplineKernels:
 
         def atoms(first: int, last: int) -> None:
             task = self._task(n_channels, first, last)
-            self.compiled.les_gather(
-                ctypes.byref(task),
-                *map(_address, (self.polynomials, self.fractional, components, values)),
-            )
+            arrays = (self.polynomials, self.fractional, components, values)
+            call(self.compiled.les_gather, task, *arrays)
 
         in_parallel(atoms, n_atoms, work=n_atoms * self.settings[0] ** 3)
         return values
@@ -116,19 +113,8 @@ def spline_kernels(
     return SplineKernels(compiled, fractional, owner, shape, order, derivatives)
 
 
-def _address(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _polynomials(order: int, heights: int, dtype: torch.dtype) -> Tensor:
     """``[heights, power, point]``; the first point sees the last piece of a spline."""
     return pieces(order, heights).flip(1).transpose(1, 2).to(dtype).contiguous()
-
-
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def listed(derivatives: tuple[Derivative, ...]) -> Tensor:
-    """A list of derivatives as the kernels read it, ``[n_derivatives, 3]``."""
-    return torch.tensor(derivatives, dtype=torch.int64, device="cpu")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from les.native.library import LANES, library
-from les.native.splines import listed
+from les.native.derivatives import listed
+from les.native.library import LANES, call, library
 from les.native.threads import in_parallel
 from les.transfer import Derivative
 
@@ -93,7 +93,7 @@ class WaveKernels:
                 tuple(values.data_ptr() for values in self.factors),
                 self.fractional.data_ptr(),
             )
-            kernel(ctypes.byref(task), *(ctypes.c_void_p(array.data_ptr()) for array in arrays))
+            call(kernel, task, *arrays)
 
         in_parallel(rows, n_rows, work=n_rows * n_atoms * sizes[0] * sizes[1] * sizes[2])
 
