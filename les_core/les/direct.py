@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from les.greens import periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
+from les.native.library import library
+from les.native.waves import wave_sum
 from les.transfer import gather, spread
 from les.waves import (
     Waves,
@@ -33,9 +36,9 @@ from les.waves import (
 
 
 def _k_grid(extent: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Numbers of the k-points ``[4 n_points, 3]`` and multiplicities ``[n_points]``.
+    r"""Numbers of the k-points ``[3, 4 n_points]`` and multiplicities ``[n_points]``.
 
-    The first axis runs over the signs (s, t) as in ``waves.combine``. The multiplicity
+    The last axis runs first over the signs (s, t) as in ``waves.combine``. The multiplicity
     counts each k-point and its inverse, and halves for every zero component, because sign
     combinations then coincide.
     """
@@ -50,7 +53,7 @@ def _k_grid(extent: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
         dtype=like.dtype,
         device=like.device,
     )
-    return (signs.unsqueeze(1) * numbers).flatten(0, 1), multiplicity
+    return (signs.t().unsqueeze(2) * numbers.t().unsqueeze(1)).flatten(1), multiplicity
 
 
 @functools.lru_cache(maxsize=4)
@@ -109,23 +112,13 @@ def reciprocal_sum(
         to_fractional = to_fractional.index_select(0, owner)
     fractional = positions @ to_fractional
     if torch.jit.is_scripting() or plain:
-        # Wrapping changes no phase, and keeps them exact in float32 for unwrapped trajectories.
-        x, y, z = axis_bases(fractional - torch.round(fractional.detach()), extent)
-        sums = sums_over_atoms(charges, x, y, z)
-        if owner is not None:
-            shape = [sums.shape[0], n_structures] + list(sums.shape[2:])
-            sums = sums.new_zeros(shape).index_add(1, owner, sums)
-        structure_factor = combine(sums, combinations(charges))
         numbers, multiplicity = _k_grid(extent, charges)
     else:
-        values, places = charges.permute(2, 0, 1).unsqueeze(0), fractional.permute(2, 0, 1)
-        waves = Waves(fractional.detach(), (extent[0], extent[1], extent[2]))
-        structure_factor = spread(values, places, waves)
         numbers, multiplicity = _kept_grid(tuple(extent), charges.dtype, charges.device)
-
-    k = numbers @ (2.0 * math.pi * reciprocal)
-    k_squared = k.square().sum(dim=-1).unflatten(1, (4, -1))
-    kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth)
+    # Components first: torch is slow with many rows of three.
+    k = (2.0 * math.pi * reciprocal).transpose(1, 2).reshape(-1, 3) @ numbers
+    k_squared = k.view(n_structures, 3, 4, -1).square().sum(dim=1)
+    kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth, plain)
     if half_height is not None:
         # Along the third vector, which is the normal.
         n = torch.arange(extent[2] + 1, dtype=kernel.dtype, device=kernel.device)
@@ -139,16 +132,68 @@ def reciprocal_sum(
             half_height.view(-1, 1, 1, 1),
         ).flatten(2)
     kernel = kernel * multiplicity / volume.view(-1, 1, 1)
-    power = structure_factor.square().sum(dim=3).sum(dim=0)
-    total = (kernel * power).flatten(1).sum(dim=1)
+    if not (torch.jit.is_scripting() or plain):
+        compiled = library(charges.device, charges.dtype)
+        if compiled is not None:
+            total, potential = _native_sum(compiled, charges, fractional, kernel, extent)
+            return total, potential if compute_potential else None
+        return _sum_by_products(charges, fractional, kernel, extent, compute_potential)
+    x, y, z = _wrapped_bases(fractional, extent)
+    sums = sums_over_atoms(charges, x, y, z)
+    if owner is not None:
+        shape = [sums.shape[0], n_structures] + list(sums.shape[2:])
+        sums = sums.new_zeros(shape).index_add(1, owner, sums)
+    structure_factor = combine(sums, combinations(charges))
+    total = _energy(structure_factor, kernel)
     if not compute_potential:
         return total, None
+    sums = separate(2.0 * kernel.unsqueeze(2) * structure_factor, extent, combinations(charges))
+    if owner is not None:
+        sums = sums.index_select(1, owner)
+    return total, values_at_atoms(sums, x, y, z)
 
-    back = 2.0 * kernel.unsqueeze(2) * structure_factor
-    if torch.jit.is_scripting() or plain:
-        sums = separate(back, extent, combinations(charges))
-        if owner is not None:
-            sums = sums.index_select(1, owner)
-        return total, values_at_atoms(sums, x, y, z)
-    potential = gather(back, places, waves)
+
+def _wrapped_bases(fractional: Tensor, extent: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Wrapping changes no phase, and keeps them exact in float32 for unwrapped trajectories."""
+    return axis_bases(fractional - torch.round(fractional.detach()), extent)
+
+
+def _energy(structure_factor: Tensor, kernel: Tensor) -> Tensor:
+    power = structure_factor.square().sum(dim=3).sum(dim=0)
+    return (kernel * power).flatten(1).sum(dim=1)
+
+
+@torch.jit.unused
+def _sum_by_products(
+    charges: Tensor,
+    fractional: Tensor,
+    kernel: Tensor,
+    extent: list[int],
+    compute_potential: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Without kernels: matrix products, a part at a time."""
+    values, places = charges.permute(2, 0, 1).unsqueeze(0), fractional.permute(2, 0, 1)
+    waves = Waves(fractional.detach(), (extent[0], extent[1], extent[2]))
+    structure_factor = spread(values, places, waves)
+    total = _energy(structure_factor, kernel)
+    if not compute_potential:
+        return total, None
+    potential = gather(2.0 * kernel.unsqueeze(2) * structure_factor, places, waves)
     return total, potential.squeeze(0).permute(1, 2, 0)
+
+
+@torch.jit.unused
+def _native_sum(
+    compiled: Any, charges: Tensor, fractional: Tensor, kernel: Tensor, extent: list[int]
+) -> tuple[Tensor, Tensor]:
+    """By compiled kernels."""
+
+    def plain(q: Tensor, s: Tensor, k: Tensor) -> Tensor:
+        sums = sums_over_atoms(q.transpose(1, 2), *_wrapped_bases(s, extent))
+        return _energy(combine(sums, combinations(q)), k)
+
+    numbers = (extent[0], extent[1], extent[2])
+    total, potential = wave_sum(
+        compiled, charges.transpose(1, 2), fractional, kernel, numbers, plain
+    )
+    return total, potential.transpose(1, 2)

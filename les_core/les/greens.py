@@ -7,8 +7,13 @@ differentiable with respect to the cell without special cases.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from les.native.greens import GreensFunction, greens_function
+from les.native.library import library
 
 #: Where the smooth cutoff starts, as a fraction of ``k_max``.
 TAPER_START = 0.8
@@ -46,7 +51,9 @@ def cutoff_weight(
     return (k_squared <= k_max**2 * (1.0 + edge_tolerance)).to(k_squared.dtype)
 
 
-def periodic_greens_function(k_squared: Tensor, sigma: float, k_max: float, smooth: bool) -> Tensor:
+def periodic_greens_function(
+    k_squared: Tensor, sigma: float, k_max: float, smooth: bool, captured: bool = False
+) -> Tensor:
     """Three-dimensional periodic kernel ``w(k) exp(-sigma^2 k^2 / 2) / k^2``, 0 at k = 0.
 
     Leaving out k = 0 is the neutralising background without any further correction.
@@ -56,12 +63,28 @@ def periodic_greens_function(k_squared: Tensor, sigma: float, k_max: float, smoo
         sigma: width of the Gaussian charges [A].
         k_max: radius of the k-sphere [1/A].
         smooth: see :func:`cutoff_weight`.
+        captured: only operations of torch, for a graph that is being captured.
     """
+    if not torch.jit.is_scripting():
+        compiled = None if captured else library(k_squared.device, k_squared.dtype)
+        if compiled is not None:
+            return _native_greens_function(compiled, k_squared, sigma, k_max, smooth)
     origin = k_squared == 0.0
     # Divide by 1 at the origin, so that no infinity enters the derivatives there.
     safe = torch.where(origin, torch.ones_like(k_squared), k_squared)
     kernel = cutoff_weight(safe, k_max, smooth) * torch.exp(-0.5 * sigma**2 * safe) / safe
     return torch.where(origin, torch.zeros_like(kernel), kernel)
+
+
+@torch.jit.unused
+def _native_greens_function(
+    compiled: Any, k_squared: Tensor, sigma: float, k_max: float, smooth: bool
+) -> Tensor:
+    end = k_max**2
+    edge, start = (
+        (end, (TAPER_START * k_max) ** 2) if smooth else (end * (1.0 + EDGE_TOLERANCE), end)
+    )
+    return greens_function(compiled, GreensFunction(sigma, edge, start, end), k_squared)
 
 
 def slab_greens_function(

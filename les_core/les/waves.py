@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from les.native.waves import WaveKernels, wave_kernels
 from les.transfer import Derivative
-from les.wave_products import WaveProducts, along, products_of_two
+from les.wave_products import WaveProducts, products_of_two
 
 
 def axis_bases(fractional: Tensor, extent: list[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,22 +109,14 @@ class Waves:
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
         """Structure factors, as of :func:`combine`."""
-        sums = self._products(derivatives).spread(values)
+        sums = WaveProducts(*self._axes, derivatives).spread(values)
         return combine(sums, _kept_combinations(sums.dtype, sums.device))
 
     def gather(self, components: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
         """The transpose of :meth:`spread`."""
         signs = _kept_combinations(components.dtype, components.device)
-        return self._products(derivatives).gather(separate(components, list(self.extent), signs))
-
-    def _products(self, derivatives: tuple[Derivative, ...]) -> WaveKernels | WaveProducts:
-        heights = 1 + max(map(max, derivatives))
-        kind = (heights, self.fractional.dtype, self.fractional.device)
-        factors = [_factors(2 * (n + 1), *kind) for n in self.extent]
-        kernels = wave_kernels(self.fractional, factors, derivatives)
-        if kernels is not None:
-            return kernels
-        return WaveProducts(*self._axes, derivatives)
+        sums = separate(components, list(self.extent), signs)
+        return WaveProducts(*self._axes, derivatives).gather(sums)
 
     @functools.cached_property
     def _axes(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,10 +128,3 @@ class Waves:
 @functools.lru_cache(maxsize=64)
 def _kept_combinations(dtype: torch.dtype, device: torch.device) -> Tensor:
     return combinations(torch.empty(0, dtype=dtype, device=device))
-
-
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _factors(size: int, heights: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Factors of :func:`les.wave_products.along` for each derivative below ``heights``."""
-    return torch.stack([along(size, times, dtype, device)[1] for times in range(heights)])

@@ -13,12 +13,14 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald
+from les.direct import reciprocal_sum
+from les.greens import periodic_greens_function
+from les.lattice import grid_extent
 from les.native import library as native
 from les.native.splines import spline_kernels
 from les.native.threads import in_parallel
 from les.open import open_sum
 from les.spreading import MeshShape, SplineMesh
-from les.waves import Waves
 
 NONE = ((0, 0, 0),)
 GRADIENT = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
@@ -39,9 +41,22 @@ def splines(fractional, n_structures=1, order=6):
     return SplineMesh(fractional, owner, MeshShape(n_structures, 12, 6, 20), order)
 
 
-def waves(fractional):
-    """Of atoms ``[3, n_atoms]`` in rows of three; the last axis is no multiple of any width."""
-    return Waves(fractional.unflatten(1, (-1, 3)).permute(1, 2, 0), (2, 0, 4))
+def wave_sum(charges, positions, cell, cutoff="smooth", half_height=None):
+    """Of rows of atoms, with potential; the grid is no multiple of any width."""
+    extent = grid_extent(cell, 2.1)
+    smooth, height = cutoff == "smooth", half_height
+    return reciprocal_sum(
+        charges, positions, cell, 1.1, 2.1, smooth, True, extent, half_height=height
+    )
+
+
+def derivatives_of(function, *arguments):
+    """Energies, potentials, and first and second derivatives."""
+    leaves = [value.clone().requires_grad_() for value in arguments]
+    energy, potential = function(*leaves)
+    first = torch.autograd.grad(energy.square().sum(), leaves, create_graph=True)
+    loss = sum(value.square().sum() for value in (*first, potential))
+    return [energy, potential, *first, *torch.autograd.grad(loss, leaves)]
 
 
 def assert_equal_to_torch(monkeypatch, basis, values, components, derivatives):
@@ -66,13 +81,60 @@ def test_splines(compiled, monkeypatch, order, derivatives, n_structures, dtype)
     assert_equal_to_torch(monkeypatch, basis, values, components, LISTS[derivatives])
 
 
-@pytest.mark.parametrize("derivatives", LISTS)
-@pytest.mark.parametrize("n_atoms", [3, 12])
-def test_waves(compiled, monkeypatch, derivatives, n_atoms, dtype):
-    basis = waves(random(3, n_atoms, dtype=dtype))
-    values = random(len(LISTS[derivatives]), 2, n_atoms // 3, 3, dtype=dtype)
-    components = random(2, n_atoms // 3, 4, 2, 15, dtype=dtype)
-    assert_equal_to_torch(monkeypatch, basis, values, components, LISTS[derivatives])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("n_atoms", [2, 4, 21])
+@pytest.mark.parametrize("slab", [False, True])
+def test_waves(compiled, monkeypatch, channels, n_atoms, slab, cutoff, dtype):
+    """Energies, potentials, first and second derivatives in rotated cells and of slabs."""
+    charges = random(2, n_atoms, channels, dtype=dtype)
+    positions = 15.0 * random(2, n_atoms, 3, dtype=dtype)
+    cell = torch.diag(torch.tensor([6.0, 2.0, 11.0])).to(dtype) + random(2, 3, 3, dtype=dtype)
+    height = torch.tensor([4.0, 0.0], dtype=dtype) if slab else None
+
+    def evaluate(*arguments):
+        return wave_sum(*arguments, cutoff, height)
+
+    found = derivatives_of(evaluate, charges, positions, cell)
+    monkeypatch.setenv(native.SWITCH, "0")
+    rounding = 1e-11 if dtype == torch.float64 else 1e-4
+    for value, target in zip(
+        found, derivatives_of(evaluate, charges, positions, cell), strict=True
+    ):
+        assert value.dtype == dtype and value.shape == target.shape
+        assert (value - target).abs().max() <= rounding * target.abs().max()
+
+
+def test_third_derivatives_of_waves(compiled):
+    charges, positions = random(2, 3, 2, dtype=torch.float64), random(2, 3, 3, dtype=torch.float64)
+    cell = 5.0 * torch.eye(3).double() + 0.3 * random(2, 3, 3, dtype=torch.float64)
+    leaves = [value.requires_grad_() for value in (charges, positions, cell)]
+
+    def first(*arguments):
+        energy, potential = wave_sum(*arguments)
+        return energy, potential, *torch.autograd.grad(energy.sum(), arguments, create_graph=True)
+
+    assert torch.autograd.gradgradcheck(first, leaves)
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_greens_function(compiled, monkeypatch, cutoff, order, dtype):
+    """With its derivatives: from near zero, across the taper, to beyond the edge."""
+    k_squared = torch.cat([torch.zeros(1), torch.linspace(0.3, 11.0, 400)]).to(dtype)
+
+    def evaluate(x):
+        x = x.clone().requires_grad_()
+        value = periodic_greens_function(x, 0.9, 3.0, cutoff == "smooth")
+        for _ in range(order):
+            (value,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+        return value.detach()
+
+    found = evaluate(k_squared)
+    monkeypatch.setenv(native.SWITCH, "0")
+    target = evaluate(k_squared.double())
+    assert found.dtype == dtype
+    rounding = 1e-11 if dtype == torch.float64 else 1e-5
+    scale = target.abs().clamp(min=1e-6 * target.abs().max())
+    assert ((found - target).abs() <= rounding * scale).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -83,19 +145,15 @@ def test_pairs(compiled, monkeypatch, channels, n_atoms, dtype):
     r = random(3, n_atoms, 3, dtype=torch.float64)
     r = (r * torch.tensor([0.01, 1.0, 30.0]).double().view(3, 1, 1)).to(dtype)
 
-    def evaluate():
-        leaves = [value.clone().requires_grad_() for value in (q, r)]
-        energy, potential = open_sum(*leaves, 1.3, True)
-        first = torch.autograd.grad(energy.square().sum(), leaves, create_graph=True)
-        loss = sum(value.square().sum() for value in (*first, potential))
-        return [energy, potential, *first, *torch.autograd.grad(loss, leaves)]
+    def evaluate(q, r):
+        return open_sum(q, r, 1.3, True)
 
-    found = evaluate()
+    found = derivatives_of(evaluate, q, r)
     monkeypatch.setenv(native.SWITCH, "0")
     # The plain sum loses digits where atoms almost coincide: float64 knows better.
     q, r = q.double(), r.double()
     rounding = 1e-9 if dtype == torch.float64 else 3e-5
-    for value, target in zip(found, evaluate(), strict=True):
+    for value, target in zip(found, derivatives_of(evaluate, q, r), strict=True):
         assert value.dtype == dtype
         for structure, expected in zip(value.double(), target, strict=True):
             assert (structure - expected).abs().max() <= rounding * expected.abs().max()
@@ -193,18 +251,12 @@ def test_threads(compiled, monkeypatch):
         found = []
         for shape in ((1, 51), (17, 3)):  # fewer structures than threads, and more
             q, r = values[0].t().reshape(*shape, 2), fractional.t().reshape(*shape, 3)
-            leaves = [value.clone().requires_grad_() for value in (q, r)]
-            energy, potential = open_sum(*leaves, 1.0, True)
-            gradients = torch.autograd.grad(energy.sum(), leaves, create_graph=True)
-            loss = sum(value.square().sum() for value in gradients)
-            found += [energy, potential, *gradients, *torch.autograd.grad(loss, leaves)]
-        for basis, given in (
-            (splines(fractional), values),
-            (waves(fractional), values.unflatten(2, (17, 3))),
-        ):
-            components = basis.spread(given, GRADIENT)
-            found += [components, basis.gather(components, GRADIENT)]
-        return found
+            cell = 7.0 * torch.eye(3).double().repeat(shape[0], 1, 1)
+            found += derivatives_of(lambda q, r: open_sum(q, r, 1.0, True), q, r)
+            found += derivatives_of(wave_sum, q, r, cell)
+        basis = splines(fractional)
+        components = basis.spread(values, GRADIENT)
+        return [*found, components, basis.gather(components, GRADIENT)]
 
     expected = evaluate()
     monkeypatch.setattr("les.native.threads.WORK_OF_A_THREAD", 1)
@@ -239,8 +291,8 @@ def test_more_than_the_kernels_have_room_for(compiled):
         torch.testing.assert_close(values, ones.view(-1, 1, 1).expand_as(values), atol=1e-6, rtol=0)
 
 
-def test_grids_that_the_stack_does_not_hold(compiled):
-    """Torch does it: threads may have little of it."""
+def test_threads_with_little_stack(compiled):
+    """Long cells have many waves."""
     charges, positions = torch.ones(3).double(), torch.rand(3, 3).double()
     cell = torch.diag(torch.tensor([4.0, 4.0, 5e4])).double().unsqueeze(0)
     results = []

@@ -21,7 +21,8 @@ from torch import Tensor
 #: Environment variable that turns kernels off.
 SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
 
-SOURCES, HEADERS = ("pairs.c", "splines.c", "waves.c"), ("derivatives.h",)
+SOURCES = ("greens.c", "pairs.c", "splines.c", "waves.c")
+HEADERS = ("decay.h",)
 
 #: Of the splines: largest order and number of derivatives along an axis, and longest list of them.
 MOST, MOST_LIST = 8, 64
@@ -69,9 +70,10 @@ def library(device: torch.device, dtype: torch.dtype) -> ctypes.CDLL | None:
     return compiled
 
 
-def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor) -> None:
-    """Run a kernel on the numbers of contiguous ``arrays``."""
-    kernel(ctypes.byref(task), *(ctypes.c_void_p(array.data_ptr()) for array in arrays))
+def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor | None) -> None:
+    """Run a kernel on the numbers of contiguous ``arrays``; ``None`` is a null pointer."""
+    places = (None if array is None else array.data_ptr() for array in arrays)
+    kernel(ctypes.byref(task), *map(ctypes.c_void_p, places))
 
 
 def describe() -> str:

@@ -16,15 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from les.native.energy import energy_and_gradients
 from les.native.library import DEGREE, END, call
-from les.native.threads import in_parallel, threads_for
-
-#: Energies ``[n_structures]`` of charges ``[n_structures, n_channels, n_atoms]`` and positions
-#: ``[n_structures, 3, n_atoms]``.
-PairEnergy = Callable[[Tensor, Tensor], Tensor]
+from les.native.threads import in_shares, shares_of_atoms
 
 #: Which x is in the middle of the argument of the series.
 SCALE = 2.0
@@ -40,7 +36,7 @@ class _Task(ctypes.Structure):
 
 
 def pair_sum(
-    compiled: ctypes.CDLL, charges: Tensor, positions: Tensor, plain: PairEnergy
+    compiled: ctypes.CDLL, charges: Tensor, positions: Tensor, plain: Callable[..., Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Energies, their derivatives with respect to charges, and smallest squared distances.
 
@@ -48,90 +44,39 @@ def pair_sum(
         compiled: as of ``library``.
         charges: ``[n_structures, n_channels, n_atoms]``.
         positions: ``[n_structures, 3, n_atoms]``, in the units of h.
-        plain: the energies by operations of torch, for derivatives beyond the second.
+        plain: energies of both by operations of torch, for derivatives beyond the second.
 
     Returns:
         ``[n_structures]``, like ``charges``, and ``[n_structures]``, which is infinite where
         there are no pairs and not differentiable.
     """
-    energy, potential, _, closest = _First.apply(charges, positions, compiled, plain)
-    return energy, potential, closest
+    kernels = _PairKernels(compiled, plain)
+    energy, potential, _ = energy_and_gradients(kernels, charges, positions)
+    assert kernels.closest is not None
+    return energy, potential, kernels.closest
 
 
-class _First(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        q: Tensor, r: Tensor, compiled: ctypes.CDLL, plain: PairEnergy
-    ) -> tuple[Tensor, ...]:
+class _PairKernels:
+    """``les.native.energy.EnergyKernels`` of charges and positions."""
+
+    def __init__(self, compiled: ctypes.CDLL, plain: Callable[..., Tensor]) -> None:
+        self.compiled, self.plain = compiled, plain
+        #: Smallest squared distances of the last call.
+        self.closest: Tensor | None = None
+
+    def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        q, r = arguments
         of_structures = q.new_zeros(q.shape[0])
         like = (of_structures, q, r, of_structures)
-        energy, potential, gradient, closest = _run(compiled.les_pairs_first, (q, r), like)
-        return energy.sum(dim=0), potential.sum(dim=0), gradient.sum(dim=0), closest.amin(dim=0)
+        *results, closest = _run(self.compiled.les_pairs_first, arguments, like)
+        self.closest = closest.amin(dim=0)
+        return tuple(result.sum(dim=0) for result in results)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        q, r, *ctx.settings = inputs
-        _, potential, gradient, closest = output
-        ctx.mark_non_differentiable(closest)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(q, r, potential, gradient)
-
-    @staticmethod
-    def backward(ctx: Any, energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
-        q, r, *first = ctx.saved_tensors
-        found: list[Tensor | None] = [None, None]
-        if energy is not None:
-            found = [energy.view(-1, 1, 1) * gradient for gradient in first]
-        if incoming[0] is not None or incoming[1] is not None:
-            vq, vr = (
-                torch.zeros_like(like) if given is None else given
-                for given, like in zip(incoming, (q, r), strict=False)
-            )
-            for i, second in enumerate(_Second.apply(q, r, vq, vr, *ctx.settings)):
-                own = found[i]
-                found[i] = second if own is None else own + second
-        return *found, None, None
-
-
-class _Second(torch.autograd.Function):
-    """Derivatives by q and r of ``first . (vq, vr)``."""
-
-    @staticmethod
-    def forward(
-        q: Tensor, r: Tensor, vq: Tensor, vr: Tensor, compiled: ctypes.CDLL, plain: PairEnergy
-    ) -> tuple[Tensor, Tensor]:
-        to_q, to_r = _run(compiled.les_pairs_second, (q, r, vq, vr), (q, r))
-        return to_q.sum(dim=0), to_r.sum(dim=0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.plain = inputs[5]
-        ctx.save_for_backward(*inputs[:4])
-
-    @staticmethod
-    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
-        def first(q: Tensor, r: Tensor) -> Any:
-            energy, pull, *_ = torch.func.vjp(ctx.plain, q, r)
-            return pull(torch.ones_like(energy))
-
-        def second(q: Tensor, r: Tensor, vq: Tensor, vr: Tensor) -> Any:
-            return torch.func.vjp(first, q, r)[1]((vq, vr))
-
-        return *torch.func.vjp(second, *ctx.saved_tensors)[1](incoming), None, None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], *arguments: Any
-    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        """What is vectorised over, as the rows of a Hessian, are structures."""
-        size = info.batch_size
-        tensors = [
-            (value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0))
-            for value, dim in zip(arguments[:4], in_dims[:4], strict=True)
-        ]
-        found = _Second.apply(*(tensor.flatten(0, 1) for tensor in tensors), *arguments[4:])
-        to_q, to_r = (value.unflatten(0, (size, -1)) for value in found)
-        return (to_q, to_r), (0, 0)
+    def second(
+        self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        results = _run(self.compiled.les_pairs_second, (*arguments, *directions), arguments)
+        return tuple(result.sum(dim=0) for result in results)
 
 
 def _run(kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]) -> list[Tensor]:
@@ -141,26 +86,18 @@ def _run(kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]) -> l
     """
     n_structures, n_channels, n_atoms = inputs[0].shape
     work = 8 * n_structures * n_atoms**2
-    by_structure = threads_for(n_structures, work) >= threads_for(n_atoms, work)
-    n_parts = 1 if by_structure else threads_for(n_atoms, work)
+    n_shares = shares_of_atoms(n_structures, n_atoms, work)
     arrays = [value.contiguous() for value in inputs]
-    results = [value.new_zeros([n_parts, *value.shape]) for value in like]
+    results = [value.new_zeros([n_shares, *value.shape]) for value in like]
 
-    def part(structures: slice, first: int) -> None:
+    def part(structures: slice, share: int) -> None:
         task = _Task(
-            structures.stop - structures.start, n_channels, n_atoms, first, n_parts, *_series()
+            *(structures.stop - structures.start, n_channels, n_atoms, share, n_shares), *_series()
         )
-        chosen = [array[structures] for array in (*arrays, *(value[first] for value in results))]
+        chosen = [array[structures] for array in (*arrays, *(value[share] for value in results))]
         call(kernel, task, *chosen)
 
-    def shares(start: int, stop: int) -> None:
-        if by_structure:
-            part(slice(start, stop), 0)
-        else:
-            for first in range(start, stop):
-                part(slice(0, n_structures), first)
-
-    in_parallel(shares, n_structures if by_structure else n_parts, work)
+    in_shares(part, n_structures, n_shares, work)
     return results
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from les.bspline import ORDERS, pieces
-from les.native.derivatives import listed
 from les.native.library import MOST, MOST_LIST, call, library
 from les.native.threads import in_parallel
 from les.transfer import Derivative
@@ -53,7 +52,7 @@ class SplineKernels:
         self.shape = shape
         heights = 1 + max(map(max, derivatives))
         self.polynomials = _polynomials(order, heights, fractional.dtype)
-        self.listed = listed(derivatives)
+        self.listed = _listed(derivatives)
         self.settings = (order, heights)
 
     def spread(self, values: Tensor, mesh: Tensor) -> None:
@@ -118,3 +117,10 @@ def spline_kernels(
 def _polynomials(order: int, heights: int, dtype: torch.dtype) -> Tensor:
     """``[heights, power, point]``; the first point sees the last piece of a spline."""
     return pieces(order, heights).flip(1).transpose(1, 2).to(dtype).contiguous()
+
+
+@functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _listed(derivatives: tuple[Derivative, ...]) -> Tensor:
+    """The list as ``[n_derivatives, 3]``, kept for the next call."""
+    return torch.tensor(derivatives, dtype=torch.int64, device="cpu")

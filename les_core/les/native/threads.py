@@ -46,6 +46,34 @@ def threads_for(n: int, work: int) -> int:
     return max(1, min(torch.get_num_threads(), n, work // WORK_OF_A_THREAD))
 
 
+def shares_of_atoms(n_structures: int, n_atoms: int, work: int) -> int:
+    """In how many shares :func:`in_shares` takes the atoms: 1 if there are enough structures."""
+    n = threads_for(n_atoms, work)
+    return 1 if threads_for(n_structures, work) >= n else n
+
+
+def in_shares(
+    part: Callable[[slice, int], None], n_structures: int, n_shares: int, work: int
+) -> None:
+    """As :func:`in_parallel`, ``part(structures, share)`` for structures or shares of their atoms.
+
+    Args:
+        part: what to do.
+        n_structures: there are.
+        n_shares: as of :func:`shares_of_atoms`.
+        work: as there.
+    """
+
+    def some(first: int, last: int) -> None:
+        if n_shares == 1:
+            part(slice(first, last), 0)
+        else:
+            for share in range(first, last):
+                part(slice(0, n_structures), share)
+
+    in_parallel(some, n_structures if n_shares == 1 else n_shares, work)
+
+
 @functools.lru_cache(maxsize=1)
 def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
     """Threads do not survive a fork: each process has its own."""

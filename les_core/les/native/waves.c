@@ -1,165 +1,466 @@
-/* Sums over atoms of products of cosines and sines, as les/waves.py does it with operations of
-   torch.
+/* Energies of charges and a Green's function, sum_k K(k) |S(k)|^2, with first derivatives, and the
+   products of their second derivatives with vectors; see les/native/waves.py.
 
-   An atom has size[axis] of them along each axis, cosines of n = 0, 1, ... and then sines. With
-   derivatives d = (d1, d2, d3),
-
-     sums[a][b][c] += sum_d value_d x^(d1)[a] y^(d2)[b] z^(d3)[c],
-
-   summed from the last axis, which is contiguous in memory, to the first. A few atoms are done at
-   a time, so that a number of the sums is read and written once for all of them. */
+   The waves of an atom are products of cosines and sines of 2 pi n s along three axes, for n up to
+   the extent of the axis: cos 0, sin 0, cos 1, sin 1, ... A sum over atoms of such products is
+   one from the last axis to the first. ATOMS atoms are done at a time, so that a number of the
+   sums is read and written once for all of them, and LANES numbers along the last axis, which is
+   filled up with zeros. Where K is zero, nothing is summed, but for what is cheaper than not. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "derivatives.h"
-
-#define ATOMS 4  /* at a time */
-
-/* LANES numbers along the last axis at a time, which is filled up with zeros. */
+#define ATOMS 4
+#define TWO_PI 6.283185307179586
+#define INLINE static inline __attribute__((always_inline))
 
 typedef REAL Vector __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 
 typedef struct {
-    int64_t n_rows, n_atoms, n_channels, n_derivatives;
-    int64_t heights;            /* number of derivatives along an axis, from 0 on */
-    int64_t size[3], width;     /* width: the last size, filled up */
-    int64_t first, last;        /* rows to do */
-    const int64_t *derivatives; /* [n_derivatives][3] */
-    const REAL *factors[3];     /* [heights][size], of derivatives of cosines and sines */
-    const REAL *fractional;     /* [row][atom][3] */
+    int64_t n_rows, n_channels, n_atoms;
+    int64_t extent[3];
+    int64_t rows[2], atoms[2]; /* first one to do, and the one behind the last */
 } Task;
 
-/* out: [heights][ATOMS][width], zero where there is no atom and beyond the size of the axis. */
-static void place(const Task *task, int axis, int64_t row, int64_t atom, int64_t width, REAL *out)
+/* Sizes of arrays that follow from the extents, and places in the memory that a call may use. */
+typedef struct {
+    int64_t n1, n2, n3, v3; /* cosines and sines along each axis; vectors along the last one */
+    Vector *z, *lines, *fields, *sums;
+    REAL *x, *y;
+    int64_t *reach;
+} Space;
+
+/* Numbers of the memory that a call may use, for cosines and sines with two derivatives, lines with
+   derivatives up to the second along the first two axes, two fields, and the sums of a row with
+   their changes. */
+int64_t les_waves_space(const Task *task)
 {
-    const int64_t size = task->size[axis], half = size / 2;
-    double plain[size];
-    memset(out, 0, (size_t)(task->heights * ATOMS * width) * sizeof(REAL));
-    for (int64_t i = 0; i < ATOMS && atom + i < task->n_atoms; i++) {
-        const double s = task->fractional[(row * task->n_atoms + atom + i) * 3 + axis];
+    const int64_t n1 = 2 * (task->extent[0] + 1), n2 = 2 * (task->extent[1] + 1);
+    const int64_t v3 = (2 * task->extent[2] + 1 + LANES) / LANES;
+    const int64_t reach = n1 / 2 * v3 * (int64_t)(sizeof(int64_t) / sizeof(REAL));
+    const int64_t grids = 2 * (1 + task->n_channels);
+    return LANES * v3 * (9 * ATOMS + grids * n1 * n2) + 3 * ATOMS * (n1 + n2) + reach;
+}
+
+static Space divide(const Task *task, REAL *memory)
+{
+    Space space;
+    space.n1 = 2 * (task->extent[0] + 1);
+    space.n2 = 2 * (task->extent[1] + 1);
+    space.n3 = 2 * (task->extent[2] + 1);
+    space.v3 = (space.n3 + LANES - 1) / LANES;
+    space.fields = (Vector *)memory;
+    space.sums = space.fields + 2 * space.n1 * space.n2 * space.v3;
+    space.z = space.sums + 2 * task->n_channels * space.n1 * space.n2 * space.v3;
+    space.lines = space.z + 3 * ATOMS * space.v3;
+    space.reach = (int64_t *)(space.lines + 6 * ATOMS * space.v3);
+    space.x = (REAL *)(space.reach + space.n1 / 2 * space.v3);
+    space.y = space.x + 3 * ATOMS * space.n1;
+    memset(space.z, 0, (size_t)(3 * ATOMS * space.v3) * sizeof(Vector)); /* what is filled up */
+    return space;
+}
+
+/* How many n2 there are at n1 and from a vector of n3 on, up to the last with a K that is not 0. */
+static void find_reach(const Task *task, const REAL *K, Space *space)
+{
+    const int64_t h1 = space->n1 / 2, h2 = space->n2 / 2, h3 = space->n3 / 2;
+    for (int64_t a = 0; a < h1; a++) {
+        int64_t *reach = space->reach + a * space->v3;
+        memset(reach, 0, (size_t)space->v3 * sizeof *reach);
+        for (int64_t sign = 0; sign < 4; sign++)
+            for (int64_t b = 0; b < h2; b++) {
+                const REAL *line = K + ((sign * h1 + a) * h2 + b) * h3;
+                int64_t c = h3;
+                while (c > 0 && line[c - 1] == 0)
+                    c--;
+                for (int64_t v = 0; v < (2 * c + LANES - 1) / LANES; v++)
+                    reach[v] = b + 1 > reach[v] ? b + 1 : reach[v];
+            }
+    }
+}
+
+/* Cosine and sine of 2 pi t, |t| <= 1/2: of what is left of a whole number of quarters. */
+INLINE void turn(double t, double *cosine, double *sine)
+{
+    const double quarters = rint(4.0 * t), x = TWO_PI * (t - 0.25 * quarters), u = x * x;
+    double c = 1.0 / 20922789888000.0, d = -1.0 / 1307674368000.0;
+    c = c * u - 1.0 / 87178291200.0, d = d * u + 1.0 / 6227020800.0;
+    c = c * u + 1.0 / 479001600.0, d = d * u - 1.0 / 39916800.0;
+    c = c * u - 1.0 / 3628800.0, d = d * u + 1.0 / 362880.0;
+    c = c * u + 1.0 / 40320.0, d = d * u - 1.0 / 5040.0;
+    c = c * u - 1.0 / 720.0, d = d * u + 1.0 / 120.0;
+    c = c * u + 1.0 / 24.0, d = d * u - 1.0 / 6.0;
+    c = (c * u - 0.5) * u + 1.0, d = (d * u) * x + x;
+    const double number = fabs(quarters), odd = number == 1.0, sign = number == 2.0 ? -1.0 : 1.0;
+    *cosine = odd ? -quarters * d : sign * c;
+    *sine = odd ? quarters * c : sign * d;
+}
+
+/* Cosines, sines and their derivatives by s: out[height][n * step + atom * stride]. */
+INLINE void place(
+    const Task *task, const REAL *s, int64_t n_atoms, int axis, const int heights, int64_t size,
+    int64_t step, int64_t stride, REAL *out)
+{
+    double c[ATOMS], d[ATOMS], cosine[ATOMS], sine[ATOMS];
+    for (int i = 0; i < ATOMS; i++) {
+        const double t = i < n_atoms ? s[3 * i + axis] : 0.0;
         /* Wrapping changes no phase, and keeps it exact far away from the cell. */
-        const double phase = 6.283185307179586 * (s - rint(s)), c = cos(phase), d = sin(phase);
-        plain[0] = 1.0;
-        plain[half] = 0.0;
-        for (int64_t n = 1; n < half; n++) {
-            plain[n] = c * plain[n - 1] - d * plain[n - 1 + half];
-            plain[n + half] = d * plain[n - 1] + c * plain[n - 1 + half];
+        turn(t - rint(t), c + i, d + i);
+        cosine[i] = 1.0, sine[i] = 0.0;
+    }
+    for (int64_t n = 0; n <= task->extent[axis]; n++) {
+        const double factor = TWO_PI * (double)n;
+        REAL *target = out + 2 * n * step;
+#pragma GCC unroll 4
+        for (int i = 0; i < ATOMS; i++) {
+            target[i * stride] = (REAL)cosine[i];
+            target[i * stride + step] = (REAL)sine[i];
+            if (heights > 1) {
+                target[i * stride + size] = (REAL)(-factor * sine[i]);
+                target[i * stride + size + step] = (REAL)(factor * cosine[i]);
+            }
+            if (heights > 2) {
+                target[i * stride + 2 * size] = (REAL)(-factor * factor * cosine[i]);
+                target[i * stride + 2 * size + step] = (REAL)(-factor * factor * sine[i]);
+            }
         }
-        for (int64_t height = 0; height < task->heights; height++) {
-            const REAL *factors = task->factors[axis] + height * size;
-            const int64_t shift = height % 2 ? half : 0;
-            REAL *target = out + (height * ATOMS + i) * width;
-            for (int64_t n = 0; n < half; n++) {
-                target[n] = factors[n] * (REAL)plain[n + shift];
-                target[n + half] = factors[n + half] * (REAL)plain[n + half - shift];
+        for (int i = 0; i < ATOMS; i++) {
+            const double next = c[i] * cosine[i] - d[i] * sine[i];
+            sine[i] = d[i] * cosine[i] + c[i] * sine[i];
+            cosine[i] = next;
+        }
+    }
+}
+
+INLINE void place_all(
+    const Task *task, const REAL *s, int64_t n_atoms, const int heights, const Space *space)
+{
+    const int64_t width = space->v3 * LANES;
+    place(task, s, n_atoms, 0, heights, ATOMS * space->n1, ATOMS, 1, space->x);
+    place(task, s, n_atoms, 1, heights, ATOMS * space->n2, ATOMS, 1, space->y);
+    place(task, s, n_atoms, 2, heights, ATOMS * width, 1, width, (REAL *)space->z);
+}
+
+/* sin 0 is left out. */
+#define EACH_WAVE(n, end) (int64_t n = 0; n < (end); n += n == 0 ? 2 : 1)
+
+/* Add atoms to sums[n1][n2][n3]. Lines are [pair][atom][n3], x and y have derivatives as told by
+   the pair: none, and with two heights also x, y. */
+INLINE void spread_lines(const Space *space, const int heights, Vector *sums)
+{
+    const int64_t v3 = space->v3, n2 = space->n2;
+    for EACH_WAVE (a, space->n1) {
+        const REAL *x = space->x + a * ATOMS, *dx = x + ATOMS * space->n1;
+        for (int64_t v = 0; v < v3; v++) {
+            const int64_t end = 2 * space->reach[a / 2 * v3 + v];
+            const Vector *line = space->lines + v;
+            Vector plane[ATOMS], along_y[ATOMS];
+            for (int i = 0; i < ATOMS; i++) {
+                plane[i] = x[i] * line[i * v3];
+                if (heights > 1) {
+                    plane[i] += dx[i] * line[(ATOMS + i) * v3];
+                    along_y[i] = x[i] * line[(2 * ATOMS + i) * v3];
+                }
+            }
+            Vector *target = sums + a * n2 * v3 + v;
+            for EACH_WAVE (b, end) {
+                const REAL *y = space->y + b * ATOMS, *dy = y + ATOMS * n2;
+                Vector sum = target[b * v3];
+                for (int i = 0; i < ATOMS; i++) {
+                    sum += y[i] * plane[i];
+                    if (heights > 1)
+                        sum += dy[i] * along_y[i];
+                }
+                target[b * v3] = sum;
             }
         }
     }
 }
 
-/* values: [derivative][channel][row][atom]; sums: [channel][row][a][b][width]. */
-void les_wave_sums(const Task *task, const REAL *values, REAL *sums)
+/* The transpose: lines of a field for x and y with derivatives, of less than ``heights`` together:
+   none, x, y, xx, xy, yy. */
+INLINE void gather_lines(const Space *space, const int heights, const Vector *field)
 {
-    const int64_t n1 = task->size[0], n2 = task->size[1], width = task->width;
-    const int64_t heights = task->heights, n_derivatives = task->n_derivatives;
-    int64_t first[n_derivatives], second[n_derivatives], pair_of[n_derivatives];
-    const int64_t n_pairs = find_pairs(n_derivatives, task->derivatives, first, second, pair_of);
-    REAL x[heights][ATOMS][n1], y[heights][ATOMS][n2], z[heights][ATOMS][width];
-    REAL lines[n_pairs][ATOMS][width], plane[heights][ATOMS][width];
-
-    for (int64_t row = task->first; row < task->last; row++)
-    for (int64_t atom = 0; atom < task->n_atoms; atom += ATOMS) {
-        const int64_t n = task->n_atoms - atom < ATOMS ? task->n_atoms - atom : ATOMS;
-        place(task, 0, row, atom, n1, &x[0][0][0]);
-        place(task, 1, row, atom, n2, &y[0][0][0]);
-        place(task, 2, row, atom, width, &z[0][0][0]);
-        for (int64_t channel = 0; channel < task->n_channels; channel++) {
-            REAL *out = sums + (channel * task->n_rows + row) * n1 * n2 * width;
-            memset(lines, 0, sizeof lines);
-            for (int64_t d = 0; d < n_derivatives; d++) {
-                const REAL *value =
-                    values + ((d * task->n_channels + channel) * task->n_rows + row) * task->n_atoms;
-                const int64_t height = task->derivatives[3 * d + 2];
-                for (int64_t i = 0; i < n; i++)
-                    for (int64_t c = 0; c < width; c++)
-                        lines[pair_of[d]][i][c] += value[atom + i] * z[height][i][c];
+    const int64_t v3 = space->v3, n2 = space->n2, n_pairs = heights * (heights + 1) / 2;
+    memset(space->lines, 0, (size_t)(n_pairs * ATOMS * v3) * sizeof(Vector));
+    for EACH_WAVE (a, space->n1) {
+        const REAL *x = space->x + a * ATOMS, *dx = x + ATOMS * space->n1;
+        const REAL *ddx = dx + ATOMS * space->n1;
+        for (int64_t v = 0; v < v3; v++) {
+            const int64_t end = 2 * space->reach[a / 2 * v3 + v];
+            const Vector *source = field + a * n2 * v3 + v;
+            Vector *line = space->lines + v;
+            Vector plane[3][ATOMS];
+            memset(plane, 0, sizeof plane);
+            for EACH_WAVE (b, end) {
+                const Vector value = source[b * v3];
+                const REAL *y = space->y + b * ATOMS;
+                for (int height = 0; height < heights; height++)
+                    for (int i = 0; i < ATOMS; i++)
+                        plane[height][i] += y[height * ATOMS * n2 + i] * value;
             }
-            for (int64_t a = 0; a < n1; a++) {
-                memset(plane, 0, sizeof plane);
-                for (int64_t pair = 0; pair < n_pairs; pair++)
-                    for (int64_t i = 0; i < ATOMS; i++) {
-                        const REAL factor = x[first[pair]][i][a];
-                        for (int64_t c = 0; c < width; c++)
-                            plane[second[pair]][i][c] += factor * lines[pair][i][c];
-                    }
-                for (int64_t height = 0; height < heights; height++)
-                    for (int64_t c = 0; c < width; c += LANES) {
-                        Vector along_z[ATOMS];
-                        for (int i = 0; i < ATOMS; i++)
-                            along_z[i] = *(const Vector *)&plane[height][i][c];
-                        for (int64_t b = 0; b < n2; b++) {
-                            Vector *target = (Vector *)(out + (a * n2 + b) * width + c);
-                            Vector sum = *target;
-                            for (int i = 0; i < ATOMS; i++)
-                                sum += y[height][i][b] * along_z[i];
-                            *target = sum;
-                        }
-                    }
+            for (int i = 0; i < ATOMS; i++) {
+                line[i * v3] += x[i] * plane[0][i];
+                line[(ATOMS + i) * v3] += dx[i] * plane[0][i];
+                line[(2 * ATOMS + i) * v3] += x[i] * plane[1][i];
+                if (heights > 2) {
+                    line[(3 * ATOMS + i) * v3] += ddx[i] * plane[0][i];
+                    line[(4 * ATOMS + i) * v3] += dx[i] * plane[1][i];
+                    line[(5 * ATOMS + i) * v3] += x[i] * plane[2][i];
+                }
             }
         }
     }
 }
 
-/* The transpose: components like sums above, values as there. */
-void les_wave_values(const Task *task, const REAL *components, REAL *values)
+/* Product of a line with the waves of an atom along the last axis, or with a derivative. */
+INLINE REAL along_z(const Space *space, int pair, int height, int64_t i)
 {
-    const int64_t n1 = task->size[0], n2 = task->size[1], width = task->width;
-    const int64_t heights = task->heights, n_derivatives = task->n_derivatives;
-    int64_t first[n_derivatives], second[n_derivatives], pair_of[n_derivatives];
-    const int64_t n_pairs = find_pairs(n_derivatives, task->derivatives, first, second, pair_of);
-    REAL x[heights][ATOMS][n1], y[heights][ATOMS][n2], z[heights][ATOMS][width];
-    REAL lines[n_pairs][ATOMS][width], plane[heights][ATOMS][width];
+    const Vector *line = space->lines + (pair * ATOMS + i) * space->v3;
+    const Vector *z = space->z + (height * ATOMS + i) * space->v3;
+    Vector sum = {0};
+    for (int64_t v = 0; v < space->v3; v++)
+        sum += line[v] * z[v];
+    REAL total = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        total += sum[lane];
+    return total;
+}
 
-    for (int64_t row = task->first; row < task->last; row++)
-    for (int64_t atom = 0; atom < task->n_atoms; atom += ATOMS) {
-        const int64_t n = task->n_atoms - atom < ATOMS ? task->n_atoms - atom : ATOMS;
-        place(task, 0, row, atom, n1, &x[0][0][0]);
-        place(task, 1, row, atom, n2, &y[0][0][0]);
-        place(task, 2, row, atom, width, &z[0][0][0]);
+/* Sums over atoms of a row, of their charges q, and where there are vq and vs, of the derivative in
+   that direction. All are zero before.
+
+   q, vq: [row][channel][atom]; s, vs: [row][atom][3]; sums, changes: [channel][n1][n2][n3]. */
+static void add_row(
+    const Task *task, const Space *space, int64_t row, const REAL *q, const REAL *s,
+    const REAL *vq, const REAL *vs, Vector *sums, Vector *changes)
+{
+    const int64_t size = space->n1 * space->n2 * space->v3, v3 = space->v3, n = task->n_atoms;
+    for (int64_t atom = task->atoms[0]; atom < task->atoms[1]; atom += ATOMS) {
+        const int64_t left = task->atoms[1] - atom, count = left < ATOMS ? left : ATOMS;
+        if (vq)
+            place_all(task, s + (row * n + atom) * 3, count, 2, space);
+        else
+            place_all(task, s + (row * n + atom) * 3, count, 1, space);
         for (int64_t channel = 0; channel < task->n_channels; channel++) {
-            const REAL *in = components + (channel * task->n_rows + row) * n1 * n2 * width;
-            memset(lines, 0, sizeof lines);
-            for (int64_t a = 0; a < n1; a++) {
-                for (int64_t height = 0; height < heights; height++)
-                    for (int64_t c = 0; c < width; c += LANES) {
-                        Vector sum[ATOMS] = {{0}};
-                        for (int64_t b = 0; b < n2; b++) {
-                            const Vector source = *(const Vector *)(in + (a * n2 + b) * width + c);
-                            for (int i = 0; i < ATOMS; i++)
-                                sum[i] += y[height][i][b] * source;
-                        }
-                        for (int i = 0; i < ATOMS; i++)
-                            *(Vector *)&plane[height][i][c] = sum[i];
-                    }
-                for (int64_t pair = 0; pair < n_pairs; pair++)
-                    for (int64_t i = 0; i < ATOMS; i++) {
-                        const REAL factor = x[first[pair]][i][a];
-                        for (int64_t c = 0; c < width; c++)
-                            lines[pair][i][c] += factor * plane[second[pair]][i][c];
-                    }
+            const int64_t first = (row * task->n_channels + channel) * n + atom;
+            for (int64_t i = 0; i < ATOMS; i++) {
+                const REAL own = i < count ? q[first + i] : 0;
+                for (int64_t v = 0; v < v3; v++)
+                    space->lines[i * v3 + v] = own * space->z[i * v3 + v];
             }
-            for (int64_t d = 0; d < n_derivatives; d++) {
-                REAL *value =
-                    values + ((d * task->n_channels + channel) * task->n_rows + row) * task->n_atoms;
-                const int64_t height = task->derivatives[3 * d + 2];
-                for (int64_t i = 0; i < n; i++) {
-                    REAL sum = 0;
-#pragma omp simd reduction(+ : sum)
-                    for (int64_t c = 0; c < width; c++)
-                        sum += z[height][i][c] * lines[pair_of[d]][i][c];
-                    value[atom + i] = sum;
+            spread_lines(space, 1, sums + channel * size);
+            if (!vq)
+                continue;
+            for (int64_t i = 0; i < ATOMS; i++) {
+                const REAL *step = vs + (row * n + atom + i) * 3;
+                const REAL own = i < count ? q[first + i] : 0, change = i < count ? vq[first + i] : 0;
+                const REAL x = i < count ? own * step[0] : 0, y = i < count ? own * step[1] : 0;
+                const REAL dz = i < count ? own * step[2] : 0;
+                Vector *line = space->lines + i * v3;
+                const Vector *z = space->z + i * v3;
+                for (int64_t v = 0; v < v3; v++) {
+                    line[v] = change * z[v] + dz * z[v + ATOMS * v3];
+                    line[v + ATOMS * v3] = x * z[v];
+                    line[v + 2 * ATOMS * v3] = y * z[v];
+                }
+            }
+            spread_lines(space, 2, changes + channel * size);
+        }
+    }
+}
+
+/* Sums for some of the atoms of each row, sums[row][channel][n1][n2][n3]; see add_row.
+   K: [row][sign][n1][n2][n3]. */
+void les_waves_sums(
+    const Task *task, REAL *memory, const REAL *q, const REAL *s, const REAL *K, const REAL *vq,
+    const REAL *vs, REAL *sums, REAL *changes)
+{
+    Space space = divide(task, memory);
+    const int64_t size = task->n_channels * space.n1 * space.n2 * space.v3;
+    for (int64_t row = task->rows[0]; row < task->rows[1]; row++) {
+        find_reach(task, K + row * space.n1 * space.n2 * space.n3 / 2, &space);
+        add_row(
+            task, &space, row, q, s, vq, vs, (Vector *)sums + row * size,
+            changes ? (Vector *)changes + row * size : 0);
+    }
+}
+
+/* The same for all atoms of a row, in the memory of the call. */
+static void add_all(
+    const Task *task, const Space *space, int64_t row, const REAL *q, const REAL *s,
+    const REAL *vq, const REAL *vs)
+{
+    const int64_t size = task->n_channels * space->n1 * space->n2 * space->v3;
+    memset(space->sums, 0, (size_t)((vq ? 2 : 1) * size) * sizeof(Vector));
+    add_row(task, space, row, q, s, vq, vs, space->sums, space->sums + size);
+}
+
+/* Real and imaginary part of the sums with e^{i(s n1 + n2 + t n3)} for the signs
+   (s, t) = (+, +), (+, -), (-, +), (-, -), of those with cosines (0) and sines (1). */
+INLINE void combine(const REAL *sums, int64_t n2, int64_t width, double real[4], double imag[4])
+{
+    const double c = sums[0], ccs = sums[1], csc = sums[width], css = sums[width + 1];
+    const REAL *sines = sums + n2 * width;
+    const double scc = sines[0], scs = sines[1], ssc = sines[width], sss = sines[width + 1];
+    const double a = c - ssc, b = css + scs, d = c + ssc, e = css - scs;
+    const double f = csc + scc, g = ccs - sss, h = csc - scc, l = ccs + sss;
+    real[0] = a - b, real[1] = a + b, real[2] = d - e, real[3] = d + e;
+    imag[0] = f + g, imag[1] = f - g, imag[2] = h + l, imag[3] = h - l;
+}
+
+/* The transpose. */
+INLINE void separate(
+    const double real[4], const double imag[4], int64_t n2, int64_t width, REAL *field)
+{
+    const double a = real[0] + real[1], b = real[1] - real[0];
+    const double d = real[2] + real[3], e = real[3] - real[2];
+    const double f = imag[0] + imag[1], g = imag[0] - imag[1];
+    const double h = imag[2] + imag[3], l = imag[2] - imag[3];
+    REAL *sines = field + n2 * width;
+    field[0] = (REAL)(a + d), field[1] = (REAL)(g + l);
+    field[width] = (REAL)(f + h), field[width + 1] = (REAL)(b + e);
+    sines[0] = (REAL)(f - h), sines[1] = (REAL)(b - e);
+    sines[width] = (REAL)(d - a), sines[width + 1] = (REAL)(l - g);
+}
+
+/* Field whose values at atoms are the derivatives by their charges, and powers |S|^2; or, with
+   changes of sums and K, fields of both and the change of powers. Returns the energy. */
+static double find_fields(
+    const Task *task, const Space *space, const REAL *K, const REAL *vK, const REAL *sums,
+    const REAL *changes, REAL *power)
+{
+    const int64_t h1 = space->n1 / 2, h2 = space->n2 / 2, h3 = space->n3 / 2, n2 = space->n2;
+    const int64_t width = space->v3 * LANES, sign_step = h1 * h2 * h3;
+    REAL *field = (REAL *)space->fields, *change = field + space->n1 * n2 * width;
+    double energy = 0.0;
+    for (int64_t a = 0; a < h1; a++)
+    for (int64_t v = 0; v < space->v3; v++)
+    for (int64_t b = 0; b < space->reach[a * space->v3 + v]; b++)
+    for (int64_t c = v * LANES / 2; c < (v + 1) * LANES / 2 && c < h3; c++) {
+        const int64_t k = (a * h2 + b) * h3 + c, first = (2 * a * n2 + 2 * b) * width + 2 * c;
+        double real[4], imag[4], other_real[4], other_imag[4];
+        combine(sums + first, n2, width, real, imag);
+        if (!changes) {
+            for (int sign = 0; sign < 4; sign++) {
+                const double of = K[sign * sign_step + k];
+                const double square = real[sign] * real[sign] + imag[sign] * imag[sign];
+                if (power)
+                    power[sign * sign_step + k] += (REAL)square;
+                energy += of * square;
+                real[sign] *= 2.0 * of;
+                imag[sign] *= 2.0 * of;
+            }
+        } else {
+            combine(changes + first, n2, width, other_real, other_imag);
+            for (int sign = 0; sign < 4; sign++) {
+                const double of = K[sign * sign_step + k], step = vK[sign * sign_step + k];
+                const double product = real[sign] * other_real[sign] + imag[sign] * other_imag[sign];
+                if (power)
+                    power[sign * sign_step + k] += (REAL)(2.0 * product);
+                other_real[sign] = 2.0 * (of * other_real[sign] + step * real[sign]);
+                other_imag[sign] = 2.0 * (of * other_imag[sign] + step * imag[sign]);
+                real[sign] *= 2.0 * of;
+                imag[sign] *= 2.0 * of;
+            }
+            separate(other_real, other_imag, n2, width, change + first);
+        }
+        separate(real, imag, n2, width, field + first);
+    }
+    return energy;
+}
+
+/* Energies [row] and their derivatives by q, s and K, zero before; energies and powers by the first
+   share of the atoms alone. The sums [row][channel][n1][n2][n3] are needed with shares only. */
+void les_waves_first(
+    const Task *task, REAL *memory, const REAL *q, const REAL *s, const REAL *K, const REAL *sums,
+    REAL *energy, REAL *to_q, REAL *to_s, REAL *to_K)
+{
+    Space space = divide(task, memory);
+    const int64_t size = space.n1 * space.n2 * space.v3 * LANES, n = task->n_atoms;
+    const int64_t n_K = space.n1 * space.n2 * space.n3 / 2;
+    memset(space.fields, 0, (size_t)size * sizeof(REAL));
+    for (int64_t row = task->rows[0]; row < task->rows[1]; row++) {
+        find_reach(task, K + row * n_K, &space);
+        if (!sums)
+            add_all(task, &space, row, q, s, 0, 0);
+        double total = 0.0;
+        for (int64_t channel = 0; channel < task->n_channels; channel++) {
+            const int64_t of = row * task->n_channels + channel;
+            const REAL *own = sums ? sums + of * size : (REAL *)space.sums + channel * size;
+            total += find_fields(
+                task, &space, K + row * n_K, 0, own, 0,
+                task->atoms[0] == 0 ? to_K + row * n_K : 0);
+            for (int64_t atom = task->atoms[0]; atom < task->atoms[1]; atom += ATOMS) {
+                const int64_t left = task->atoms[1] - atom, count = left < ATOMS ? left : ATOMS;
+                place_all(task, s + (row * n + atom) * 3, count, 2, &space);
+                gather_lines(&space, 2, space.fields);
+                for (int64_t i = 0; i < count; i++) {
+                    const REAL own = q[of * n + atom + i];
+                    REAL *gradient = to_s + (row * n + atom + i) * 3;
+                    to_q[of * n + atom + i] = along_z(&space, 0, 0, i);
+                    gradient[0] += own * along_z(&space, 1, 0, i);
+                    gradient[1] += own * along_z(&space, 2, 0, i);
+                    gradient[2] += own * along_z(&space, 0, 1, i);
+                }
+            }
+        }
+        if (task->atoms[0] == 0)
+            energy[row] = (REAL)total;
+    }
+}
+
+/* Derivatives by q, s and K of what first derivatives change by in the direction (vq, vs, vK). */
+void les_waves_second(
+    const Task *task, REAL *memory, const REAL *q, const REAL *s, const REAL *K, const REAL *vq,
+    const REAL *vs, const REAL *vK, const REAL *sums, const REAL *changes, REAL *to_q, REAL *to_s,
+    REAL *to_K)
+{
+    Space space = divide(task, memory);
+    const int64_t size = space.n1 * space.n2 * space.v3 * LANES, n = task->n_atoms;
+    const int64_t n_K = space.n1 * space.n2 * space.n3 / 2;
+    memset(space.fields, 0, (size_t)(2 * size) * sizeof(REAL));
+    for (int64_t row = task->rows[0]; row < task->rows[1]; row++) {
+        find_reach(task, K + row * n_K, &space);
+        if (!sums)
+            add_all(task, &space, row, q, s, vq, vs);
+        for (int64_t channel = 0; channel < task->n_channels; channel++) {
+            const int64_t of = row * task->n_channels + channel;
+            const REAL *own = sums ? sums + of * size : (REAL *)space.sums + channel * size;
+            const REAL *change = sums ? changes + of * size : own + task->n_channels * size;
+            find_fields(
+                task, &space, K + row * n_K, vK + row * n_K, own, change,
+                task->atoms[0] == 0 ? to_K + row * n_K : 0);
+            for (int64_t atom = task->atoms[0]; atom < task->atoms[1]; atom += ATOMS) {
+                const int64_t left = task->atoms[1] - atom, count = left < ATOMS ? left : ATOMS;
+                place_all(task, s + (row * n + atom) * 3, count, 3, &space);
+                gather_lines(&space, 3, space.fields);
+                for (int64_t i = 0; i < count; i++) {
+                    const REAL own = q[of * n + atom + i], change = vq[of * n + atom + i];
+                    const REAL *step = vs + (row * n + atom + i) * 3;
+                    REAL *gradient = to_s + (row * n + atom + i) * 3;
+                    const REAL x = along_z(&space, 1, 0, i), y = along_z(&space, 2, 0, i);
+                    const REAL z = along_z(&space, 0, 1, i), xx = along_z(&space, 3, 0, i);
+                    const REAL xy = along_z(&space, 4, 0, i), yy = along_z(&space, 5, 0, i);
+                    const REAL xz = along_z(&space, 1, 1, i), yz = along_z(&space, 2, 1, i);
+                    const REAL zz = along_z(&space, 0, 2, i);
+                    to_q[of * n + atom + i] = step[0] * x + step[1] * y + step[2] * z;
+                    gradient[0] +=
+                        change * x + own * (step[0] * xx + step[1] * xy + step[2] * xz);
+                    gradient[1] +=
+                        change * y + own * (step[0] * xy + step[1] * yy + step[2] * yz);
+                    gradient[2] +=
+                        change * z + own * (step[0] * xz + step[1] * yz + step[2] * zz);
+                }
+                gather_lines(&space, 2, space.fields + size / LANES);
+                for (int64_t i = 0; i < count; i++) {
+                    const REAL own = q[of * n + atom + i];
+                    REAL *gradient = to_s + (row * n + atom + i) * 3;
+                    to_q[of * n + atom + i] += along_z(&space, 0, 0, i);
+                    gradient[0] += own * along_z(&space, 1, 0, i);
+                    gradient[1] += own * along_z(&space, 2, 0, i);
+                    gradient[2] += own * along_z(&space, 0, 1, i);
                 }
             }
         }

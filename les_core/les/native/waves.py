@@ -1,116 +1,135 @@
-"""Sums over atoms of products of cosines and sines by compiled kernels; see :mod:`les.waves`."""
+r"""Sums over k-points of charges and a Green's function, and their derivatives, by kernels.
+
+.. math:: E=\sum_{\mathbf n} K_{\mathbf n}\Big|\sum_i q_ie^{2\pi i\mathbf n\cdot\mathbf s_i}\Big|^2.
+
+Components with K = 0 are taken to be zero: there are no derivatives with respect to K. Nothing is
+kept but the arguments.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from les.native.derivatives import listed
-from les.native.library import LANES, call, library
-from les.native.threads import in_parallel
-from les.transfer import Derivative
-
-#: What the kernels may put on the stack, of which a thread may have no more than 512 kB.
-MOST_NUMBERS = 2**15
+from les.native.energy import energy_and_gradients
+from les.native.library import LANES, call
+from les.native.threads import in_shares, shares_of_atoms
 
 
 class _Task(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("n_rows", "n_atoms", "n_channels", "n_derivatives")),
-        ("heights", ctypes.c_int64),
-        ("size", ctypes.c_int64 * 3),
-        *((name, ctypes.c_int64) for name in ("width", "first", "last")),
-        ("derivatives", ctypes.c_void_p),
-        ("factors", ctypes.c_void_p * 3),
-        ("fractional", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("n_rows", "n_channels", "n_atoms")),
+        ("extent", ctypes.c_int64 * 3),
+        ("rows", ctypes.c_int64 * 2),
+        ("atoms", ctypes.c_int64 * 2),
     )
 
 
-class WaveKernels:
-    """Kernels for some atoms and a list of derivatives.
+def wave_sum(
+    compiled: ctypes.CDLL,
+    charges: Tensor,
+    fractional: Tensor,
+    kernel: Tensor,
+    extent: tuple[int, int, int],
+    plain: Callable[..., Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Sums, and their derivatives with respect to charges.
 
     Args:
         compiled: as of ``library``.
-        fractional: coordinates of the atoms ``[n_rows, n_atoms, 3]``.
-        factors: what cosines and sines are multiplied with in each derivative, from none to the
-            highest one in the list, ``[n_derivatives, n]`` for each axis.
-        derivatives: list of derivatives.
+        charges: ``[n_structures, n_channels, n_atoms]``.
+        fractional: coordinates ``[n_structures, n_atoms, 3]``, of any size.
+        kernel: the Green's function ``[n_structures, 4, n_points]``, with the signs of
+            ``waves.combine``.
+        extent: largest number of a wave along each axis.
+        plain: sums of these three by operations of torch, for derivatives beyond the second.
+
+    Returns:
+        ``[n_structures]``, and like ``charges``.
     """
+    kernels = _WaveKernels(compiled, extent, plain)
+    energy, potential, *_ = energy_and_gradients(kernels, charges, fractional, kernel)
+    return energy, potential
+
+
+class _WaveKernels:
+    """``les.native.energy.EnergyKernels`` of charges, coordinates and Green's functions."""
 
     def __init__(
-        self,
-        compiled: ctypes.CDLL,
-        fractional: Tensor,
-        factors: list[Tensor],
-        derivatives: tuple[Derivative, ...],
+        self, compiled: ctypes.CDLL, extent: tuple[int, int, int], plain: Callable[..., Tensor]
     ) -> None:
-        self.compiled = compiled
-        self.listed = listed(derivatives)
-        # Kept as long as the kernels look at them.
-        self.fractional = fractional.contiguous()
-        self.factors = factors
-        self.sizes = [values.shape[1] for values in factors]
+        self.compiled, self.extent, self.plain = compiled, extent, plain
+        compiled.les_waves_space.restype = ctypes.c_int64
+        n1, n2, n3 = (2 * (n + 1) for n in extent)
+        #: Of the sums over atoms; the last axis is filled up.
+        self.shape = [n1, n2, -(-n3 // LANES) * LANES]
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Sums ``[n_channels, n_rows, n1, n2, n3]``.
+    def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        given = [value.contiguous() for value in arguments]
+        sums, _ = self._sums(*given)
+        results = [torch.zeros_like(value) for value in given]
+        energy = given[0].new_empty(given[0].shape[0])
+        self._run(
+            self.compiled.les_waves_first, given[0], lambda _: [*given, sums, energy, *results]
+        )
+        return energy, *results
 
-        Of ``values [n_derivatives, n_channels, n_rows, n_atoms]``.
+    def second(
+        self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        given = [value.contiguous() for value in arguments]
+        changes = [value.contiguous() for value in directions]
+        sums = self._sums(*given, *changes[:2])
+        results = [torch.zeros_like(value) for value in given]
+        arrays = [*given, *changes, *sums, *results]
+        self._run(self.compiled.les_waves_second, given[0], lambda _: arrays)
+        return tuple(results)
+
+    def _sums(
+        self, q: Tensor, s: Tensor, k: Tensor, vq: Tensor | None = None, vs: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Sums over atoms, and how they change in a direction, from shares of the atoms.
+
+        Without shares the kernels do it themselves, in cache.
         """
-        n1, n2, n3 = self.sizes
-        values = values.contiguous()
-        sums = values.new_zeros([values.shape[1], values.shape[2], n1, n2, _filled_up(n3)])
-        self._run(self.compiled.les_wave_sums, values.shape[1], values, sums)
-        return sums[..., :n3]
+        n_shares = self._shares(q)
+        if n_shares == 1:
+            return None, None
+        shape = [n_shares, *q.shape[:2], *self.shape]
+        sums = q.new_zeros(shape)
+        changes = None if vq is None else q.new_zeros(shape)
 
-    def gather(self, components: Tensor) -> Tensor:
-        """The transpose of :meth:`spread`."""
-        n_channels, n3 = components.shape[0], components.shape[4]
-        components = torch.nn.functional.pad(components, (0, _filled_up(n3) - n3)).contiguous()
-        shape = [self.listed.shape[0], n_channels, *self.fractional.shape[:2]]
-        values = components.new_empty(shape)
-        self._run(self.compiled.les_wave_values, n_channels, components, values)
-        return values
+        def arrays(share: int) -> list[Tensor | None]:
+            return [q, s, k, vq, vs, sums[share], None if changes is None else changes[share]]
 
-    def _run(self, kernel: Any, n_channels: int, *arrays: Tensor) -> None:
-        n_rows, n_atoms, _ = self.fractional.shape
-        sizes = self.sizes
+        self._run(self.compiled.les_waves_sums, q, arrays)
+        return sums.sum(dim=0), None if changes is None else changes.sum(dim=0)
 
-        def rows(first: int, last: int) -> None:
+    def _shares(self, q: Tensor) -> int:
+        return shares_of_atoms(q.shape[0], q.shape[2], self._work(q))
+
+    def _work(self, q: Tensor) -> int:
+        return q.numel() * math.prod(self.shape)
+
+    def _run(
+        self, kernel: Any, q: Tensor, arrays: Callable[[int], Sequence[Tensor | None]]
+    ) -> None:
+        """A kernel for all structures and atoms; the arguments may depend on the share of atoms."""
+        n_structures, n_channels, n_atoms = q.shape
+        n_shares = self._shares(q)
+
+        def part(structures: slice, share: int) -> None:
             task = _Task(
-                n_rows,
-                n_atoms,
-                n_channels,
-                self.listed.shape[0],
-                self.factors[0].shape[0],
-                tuple(sizes),
-                _filled_up(sizes[2]),
-                first,
-                last,
-                self.listed.data_ptr(),
-                tuple(values.data_ptr() for values in self.factors),
-                self.fractional.data_ptr(),
+                *(n_structures, n_channels, n_atoms, self.extent),
+                (structures.start, structures.stop),
+                (n_atoms * share // n_shares, n_atoms * (share + 1) // n_shares),
             )
-            call(kernel, task, *arrays)
+            space = q.new_empty(self.compiled.les_waves_space(ctypes.byref(task)))
+            call(kernel, task, space, *arrays(share))
 
-        in_parallel(rows, n_rows, work=n_rows * n_atoms * sizes[0] * sizes[1] * sizes[2])
-
-
-def wave_kernels(
-    fractional: Tensor, factors: list[Tensor], derivatives: tuple[Derivative, ...]
-) -> WaveKernels | None:
-    """Kernels with these arguments of :class:`WaveKernels`, where there are some."""
-    # Arrays of the kernels: for each derivative along an axis, and for each pair of those along
-    # the first two.
-    numbers = 8 * len(factors[0]) * sum(values.shape[1] + LANES for values in factors)
-    numbers += 8 * len(derivatives) * (factors[2].shape[1] + LANES)
-    if numbers > MOST_NUMBERS:
-        return None
-    compiled = library(fractional.device, fractional.dtype)
-    return None if compiled is None else WaveKernels(compiled, fractional, factors, derivatives)
-
-
-def _filled_up(size: int) -> int:
-    return -(-size // LANES) * LANES
+        in_shares(part, n_structures, n_shares, self._work(q))

@@ -1,0 +1,104 @@
+"""Energies by compiled kernels as functions of autograd, differentiable any number of times.
+
+First derivatives come with the energies. Products of second derivatives with vectors, which
+training on forces needs, have kernels too; beyond these, torch differentiates operations of its
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class EnergyKernels(Protocol):
+    """Energies ``[n_structures]`` of arguments ``[n_structures, ...]``."""
+
+    #: The energies by operations of torch.
+    plain: Callable[..., Tensor]
+
+    def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Energies, and their derivatives with respect to each argument."""
+
+    def second(
+        self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Change of the derivatives in a direction, which has a part for each argument."""
+
+
+def energy_and_gradients(kernels: EnergyKernels, *arguments: Tensor) -> tuple[Tensor, ...]:
+    """As :meth:`EnergyKernels.first`; differentiable."""
+    results: tuple[Tensor, ...] = _First.apply(kernels, *arguments)
+    return results
+
+
+class _First(torch.autograd.Function):
+    @staticmethod
+    def forward(kernels: EnergyKernels, *arguments: Tensor) -> tuple[Tensor, ...]:
+        return kernels.first(arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.kernels, *arguments = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*arguments, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
+        n = len(incoming)
+        arguments, gradients = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        found: list[Tensor | None] = [None] * n
+        if energy is not None:
+            found = [
+                energy.view(-1, *[1] * (gradient.dim() - 1)) * gradient if wanted else None
+                for gradient, wanted in zip(gradients, ctx.needs_input_grad[1:], strict=True)
+            ]
+        if any(direction is not None for direction in incoming):
+            directions = [
+                torch.zeros_like(argument) if direction is None else direction
+                for argument, direction in zip(arguments, incoming, strict=True)
+            ]
+            for i, second in enumerate(_Second.apply(ctx.kernels, *arguments, *directions)):
+                own = found[i]
+                found[i] = second if own is None else own + second
+        return None, *found
+
+
+class _Second(torch.autograd.Function):
+    @staticmethod
+    def forward(kernels: EnergyKernels, *both: Tensor) -> tuple[Tensor, ...]:
+        n = len(both) // 2
+        return kernels.second(both[:n], both[n:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.kernels, *both = inputs
+        ctx.save_for_backward(*both)
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Any, ...]:
+        def first(*arguments: Tensor) -> Any:
+            energy, pull, *_ = torch.func.vjp(ctx.kernels.plain, *arguments)
+            return pull(torch.ones_like(energy))
+
+        def second(*both: Tensor) -> Any:
+            n = len(both) // 2
+            return torch.func.vjp(first, *both[:n])[1](both[n:])
+
+        return None, *torch.func.vjp(second, *ctx.saved_tensors)[1](incoming)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], kernels: EnergyKernels, *both: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """What is vectorised over, as the rows of a Hessian, are structures."""
+        size = info.batch_size
+        tensors = [
+            (value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0))
+            for value, dim in zip(both, in_dims[1:], strict=True)
+        ]
+        found = _Second.apply(kernels, *(tensor.flatten(0, 1) for tensor in tensors))
+        return tuple(value.unflatten(0, (size, -1)) for value in found), (0,) * len(found)
