@@ -51,14 +51,6 @@ LARGEST_SPACING = 0.5 / (1.0 + 10.0 * EDGE_TOLERANCE)
 #: [A^3]: for the choice of an order.
 POINT_COST, ATOM_VOLUME = 5.0, 10.0
 
-#: Time of the direct sum per atom, other atom and 1 / dl^3 [A^3], in units of that of the mesh
-#: per atom and ``Resolution.work``, at a density of 0.1 atoms / A^3, with compiled kernels and
-#: without. Measured on a CPU (x86, one thread, float64); the one of a GPU is not measured.
-DIRECT_COST_NATIVE, DIRECT_COST_TORCH, DIRECT_COST_CUDA = 8.0, 5.0, 5.0
-
-#: Smaller structures are not worth a mesh, whose sequence of operations takes its time.
-FEWEST_ATOMS = 64
-
 #: k sigma beyond which nothing is left.
 _END = 9.0
 
@@ -78,6 +70,20 @@ class Resolution(NamedTuple):
         return self.order**3 + POINT_COST * ATOM_VOLUME / self.spacing**3
 
 
+class DirectCost(NamedTuple):
+    """Time of the direct sum in units of that of the mesh per atom and ``Resolution.work``."""
+
+    #: Per atom, other atom and 1 / dl^3 [A^3], at a density of 0.1 atoms / A^3.
+    of_pairs: float
+    #: How much longer the sequence of operations of a mesh takes, whatever the atoms.
+    start: float
+
+
+#: With compiled kernels, and without. Measured on a CPU (x86, one thread, float64); that of a GPU
+#: is not measured.
+NATIVE, TORCH, CUDA = DirectCost(4.0, 2e5), DirectCost(6.0, 3e4), DirectCost(6.0, 3e4)
+
+
 def crossover(resolution: Resolution, cuda: bool, native: bool) -> int:
     """Number of atoms from which on the mesh is faster than the direct sum.
 
@@ -88,8 +94,10 @@ def crossover(resolution: Resolution, cuda: bool, native: bool) -> int:
         cuda: whether this is for a GPU.
         native: whether there are compiled kernels.
     """
-    cost = DIRECT_COST_NATIVE if native else DIRECT_COST_CUDA if cuda else DIRECT_COST_TORCH
-    return max(FEWEST_ATOMS, math.ceil(resolution.work() * resolution.dl**3 / cost))
+    cost = NATIVE if native else CUDA if cuda else TORCH
+    # Both take the same time: of_pairs n^2 / dl^3 = work n + start.
+    half, by_pairs = 0.5 * resolution.work(), resolution.dl**3 / cost.of_pairs
+    return math.ceil((half + math.sqrt(half**2 + cost.start / by_pairs)) * by_pairs)
 
 
 def resolve(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from les.checks import (
+    VOLUME_TOLERANCE,
     check_batch,
     check_cell,
     check_charges,
@@ -19,6 +20,8 @@ from les.checks import (
     has_volume,
 )
 from les.lattice import grid_reach
+from les.native.library import library
+from les.native.survey import look as native_look
 
 
 class Batch(NamedTuple):
@@ -80,6 +83,49 @@ def survey(
     n_atoms, n_structures = positions.shape[0], cell.shape[0]
     check_batch(batch, n_atoms, n_structures, positions.device, values=False)
     check_pbc(pbc, cell, values=False)
+    found: tuple[Tensor, Tensor, Tensor, list[float]] | None = None
+    if not torch.jit.is_scripting():
+        found = _native_look(charges, positions, cell, batch, pbc, dl)
+    if found is None:
+        found = look(charges, positions, cell, batch, pbc, dl)
+    counts, periodic, slab, numbers = found
+    if numbers[0] != 0.0 or not math.isfinite(numbers[6]):
+        check_positions(positions)
+        check_charges("charges", charges, positions)
+        check_cell(cell, positions)
+        check_batch(batch, n_atoms, n_structures, positions.device)
+        check_pbc(pbc, cell)
+    return Facts(
+        counts,
+        periodic,
+        slab,
+        int(numbers[1]),
+        int(numbers[2]),
+        numbers[3],
+        int(numbers[4]),
+        int(numbers[5]),
+        [int(numbers[7]), int(numbers[8]), int(numbers[9])],
+    )
+
+
+def look(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor | None,
+    pbc: Tensor | None,
+    dl: float,
+) -> tuple[Tensor, Tensor, Tensor, list[float]]:
+    """At the values of arguments of :func:`survey`.
+
+    Returns:
+        Numbers of atoms, which structures are periodic, which are slabs; and: how many mistakes
+        there are in the order of atoms and in periodic axes, atoms of the largest open and of the
+        largest periodic structure, sum of the squared numbers of atoms, numbers of periodic
+        structures and slabs, something that is not finite if any value is not, and how far the
+        k-grid reaches along the axes.
+    """
+    n_atoms, n_structures = positions.shape[0], cell.shape[0]
     with torch.no_grad():
         periodic = has_volume(cell)
         slab = torch.zeros_like(periodic)
@@ -115,23 +161,22 @@ def survey(
         # There is no float64 in Metal; float32 has the numbers of atoms that fit there.
         exact = torch.float32 if cell.device.type == "mps" else torch.float64
         numbers: list[float] = torch.cat([whole.to(exact), broken.to(exact)]).tolist()
-    if numbers[0] != 0.0 or not math.isfinite(numbers[6]):
-        check_positions(positions)
-        check_charges("charges", charges, positions)
-        check_cell(cell, positions)
-        check_batch(batch, n_atoms, n_structures, positions.device)
-        check_pbc(pbc, cell)
-    return Facts(
-        counts,
-        periodic,
-        slab,
-        int(numbers[1]),
-        int(numbers[2]),
-        numbers[3],
-        int(numbers[4]),
-        int(numbers[5]),
-        [int(numbers[7]), int(numbers[8]), int(numbers[9])],
-    )
+    return counts, periodic, slab, numbers
+
+
+@torch.jit.unused
+def _native_look(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor | None,
+    pbc: Tensor | None,
+    dl: float,
+) -> tuple[Tensor, Tensor, Tensor, list[float]] | None:
+    compiled = library(positions.device, positions.dtype)
+    if compiled is None:
+        return None
+    return native_look(compiled, charges, positions, cell, batch, pbc, dl, VOLUME_TOLERANCE)
 
 
 def select(batch: Batch, chosen: Tensor) -> tuple[Batch, Tensor, Tensor]:

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from les import Ewald, Les, LESConfig
-from les.accuracy import MESH_ACCURACY, Resolution, crossover, mesh_error, resolve
+from les.accuracy import (
+    MESH_ACCURACY,
+    NATIVE,
+    TORCH,
+    DirectCost,
+    Resolution,
+    crossover,
+    mesh_error,
+    resolve,
+)
 from les.mesh import mesh_sum
 
 
@@ -123,9 +132,8 @@ def test_auto_takes_what_is_faster(monkeypatch, make_system, join, deviation):
         return mesh_sum(batch, *arguments)
 
     monkeypatch.setattr("les.ewald.mesh_sum", record)
-    for name in ("DIRECT_COST_NATIVE", "DIRECT_COST_TORCH"):
-        monkeypatch.setattr(f"les.accuracy.{name}", 700.0)
-    monkeypatch.setattr("les.accuracy.FEWEST_ATOMS", 1)
+    for name in ("NATIVE", "TORCH"):
+        monkeypatch.setattr(f"les.accuracy.{name}", DirectCost(700.0, 0.0))
     ewald = Ewald()
     resolution = Resolution(ewald.dl, ewald.spacing, ewald.order)
     least = crossover(resolution, cuda=False, native=True)
@@ -144,10 +152,22 @@ def test_auto_takes_what_is_faster(monkeypatch, make_system, join, deviation):
     assert deviation(potential, expected_potential) < MESH_ACCURACY
 
 
+def test_crossover():
+    """Where both take the same time by the cost model; the numbers are in the docs."""
+    for native, cost in ((True, NATIVE), (False, TORCH)):
+        for accuracy in (None, 1e-3, 1e-4, 1e-6):
+            resolution = resolve(1.0, accuracy=accuracy)
+            least = crossover(resolution, cuda=False, native=native)
+            for n, faster in ((least - 1, False), (least, True)):
+                direct = cost.of_pairs * n**2 / resolution.dl**3
+                assert (direct >= resolution.work() * n + cost.start) is faster
+    assert crossover(resolve(1.0), cuda=False, native=True) == 2479
+    assert crossover(resolve(1.0, accuracy=1e-4), cuda=False, native=True) == 527
+
+
 def test_auto_in_torchscript_is_direct(monkeypatch, make_system):
-    monkeypatch.setattr("les.accuracy.FEWEST_ATOMS", 1)
-    monkeypatch.setattr("les.accuracy.DIRECT_COST_NATIVE", 1e9)
-    monkeypatch.setattr("les.accuracy.DIRECT_COST_TORCH", 1e9)
+    for name in ("NATIVE", "TORCH"):
+        monkeypatch.setattr(f"les.accuracy.{name}", DirectCost(1e9, 0.0))
     system = make_system(n_atoms=20)
     scripted, _ = torch.jit.script(Ewald())(*system)
     expected, _ = Ewald(method="direct")(*system)

@@ -21,7 +21,7 @@ from torch import Tensor
 #: Environment variable that turns kernels off.
 SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
 
-SOURCES = ("greens.c", "pairs.c", "splines.c", "waves.c")
+SOURCES = ("greens.c", "pairs.c", "splines.c", "survey.c", "waves.c")
 HEADERS = ("decay.h",)
 
 #: Of the splines: largest order and number of derivatives along an axis, and longest list of them.
@@ -70,10 +70,13 @@ def library(device: torch.device, dtype: torch.dtype) -> ctypes.CDLL | None:
     return compiled
 
 
-def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor | None) -> None:
+def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor | ctypes.Array[Any] | None) -> None:
     """Run a kernel on the numbers of contiguous ``arrays``; ``None`` is a null pointer."""
-    places = (None if array is None else array.data_ptr() for array in arrays)
-    kernel(ctypes.byref(task), *map(ctypes.c_void_p, places))
+    places = [
+        ctypes.c_void_p(array.data_ptr()) if isinstance(array, Tensor) else array
+        for array in arrays
+    ]
+    kernel(ctypes.byref(task), *places)
 
 
 def describe() -> str:
