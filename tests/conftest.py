@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here, because of the folders that hold tests pytest asks this one before it reads options.
+    parser.addoption(
+        "--device",
+        default="cpu",
+        help="where the tests of the core have their tensors: cpu, cuda, cuda:1, ... "
+        "(they are skipped where there is no such device; all other tests choose themselves)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        torch.device(config.getoption("device"))
+    except RuntimeError as error:
+        raise pytest.UsageError(f"--device: {error}") from error
+
+
 def _folder_from(variable: str) -> Path:
     """Folder that an environment variable names.
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.calculator import Calculator, all_changes
+from torch.overrides import TorchFunctionMode
 
 from les import Ewald, cli, doctor
 from les.backend import Backend, get_backend
 from les.native import library
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -29,6 +30,45 @@ CELLS = {
     "triclinic": TRICLINIC,
     "left_handed": [TRICLINIC[1], TRICLINIC[0], TRICLINIC[2]],
 }
+
+
+class _DrawnOnTheCPU(TorchFunctionMode):
+    """Random numbers are the same on all devices."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in (torch.rand, torch.randn, torch.randint, torch.randperm):
+            drawn = function(*args, **{"device": "cpu", **kwargs})
+            return drawn.to(kwargs.get("device", torch.get_default_device()))
+        return function(*args, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def missing(request: pytest.FixtureRequest) -> str | None:
+    """Why there is no device such as ``--device`` names."""
+    device = request.config.getoption("device")
+    try:
+        torch.ones(1, device=device).item()
+    except Exception as error:  # each kind of device has its own
+        return f"--device {device}: {str(error).splitlines()[0]}"
+    return None
+
+
+@pytest.fixture(autouse=True)
+def device(request: pytest.FixtureRequest, missing: str | None) -> Iterator[torch.device]:
+    """Where tensors are that tests make: what ``--device`` says."""
+    device = torch.device(request.config.getoption("device"))
+    if missing is not None:
+        pytest.skip(missing)
+    if device.type == "cpu":
+        yield device
+        return
+    if (marker := request.node.get_closest_marker("cpu_only")) is not None:
+        pytest.skip(f"of the CPU only: {marker.args[0]}")
+    with device, _DrawnOnTheCPU():
+        yield device
 
 
 class System(NamedTuple):
@@ -177,6 +217,22 @@ def deviation() -> Callable[[Tensor, Tensor], float]:
         return ((actual - expected).norm() / expected.norm()).item()
 
     return relative
+
+
+@pytest.fixture
+def check_gradients(device: torch.device) -> Callable[..., None]:
+    """A function that compares derivatives with finite differences, second ones if ``twice``."""
+
+    def check(
+        function: Callable[..., Any], inputs: Sequence[Tensor], twice: bool = True, **options: Any
+    ) -> None:
+        # A GPU adds in another order each time.
+        options["nondet_tol"] = 0.0 if device.type == "cpu" else 1e-9
+        assert torch.autograd.gradcheck(function, inputs, **options)
+        if twice:
+            assert torch.autograd.gradgradcheck(function, inputs, **options)
+
+    return check
 
 
 # --- the command

@@ -123,6 +123,12 @@ def test_bad_settings(options, message):
             kind(**options)
 
 
+def set_costs(monkeypatch, of_pairs):
+    """Of the direct sum, on all devices."""
+    for name in ("NATIVE", "TORCH", "CUDA"):
+        monkeypatch.setattr(f"les.accuracy.{name}", DirectCost(of_pairs, 0.0))
+
+
 def test_auto_takes_what_is_faster(monkeypatch, make_system, join, deviation):
     """By the number of atoms alone, so that a simulation has one method all along."""
     used = []
@@ -132,8 +138,7 @@ def test_auto_takes_what_is_faster(monkeypatch, make_system, join, deviation):
         return mesh_sum(batch, *arguments)
 
     monkeypatch.setattr("les.ewald.mesh_sum", record)
-    for name in ("NATIVE", "TORCH"):
-        monkeypatch.setattr(f"les.accuracy.{name}", DirectCost(700.0, 0.0))
+    set_costs(monkeypatch, 700.0)
     ewald = Ewald()
     resolution = Resolution(ewald.dl, ewald.spacing, ewald.order)
     least = crossover(resolution, cuda=False, native=True)
@@ -166,8 +171,7 @@ def test_crossover():
 
 
 def test_auto_in_torchscript_is_direct(monkeypatch, make_system):
-    for name in ("NATIVE", "TORCH"):
-        monkeypatch.setattr(f"les.accuracy.{name}", DirectCost(1e9, 0.0))
+    set_costs(monkeypatch, 1e9)
     system = make_system(n_atoms=20)
     scripted, _ = torch.jit.script(Ewald())(*system)
     expected, _ = Ewald(method="direct")(*system)

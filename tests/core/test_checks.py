@@ -176,10 +176,11 @@ def test_bad_component_of_the_polarisation(arguments, index):
 
 
 @pytest.mark.parametrize("name", ["charges", "cell", "batch", "pbc"])
-def test_devices(arguments, name):
+def test_devices(arguments, device, name):
     """The meta device stands for any other."""
     arguments[name] = arguments[name].to("meta")
-    with pytest.raises(ValueError, match=f"`{name}` must be on the device of .*cpu.* got meta"):
+    message = f"`{name}` must be on the device of .*{device}.* got meta"
+    with pytest.raises(ValueError, match=message):
         Ewald()(**arguments)
 
 
@@ -245,10 +246,10 @@ def test_grids_that_no_memory_holds(method, far):
         ewald(*arguments, pbc=pbc)
 
 
-def test_lower_precision_is_refused():
+def test_lower_precision_is_refused(device):
     arguments = torch.ones(2), torch.eye(3)[:2], torch.zeros(1, 3, 3)
     with (
-        torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.autocast(device.type, dtype=torch.bfloat16),
         pytest.raises(RuntimeError, match=r"outside torch\.autocast"),
     ):
         Ewald()(*arguments)
@@ -264,7 +265,7 @@ def test_lower_precision_is_refused():
     try:
         for setting, value in (("fp32_precision", "tf32"), ("allow_tf32", True)):
             setattr(matmul, setting, value)
-            Ewald()(*arguments)
+            Ewald()(*[argument.cpu() for argument in arguments])
             with pytest.warns(UserWarning, match="three digits"):
                 check_precision(OnDevice())
     finally:

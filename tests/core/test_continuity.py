@@ -8,8 +8,8 @@ import torch
 from les import Ewald
 
 STEP = 1e-4
-ISOTROPIC = torch.eye(3, dtype=torch.float64)
-SHEAR = torch.tensor([[0, 1.0, 0], [1.0, 0, 0], [0, 0, 0]]).double()
+ISOTROPIC = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+SHEAR = [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def water(data_dir):
 def deviations(system, ewald, direction):
     """Energy steps minus the trapezoid of dE/dstrain, over +-2 % strain [eV]."""
     charges, positions, cell = system
+    direction = torch.tensor(direction, dtype=torch.float64)
     energies, slopes = [], []
     for n in range(-200, 201):
         strain = torch.tensor(n * STEP, dtype=torch.float64, requires_grad=True)

@@ -20,11 +20,10 @@ def test_against_the_inverse(make_system, cell_kind, dtype, tolerance):
     torch.testing.assert_close(found.double(), volume, rtol=tolerance, atol=0.0)
 
 
-def test_derivatives(make_system):
+def test_derivatives(make_system, check_gradients):
     cells = torch.cat([make_system(kind).cell for kind in ("triclinic", "left_handed")])
     cells.requires_grad_()
-    assert torch.autograd.gradcheck(reciprocal_vectors, cells)
-    assert torch.autograd.gradgradcheck(reciprocal_vectors, cells)
+    check_gradients(reciprocal_vectors, cells)
 
 
 def test_singular_cell_gives_no_error(make_system):

@@ -22,6 +22,8 @@ from les.native.threads import in_parallel
 from les.open import open_sum
 from les.spreading import MeshShape, SplineMesh
 
+pytestmark = pytest.mark.cpu_only("compiled kernels")
+
 NONE = ((0, 0, 0),)
 GRADIENT = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
 #: As of a third derivative, in no order.

@@ -14,6 +14,8 @@ import torch
 from les import Ewald
 from les.native import library as native
 
+pytestmark = pytest.mark.cpu_only("compiled kernels")
+
 
 @pytest.fixture
 def forgotten(monkeypatch, tmp_path):

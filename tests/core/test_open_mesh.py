@@ -9,6 +9,9 @@ from les import Ewald, open_mesh
 from les.accuracy import MESH_ACCURACY, resolve
 from les.native.library import library
 
+#: Of sums, whose order differs from one time to the next on a GPU.
+ROUNDING = 1e-12
+
 
 def patch_limits(monkeypatch, fewest, points_per_square):
     for native in (True, False):
@@ -68,15 +71,14 @@ def test_float32(derivatives, deviation):
         assert deviation(value.double(), expected) < 2e-4
 
 
-def test_finite_differences():
+def test_finite_differences(check_gradients):
     charges, positions, cell = structure(5, (4.0, 3.0, 5.0))
 
     def energy(charges, positions):
         return Ewald()(charges, positions, cell)[0]
 
     leaves = charges.requires_grad_(), positions.requires_grad_()
-    assert torch.autograd.gradcheck(energy, leaves, fast_mode=True)
-    assert torch.autograd.gradgradcheck(energy, leaves, fast_mode=True)
+    check_gradients(energy, leaves, fast_mode=True)
 
 
 def test_nothing_jumps_when_the_mesh_grows(monkeypatch):
@@ -135,7 +137,7 @@ def test_batches(make_system, join, derivatives):
         torch.testing.assert_close(value, torch.cat(parts), rtol=1e-9, atol=1e-9)
 
 
-def test_choice(monkeypatch):
+def test_choice(monkeypatch, deviation):
     """By the number of atoms; never in TorchScript, nor where the direct sum is asked for."""
     system = structure(30, (9.0, 8.0, 7.0))
     exact = Ewald(method="direct")(*system)[0]
@@ -143,38 +145,40 @@ def test_choice(monkeypatch):
         "few": Ewald(),
         "scripted": torch.jit.script(Ewald()),
     }
-    assert Ewald()(*system)[0] != exact
-    assert Ewald(method="mesh")(*system)[0] == Ewald()(*system)[0]
-    torch.testing.assert_close(pairs["scripted"](*system)[0], exact, rtol=1e-13, atol=0.0)
+    assert deviation(Ewald()(*system)[0], exact) > ROUNDING
+    assert deviation(Ewald(method="mesh")(*system)[0], Ewald()(*system)[0]) < ROUNDING
+    assert deviation(pairs["scripted"](*system)[0], exact) < ROUNDING
     patch_limits(monkeypatch, 31, 1e12)
-    assert pairs["few"](*system)[0] == exact
+    assert deviation(pairs["few"](*system)[0], exact) < ROUNDING
 
 
-def test_an_atom_that_left(monkeypatch):
+def test_an_atom_that_left(monkeypatch, deviation):
     """The mesh would be too large for memory; the sum over pairs takes its place."""
     charges, positions, cell = structure(30, (9.0, 8.0, 7.0))
     positions[7] += 5000.0
     exact = Ewald(method="direct")(charges, positions, cell)[0]
-    assert Ewald()(charges, positions, cell)[0] == exact
+    assert deviation(Ewald()(charges, positions, cell)[0], exact) < ROUNDING
     patch_limits(monkeypatch, 2, 2.0)
-    assert Ewald()(charges, positions, cell)[0] == exact
-    assert Ewald(method="mesh")(charges, positions, cell)[0] == exact
+    for method in ("auto", "mesh"):
+        assert deviation(Ewald(method=method)(charges, positions, cell)[0], exact) < ROUNDING
 
 
 @pytest.mark.parametrize(("native", "n_atoms", "edge"), [("0", 2600, 29.6), ("1", 20100, 40.0)])
-def test_large_structures_are_on_a_mesh_if_compact(monkeypatch, deviation, native, n_atoms, edge):
+def test_large_structures_are_on_a_mesh_if_compact(
+    monkeypatch, device, deviation, native, n_atoms, edge
+):
     """With the numbers that are not patched."""
     monkeypatch.undo()
     monkeypatch.setenv("LES_NATIVE", native)
-    if native == "1" and library(torch.device("cpu"), torch.float64) is None:
-        pytest.skip("needs a C compiler")
+    if native == "1" and library(device, torch.float64) is None:
+        pytest.skip("needs compiled kernels")
     charges, positions, cell = structure(n_atoms, (edge, edge, edge))
     for factor, equal in ((1.0, False), (2.5, True)):
         energy, exact = (
             Ewald(method=method)(charges, factor * positions, cell)[0]
             for method in ("auto", "direct")
         )
-        assert (energy == exact) == equal
+        assert (deviation(energy, exact) < ROUNDING) == equal
         assert deviation(energy, exact) < 1e-4
 
 
@@ -185,7 +189,7 @@ def test_finer_accuracy(forces, deviation, accuracy):
     exact = forces(Ewald(method="direct"), system)
     error = deviation(forces(Ewald(accuracy=accuracy), system), exact)
     assert error < 0.1 * min(accuracy, MESH_ACCURACY)
-    assert (error == 0.0) == (accuracy < 1e-6)
+    assert (error < ROUNDING) == (accuracy < 1e-6)
 
 
 def test_tables_serve_training_after_inference():
