@@ -32,6 +32,7 @@ from les.checks import MOST_POINTS, too_many_points
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
 from les.mesh_waves import MeshWaves
+from les.power import weighted_power
 from les.spreading import MeshShape, SplineMesh
 from les.transfer import gather, spread
 
@@ -173,8 +174,7 @@ def sum_on_mesh(
     extent = n1 // 2, n2 // 2, n3 - 1
     basis = MeshWaves(SplineMesh(fractional.detach(), owner, shape, order), extent)
     components = spread(own.unsqueeze(0), fractional, basis)
-    power = torch.view_as_real(components).square().sum(dim=-1).sum(dim=0)
-    total = (kernel * power).flatten(1).sum(dim=1)
+    total = weighted_power(components, kernel)
     if not compute_potential:
         return total, None
     potential = gather(2.0 * kernel * components, fractional, basis).squeeze(0)
@@ -213,7 +213,7 @@ def _kernel(
     for component in range(3):
         k = numbers[0] * vectors[:, 0, component] + numbers[1] * vectors[:, 1, component]
         k = k + numbers[2] * vectors[:, 2, component]
-        k_squared = k * k if k_squared is None else k_squared + k * k
+        k_squared = k * k if k_squared is None else torch.addcmul(k_squared, k, k)
     assert k_squared is not None
     kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / resolution.dl, smooth)
     if half_height is not None:

@@ -24,8 +24,8 @@ SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
 SOURCES = ("greens.c", "pairs.c", "splines.c", "survey.c", "waves.c")
 HEADERS = ("decay.h",)
 
-#: Of the splines: largest order and number of derivatives along an axis, and longest list of them.
-MOST, MOST_LIST = 8, 64
+#: Of the splines: largest order and number of derivatives along an axis.
+MOST = 8
 
 #: Of the waves: numbers along the last axis come in multiples of this.
 LANES = 8
@@ -96,7 +96,7 @@ def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
     """The kernels and their file, or what stands in their way."""
     real, floor = _NUMBERS[dtype]
     instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ())
-    constants = {"REAL": real, "FLOOR": floor, "MOST": MOST, "MOST_LIST": MOST_LIST}
+    constants = {"REAL": real, "FLOOR": floor, "MOST": MOST}
     constants |= {"LANES": LANES, "DEGREE": DEGREE, "END": END}
     flags = [*_FLAGS, *instructions, *(f"-D{name}={value}" for name, value in constants.items())]
     files = [Path(__file__).with_name(name) for name in (*SOURCES, *HEADERS)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from les.bspline import ORDERS, pieces
-from les.native.library import MOST, MOST_LIST, call, library
+from les.native.library import MOST, call, library
 from les.native.threads import in_parallel
 from les.transfer import Derivative
 
@@ -104,7 +104,7 @@ def spline_kernels(
     derivatives: tuple[Derivative, ...],
 ) -> SplineKernels | None:
     """Kernels with these arguments of :class:`SplineKernels`, where there are some."""
-    if max(map(max, derivatives)) >= MOST or len(derivatives) > MOST_LIST or order not in ORDERS:
+    if max(map(max, derivatives)) >= MOST or order not in ORDERS:
         return None
     compiled = library(fractional.device, fractional.dtype)
     if compiled is None:
