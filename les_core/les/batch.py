@@ -174,7 +174,8 @@ def _native_look(
     dl: float,
 ) -> tuple[Tensor, Tensor, Tensor, list[float]] | None:
     compiled = library(positions.device, positions.dtype)
-    if compiled is None:
+    # What torch.func wraps has no memory that a kernel could look at.
+    if compiled is None or torch._C._are_functorch_transforms_active():
         return None
     return native_look(compiled, charges, positions, cell, batch, pbc, dl, VOLUME_TOLERANCE)
 

@@ -26,7 +26,7 @@ def products_of_two(x: Tensor, y: Tensor) -> Tensor:
 
 
 class WaveProducts(NamedTuple):
-    """What ``les.native.waves`` has kernels for; cosines and sines are ``[n_rows, n_atoms, n]``."""
+    """Of cosines and sines ``[n_rows, n_atoms, n]`` along each axis, with some derivatives."""
 
     x: Tensor
     y: Tensor

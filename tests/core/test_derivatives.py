@@ -122,3 +122,26 @@ def test_batch_of_all_kinds(make_system, join):
     for position, value in enumerate(together):
         expected = torch.cat([parts[position] for parts in alone])
         torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [("triclinic", "direct"), ("triclinic", "mesh"), ("open", "direct")]
+)
+def test_hessian(make_system, kind, method):
+    """In charges, positions and strain: by torch.func and by torch.vmap over rows."""
+    system = make_system(kind, 4)
+    ewald = Ewald(method=method)
+
+    def energy(x):
+        charges, shift, strain = x[:4], x[4:16].view(4, 3), x[16:].view(3, 3)
+        moved = (system.charges + charges, system.positions + shift, system.cell)
+        return strained_energy(ewald, moved, strain)
+
+    origin = torch.zeros(25, dtype=torch.float64)
+    leaf = origin.clone().requires_grad_()
+    slope = torch.autograd.grad(energy(leaf), leaf, create_graph=True)[0]
+    rows = torch.vmap(lambda row: torch.autograd.grad(slope, leaf, row, retain_graph=True)[0])
+    expected = torch.autograd.functional.hessian(energy, origin)
+    torch.testing.assert_close(expected, expected.T)
+    for found in (torch.func.jacrev(torch.func.grad(energy))(origin), rows(torch.eye(25).double())):
+        torch.testing.assert_close(found, expected)
