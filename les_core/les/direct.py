@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from les.greens import periodic_greens_function, slab_greens_function
+from les.greens import greens_settings, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
+from les.native.cells import cell_sum
 from les.native.library import library
 from les.native.waves import wave_sum
 from les.transfer import gather, spread
@@ -105,6 +106,13 @@ def reciprocal_sum(
     """
     # TorchScript compiles what does not depend on `is_scripting()` itself.
     plain = captured or torch.jit.is_scripting()
+    if not torch.jit.is_scripting():
+        compiled = None if plain else library(charges.device, charges.dtype)
+        if compiled is not None and half_height is None:
+            total, potential = _cell_sum(
+                compiled, charges, positions, cell, sigma, dl, smooth, extent
+            )
+            return total, potential if compute_potential else None
     n_structures = cell.shape[0]
     reciprocal, volume = reciprocal_vectors(cell)
     to_fractional = reciprocal.transpose(1, 2)
@@ -180,6 +188,30 @@ def _sum_by_products(
         return total, None
     potential = gather(2.0 * kernel.unsqueeze(2) * structure_factor, places, waves)
     return total, potential.squeeze(0).permute(1, 2, 0)
+
+
+@torch.jit.unused
+def _cell_sum(
+    compiled: Any,
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    sigma: float,
+    dl: float,
+    smooth: bool,
+    extent: list[int],
+) -> tuple[Tensor, Tensor]:
+    """By compiled kernels, but for slabs."""
+
+    def plain(q: Tensor, r: Tensor, a: Tensor) -> Tensor:
+        q = q.transpose(1, 2)
+        return reciprocal_sum(q, r, a, sigma, dl, smooth, False, extent, captured=True)[0]
+
+    numbers = (extent[0], extent[1], extent[2])
+    greens = greens_settings(sigma, 2.0 * math.pi / dl, smooth)
+    q = charges.transpose(1, 2)
+    total, potential = cell_sum(compiled, q, positions, cell, numbers, greens, plain)
+    return total, potential.transpose(1, 2)
 
 
 @torch.jit.unused

@@ -76,15 +76,19 @@ def periodic_greens_function(
     return torch.where(origin, torch.zeros_like(kernel), kernel)
 
 
+def greens_settings(sigma: float, k_max: float, smooth: bool) -> GreensFunction:
+    """What compiled kernels need to know of :func:`periodic_greens_function`."""
+    end = k_max**2
+    if smooth:
+        return GreensFunction(sigma, end, (TAPER_START * k_max) ** 2, end)
+    return GreensFunction(sigma, end * (1.0 + EDGE_TOLERANCE), end, end)
+
+
 @torch.jit.unused
 def _native_greens_function(
     compiled: Any, k_squared: Tensor, sigma: float, k_max: float, smooth: bool
 ) -> Tensor:
-    end = k_max**2
-    edge, start = (
-        (end, (TAPER_START * k_max) ** 2) if smooth else (end * (1.0 + EDGE_TOLERANCE), end)
-    )
-    return greens_function(compiled, GreensFunction(sigma, edge, start, end), k_squared)
+    return greens_function(compiled, greens_settings(sigma, k_max, smooth), k_squared)
 
 
 def slab_greens_function(

@@ -21,8 +21,8 @@ from torch import Tensor
 #: Environment variable that turns kernels off.
 SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
 
-SOURCES = ("greens.c", "pairs.c", "splines.c", "survey.c", "waves.c")
-HEADERS = ("decay.h",)
+SOURCES = ("cells.c", "greens.c", "pairs.c", "splines.c", "survey.c", "waves.c")
+HEADERS = ("decay.h", "greens.h")
 
 #: Of the splines: largest order and number of derivatives along an axis.
 MOST = 8

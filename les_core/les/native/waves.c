@@ -325,11 +325,12 @@ INLINE void separate(
     sines[width] = (REAL)(d - a), sines[width + 1] = (REAL)(l - g);
 }
 
-/* Field whose values at atoms are the derivatives by their charges, and powers |S|^2; or, with
-   changes of sums and K, fields of both and the change of powers. Returns the energy. */
+/* Field whose values at atoms are the derivatives by their charges, and powers |S|^2; with changes of
+   sums and K also the field and the powers that change. Powers add up; either may be NULL. Returns
+   the energy. */
 static double find_fields(
     const Task *task, const Space *space, const REAL *K, const REAL *vK, const REAL *sums,
-    const REAL *changes, REAL *power)
+    const REAL *changes, REAL *power, REAL *power_change)
 {
     const int64_t h1 = space->n1 / 2, h2 = space->n2 / 2, h3 = space->n3 / 2, n2 = space->n2;
     const int64_t width = space->v3 * LANES, sign_step = h1 * h2 * h3;
@@ -342,37 +343,34 @@ static double find_fields(
         const int64_t k = (a * h2 + b) * h3 + c, first = (2 * a * n2 + 2 * b) * width + 2 * c;
         double real[4], imag[4], other_real[4], other_imag[4];
         combine(sums + first, n2, width, real, imag);
-        if (!changes) {
-            for (int sign = 0; sign < 4; sign++) {
-                const double of = K[sign * sign_step + k];
-                const double square = real[sign] * real[sign] + imag[sign] * imag[sign];
-                if (power)
-                    power[sign * sign_step + k] += (REAL)square;
-                energy += of * square;
-                real[sign] *= 2.0 * of;
-                imag[sign] *= 2.0 * of;
-            }
-        } else {
+        if (changes)
             combine(changes + first, n2, width, other_real, other_imag);
-            for (int sign = 0; sign < 4; sign++) {
-                const double of = K[sign * sign_step + k], step = vK[sign * sign_step + k];
+        for (int sign = 0; sign < 4; sign++) {
+            const int64_t place = sign * sign_step + k;
+            const double of = K[place];
+            const double square = real[sign] * real[sign] + imag[sign] * imag[sign];
+            if (power)
+                power[place] += (REAL)square;
+            energy += of * square;
+            if (changes) {
                 const double product = real[sign] * other_real[sign] + imag[sign] * other_imag[sign];
-                if (power)
-                    power[sign * sign_step + k] += (REAL)(2.0 * product);
-                other_real[sign] = 2.0 * (of * other_real[sign] + step * real[sign]);
-                other_imag[sign] = 2.0 * (of * other_imag[sign] + step * imag[sign]);
-                real[sign] *= 2.0 * of;
-                imag[sign] *= 2.0 * of;
+                if (power_change)
+                    power_change[place] += (REAL)(2.0 * product);
+                other_real[sign] = 2.0 * (of * other_real[sign] + vK[place] * real[sign]);
+                other_imag[sign] = 2.0 * (of * other_imag[sign] + vK[place] * imag[sign]);
             }
-            separate(other_real, other_imag, n2, width, change + first);
+            real[sign] *= 2.0 * of;
+            imag[sign] *= 2.0 * of;
         }
+        if (changes)
+            separate(other_real, other_imag, n2, width, change + first);
         separate(real, imag, n2, width, field + first);
     }
     return energy;
 }
 
-/* Energies [row] and their derivatives by q, s and K, zero before; energies and powers by the first
-   share of the atoms alone. The sums [row][channel][n1][n2][n3] are needed with shares only. */
+/* Energies [row] and their derivatives by q, s and K, zero before; energies and those by K, which may
+   be NULL, by the first share of the atoms alone. The sums [row][channel][n1][n2][n3] are needed with shares only. */
 void les_waves_first(
     const Task *task, REAL *memory, const REAL *q, const REAL *s, const REAL *K, const REAL *sums,
     REAL *energy, REAL *to_q, REAL *to_s, REAL *to_K)
@@ -391,7 +389,7 @@ void les_waves_first(
             const REAL *own = sums ? sums + of * size : (REAL *)space.sums + channel * size;
             total += find_fields(
                 task, &space, K + row * n_K, 0, own, 0,
-                task->atoms[0] == 0 ? to_K + row * n_K : 0);
+                task->atoms[0] == 0 && to_K ? to_K + row * n_K : 0, 0);
             for (int64_t atom = task->atoms[0]; atom < task->atoms[1]; atom += ATOMS) {
                 const int64_t left = task->atoms[1] - atom, count = left < ATOMS ? left : ATOMS;
                 place_all(task, s + (row * n + atom) * 3, count, 2, &space);
@@ -411,11 +409,12 @@ void les_waves_first(
     }
 }
 
-/* Derivatives by q, s and K of what first derivatives change by in the direction (vq, vs, vK). */
+/* Derivatives by q, s and K of what first derivatives change by in the direction (vq, vs, vK), zero
+   before, and the first derivatives by s and K. Those by K may be NULL, and the first ones, too. */
 void les_waves_second(
     const Task *task, REAL *memory, const REAL *q, const REAL *s, const REAL *K, const REAL *vq,
     const REAL *vs, const REAL *vK, const REAL *sums, const REAL *changes, REAL *to_q, REAL *to_s,
-    REAL *to_K)
+    REAL *to_K, REAL *first_s, REAL *first_K)
 {
     Space space = divide(task, memory);
     const int64_t size = space.n1 * space.n2 * space.v3 * LANES, n = task->n_atoms;
@@ -431,7 +430,8 @@ void les_waves_second(
             const REAL *change = sums ? changes + of * size : own + task->n_channels * size;
             find_fields(
                 task, &space, K + row * n_K, vK + row * n_K, own, change,
-                task->atoms[0] == 0 ? to_K + row * n_K : 0);
+                task->atoms[0] == 0 && first_K ? first_K + row * n_K : 0,
+                task->atoms[0] == 0 && to_K ? to_K + row * n_K : 0);
             for (int64_t atom = task->atoms[0]; atom < task->atoms[1]; atom += ATOMS) {
                 const int64_t left = task->atoms[1] - atom, count = left < ATOMS ? left : ATOMS;
                 place_all(task, s + (row * n + atom) * 3, count, 3, &space);
@@ -445,6 +445,10 @@ void les_waves_second(
                     const REAL xy = along_z(&space, 4, 0, i), yy = along_z(&space, 5, 0, i);
                     const REAL xz = along_z(&space, 1, 1, i), yz = along_z(&space, 2, 1, i);
                     const REAL zz = along_z(&space, 0, 2, i);
+                    if (first_s) {
+                        REAL *first = first_s + (row * n + atom + i) * 3;
+                        first[0] += own * x, first[1] += own * y, first[2] += own * z;
+                    }
                     to_q[of * n + atom + i] = step[0] * x + step[1] * y + step[2] * z;
                     gradient[0] +=
                         change * x + own * (step[0] * xx + step[1] * xy + step[2] * xz);

@@ -63,20 +63,13 @@ class _WaveKernels:
     def __init__(
         self, compiled: ctypes.CDLL, extent: tuple[int, int, int], plain: Callable[..., Tensor]
     ) -> None:
-        self.compiled, self.extent, self.plain = compiled, extent, plain
-        compiled.les_waves_space.restype = ctypes.c_int64
-        n1, n2, n3 = (2 * (n + 1) for n in extent)
-        #: Of the sums over atoms; the last axis is filled up.
-        self.shape = [n1, n2, -(-n3 // LANES) * LANES]
+        self.sums, self.plain = WaveSums(compiled, extent), plain
 
     def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         given = [value.contiguous() for value in arguments]
-        sums, _ = self._sums(*given)
-        results = [torch.zeros_like(value) for value in given]
         energy = given[0].new_empty(given[0].shape[0])
-        self._run(
-            self.compiled.les_waves_first, given[0], lambda _: [*given, sums, energy, *results]
-        )
+        results = [torch.zeros_like(value) for value in given]
+        self.sums.first(given, [energy, *results])
         return energy, *results
 
     def second(
@@ -84,11 +77,42 @@ class _WaveKernels:
     ) -> tuple[Tensor, ...]:
         given = [value.contiguous() for value in arguments]
         changes = [value.contiguous() for value in directions]
-        sums = self._sums(*given, *changes[:2])
         results = [torch.zeros_like(value) for value in given]
-        arrays = [*given, *changes, *sums, *results]
-        self._run(self.compiled.les_waves_second, given[0], lambda _: arrays)
+        self.sums.second(given, changes, [*results, None, None])
         return tuple(results)
+
+
+class WaveSums:
+    """The kernels for some extent. All arrays are contiguous."""
+
+    def __init__(self, compiled: ctypes.CDLL, extent: tuple[int, int, int]) -> None:
+        self.compiled, self.extent = compiled, extent
+        compiled.les_waves_space.restype = ctypes.c_int64
+        n1, n2, n3 = (2 * (n + 1) for n in extent)
+        #: Of the sums over atoms; the last axis is filled up.
+        self.shape = [n1, n2, -(-n3 // LANES) * LANES]
+
+    def first(self, given: Sequence[Tensor], results: Sequence[Tensor | None]) -> None:
+        """From charges, coordinates and Green's functions: energies and first derivatives.
+
+        The derivatives are zero before. Those with respect to Green's functions may be left out.
+        """
+        sums, _ = self._sums(*given)
+        self._run(self.compiled.les_waves_first, given[0], lambda _: [*given, sums, *results])
+
+    def second(
+        self,
+        given: Sequence[Tensor],
+        directions: Sequence[Tensor],
+        results: Sequence[Tensor | None],
+    ) -> None:
+        """Changes of the three first derivatives, and those by coordinates and Green's functions.
+
+        All are zero before. All but the first two may be left out.
+        """
+        sums = self._sums(*given, *directions[:2])
+        arrays = [*given, *directions, *sums, *results]
+        self._run(self.compiled.les_waves_second, given[0], lambda _: arrays)
 
     def _sums(
         self, q: Tensor, s: Tensor, k: Tensor, vq: Tensor | None = None, vs: Tensor | None = None
