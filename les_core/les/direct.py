@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,29 +103,58 @@ def reciprocal_sum(
         Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
         shaped like ``charges`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
     """
-    # TorchScript compiles what does not depend on `is_scripting()` itself.
-    plain = captured or torch.jit.is_scripting()
-    if not torch.jit.is_scripting():
-        compiled = None if plain else library(charges.device, charges.dtype)
-        if compiled is not None and half_height is None:
-            total, potential = _cell_sum(
-                compiled, charges, positions, cell, sigma, dl, smooth, extent
-            )
-            return total, potential if compute_potential else None
-    n_structures = cell.shape[0]
+    if not torch.jit.is_scripting() and not captured:
+        return _evaluate(
+            charges,
+            positions,
+            cell,
+            sigma,
+            dl,
+            smooth,
+            compute_potential,
+            extent,
+            half_height,
+        )
     reciprocal, volume = reciprocal_vectors(cell)
+    numbers, multiplicity = _k_grid(extent, charges)
+    kernel = _weights(
+        reciprocal, volume, numbers, multiplicity, sigma, dl, smooth, extent, half_height, True
+    )
     to_fractional = reciprocal.transpose(1, 2)
     if owner is not None:
         to_fractional = to_fractional.index_select(0, owner)
-    fractional = positions @ to_fractional
-    if torch.jit.is_scripting() or plain:
-        numbers, multiplicity = _k_grid(extent, charges)
-    else:
-        numbers, multiplicity = _kept_grid(tuple(extent), charges.dtype, charges.device)
+    x, y, z = _wrapped_bases(positions @ to_fractional, extent)
+    sums = sums_over_atoms(charges, x, y, z)
+    if owner is not None:
+        shape = [sums.shape[0], cell.shape[0]] + list(sums.shape[2:])
+        sums = sums.new_zeros(shape).index_add(1, owner, sums)
+    structure_factor = combine(sums, combinations(charges))
+    total = _energy(structure_factor, kernel)
+    if not compute_potential:
+        return total, None
+    sums = separate(2.0 * kernel.unsqueeze(2) * structure_factor, extent, combinations(charges))
+    if owner is not None:
+        sums = sums.index_select(1, owner)
+    return total, values_at_atoms(sums, x, y, z)
+
+
+def _weights(
+    reciprocal: Tensor,
+    volume: Tensor,
+    numbers: Tensor,
+    multiplicity: Tensor,
+    sigma: float,
+    dl: float,
+    smooth: bool,
+    extent: list[int],
+    half_height: Tensor | None,
+    captured: bool,
+) -> Tensor:
+    """Green's function per volume ``[n_structures, 4, n_points]``, of the k-grid's k-points."""
     # Components first: torch is slow with many rows of three.
     k = (2.0 * math.pi * reciprocal).transpose(1, 2).reshape(-1, 3) @ numbers
-    k_squared = k.view(n_structures, 3, 4, -1).square().sum(dim=1)
-    kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth, plain)
+    k_squared = k.view(-1, 3, 4, multiplicity.shape[0]).square().sum(dim=1)
+    kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / dl, smooth, captured)
     if half_height is not None:
         # Along the third vector, which is the normal.
         n = torch.arange(extent[2] + 1, dtype=kernel.dtype, device=kernel.device)
@@ -139,26 +167,7 @@ def reciprocal_sum(
             2.0 * math.pi * length * n,
             half_height.view(-1, 1, 1, 1),
         ).flatten(2)
-    kernel = kernel * multiplicity / volume.view(-1, 1, 1)
-    if not (torch.jit.is_scripting() or plain):
-        compiled = library(charges.device, charges.dtype)
-        if compiled is not None:
-            total, potential = _native_sum(compiled, charges, fractional, kernel, extent)
-            return total, potential if compute_potential else None
-        return _sum_by_products(charges, fractional, kernel, extent, compute_potential)
-    x, y, z = _wrapped_bases(fractional, extent)
-    sums = sums_over_atoms(charges, x, y, z)
-    if owner is not None:
-        shape = [sums.shape[0], n_structures] + list(sums.shape[2:])
-        sums = sums.new_zeros(shape).index_add(1, owner, sums)
-    structure_factor = combine(sums, combinations(charges))
-    total = _energy(structure_factor, kernel)
-    if not compute_potential:
-        return total, None
-    sums = separate(2.0 * kernel.unsqueeze(2) * structure_factor, extent, combinations(charges))
-    if owner is not None:
-        sums = sums.index_select(1, owner)
-    return total, values_at_atoms(sums, x, y, z)
+    return kernel * multiplicity / volume.view(-1, 1, 1)
 
 
 def _wrapped_bases(fractional: Tensor, extent: list[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,60 +181,49 @@ def _energy(structure_factor: Tensor, kernel: Tensor) -> Tensor:
 
 
 @torch.jit.unused
-def _sum_by_products(
-    charges: Tensor,
-    fractional: Tensor,
-    kernel: Tensor,
-    extent: list[int],
-    compute_potential: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Without kernels: matrix products, a part at a time."""
-    values, places = charges.permute(2, 0, 1).unsqueeze(0), fractional.permute(2, 0, 1)
-    waves = Waves(fractional.detach(), (extent[0], extent[1], extent[2]))
-    structure_factor = spread(values, places, waves)
-    total = _energy(structure_factor, kernel)
-    if not compute_potential:
-        return total, None
-    potential = gather(2.0 * kernel.unsqueeze(2) * structure_factor, places, waves)
-    return total, potential.squeeze(0).permute(1, 2, 0)
-
-
-@torch.jit.unused
-def _cell_sum(
-    compiled: Any,
+def _evaluate(
     charges: Tensor,
     positions: Tensor,
     cell: Tensor,
     sigma: float,
     dl: float,
     smooth: bool,
+    compute_potential: bool,
     extent: list[int],
-) -> tuple[Tensor, Tensor]:
-    """By compiled kernels, but for slabs."""
-
-    def plain(q: Tensor, r: Tensor, a: Tensor) -> Tensor:
-        q = q.transpose(1, 2)
-        return reciprocal_sum(q, r, a, sigma, dl, smooth, False, extent, captured=True)[0]
-
+    half_height: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`reciprocal_sum` for one row per structure, by kernels where there are some."""
     numbers = (extent[0], extent[1], extent[2])
-    greens = greens_settings(sigma, 2.0 * math.pi / dl, smooth)
-    q = charges.transpose(1, 2)
-    total, potential = cell_sum(compiled, q, positions, cell, numbers, greens, plain)
-    return total, potential.transpose(1, 2)
+    compiled = library(charges.device, charges.dtype)
+    if compiled is not None and half_height is None:
 
+        def plain(q: Tensor, r: Tensor, a: Tensor) -> Tensor:
+            q = q.transpose(1, 2)
+            return reciprocal_sum(q, r, a, sigma, dl, smooth, False, extent, captured=True)[0]
 
-@torch.jit.unused
-def _native_sum(
-    compiled: Any, charges: Tensor, fractional: Tensor, kernel: Tensor, extent: list[int]
-) -> tuple[Tensor, Tensor]:
-    """By compiled kernels."""
+        greens, q = greens_settings(sigma, 2.0 * math.pi / dl, smooth), charges.transpose(1, 2)
+        total, potential = cell_sum(compiled, q, positions, cell, numbers, greens, plain)
+        return total, potential.transpose(1, 2) if compute_potential else None
 
-    def plain(q: Tensor, s: Tensor, k: Tensor) -> Tensor:
-        sums = sums_over_atoms(q.transpose(1, 2), *_wrapped_bases(s, extent))
-        return _energy(combine(sums, combinations(q)), k)
+    reciprocal, volume = reciprocal_vectors(cell)
+    grid = _kept_grid(numbers, charges.dtype, charges.device)
+    kernel = _weights(reciprocal, volume, *grid, sigma, dl, smooth, extent, half_height, False)
+    fractional = positions @ reciprocal.transpose(1, 2)
+    if compiled is not None:
 
-    numbers = (extent[0], extent[1], extent[2])
-    total, potential = wave_sum(
-        compiled, charges.transpose(1, 2), fractional, kernel, numbers, plain
-    )
-    return total, potential.transpose(1, 2)
+        def of_coordinates(q: Tensor, s: Tensor, k: Tensor) -> Tensor:
+            sums = sums_over_atoms(q.transpose(1, 2), *_wrapped_bases(s, extent))
+            return _energy(combine(sums, combinations(q)), k)
+
+        q = charges.transpose(1, 2)
+        total, potential = wave_sum(compiled, q, fractional, kernel, numbers, of_coordinates)
+        return total, potential.transpose(1, 2) if compute_potential else None
+
+    values, places = charges.permute(2, 0, 1).unsqueeze(0), fractional.permute(2, 0, 1)
+    waves = Waves(fractional.detach(), numbers)
+    structure_factor = spread(values, places, waves)
+    total = _energy(structure_factor, kernel)
+    if not compute_potential:
+        return total, None
+    potential = gather(2.0 * kernel.unsqueeze(2) * structure_factor, places, waves)
+    return total, potential.squeeze(0).permute(1, 2, 0)
