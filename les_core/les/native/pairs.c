@@ -11,6 +11,7 @@
 #include "decay.h"
 
 #define CHUNK 64            /* partners of an atom at a time */
+#define STEP 8              /* of which the kernels are evaluated for multiples of so many */
 #define SERIES_BELOW 0.5    /* where h follows from its power series */
 #define SERIES_TERMS 14
 #define TWO_BY_ROOT_PI 1.1283791670955126
@@ -24,9 +25,9 @@ typedef struct {
     double chebyshev[DEGREE + 1];
 } Task;
 
-/* h and its first two derivatives but for their signs, h_(n+1) = -dh_n/ds, at CHUNK places. */
+/* h and its first two derivatives but for their signs, h_(n+1) = -dh_n/ds, for count places. */
 static inline __attribute__((always_inline)) void kernels(
-    const Task *task, const double *restrict s, double *restrict h0, double *restrict h1,
+    const Task *task, int count, const double *restrict s, double *restrict h0, double *restrict h1,
     double *restrict h2)
 {
     double series[SERIES_TERMS];
@@ -35,8 +36,9 @@ static inline __attribute__((always_inline)) void kernels(
         series[k] = factorial / (2 * k + 5);
         factorial /= -(k + 1);
     }
+    const int end = (count + STEP - 1) / STEP * STEP;
 #pragma omp simd
-    for (int j = 0; j < CHUNK; j++) {
+    for (int j = 0; j < end; j++) {
         const double tail = decay(s[j]), x = sqrt(s[j]), edge = TWO_BY_ROOT_PI * tail;
         const double by_twice = 0.5 / (s[j] > 0.0 ? s[j] : 1.0);
         const double inside = x < END ? x : END;
@@ -91,7 +93,7 @@ void les_pairs_first(
                     s[j] = d[0][j] * d[0][j] + d[1][j] * d[1][j] + d[2][j] * d[2][j];
                     least = s[j] < least ? s[j] : least;
                 }
-                kernels(task, s, h0, h1, h2);
+                kernels(task, count, s, h0, h1, h2);
                 for (int64_t c = 0; c < n_channels; c++) {
                     const REAL *charge = q + c * n;
                     REAL *phi = potential + c * n;
@@ -157,7 +159,7 @@ void les_pairs_second(
                     along[j] =
                         2.0 * (d[0][j] * v[0][j] + d[1][j] * v[1][j] + d[2][j] * v[2][j]);
                 }
-                kernels(task, s, h0, h1, h2);
+                kernels(task, count, s, h0, h1, h2);
                 for (int64_t c = 0; c < n_channels; c++) {
                     const REAL *charge = q + c * n, *change = vq + c * n;
                     REAL *out = to_q + c * n;

@@ -70,13 +70,13 @@ class _PairKernels:
         like = (of_structures, q, r, of_structures)
         *results, closest = _run(self.compiled.les_pairs_first, arguments, like)
         self.closest = closest.amin(dim=0)
-        return tuple(result.sum(dim=0) for result in results)
+        return tuple(_total(result) for result in results)
 
     def second(
         self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         results = _run(self.compiled.les_pairs_second, (*arguments, *directions), arguments)
-        return tuple(result.sum(dim=0) for result in results)
+        return tuple(_total(result) for result in results)
 
 
 def _run(kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]) -> list[Tensor]:
@@ -94,11 +94,17 @@ def _run(kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]) -> l
         task = _Task(
             *(structures.stop - structures.start, n_channels, n_atoms, share, n_shares), *_series()
         )
-        chosen = [array[structures] for array in (*arrays, *(value[share] for value in results))]
+        chosen = [*arrays, *(value[share] for value in results)]
+        if structures != slice(0, n_structures):
+            chosen = [array[structures] for array in chosen]
         call(kernel, task, *chosen)
 
     in_shares(part, n_structures, n_shares, work)
     return results
+
+
+def _total(shares: Tensor) -> Tensor:
+    return shares[0] if shares.shape[0] == 1 else shares.sum(dim=0)
 
 
 @functools.lru_cache(maxsize=1)
