@@ -104,7 +104,8 @@ def survey(
         numbers[3],
         int(numbers[4]),
         int(numbers[5]),
-        [int(numbers[7]), int(numbers[8]), int(numbers[9])],
+        # Whatever is infinite is too many for any grid.
+        [int(min(reach, 1e18)) for reach in numbers[7:]],
     )
 
 
@@ -116,7 +117,7 @@ def look(
     pbc: Tensor | None,
     dl: float,
 ) -> tuple[Tensor, Tensor, Tensor, list[float]]:
-    """At the values of arguments of :func:`survey`.
+    """Look at the values of arguments of :func:`survey`.
 
     Returns:
         Numbers of atoms, which structures are periodic, which are slabs; and: how many mistakes

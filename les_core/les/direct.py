@@ -18,9 +18,10 @@ import math
 import torch
 from torch import Tensor
 
-from les.greens import greens_settings, periodic_greens_function, slab_greens_function
+from les.greens import cutoff_ends, periodic_greens_function, slab_greens_function
 from les.lattice import reciprocal_vectors
 from les.native.cells import cell_sum
+from les.native.greens import GreensFunction
 from les.native.library import library
 from les.native.waves import wave_sum
 from les.transfer import gather, spread
@@ -81,7 +82,8 @@ def reciprocal_sum(
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
     Complexity O(N M) with one fused multiply-add per pair of atom and real basis function;
-    memory O(N M^{1/3} + M), but O(N M^{2/3} + M) where a graph is captured or in TorchScript.
+    memory O(N M^{1/3} + M), but O(N M^{2/3} + M) where a graph is captured, in TorchScript, and for
+    third derivatives with kernels.
 
     Atoms come in rows of equal length, usually one row per structure.
 
@@ -201,7 +203,8 @@ def _evaluate(
             q = q.transpose(1, 2)
             return reciprocal_sum(q, r, a, sigma, dl, smooth, False, extent, captured=True)[0]
 
-        greens, q = greens_settings(sigma, 2.0 * math.pi / dl, smooth), charges.transpose(1, 2)
+        greens = GreensFunction(sigma, *cutoff_ends(2.0 * math.pi / dl, smooth))
+        q = charges.transpose(1, 2)
         total, potential = cell_sum(compiled, q, positions, cell, numbers, greens, plain)
         return total, potential.transpose(1, 2) if compute_potential else None
 

@@ -23,13 +23,27 @@ TAPER_START = 0.8
 EDGE_TOLERANCE = 1e-6
 
 
-def cutoff_weight(
-    k_squared: Tensor,
+def cutoff_ends(
     k_max: float,
     smooth: bool,
     taper_start: float = TAPER_START,
     edge_tolerance: float = EDGE_TOLERANCE,
-) -> Tensor:
+) -> tuple[float, float]:
+    """``|k|^2`` at which :func:`cutoff_weight` begins to fall, and where it ends.
+
+    Args:
+        k_max: radius of the k-sphere [1/A].
+        smooth: taper, rather than step.
+        taper_start: where the taper starts, as a fraction of ``k_max``.
+        edge_tolerance: relative slack of the step.
+    """
+    if smooth:
+        return (taper_start * k_max) ** 2, k_max**2
+    edge = k_max**2 * (1.0 + edge_tolerance)
+    return edge, edge
+
+
+def cutoff_weight(k_squared: Tensor, k_max: float, smooth: bool) -> Tensor:
     """Weight ``w(k)`` of a k-point: 1 well inside the sphere ``|k| <= k_max``, 0 outside.
 
     The sharp cutoff is a step; k-points that cross the sphere when the cell is strained
@@ -41,14 +55,12 @@ def cutoff_weight(
         k_squared: ``|k|^2`` [1/A^2], any shape.
         k_max: radius of the k-sphere [1/A].
         smooth: taper, rather than step.
-        taper_start: where the taper starts, as a fraction of ``k_max``.
-        edge_tolerance: relative slack of the step.
     """
+    start, end = cutoff_ends(k_max, smooth)
     if smooth:
-        start = (taper_start * k_max) ** 2
-        t = ((k_squared - start) / (k_max**2 - start)).clamp(0.0, 1.0)
+        t = ((k_squared - start) / (end - start)).clamp(0.0, 1.0)
         return 1.0 - t**3 * (10.0 - 15.0 * t + 6.0 * t**2)
-    return (k_squared <= k_max**2 * (1.0 + edge_tolerance)).to(k_squared.dtype)
+    return (k_squared <= end).to(k_squared.dtype)
 
 
 def periodic_greens_function(
@@ -76,19 +88,11 @@ def periodic_greens_function(
     return torch.where(origin, torch.zeros_like(kernel), kernel)
 
 
-def greens_settings(sigma: float, k_max: float, smooth: bool) -> GreensFunction:
-    """What compiled kernels need to know of :func:`periodic_greens_function`."""
-    end = k_max**2
-    if smooth:
-        return GreensFunction(sigma, end, (TAPER_START * k_max) ** 2, end)
-    return GreensFunction(sigma, end * (1.0 + EDGE_TOLERANCE), end, end)
-
-
 @torch.jit.unused
 def _native_greens_function(
     compiled: Any, k_squared: Tensor, sigma: float, k_max: float, smooth: bool
 ) -> Tensor:
-    return greens_function(compiled, greens_settings(sigma, k_max, smooth), k_squared)
+    return greens_function(compiled, GreensFunction(sigma, *cutoff_ends(k_max, smooth)), k_squared)
 
 
 def slab_greens_function(

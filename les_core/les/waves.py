@@ -81,7 +81,7 @@ def combinations(like: Tensor) -> Tensor:
 def sums_over_atoms(charges: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """:meth:`Waves.spread` of ``charges [n_rows, n_atoms, n_channels]``, differentiable itself.
 
-    For TorchScript and captured graphs.
+    For TorchScript, captured graphs, and third derivatives with kernels.
     """
     n_rows, _, n_channels = charges.shape
     charged_z = (charges.unsqueeze(-1) * z.unsqueeze(-2)).flatten(2)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from les import Ewald, Les
+from les.batch import look
+from les.checks import VOLUME_TOLERANCE
+from les.native import library as native
+from les.native.survey import look as native_look
 
 MIXTURES = {
     "periodic": [("triclinic", 7), ("cubic", 3), ("left_handed", 12)],
@@ -120,3 +126,42 @@ def test_strided_batch(make_system, join):
     column = torch.stack([batch, batch], dim=1)[:, 0]
     found, expected = (Ewald()(charges, positions, cell, index)[0] for index in (column, batch))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.cpu_only("compiled kernels")
+@pytest.mark.parametrize("with_pbc", [False, True])
+def test_look(compiled, make_system, join, with_pbc, dtype):
+    """At a batch of all kinds, whatever its strides; at a flat cell, and at what is broken."""
+    kinds = ("cubic", "open", "left_handed", "cubic", "triclinic")
+    systems = [make_system(kind, n, dtype, 2, seed=n) for n, kind in enumerate(kinds)]
+    flat = [[3333.3, 1111.1, 0.0], [6666.6, 2222.2, 0.0], [0.0, 0.0, 5000.0]]
+    systems.append(systems[-1]._replace(cell=torch.tensor([flat], dtype=torch.float64).to(dtype)))
+    charges, positions, cell, owner = join(systems)
+    axes = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 0, 1], [1, 0, 0], [1, 1, 1], [1, 1, 0]])
+    pbc = axes.bool() if with_pbc else None
+    kernels = native.library(torch.device("cpu"), dtype)
+
+    def compare(*arguments):
+        found = native_look(kernels, *arguments, pbc, 2.0, VOLUME_TOLERANCE)
+        exact = [value.double() if value.is_floating_point() else value for value in arguments]
+        target = look(*exact, pbc, 2.0)
+        for value, expected in zip(found[:3], target[:3], strict=True):
+            assert torch.equal(value, expected)
+        (mistakes, *counts, broken), reach = found[3][:7], found[3][7:]
+        assert [bool(mistakes), *counts] == [bool(target[3][0]), *target[3][1:6]]
+        assert math.isfinite(broken) == math.isfinite(target[3][6])
+        if math.isfinite(broken):
+            assert reach == pytest.approx(target[3][7:], rel=1e-6)
+        return bool(mistakes), math.isfinite(broken)
+
+    strided = [value.mT.contiguous().mT for value in (charges, positions, cell)]
+    owners = torch.stack([owner, owner], dim=1)[:, 0]
+    assert not owners.is_contiguous()
+    assert compare(*strided, owners) == (with_pbc, True)
+    for place in range(3):
+        bad = [value.clone() for value in strided]
+        bad[place][(-1,) * bad[place].dim()] = math.nan
+        assert not compare(*bad, owner)[1]
+    # Counts mean nothing then.
+    for wrong in (owner.flip(0), owner - 2, owner + 1, owner + 2**62):
+        assert native_look(kernels, *strided, wrong, None, 2.0, VOLUME_TOLERANCE)[3][0] > 0.0

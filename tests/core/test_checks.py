@@ -231,6 +231,13 @@ def test_good_structures(atoms):
     check_atoms(atoms)
 
 
+@pytest.mark.parametrize("method", ["direct", "mesh"])
+def test_cells_beyond_all_numbers(method):
+    arguments = torch.ones(2).double(), torch.rand(2, 3).double(), 1e160 * torch.eye(3).double()
+    with pytest.raises(ValueError, match="`cell` is too large for"):
+        Ewald(method=method)(*arguments[:2], arguments[2].unsqueeze(0))
+
+
 @pytest.mark.parametrize("far", [1e7, 1e20])
 @pytest.mark.parametrize("method", ["direct", "mesh", "scripted"])
 def test_grids_that_no_memory_holds(method, far):

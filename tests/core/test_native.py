@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-import threading
 
 import mpmath
 import pytest
@@ -253,7 +250,9 @@ def test_threads(compiled, monkeypatch):
         found = []
         for shape in ((1, 51), (17, 3)):  # fewer structures than threads, and more
             q, r = values[0].t().reshape(*shape, 2), fractional.t().reshape(*shape, 3)
-            cell = 7.0 * torch.eye(3).double().repeat(shape[0], 1, 1)
+            cell = torch.eye(3).double() * torch.linspace(5.0, 9.0, shape[0]).double().view(
+                -1, 1, 1
+            )
             found += derivatives_of(lambda q, r: open_sum(q, r, 1.0, True), q, r)
             found += derivatives_of(wave_sum, q, r, cell)
         basis = splines(fractional)
@@ -270,15 +269,28 @@ def test_threads(compiled, monkeypatch):
         torch.testing.assert_close(value, target, rtol=1e-12, atol=1e-12)
 
 
-def test_errors_of_threads(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+@pytest.mark.parametrize(("method", "periodic"), [("direct", 1), ("mesh", 1), ("direct", 0)])
+def test_gradients_that_are_not_in_memory(compiled, monkeypatch, method, periodic):
+    """As torch's of an absolute value, which are zeros without numbers, and negatives of others."""
+    charges, positions = random(6, dtype=torch.float64), 5.0 * random(6, 3, dtype=torch.float64)
+    cell = 7.0 * periodic * torch.eye(3).double().unsqueeze(0)
+    ewald = Ewald(method=method)
 
-    def fail(first, last):
-        if first > 0:
-            raise RuntimeError("in a thread")
+    def evaluate():
+        leaves = charges.clone().requires_grad_(), positions.clone().requires_grad_()
+        energy, potential = ewald(*leaves, cell, compute_potential=True)
+        forces = torch.autograd.grad(energy.sum(), leaves[1], create_graph=True)[0]
+        found = [ewald(torch._neg_view(-charges), positions, cell, compute_potential=True)[1]]
+        for loss in (potential.abs().sum(), forces.abs().sum()):
+            first = torch.autograd.grad(loss, leaves, create_graph=True)
+            total = sum(value.sum() for value in first)
+            found += torch.autograd.grad(total, leaves, retain_graph=True)
+        return found
 
-    with pytest.raises(RuntimeError, match="in a thread"):
-        in_parallel(fail, 4, work=2**40)
+    found = evaluate()
+    monkeypatch.setenv(native.SWITCH, "0")
+    for value, target in zip(found, evaluate(), strict=True):
+        torch.testing.assert_close(value, target)
 
 
 def test_more_derivatives_than_the_kernels_have_room_for(compiled):
@@ -290,44 +302,6 @@ def test_more_derivatives_than_the_kernels_have_room_for(compiled):
     # Splines add up to one everywhere.
     expected = torch.tensor([1.0, 0.0]).double().view(2, 1, 1).expand_as(values)
     torch.testing.assert_close(values, expected, atol=1e-6, rtol=0)
-
-
-def test_threads_with_little_stack(compiled):
-    """Long cells have many waves."""
-    charges, positions = torch.ones(3).double(), torch.rand(3, 3).double()
-    cell = torch.diag(torch.tensor([4.0, 4.0, 5e4])).double().unsqueeze(0)
-    results = []
-
-    def evaluate():
-        r = positions.clone().requires_grad_()
-        energy, _ = Ewald(method="direct")(charges, r, cell)
-        results.append(torch.autograd.grad(energy.sum(), r)[0])
-
-    usual = threading.stack_size(512 * 1024)
-    try:
-        thread = threading.Thread(target=evaluate)
-        thread.start()
-        thread.join()
-    finally:
-        threading.stack_size(usual)
-    assert torch.isfinite(results[0]).all()
-
-
-def test_forked_processes():
-    """Threads do not survive a fork."""
-    code = """
-import os, torch
-from les.native import threads
-threads.WORK_OF_A_THREAD, torch.get_num_threads = 1, lambda: 2
-done = []
-threads.in_parallel(lambda first, last: done.append(first), 2, work=10)
-child = os.fork()
-threads.in_parallel(lambda first, last: done.append(first), 2, work=10)
-assert len(done) == 4
-if child:
-    assert os.waitpid(child, 0)[1] == 0
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("method", ["direct", "mesh"])

@@ -50,7 +50,8 @@ def test_kept_for_later_processes(compiled, forgotten, monkeypatch):
     assert native.describe() == f"compiled, {file}"
 
 
-def test_damaged_file(compiled, forgotten):
+@pytest.mark.parametrize("left", [0, 100, 20000])
+def test_damaged_file(compiled, forgotten, left):
     """Of an interrupted copy of the home folder, for instance."""
     # A file that this process has loaded would not be read again.
     code = "from les.native.library import describe; assert 'compiled' in describe()"
@@ -58,9 +59,15 @@ def test_damaged_file(compiled, forgotten):
     (file,) = forgotten.iterdir()
     size = file.stat().st_size
     with file.open("r+b") as opened:
-        opened.truncate(100)
+        opened.truncate(left)
     assert found() is not None
     assert file.stat().st_size == size
+
+
+def test_compiler_that_cannot_be_read(forgotten, monkeypatch):
+    monkeypatch.setenv("CC", 'gcc "')
+    with pytest.warns(UserWarning, match='cannot read CC=gcc "'):
+        assert found() is None
 
 
 def test_compilers(compiled, forgotten, monkeypatch):

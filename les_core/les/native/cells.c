@@ -81,7 +81,7 @@ static inline __attribute__((always_inline)) int find_point(
         point->k[i] = TWO_PI * (n[0] * R[0][i] + n[1] * R[1][i] + n[2] * R[2][i]);
         point->squared += point->k[i] * point->k[i];
     }
-    if (n_zeros == 3 || point->squared > task->greens.edge)
+    if (n_zeros == 3 || point->squared > task->greens.end)
         return 0;
     point->factor = 2.0 / ((double)(1 << n_zeros) * cell->volume);
     for (int a = 0; a < 3; a++) {

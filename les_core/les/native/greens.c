@@ -11,7 +11,7 @@ typedef struct {
 
 void les_greens(const Task *task, const REAL *k_squared, REAL *out)
 {
-    const REAL edge = (REAL)task->greens.edge;
+    const REAL edge = (REAL)task->greens.end;
     if (task->order > 0) {
         for (int64_t i = 0; i < task->n; i++) {
             const REAL x = k_squared[i];

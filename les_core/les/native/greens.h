@@ -4,21 +4,20 @@
 
 /* The periodic Green's function of Gaussian charges, of the squared k. */
 typedef struct {
-    double sigma, edge;             /* width; where the sum ends */
-    double taper_start, taper_end;  /* between which a smooth end falls; equal if sharp */
+    double sigma, start, end; /* width; where the cutoff begins to fall and ends, the same if sharp */
 } Greens;
 
 /* Coefficients of the Taylor series in x - k^2 of the factors, multiplied with one another. */
 static inline __attribute__((always_inline)) double greens_derivative(
     const Greens *greens, const int64_t order, double x)
 {
-    const double width = greens->taper_end - greens->taper_start;
+    const double width = greens->end - greens->start;
     const double by_width = width > 0.0 ? 1.0 / width : 0.0;
-    const double t = x > greens->taper_start ? (x - greens->taper_start) * by_width : 0.0;
+    const double t = x > greens->start ? (x - greens->start) * by_width : 0.0;
     double weight[6];
     weight[0] = 1.0 - t * t * t * (10.0 - 15.0 * t + 6.0 * t * t);
     if (order > 0) {
-        const double inside = x > greens->taper_start ? by_width : 0.0;
+        const double inside = x > greens->start ? by_width : 0.0;
         const double power = inside * inside * inside;
         weight[1] = -30.0 * t * t * (1.0 - t) * (1.0 - t) * inside;
         weight[2] = -30.0 * t * (1.0 - t) * (1.0 - 2.0 * t) * inside * inside;

@@ -14,18 +14,16 @@ from torch import Tensor
 from les.native.library import call
 from les.native.threads import in_parallel
 
-#: Times one number takes the work of this many others.
+#: Of a number, in operations.
 WORK_PER_NUMBER = 16
 
 
 class GreensFunction(NamedTuple):
-    """What is evaluated: width of the charges, and squared k where the sum and its taper end."""
+    """What is evaluated: width of the charges, and as of ``les.greens.cutoff_ends``."""
 
     sigma: float
-    edge: float
-    #: The same where the end is sharp.
-    taper_start: float
-    taper_end: float
+    start: float
+    end: float
 
 
 class _Task(ctypes.Structure):

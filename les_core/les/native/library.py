@@ -72,9 +72,15 @@ def library(device: torch.device, dtype: torch.dtype) -> ctypes.CDLL | None:
 
 def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor | ctypes.Array[Any] | None) -> None:
     """Run a kernel on the numbers of contiguous ``arrays``; ``None`` is a null pointer."""
-    places = [
-        ctypes.c_void_p(array.data_ptr()) if isinstance(array, Tensor) else array
+    # Some gradients of torch are not in memory: zeros, and negatives of what is there.
+    ready = [
+        array.clone()
+        if isinstance(array, Tensor) and (array._is_zerotensor() or array.is_neg())
+        else array
         for array in arrays
+    ]
+    places = [
+        ctypes.c_void_p(array.data_ptr()) if isinstance(array, Tensor) else array for array in ready
     ]
     kernel(ctypes.byref(task), *places)
 
@@ -107,16 +113,24 @@ def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
         key = hashlib.sha256("\n".join([platform.system(), platform.machine(), *flags]).encode())
         for source in files:
             key.update(source.read_bytes())
-        kept = _folder() / f"kernels-{key.hexdigest()[:32]}.so"
-        if kept.exists():
+        folder, name = _folder(), f"kernels-{key.hexdigest()[:32]}"
+        # A part of a file would not fail but crash: its size is in its name.
+        for kept in folder.glob(f"{name}-*.so"):
             try:
-                return ctypes.CDLL(str(kept)), kept
-            except OSError:  # damaged, or of another system with the same home: once more
+                if kept.stat().st_size == int(kept.stem.removeprefix(f"{name}-")):
+                    return _load(kept), kept
+            except (OSError, ValueError):  # of another system with the same home: once more
                 pass
-        _compile([*_compiler(), *flags], files[: len(SOURCES)], kept)
-        return ctypes.CDLL(str(kept)), kept
+        kept = _compile([*_compiler(), *flags], files[: len(SOURCES)], folder, name)
+        return _load(kept), kept
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return None, error
+
+
+def _load(file: Path) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(file))
+    loaded.les_waves_space.restype = ctypes.c_int64
+    return loaded
 
 
 @functools.lru_cache(maxsize=8)
@@ -131,7 +145,12 @@ def _warn_once(problem: str) -> None:
 
 def _compiler() -> list[str]:
     """The first that is there; ``$CC`` may have arguments."""
-    for command in (shlex.split(os.environ.get("CC", "")), *([name] for name in COMPILERS)):
+    chosen = os.environ.get("CC", "")
+    try:
+        words = shlex.split(chosen)
+    except ValueError as error:
+        raise OSError(f"cannot read CC={chosen}: {error}") from error
+    for command in (words, *([name] for name in COMPILERS)):
         path = shutil.which(command[0]) if command else None
         if path is not None:
             return [path, *command[1:]]
@@ -148,13 +167,15 @@ def _folder() -> Path:
     return folder
 
 
-def _compile(command: list[str], sources: list[Path], file: Path) -> None:
+def _compile(command: list[str], sources: list[Path], folder: Path, name: str) -> Path:
     """Processes that do so at the same time do not see one another's unfinished files."""
-    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-        unfinished = Path(scratch, file.name)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        unfinished = Path(scratch, f"{name}.so")
         arguments = [*command, *map(str, sources), "-o", str(unfinished), "-lm"]
         done = subprocess.run(arguments, capture_output=True, timeout=300, check=False)
         if done.returncode != 0 or not unfinished.exists():
             said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
             raise OSError(f"{command[0]} failed: {said}")
+        file = folder / f"{name}-{unfinished.stat().st_size}.so"
         os.replace(unfinished, file)
+    return file

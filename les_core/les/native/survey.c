@@ -5,13 +5,20 @@
 
 typedef struct {
     int64_t n_atoms, n_channels, n_structures;
-    double dl, edge_tolerance, tolerance; /* the last: smallest volume and area */
+    double dl, edge_tolerance, smallest; /* the last: volume, and area */
 } Task;
+
+/* Not contracted with a sum: of flat cells nothing must be left. */
+static double product(double a, double b)
+{
+    const volatile double rounded = a * b;
+    return rounded;
+}
 
 static double cross(const REAL *a, const REAL *b, double *out)
 {
     for (int i = 0; i < 3; i++)
-        out[i] = (double)a[(i + 1) % 3] * b[(i + 2) % 3] - (double)a[(i + 2) % 3] * b[(i + 1) % 3];
+        out[i] = product(a[(i + 1) % 3], b[(i + 2) % 3]) - product(a[(i + 2) % 3], b[(i + 1) % 3]);
     return sqrt(out[0] * out[0] + out[1] * out[1] + out[2] * out[2]);
 }
 
@@ -51,15 +58,15 @@ void les_survey(
         for (int a = 0; a < 3; a++) {
             const double size =
                 cross(vectors + 3 * ((a + 1) % 3), vectors + 3 * ((a + 2) % 3), normals[a]);
-            volume += vectors[a] * normals[0][a];
+            volume += product(vectors[a], normals[0][a]);
             if (!pbc)
                 continue;
             const int is_periodic = pbc[3 * structure + a] != 0;
             n_axes += is_periodic;
             area = !is_periodic && size > area ? size : area;
         }
-        const int has_volume = fabs(volume) >= task->tolerance;
-        const int has_area = area > task->tolerance;
+        const int has_volume = fabs(volume) >= task->smallest;
+        const int has_area = area > task->smallest;
         periodic[structure] = pbc ? n_axes >= 2 : has_volume;
         slab[structure] = n_axes == 2;
         mistakes += n_axes == 1 || (n_axes == 3 && !has_volume) || (n_axes == 2 && !has_area);

@@ -17,7 +17,7 @@ N_NUMBERS = 10
 class _Task(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("n_atoms", "n_channels", "n_structures")),
-        *((name, ctypes.c_double) for name in ("dl", "edge_tolerance", "tolerance")),
+        *((name, ctypes.c_double) for name in ("dl", "edge_tolerance", "smallest")),
     )
 
 
@@ -29,9 +29,12 @@ def look(
     batch: Tensor | None,
     pbc: Tensor | None,
     dl: float,
-    tolerance: float,
+    smallest: float,
 ) -> tuple[Tensor, Tensor, Tensor, list[float]]:
-    """Results of ``les.batch.look``; ``compiled`` as of ``library``, the others as there."""
+    """Results of ``les.batch.look``, and its arguments.
+
+    ``compiled`` is as of ``library``; ``smallest`` volumes and areas make structures periodic.
+    """
     n_structures = cell.shape[0]
     arrays = [charges, positions, cell, batch, pbc]
     given = [None if array is None else array.contiguous() for array in arrays]
@@ -39,6 +42,6 @@ def look(
     flags = torch.empty(2, n_structures, dtype=torch.bool, device="cpu")
     numbers = (ctypes.c_double * N_NUMBERS)()
     n_channels = charges.shape[1] if charges.dim() == 2 else 1
-    task = _Task(len(positions), n_channels, n_structures, dl, EDGE_TOLERANCE, tolerance)
+    task = _Task(len(positions), n_channels, n_structures, dl, EDGE_TOLERANCE, smallest)
     call(compiled.les_survey, task, *given, counts, flags[0], flags[1], numbers)
     return counts, flags[0], flags[1], list(numbers)

@@ -62,7 +62,7 @@ static Space divide(const Task *task, REAL *memory)
 }
 
 /* How many n2 there are at n1 and from a vector of n3 on, up to the last with a K that is not 0. */
-static void find_reach(const Task *task, const REAL *K, Space *space)
+static void find_reach(const REAL *K, const Space *space)
 {
     const int64_t h1 = space->n1 / 2, h2 = space->n2 / 2, h3 = space->n3 / 2;
     for (int64_t a = 0; a < h1; a++) {
@@ -228,8 +228,8 @@ INLINE REAL along_z(const Space *space, int pair, int height, int64_t i)
     return total;
 }
 
-/* Sums over atoms of a row, of their charges q, and where there are vq and vs, of the derivative in
-   that direction. All are zero before.
+/* Sums over atoms of a row, of their charges q, and where there are changes, of the derivative in the
+   direction (vq, vs). All are zero before.
 
    q, vq: [row][channel][atom]; s, vs: [row][atom][3]; sums, changes: [channel][n1][n2][n3]. */
 static void add_row(
@@ -239,7 +239,7 @@ static void add_row(
     const int64_t size = space->n1 * space->n2 * space->v3, v3 = space->v3, n = task->n_atoms;
     for (int64_t atom = task->atoms[0]; atom < task->atoms[1]; atom += ATOMS) {
         const int64_t left = task->atoms[1] - atom, count = left < ATOMS ? left : ATOMS;
-        if (vq)
+        if (changes)
             place_all(task, s + (row * n + atom) * 3, count, 2, space);
         else
             place_all(task, s + (row * n + atom) * 3, count, 1, space);
@@ -251,7 +251,7 @@ static void add_row(
                     space->lines[i * v3 + v] = own * space->z[i * v3 + v];
             }
             spread_lines(space, 1, sums + channel * size);
-            if (!vq)
+            if (!changes)
                 continue;
             for (int64_t i = 0; i < ATOMS; i++) {
                 const REAL *step = vs + (row * n + atom + i) * 3;
@@ -280,7 +280,7 @@ void les_waves_sums(
     Space space = divide(task, memory);
     const int64_t size = task->n_channels * space.n1 * space.n2 * space.v3;
     for (int64_t row = task->rows[0]; row < task->rows[1]; row++) {
-        find_reach(task, K + row * space.n1 * space.n2 * space.n3 / 2, &space);
+        find_reach(K + row * space.n1 * space.n2 * space.n3 / 2, &space);
         add_row(
             task, &space, row, q, s, vq, vs, (Vector *)sums + row * size,
             changes ? (Vector *)changes + row * size : 0);
@@ -290,11 +290,12 @@ void les_waves_sums(
 /* The same for all atoms of a row, in the memory of the call. */
 static void add_all(
     const Task *task, const Space *space, int64_t row, const REAL *q, const REAL *s,
-    const REAL *vq, const REAL *vs)
+    const REAL *vq, const REAL *vs, const int with_changes)
 {
     const int64_t size = task->n_channels * space->n1 * space->n2 * space->v3;
-    memset(space->sums, 0, (size_t)((vq ? 2 : 1) * size) * sizeof(Vector));
-    add_row(task, space, row, q, s, vq, vs, space->sums, space->sums + size);
+    memset(space->sums, 0, (size_t)((with_changes ? 2 : 1) * size) * sizeof(Vector));
+    add_row(
+        task, space, row, q, s, vq, vs, space->sums, with_changes ? space->sums + size : 0);
 }
 
 /* Real and imaginary part of the sums with e^{i(s n1 + n2 + t n3)} for the signs
@@ -329,7 +330,7 @@ INLINE void separate(
    sums and K also the field and the powers that change. Powers add up; either may be NULL. Returns
    the energy. */
 static double find_fields(
-    const Task *task, const Space *space, const REAL *K, const REAL *vK, const REAL *sums,
+    const Space *space, const REAL *K, const REAL *vK, const REAL *sums,
     const REAL *changes, REAL *power, REAL *power_change)
 {
     const int64_t h1 = space->n1 / 2, h2 = space->n2 / 2, h3 = space->n3 / 2, n2 = space->n2;
@@ -380,15 +381,15 @@ void les_waves_first(
     const int64_t n_K = space.n1 * space.n2 * space.n3 / 2;
     memset(space.fields, 0, (size_t)size * sizeof(REAL));
     for (int64_t row = task->rows[0]; row < task->rows[1]; row++) {
-        find_reach(task, K + row * n_K, &space);
+        find_reach(K + row * n_K, &space);
         if (!sums)
-            add_all(task, &space, row, q, s, 0, 0);
+            add_all(task, &space, row, q, s, 0, 0, 0);
         double total = 0.0;
         for (int64_t channel = 0; channel < task->n_channels; channel++) {
             const int64_t of = row * task->n_channels + channel;
             const REAL *own = sums ? sums + of * size : (REAL *)space.sums + channel * size;
             total += find_fields(
-                task, &space, K + row * n_K, 0, own, 0,
+                &space, K + row * n_K, 0, own, 0,
                 task->atoms[0] == 0 && to_K ? to_K + row * n_K : 0, 0);
             for (int64_t atom = task->atoms[0]; atom < task->atoms[1]; atom += ATOMS) {
                 const int64_t left = task->atoms[1] - atom, count = left < ATOMS ? left : ATOMS;
@@ -421,15 +422,15 @@ void les_waves_second(
     const int64_t n_K = space.n1 * space.n2 * space.n3 / 2;
     memset(space.fields, 0, (size_t)(2 * size) * sizeof(REAL));
     for (int64_t row = task->rows[0]; row < task->rows[1]; row++) {
-        find_reach(task, K + row * n_K, &space);
+        find_reach(K + row * n_K, &space);
         if (!sums)
-            add_all(task, &space, row, q, s, vq, vs);
+            add_all(task, &space, row, q, s, vq, vs, 1);
         for (int64_t channel = 0; channel < task->n_channels; channel++) {
             const int64_t of = row * task->n_channels + channel;
             const REAL *own = sums ? sums + of * size : (REAL *)space.sums + channel * size;
             const REAL *change = sums ? changes + of * size : own + task->n_channels * size;
             find_fields(
-                task, &space, K + row * n_K, vK + row * n_K, own, change,
+                &space, K + row * n_K, vK + row * n_K, own, change,
                 task->atoms[0] == 0 && first_K ? first_K + row * n_K : 0,
                 task->atoms[0] == 0 && to_K ? to_K + row * n_K : 0);
             for (int64_t atom = task->atoms[0]; atom < task->atoms[1]; atom += ATOMS) {

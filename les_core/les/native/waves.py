@@ -2,8 +2,8 @@ r"""Sums over k-points of charges and a Green's function, and their derivatives,
 
 .. math:: E=\sum_{\mathbf n} K_{\mathbf n}\Big|\sum_i q_ie^{2\pi i\mathbf n\cdot\mathbf s_i}\Big|^2.
 
-Components with K = 0 are taken to be zero: there are no derivatives with respect to K. Nothing is
-kept but the arguments.
+Components beyond the last K that is not zero are left out, and have no derivatives with respect to
+K. Nothing is kept but the arguments.
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ class WaveSums:
 
     def __init__(self, compiled: ctypes.CDLL, extent: tuple[int, int, int]) -> None:
         self.compiled, self.extent = compiled, extent
-        compiled.les_waves_space.restype = ctypes.c_int64
         n1, n2, n3 = (2 * (n + 1) for n in extent)
         #: Of the sums over atoms; the last axis is filled up.
         self.shape = [n1, n2, -(-n3 // LANES) * LANES]
@@ -97,8 +96,9 @@ class WaveSums:
 
         The derivatives are zero before. Those with respect to Green's functions may be left out.
         """
-        sums, _ = self._sums(*given)
-        self._run(self.compiled.les_waves_first, given[0], lambda _: [*given, sums, *results])
+        n_shares = self._shares(given[0])
+        arrays = [*given, self._sums(n_shares, *given)[0], *results]
+        self._run(self.compiled.les_waves_first, given[0], n_shares, lambda _: arrays)
 
     def second(
         self,
@@ -110,18 +110,24 @@ class WaveSums:
 
         All are zero before. All but the first two may be left out.
         """
-        sums = self._sums(*given, *directions[:2])
+        n_shares = self._shares(given[0])
+        sums = self._sums(n_shares, *given, *directions[:2])
         arrays = [*given, *directions, *sums, *results]
-        self._run(self.compiled.les_waves_second, given[0], lambda _: arrays)
+        self._run(self.compiled.les_waves_second, given[0], n_shares, lambda _: arrays)
 
     def _sums(
-        self, q: Tensor, s: Tensor, k: Tensor, vq: Tensor | None = None, vs: Tensor | None = None
+        self,
+        n_shares: int,
+        q: Tensor,
+        s: Tensor,
+        k: Tensor,
+        vq: Tensor | None = None,
+        vs: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Sums over atoms, and how they change in a direction, from shares of the atoms.
 
         Without shares the kernels do it themselves, in cache.
         """
-        n_shares = self._shares(q)
         if n_shares == 1:
             return None, None
         shape = [n_shares, *q.shape[:2], *self.shape]
@@ -131,21 +137,25 @@ class WaveSums:
         def arrays(share: int) -> list[Tensor | None]:
             return [q, s, k, vq, vs, sums[share], None if changes is None else changes[share]]
 
-        self._run(self.compiled.les_waves_sums, q, arrays)
+        self._run(self.compiled.les_waves_sums, q, n_shares, arrays)
         return sums.sum(dim=0), None if changes is None else changes.sum(dim=0)
 
     def _shares(self, q: Tensor) -> int:
+        """In how many shares the atoms are done."""
         return shares_of_atoms(q.shape[0], q.shape[2], self._work(q))
 
     def _work(self, q: Tensor) -> int:
         return q.numel() * math.prod(self.shape)
 
     def _run(
-        self, kernel: Any, q: Tensor, arrays: Callable[[int], Sequence[Tensor | None]]
+        self,
+        kernel: Any,
+        q: Tensor,
+        n_shares: int,
+        arrays: Callable[[int], Sequence[Tensor | None]],
     ) -> None:
         """A kernel for all structures and atoms; the arguments may depend on the share of atoms."""
         n_structures, n_channels, n_atoms = q.shape
-        n_shares = self._shares(q)
 
         def part(structures: slice, share: int) -> None:
             task = _Task(
