@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -98,14 +97,17 @@ def values_at_atoms(components: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tens
     return (along_z * z.unsqueeze(-2)).sum(dim=-1)
 
 
-@dataclass(frozen=True, eq=False)
 class Waves:
-    """The basis of ``les.transfer``."""
+    """The basis of ``les.transfer``.
 
-    #: Coordinates of the atoms ``[n_rows, n_atoms, 3]``, of any size.
-    fractional: Tensor
-    #: Largest number of a wave along each axis.
-    extent: tuple[int, int, int]
+    Args:
+        fractional: coordinates of the atoms ``[n_rows, n_atoms, 3]``, of any size.
+        extent: largest number of a wave along each axis.
+    """
+
+    # Not a dataclass, which modules that torch.package loads cannot define.
+    def __init__(self, fractional: Tensor, extent: tuple[int, int, int]) -> None:
+        self.fractional, self.extent = fractional, extent
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
         """Structure factors, as of :func:`combine`."""

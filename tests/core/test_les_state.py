@@ -10,9 +10,10 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.package import PackageExporter, PackageImporter
 
 import les.les
-from les import Les, LESConfig
+from les import Ewald, Les, LESConfig
 from les.module.atomwise import Atomwise
 from les.module.bec import BEC
 from les.module.ewald import Ewald as PublishedEwald
@@ -196,3 +197,19 @@ def test_old_import_paths_exist(name):
     module, _, cls = name.partition(".")
     found = getattr(__import__(f"les.module.{module}", fromlist=[cls]), cls)
     assert issubclass(found, nn.Module)
+
+
+@pytest.mark.parametrize("method", ["direct", "mesh"])
+def test_torch_package(make_system, method):
+    """Its copies of our modules stand in no list of modules, and have no sources of kernels."""
+    ewald, file = Ewald(method=method), io.BytesIO()
+    with PackageExporter(file) as exporter:
+        exporter.intern("les.**")
+        exporter.extern(["torch.**", "numpy.**", "ctypes.**"])
+        exporter.save_pickle("model", "ewald.pkl", ewald)
+    file.seek(0)
+    loaded = PackageImporter(file).load_pickle("model", "ewald.pkl")
+    assert type(loaded) is not Ewald
+    for kind in ("triclinic", "open"):
+        system = make_system(kind)
+        torch.testing.assert_close(loaded(*system), ewald(*system))
