@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from les.backend import get_backend
+from les.backends import get_backend
 from les_bench.datasets import load
 from les_bench.memory import peak_memory
 from les_bench.systems import get_system

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from les.backend import BackendError, backend_names
+from les.backends import BackendError, backend_names
 from les_bench.datasets import find
 from les_bench.fetch import REMOTE, FetchError, fetch
 from les_bench.labels import DataError

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from les.backend import Backend
+from les.backends import Backend
 
 
 def versions(backend: Backend) -> dict[str, str | None]:

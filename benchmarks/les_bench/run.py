@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from les.backend import Backend, get_backend
+from les.backends import Backend, get_backend
 from les_bench import machine, metrics, results
 from les_bench.datasets import Dataset, load
 from les_bench.evaluate import EvaluationError, count_parameters, evaluate

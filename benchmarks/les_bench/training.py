@@ -17,7 +17,7 @@ from typing import Any
 from ase import Atoms
 from ase.io import write
 
-from les.backend import Backend, TrainingJob
+from les.backends import Backend, TrainingJob
 from les_bench.datasets import Dataset
 from les_bench.results import write_json
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from les.backend import BackendError, backend_names, backend_of, get_backend
+from les.backends import BackendError, backend_names, backend_of, config_path, get_backend
 
 _DESCRIPTION = """\
 Latent Ewald Summation: long-range electrostatics for machine-learned potentials.
@@ -154,7 +154,7 @@ def _config(argv: list[str]) -> int:
             for system in get_backend(backend).configs():
                 print(f"{backend}/{system}")
         return 0
-    path = _config_path(arguments.name)
+    path = config_path(arguments.name)
     if arguments.command == "show":
         print(path.read_text(), end="")
         return 0
@@ -166,20 +166,6 @@ def _config(argv: list[str]) -> int:
     shutil.copyfile(path, target)
     print(target)
     return 0
-
-
-def _config_path(name: str) -> Path:
-    backend, slash, system = name.partition("/")
-    if not slash:
-        raise ValueError(f"the name must be MODEL/SYSTEM, e.g. mace/water, got {name!r}")
-    configs = get_backend(backend).configs()
-    if system not in configs:
-        raise ValueError(
-            f"no configuration {name!r} (known: "
-            + ", ".join(f"{backend}/{known}" for known in configs)
-            + ")"
-        )
-    return configs[system]
 
 
 def _doctor(argv: list[str]) -> int:

@@ -6,7 +6,7 @@ import platform
 from importlib import metadata
 
 from les.accuracy import CANCELLATION, cutoff_error
-from les.backend import backend_names, get_backend
+from les.backends import backend_names, get_backend
 from les.config import LESConfig
 from les.ewald import Ewald
 from les.native.library import describe

@@ -83,3 +83,31 @@ def _symbols(numbers: Iterable[int]) -> str:
     from ase.data import chemical_symbols
 
     return ", ".join(chemical_symbols[number] for number in sorted(numbers))
+
+
+#: Entries of ``Atoms.info`` that ask for another state of the system, with their usual values.
+_STATE = {
+    "total_charge": (0,),
+    "charge": (0,),
+    "total_spin": (0, 1),
+    "spin": (0, 1),
+    "electric_field": (0,),
+    "external_field": (0,),
+}
+
+
+def labels_without_effect(atoms: Any) -> dict[str, Any]:
+    """What a structure says about its state that models cannot use, such as a total charge.
+
+    Args:
+        atoms: ``ase.Atoms``.
+
+    Returns:
+        Name -> value, of entries of ``atoms.info`` with other than the usual value (0; for spins
+        also 1).
+    """
+    return {
+        name: atoms.info[name]
+        for name, usual in _STATE.items()
+        if name in atoms.info and not np.isin(np.asarray(atoms.info[name]), usual).all()
+    }

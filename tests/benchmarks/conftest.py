@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.io import write
 
-from les.backend import Backend, EpochRecord
+from les.backends import Backend, EpochRecord
 from les_bench import run, training
 
 #: Well depths [eV]: the truth, and what "training" finds. Energies and forces are

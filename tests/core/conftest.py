@@ -14,7 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from torch.overrides import TorchFunctionMode
 
 from les import Ewald, cli, doctor
-from les.backend import Backend, get_backend
+from les.backends import Backend, get_backend, registry
 from les.native import library
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from les.backend import TrainingJob
+    from les.backends import TrainingJob
 
 TRICLINIC = [[9.3, 0.4, -0.7], [2.1, 8.2, 0.3], [-1.4, 1.9, 10.1]]
 CELLS = {
@@ -290,7 +290,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
     def find(name: str) -> Backend:
         return FakeBackend() if name == "fake" else get_backend(name)
 
-    for module in (cli, doctor):
+    for module in (cli, doctor, registry):
         monkeypatch.setattr(module, "get_backend", find)
         monkeypatch.setattr(module, "backend_names", lambda: ["fake"])
     monkeypatch.setattr(FakeBackend, "calls", [])

@@ -9,7 +9,7 @@ import pytest
 
 import les
 from les import cli
-from les.backend import Backend, BackendError, backend_names, backend_of, get_backend
+from les.backends import Backend, BackendError, backend_names, backend_of, get_backend
 
 
 def test_version(capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from les.backend import EpochRecord, TrainingJob
+from les.backends import EpochRecord, TrainingJob
 from les.training.arguments import (
     HelpFormatter,
     TrainingParser,

@@ -20,7 +20,7 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.io import read, write
 
-from les.backend import TrainingJob
+from les.backends import TrainingJob
 from les.cli import main
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from les.backend import Backend
+    from les.backends import Backend
 
 #: Modules that the tests in a folder need; without them, they are left out.
 UPSTREAMS = {

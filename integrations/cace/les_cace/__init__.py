@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from les.backend import lazy_attribute
+from les.backends import lazy_attribute
 
 if TYPE_CHECKING:
     from les_cace.calculator import LESCalculator

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from les import Les, LESConfig
-from les.backend import BackendError
+from les.backends import BackendError
 
 #: What only the package of the potentials has.
 SYMBOL = ("cace.models.atomistic", "NeuralNetworkPotential")

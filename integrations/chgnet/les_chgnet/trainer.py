@@ -12,7 +12,7 @@ from ase import units
 from chgnet.trainer import Trainer
 from tqdm import tqdm
 
-from les.backend import EpochRecord
+from les.backends import EpochRecord
 from les.checks import NotFiniteError
 from les.files import replacing
 from les.training.errors import Errors

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from les.backend import Backend, EpochRecord, TrainingJob
+from les.backends import Backend, EpochRecord, TrainingJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

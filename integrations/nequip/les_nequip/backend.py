@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from les.backend import Backend, EpochRecord, TrainingJob
+from les.backends import Backend, EpochRecord, TrainingJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from les.backends import config_path
 from les.config import read_yaml, refuse_unknown
 
 
@@ -29,6 +30,25 @@ def mapping(text: str) -> dict[str, Any]:
             f"must be a mapping such as '{{key: 1}}', or a YAML file of one, got {text!r}"
         )
     return value
+
+
+def configuration(backend: str) -> Callable[[str], Path]:
+    """A function that makes a path of ``--config``: a YAML file, or a name of ``les config list``.
+
+    A file wins over a shipped configuration of its name. The function raises
+    ``argparse.ArgumentTypeError`` for what is neither.
+    """
+
+    def find(text: str) -> Path:
+        path = Path(text)
+        if path.is_file():
+            return path
+        try:
+            return config_path(text, backend)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"there is no file {path}; {error}") from error
+
+    return find
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -93,7 +113,11 @@ class TrainingParser(argparse.ArgumentParser):
             formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
-        self.add_argument("--config", type=Path, help="YAML file of options, without their dashes")
+        self.add_argument(
+            "--config",
+            type=configuration(backend),
+            help="YAML file of options, without their dashes, or a name of `les config list`",
+        )
         self.files = add = self.add_argument_group("files")
         add.add_argument("--train_file", type=Path, required=True, help="extxyz, plain or .gz")
         add.add_argument("--valid_file", type=Path, required=True, help="decides the best epoch")
@@ -150,7 +174,8 @@ def parse(
         SystemExit: for what argparse refuses.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config", type=Path)
+    (option,) = (action for action in parser._actions if action.dest == "config")
+    finder.add_argument("--config", type=option.type or Path)
     path = finder.parse_known_args(arguments)[0].config
     if path is None:
         return parser.parse_args(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from les.backend import Backend, EpochRecord, TrainingJob
+from les.backends import Backend, EpochRecord, TrainingJob
 from les.training.files import RunFiles
 from les.training.history import read_history
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 
 #: Label -> unit in tables, and its factor from the unit of the errors.
@@ -36,6 +38,24 @@ class Errors:
         self.squares[label] = self.squares.get(label, 0.0) + float(error.square().sum())
         self.magnitudes[label] = self.magnitudes.get(label, 0.0) + float(error.abs().sum())
         self.sizes[label] = self.sizes.get(label, 0) + error.numel()
+
+    def add_structure(
+        self, results: Mapping[str, Any], labels: Mapping[str, Any], n_atoms: int
+    ) -> None:
+        """Count the labels of one structure that a calculator has results for.
+
+        Args:
+            results: the calculator's, such as ``energy`` [eV] and ``forces`` [eV/A].
+            labels: as returned by ``les.labels.labelled_frames``; ``None`` for a missing one.
+            n_atoms: number of atoms; energies are compared per atom.
+        """
+        for label in UNITS:
+            expected = labels.get(label)
+            if expected is None or label not in results:
+                continue
+            divisor = n_atoms if label == "energy" else 1
+            predicted = torch.as_tensor(results[label]).reshape(expected.shape)
+            self.add(label, predicted / divisor, torch.as_tensor(expected) / divisor)
 
     def loss(self) -> float:
         """Mean over batches."""

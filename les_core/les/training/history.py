@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from les.backend import EpochRecord
+from les.backends import EpochRecord
 from les.files import replacing
 from les.training.files import CHECKSUMS
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
-from les.backend import EpochRecord
+from les.backends import EpochRecord
 from les.checks import NotFiniteError
 from les.files import replacing
 from les.training.errors import Errors

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from les.backend import get_backend
+from les.backends import get_backend
 
 #: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py.
 BUDGETS = {

@@ -11,10 +11,10 @@ import torch
 from ase.calculators.lj import LennardJones
 from ase.io import read, write
 
-import les.backend
+import les.backends.registry
 import les.training.loop
 import les_cace.training
-from les.backend import backend_of, get_backend
+from les.backends import backend_of, get_backend
 from les.testing.structures import crystal, dimer
 from les_cace import LESCalculator, load_model
 
@@ -305,6 +305,6 @@ def test_published_file_on_the_command_line(reference_dir, les_command, capsys, 
 def test_backend_of_a_model_file(monkeypatch):
     """The longest ending counts, whatever the order: that of MACE is shorter."""
     for names in (["cace", "mace"], ["mace", "cace"]):
-        monkeypatch.setattr(les.backend, "backend_names", lambda names=names: names)
+        monkeypatch.setattr(les.backends.registry, "backend_names", lambda names=names: names)
         assert backend_of("runs/water.cace.pt") == "cace"
         assert backend_of("cace.pt") == "mace"

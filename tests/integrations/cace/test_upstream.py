@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from les import Ewald
-from les.backend import BackendError
+from les.backends import BackendError
 from les.testing.structures import crystal, dimer
 from les_cace import Representation
 from les_cace.batches import collate, to_structure

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from les.backend import get_backend
+from les.backends import get_backend
 from les.training.arguments import mapping
 from les_chgnet.arguments import OF_LES, build_parser, parse
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ase.io import read, write
 
-from les.backend import backend_names, backend_of, get_backend
+from les.backends import backend_names, backend_of, get_backend
 from les.testing.structures import crystal, dimer
 from les_chgnet import LESCalculator, save_model
 from les_chgnet.backend import CHGNetBackend, PretrainedCHGNetBackend

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ase.io import write
 
-from les.backend import TrainingJob, get_backend
+from les.backends import TrainingJob, get_backend
 from les_bench.datasets import load
 from les_bench.systems import get_system
 

@@ -10,7 +10,7 @@ import torch
 from ase.io import read, write
 from chgnet.model import CHGNet
 
-from les.backend import get_backend
+from les.backends import get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_chgnet import CHGNetLES, LESCalculator, load_model, save_model

@@ -19,7 +19,7 @@ from chgnet.trainer import Trainer
 from pymatgen.core import Structure
 from torch.utils.data import DataLoader
 
-from les.backend import EpochRecord, TrainingJob, get_backend
+from les.backends import EpochRecord, TrainingJob, get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import CELLS, crystal, dimer
 from les.training.errors import Errors

@@ -9,7 +9,7 @@ from ase.io import read, write
 from mace.modules import ScaleShiftMACE
 from mace.tools.torch_tools import default_dtype
 
-from les.backend import backend_names, get_backend
+from les.backends import backend_names, get_backend
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model, save_model
 from les_mace.backend import MACEBackend

@@ -17,7 +17,7 @@ import torch
 from mace.modules import ScaleShiftMACE
 from mace.tools.torch_tools import default_dtype
 
-from les.backend import TrainingJob
+from les.backends import TrainingJob
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model

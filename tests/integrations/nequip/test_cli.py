@@ -10,7 +10,7 @@ import yaml
 from ase.io import read, write
 from nequip.train import NequIPLightningModule
 
-from les.backend import get_backend
+from les.backends import get_backend
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator
 

@@ -15,7 +15,7 @@ import torch
 from ase.calculators.lj import LennardJones
 from ase.io import write
 
-from les.backend import get_backend
+from les.backends import get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator

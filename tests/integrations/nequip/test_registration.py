@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from les.backend import backend_names, get_backend
+from les.backends import backend_names, get_backend
 from les_nequip.backend import AllegroBackend, NequIPBackend
 from les_nequip.registration import COMPILE_TARGETS, register
 

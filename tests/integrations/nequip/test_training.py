@@ -13,7 +13,7 @@ import torch
 import yaml
 from ase.io import read
 
-from les.backend import TrainingJob, get_backend
+from les.backends import TrainingJob, get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 

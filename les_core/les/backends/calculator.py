@@ -1,0 +1,187 @@
+"""What the ASE calculators of all adapters share: charges and what follows from them."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from numpy.typing import NDArray
+
+from les.gauge import ChargeSign
+from les.structures import (
+    ANY_AXES,
+    LONG_RANGE_AXES,
+    check_atoms,
+    check_elements,
+    labels_without_effect,
+)
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from les.config import LESConfig
+
+#: Results that there are besides the energy and its derivatives, of a model with LES.
+LONG_RANGE_RESULTS = ("charges", "dipole", "les_energy")
+BORN_CHARGES = "born_effective_charges"
+
+
+class ChargeCalculator(Calculator):
+    """The part of a calculator that has to do with charges, to be mixed into upstream's.
+
+    An adapter calls, in this order, :meth:`refuse_unknown_keywords` and :meth:`set_up_charges` in
+    its ``__init__``, and in ``calculate`` :meth:`check_structure`, then upstream,
+    :meth:`add_charge_results` and :meth:`check_results`.
+
+    Attributes:
+        les_config: how the model does its long-range part, ``None`` without LES.
+        bec: whether Born effective charges are computed.
+        charge_sign: the sign of all charges, which training leaves open. It is fixed by the first
+            structure with more than one element, so that its most electronegative element is
+            negative, and kept from then on: it must not change along a trajectory.
+    """
+
+    les_config: LESConfig | None = None
+    bec = False
+    results: dict[str, Any]
+
+    @property
+    def long_range(self) -> bool:
+        """Whether the model has LES."""
+        return self.les_config is not None
+
+    def refuse_unknown_keywords(self, given: Mapping[str, Any]) -> None:
+        """Raise ``TypeError`` for a keyword that no class of this calculator names.
+
+        ASE's ``Calculator``, and some of upstream's, take any keyword and ignore what they do not
+        know. The message names the closest keyword that there is.
+        """
+        known = {
+            name
+            for owner in type(self).__mro__
+            if "__init__" in vars(owner)
+            for name, parameter in inspect.signature(vars(owner)["__init__"]).parameters.items()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        } - {"self"}
+        for name in given:
+            if name not in known:
+                closest = get_close_matches(name, sorted(known), n=1)
+                hint = f"; did you mean {closest[0]!r}?" if closest else ""
+                raise TypeError(f"{type(self).__name__} got an unknown keyword {name!r}{hint}")
+
+    def set_up_charges(self, config: LESConfig | None, *, bec: bool, sign: int | None) -> None:
+        """Say what the model can do, and name the results that it has.
+
+        Args:
+            config: how the model does its long-range part, ``None`` without LES.
+            bec: compute Born effective charges with every calculation.
+            sign: +1 or -1, instead of letting the first structure decide.
+
+        Raises:
+            ValueError: for another ``sign``, and for ``bec`` with a model that has no charges, or
+                several on each atom, whose sign has no meaning.
+        """
+        several = config is not None and config.n_channels > 1
+        if bec and (config is None or several):
+            found = "several charges on each atom" if several else "no LES"
+            raise ValueError(f"`bec` needs a model with one charge on each atom, this has {found}")
+        self.les_config = config
+        self.bec = bec
+        self.charge_sign = ChargeSign(sign)
+        self._told: set[str] = set()
+        # A list of its own: that of the class is shared by all its instances.
+        self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
+        if config is not None:
+            names = ("latent_charges", "les_energy") if several else LONG_RANGE_RESULTS
+            self.implemented_properties += [*names, *[BORN_CHARGES] * bec]
+
+    def check_structure(
+        self,
+        atoms: Atoms,
+        elements: Iterable[int],
+        long_range_axes: Collection[int] = LONG_RANGE_AXES,
+    ) -> None:
+        """Refuse a structure on which the model has no meaningful result.
+
+        Warns, once for each, of labels of the structure that have no effect on the results.
+
+        Args:
+            atoms: the structure.
+            elements: atomic numbers that the model knows.
+            long_range_axes: numbers of periodic axes that the model takes if it has LES.
+
+        Raises:
+            ValueError: as ``les.structures.check_atoms`` and ``check_elements``.
+        """
+        check_atoms(atoms, long_range_axes if self.long_range else ANY_AXES)
+        check_elements(atoms, elements)
+        for name, value in labels_without_effect(atoms).items():
+            if name not in self._told:
+                self._told.add(name)
+                warnings.warn(
+                    f"the structure has {name} = {value}, which this model cannot use: it has no "
+                    "effect on the results",
+                    stacklevel=3,
+                )
+
+    def add_charge_results(
+        self,
+        atoms: Atoms,
+        les_energy: float,
+        charges: torch.Tensor,
+        dipole: torch.Tensor,
+        bec: torch.Tensor | None = None,
+    ) -> None:
+        """Put charges and what follows from them into ``results``, with their sign fixed.
+
+        Args:
+            atoms: the structure.
+            les_energy: the long-range part of the energy [eV].
+            charges: ``[n_atoms]`` [e], or ``[n_atoms, n_channels]`` of a model with several; their
+                sign has no meaning, and there is neither a dipole nor ``bec`` then.
+            dipole: ``[3]`` [e A].
+            bec: Born effective charges ``[n_atoms, 3, 3]`` [e].
+        """
+        self.results["les_energy"] = les_energy
+        if "latent_charges" in self.implemented_properties:
+            self.results["latent_charges"] = _array(charges)
+            return
+        numbers = torch.as_tensor(atoms.numbers, device=charges.device)
+        sign = self.charge_sign(charges, numbers)
+        self.results["charges"] = sign * _array(charges)
+        self.results["dipole"] = sign * _array(dipole)
+        if bec is not None:
+            self.results[BORN_CHARGES] = sign * _array(bec).reshape(len(atoms), 9)
+
+    def check_results(self) -> None:
+        """Raise ``ValueError`` if a result is not finite; there are no results then."""
+        for name, value in self.results.items():
+            if not np.isfinite(value).all():
+                self.results = {}
+                raise ValueError(
+                    f"the model gives NaN or infinite values for the {name} of this structure; it "
+                    "may be far from what the model was trained on, or the model is broken"
+                )
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """As ASE's; where the model could have a result but was not asked for it, say how."""
+        if name == BORN_CHARGES and name not in self.implemented_properties and self.long_range:
+            raise PropertyNotImplementedError(
+                f"{name} are computed on request: make the calculator with bec=True"
+            )
+        if name in (*LONG_RANGE_RESULTS, BORN_CHARGES) and not self.long_range:
+            raise PropertyNotImplementedError(f"the model has no LES, and so no {name}")
+        return super().get_property(name, atoms, allow_calculation)
+
+
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array

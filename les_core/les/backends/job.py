@@ -1,0 +1,57 @@
+"""What a training run needs and what it reports, in terms that all architectures share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What one training run needs, in terms that all architectures share."""
+
+    #: Run name; upstream's file names start with it.
+    name: str
+    #: Folder the run writes to; created by the caller.
+    directory: Path
+    #: Training configuration in upstream's own format (see ``Backend.configs``).
+    config: Path
+    #: extxyz files with ``REF_energy`` (eV), ``REF_forces`` (eV/A) and, for
+    #: periodic systems that have it, ``REF_stress`` (eV/A^3).
+    train_file: Path
+    valid_file: Path
+    seed: int = 1
+    #: Number of epochs; ``None`` keeps the configuration's own number.
+    epochs: int | None = None
+    device: str = "cpu"
+    #: Further upstream arguments, passed on as they are.
+    extra: tuple[str, ...] = field(default=())
+
+    def options(self, epochs: str = "epochs") -> list[str]:
+        """All but ``extra`` as options of a command that calls the number of epochs ``epochs``."""
+        options = {
+            "config": self.config,
+            "name": self.name,
+            "train_file": self.train_file,
+            "valid_file": self.valid_file,
+            "work_dir": self.directory,
+            "seed": self.seed,
+            "device": self.device,
+            epochs: self.epochs,
+        }
+        return [f"--{key}={value}" for key, value in options.items() if value is not None]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of a learning curve. ``None`` where upstream does not report it."""
+
+    epoch: int
+    #: Wall time of the training steps of this epoch, validation excluded [s].
+    seconds: float | None = None
+    train_loss: float | None = None
+    valid_loss: float | None = None
+    #: Root mean square error of the energy on the validation set [eV/atom].
+    valid_energy_rmse: float | None = None
+    #: Root mean square error of the forces on the validation set [eV/A].
+    valid_force_rmse: float | None = None

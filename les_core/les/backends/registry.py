@@ -1,0 +1,105 @@
+"""The backends that installed packages register, by name and by the endings of their files."""
+
+from __future__ import annotations
+
+import importlib
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from les.backends.interface import Backend, BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Entry-point group in which adapters register their ``Backend`` subclass.
+ENTRY_POINT_GROUP = "les.backends"
+
+
+def lazy_attribute(package: str, backend: str, modules: Mapping[str, str], name: str) -> Any:
+    """An attribute of an adapter's package, whose module is imported when it is first used.
+
+    Args:
+        package: name of the package.
+        backend: whose upstream the modules need.
+        modules: attribute -> module that has it.
+        name: the attribute asked for.
+
+    Raises:
+        AttributeError: for none of ``modules``.
+        BackendError: if upstream cannot be used here; the message says what to install.
+    """
+    if name not in modules:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    get_backend(backend).require()
+    return getattr(importlib.import_module(modules[name]), name)
+
+
+def backend_names() -> list[str]:
+    """Names of all registered backends, whether or not their upstream is installed."""
+    return sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def backend_of(model: str | Path) -> str:
+    """Name of the backend that a model file belongs to, judged by the ending of its name.
+
+    The longest ending counts: a backend may refine that of another.
+
+    Raises:
+        BackendError: if no backend has files with this ending.
+    """
+    backends = [get_backend(name) for name in backend_names()]
+    found = [
+        (len(suffix), backend.name)
+        for backend in backends
+        for suffix in backend.model_suffixes
+        if str(model).endswith(suffix)
+    ]
+    if found:
+        return max(found)[1]
+    known = ", ".join(
+        f"{b.name}: {' '.join(b.model_suffixes)}" for b in backends if b.model_suffixes
+    )
+    raise BackendError(
+        f"the name {str(model)!r} does not tell which backend the model is of; say so with "
+        f"--backend ({known})"
+    )
+
+
+def get_backend(name: str) -> Backend:
+    """The registered backend ``name``.
+
+    Raises:
+        BackendError: if no backend has this name; the message names the closest one.
+    """
+    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            return entry.load()()
+    names = backend_names()
+    closest = get_close_matches(name, names, n=1)
+    hint = f"; did you mean {closest[0]!r}?" if closest else ""
+    raise BackendError(f"unknown backend {name!r}{hint} (known: {', '.join(names) or 'none'})")
+
+
+def config_path(name: str, backend: str | None = None) -> Path:
+    """The shipped training configuration ``MODEL/SYSTEM``, as ``les config list`` names it.
+
+    Args:
+        name: its name.
+        backend: the model of a name that is only a ``SYSTEM``.
+
+    Raises:
+        ValueError: for a name that is none; the message lists those there are.
+        BackendError: for an unknown backend.
+    """
+    model, slash, system = name.partition("/")
+    if not slash:
+        model, system = backend or "", name
+    if not model:
+        raise ValueError(f"the name must be MODEL/SYSTEM, e.g. mace/water, got {name!r}")
+    configs = get_backend(model).configs()
+    if system not in configs:
+        known = ", ".join(f"{model}/{each}" for each in configs)
+        raise ValueError(f"no configuration {name!r} (known: {known})")
+    return configs[system]

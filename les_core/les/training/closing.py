@@ -1,0 +1,70 @@
+"""How every training ends: errors of the best model, where it is, and how to use it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from les.training.errors import Errors, table
+
+if TYPE_CHECKING:
+    from les.backends import Backend
+
+logger = logging.getLogger("les")
+
+#: Frames as ``les.labels.labelled_frames`` gives them: place, ``ase.Atoms``, labels.
+Frames = Iterable[tuple[str, Any, Mapping[str, Any]]]
+
+
+def errors_of(calculator: Any, frames: Frames, name: str = "") -> Errors:
+    """Errors of a calculator's results on labelled frames.
+
+    Args:
+        calculator: an ASE calculator.
+        frames: the frames; labels that are ``None`` do not count.
+        name: what the progress bar is about.
+
+    Raises:
+        ValueError: for a frame that cannot be evaluated; the message names it.
+    """
+    from tqdm import tqdm
+
+    errors = Errors()
+    for where, atoms, labels in tqdm(frames, desc=f"errors on {name}", unit="structure"):
+        try:
+            calculator.calculate(atoms)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{where}: {error}") from error
+        errors.add_structure(calculator.results, labels, len(atoms))
+    return errors
+
+
+def close(
+    backend: Backend, model: Path, sets: Mapping[str, Frames], *, device: str = "cpu"
+) -> dict[str, Errors]:
+    """Evaluate the model file that a training left, and log what its user wants to know.
+
+    The model goes through the same calculator as everyone's: what the table says is what one gets.
+
+    Args:
+        backend: whose model it is.
+        model: the file, which loads without running code.
+        sets: ``"train"``, ``"valid"`` and maybe ``"test"``, with their labelled frames.
+        device: where to compute.
+
+    Returns:
+        The errors of each set.
+    """
+    calculator = backend.calculator(model, device=device)
+    errors = {name: errors_of(calculator, frames, name) for name, frames in sets.items()}
+    logger.info("%s", table(errors))
+    logger.info("best model: %s", model)
+    logger.info("on the command line: les predict %s structures.xyz", model)
+    logger.info(
+        'in Python: from %s import LESCalculator; atoms.calc = LESCalculator("%s")',
+        backend.package,
+        model,
+    )
+    return errors
