@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
+import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+import torch
 
-from les.files import replacing
+from les.files import replacing, writing
 
 
 def names(folder):
@@ -95,3 +100,155 @@ def test_content_is_on_the_disk_before_the_name_changes(tmp_path, monkeypatch):
     with replacing(tmp_path / "model.pt") as temporary:
         temporary.write_text("new")
     assert calls == ["fsync", "replace"]
+
+
+# --- what is at the place already
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_permissions_stay(mode, tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_text("old")
+    path.chmod(mode)
+    with replacing(path) as temporary:
+        assert temporary.stat().st_mode & 0o077 == 0  # nor may others read what is being written
+        temporary.write_text("new")
+    assert path.stat().st_mode & 0o777 == mode
+
+
+def test_permissions_of_a_new_file_are_the_usual_ones(tmp_path):
+    (tmp_path / "usual").touch()
+    with replacing(tmp_path / "model.pt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "model.pt").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_links_are_followed(there, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "model.pt"
+    if there:
+        target.write_text("old")
+        target.chmod(0o600)
+    (tmp_path / "second").symlink_to(target)
+    link = tmp_path / "link.pt"
+    link.symlink_to("second")
+    with replacing(link) as temporary:
+        assert temporary.parent == target.parent
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == link.read_text() == "new"
+    assert not there or target.stat().st_mode & 0o777 == 0o600
+    assert names(target.parent) == ["model.pt"]
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a named pipe"),
+        (os.mkdir, "a folder"),
+        (make_socket, "a socket"),
+        (lambda path: path.symlink_to("/dev/null"), "a device"),
+    ],
+    ids=["fifo", "folder", "socket", "device"],
+)
+def test_only_regular_files_are_replaced(make, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    path = Path("model.pt")
+    make(path)
+    before = path.stat()
+    with pytest.raises(OSError, match=f"model.pt is {kind}; only a regular"), replacing(path):
+        pytest.fail("nothing may be written")
+    assert path.stat().st_ino == before.st_ino
+    assert names(tmp_path) == ["model.pt"]
+
+
+@pytest.fixture
+def as_another_user():
+    """Who is allowed everything meets no permissions."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def foreign():
+    """A folder that every user can reach; those of pytest are private."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_write_protection_is_respected(what, foreign, request):
+    path = foreign / "folder" / "model.pt"
+    path.parent.mkdir()
+    path.write_text("old")
+    path.chmod(0o444 if what == "file" else 0o666)
+    path.parent.chmod(0o777 if what == "file" else 0o555)
+    request.getfixturevalue("as_another_user")
+    with pytest.raises(PermissionError) as error, replacing(path) as temporary:
+        temporary.write_text("new")
+    assert str(path) in str(error.value)
+    assert ".part" not in str(error.value)
+    assert path.read_text() == "old"
+
+
+# --- a disk that is full
+
+
+@pytest.fixture
+def small_disk():
+    """Files may have 4096 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def write_text(path):
+    path.write_text(10000 * "x")
+
+
+def write_tensor(path):
+    torch.save({"weights": torch.zeros(10000)}, path)
+
+
+@pytest.mark.parametrize("write", [write_text, write_tensor])
+@pytest.mark.parametrize("with_link", [False, True])
+def test_a_full_disk_is_an_error_that_names_the_file(write, with_link, tmp_path, request):
+    path = tmp_path / "model.pt"
+    path.write_text("old")
+    if with_link:
+        path = tmp_path / "link.pt"
+        path.symlink_to("model.pt")
+    request.getfixturevalue("small_disk")
+    with pytest.raises(OSError, match=path.name) as error, replacing(path) as temporary:
+        write(temporary)
+    assert str(path) in str(error.value)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["link.pt", "model.pt"][not with_link :]
+
+
+def test_upstreams_own_files_are_named_too(tmp_path, small_disk):
+    with pytest.raises(OSError, match=r"state\.pt could not be written completely; \d+ MiB are"):  # noqa: SIM117
+        with writing(tmp_path / "state.pt"):
+            write_tensor(tmp_path / "state.pt")
+
+
+def test_errors_of_other_files_and_kinds_stay_what_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing"), replacing(tmp_path / "model.pt"):
+        (tmp_path / "missing").read_text()
+    with pytest.raises(RuntimeError, match=r"^shapes"), replacing(tmp_path / "model.pt"):
+        raise RuntimeError("shapes do not match")
+    assert names(tmp_path) == []
