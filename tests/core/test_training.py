@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from les.backends import EpochRecord, TrainingJob
+from les.locks import InUseError
 from les.training.arguments import (
     HelpFormatter,
     TrainingParser,
@@ -21,6 +22,7 @@ from les.training.arguments import (
 from les.training.backend import TrainingBackend
 from les.training.composition import energies_per_element
 from les.training.errors import Errors, table
+from les.training.files import RunFiles
 from les.training.history import write_history
 from les.training.loaders import EpochShuffle
 
@@ -194,3 +196,39 @@ def test_options_of_les_only_with_les(capsys):
     with pytest.raises(SystemExit):
         some_parser(les=True).parse_args(["--train_file=a"])
     assert "--valid_file" in capsys.readouterr().err
+
+
+# --- whose files they are
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "../../x", "/tmp/x", "a/b", "a\\b", "c:x", "a\nb", "x/"]
+)
+def test_names_that_lead_elsewhere(name, tmp_path):
+    with pytest.raises(ValueError, match=r"--name must be the start of file names.*--work_dir"):
+        RunFiles(tmp_path, name, ".pt")
+
+
+@pytest.mark.parametrize("name", ["water", "water.2", "..x", "-", "Wasser bei 300 K", "水"])
+def test_ordinary_names(name, tmp_path):
+    files = RunFiles(tmp_path, name, ".pt")
+    assert files.checkpoint.parent == files.log.parent == tmp_path
+
+
+def test_a_run_that_is_going_on_is_left_alone(tmp_path):
+    files = RunFiles(tmp_path / "new", "water", ".pt")
+    with files.claim(resume=False) as continued:
+        assert not continued
+        for resume in (False, True):
+            refused = pytest.raises(InUseError, match=r"_checkpoint\.pt is in use by process \d+")
+            with refused, files.claim(resume):
+                pass
+        with RunFiles(files.folder, "ice", ".pt").claim(resume=False):  # beside it
+            pass
+        files.checkpoint.touch()
+    with files.claim(resume=True) as continued:
+        assert continued
+    refused = pytest.raises(ValueError, match="continue that run with --resume")
+    with refused, files.claim(resume=False):
+        pass
+    assert list(files.folder.iterdir()) == [files.checkpoint]

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from les.training.files import RunFiles
+
 logger = logging.getLogger("les")
 
 
@@ -53,7 +55,12 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     options = parse(arguments, les=les)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = CACEBackend.files(options.work_dir, options.name)
-    continued = files.claim(options.resume)
+    with files.claim(options.resume) as continued:
+        _train(options, files, les=les, continued=continued)
+
+
+def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued: bool) -> None:
+    """Train, from the start or after the last epoch of an earlier run."""
     if options.start is not None and (options.model is not None or options.readout is not None):
         raise ValueError(
             "--from excludes --model and --readout, also in --config: the model has its own; "

@@ -73,7 +73,12 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
         raise ValueError("--freeze_short_range and --atomic_energies train exclude each other")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = CHGNetBackend.files(options.work_dir, options.name)
-    continued = files.claim(options.resume)
+    with files.claim(options.resume) as continued:
+        _train(options, files, les=les, continued=continued)
+
+
+def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued: bool) -> None:
+    """Train, from the start or after the last epoch of an earlier run."""
     settings = files.settings(vars(options), les)
     with files.log.open("a") as log, contextlib.redirect_stdout(log):
         torch.manual_seed(options.seed)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
+
+from les.locks import locked
 
 #: Options that a continued run may change.
 MAY_CHANGE = frozenset(
@@ -18,14 +20,36 @@ MAY_CHANGE = frozenset(
 CHECKSUMS = ("train_file", "valid_file")
 
 
+def check_name(name: str) -> str:
+    """``name``, with which all files of a run start, if it leads to no other folder.
+
+    Raises:
+        ValueError: if it is empty or more than the name of a file.
+    """
+    # Windows' rules include those of other systems.
+    if name in ("", ".", "..") or PureWindowsPath(name).name != name or not name.isprintable():
+        raise ValueError(
+            f"--name must be the start of file names, without folders, got {name!r}; the folder is "
+            "given by --work_dir"
+        )
+    return name
+
+
 @dataclass(frozen=True)
 class RunFiles:
-    """Files of one run: all in one folder, their names starting with that of the run."""
+    """Files of one run: all in one folder, their names starting with that of the run.
+
+    Raises:
+        ValueError: if the name leads to another folder.
+    """
 
     folder: Path
     name: str
     #: Ending of the files with weights.
     suffix: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
 
     @property
     def model(self) -> Path:
@@ -64,17 +88,23 @@ class RunFiles:
         # Under the names that the user knows.
         return {"les": les, **{"from" if key == "start" else key: x for key, x in kept.items()}}
 
-    def claim(self, resume: bool) -> bool:
-        """Make the folder; whether there is a run to continue.
+    @contextlib.contextmanager
+    def claim(self, resume: bool) -> Iterator[bool]:
+        """Make the folder, and keep other processes away from these files, in this context.
+
+        Yields:
+            Whether there is a run to continue.
 
         Raises:
             ValueError: if there is one and ``resume`` is false.
+            les.locks.InUseError: if the run is going on in another process.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        continued = self.checkpoint.exists()
-        if continued and not resume:
-            raise ValueError(
-                f"{self.checkpoint} is there already: continue that run with --resume, or use "
-                "another --name or --work_dir"
-            )
-        return continued
+        with locked(self.checkpoint):
+            continued = self.checkpoint.exists()
+            if continued and not resume:
+                raise ValueError(
+                    f"{self.checkpoint} is there already: continue that run with --resume, or use "
+                    "another --name or --work_dir"
+                )
+            yield continued
