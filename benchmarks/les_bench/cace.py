@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from les.backends import get_backend
+from les.parser import ArgumentParser
 from les_bench.datasets import load
 from les_bench.memory import peak_memory
 from les_bench.systems import get_system
@@ -78,7 +78,7 @@ def measure(case: Case, training: bool) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="les bench cace", description=__doc__)
+    parser = ArgumentParser(prog="les bench cace", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--data", default="auto", help="as for `les bench run`")

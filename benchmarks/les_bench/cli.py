@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from les.backends import BackendError, backend_names
+from les.parser import ArgumentParser
 from les_bench.datasets import find
 from les_bench.fetch import REMOTE, FetchError, fetch
 from les_bench.labels import DataError
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv and argv[0] in MEASUREMENTS:
         return int(importlib.import_module(f"les_bench.{argv[0]}").main(argv[1:]))
     argv, extra = _split_extra(argv)
-    parser = argparse.ArgumentParser(prog="les bench", description=__doc__)
+    parser = ArgumentParser(prog="les bench", description=__doc__)
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     if extra and arguments.command != "run":

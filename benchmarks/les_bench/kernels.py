@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from les.native.library import library
+from les.parser import ArgumentParser
 from les_bench.cases import Case, Energy, energies_of, energy_and_forces
 from les_bench.matching import compare_at_error
 from les_bench.naive import naive_energy
@@ -115,7 +116,7 @@ def peer_table(dtype: torch.dtype, error: float, sizes: Sequence[int]) -> Iterat
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="les bench kernels",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

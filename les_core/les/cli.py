@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from les.backends import BackendError, backend_names, backend_of, config_path, get_backend
+from les.parser import ArgumentParser
 
 _DESCRIPTION = """\
 Latent Ewald Summation: long-range electrostatics for machine-learned potentials.
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = argv[:1] == ["--debug"]
     argv = argv[debug:]
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="les", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=_version())
@@ -80,7 +81,7 @@ def _train(argv: list[str]) -> int:
 
 
 def _predict(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="les predict", description="Evaluate a trained model on a file of structures."
     )
     parser.add_argument("model", type=Path, help="model file")
@@ -109,7 +110,7 @@ def _predict(argv: list[str]) -> int:
 
 
 def _convert(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="les convert",
         description="Write a published model with LES as a file that loads without running code.",
     )
@@ -138,7 +139,7 @@ def _bench(argv: list[str]) -> int:
 
 
 def _config(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="les config", description="Training configurations, named MODEL/SYSTEM."
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -169,7 +170,7 @@ def _config(argv: list[str]) -> int:
 
 
 def _doctor(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="les doctor",
         description="Which models can be trained here, and what is missing; or how a model does "
         "its long-range part.",

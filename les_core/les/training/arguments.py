@@ -10,6 +10,7 @@ from typing import Any
 
 from les.backends import config_path
 from les.config import read_yaml, refuse_unknown
+from les.parser import ArgumentParser
 
 
 def mapping(text: str) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def weight(text: str) -> float:
     return value
 
 
-class TrainingParser(argparse.ArgumentParser):
+class TrainingParser(ArgumentParser):
     """What all training commands take, in groups to which each adds its own options.
 
     Args:
@@ -111,7 +112,6 @@ class TrainingParser(argparse.ArgumentParser):
             prog=f"les train {backend}",
             description=description,
             formatter_class=HelpFormatter,
-            allow_abbrev=False,
         )
         self.add_argument(
             "--config",
