@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from les_bench.fetch import cache_folder
+from les_bench.fetch import cache_folder, known_checksums
 from les_bench.labels import DataError, read_frames
 from les_bench.systems import Layout, System
 
@@ -43,7 +45,7 @@ def load(system: System, data: str = "auto") -> Dataset:
     """Read ``system`` from ``data``: ``"auto"``, ``"embedded"`` or a folder.
 
     ``"auto"`` takes the first that has the system: ``LES_DATA_DIR``, what
-    ``les bench fetch`` brought, the embedded set.
+    ``les bench fetch`` brought, the embedded set. Files of the latter two must be what they were.
     """
     source, folder, layout = find(system, data)
     LOG.info("%s: %s data from %s", system.name, source, folder)
@@ -52,11 +54,16 @@ def load(system: System, data: str = "auto") -> Dataset:
         for split in ("train", "valid", "test")
         if (name := getattr(layout, split)) is not None
     }
-    frames: dict[str, list[Atoms]] = {}
     for split, path in paths.items():
         if path is None:
             raise DataError(f"{folder / getattr(layout, split)}: the {split} file is missing")
-        frames[split] = read_frames(path, periodic=system.periodic)
+    found = [path for path in paths.values() if path is not None]
+    checksums = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    _verify(source, folder, checksums, system)
+    frames = {
+        split: read_frames(path, periodic=system.periodic)
+        for split, path in zip(paths, found, strict=True)
+    }
     if layout.test_every:
         frames["train"], frames["test"] = _every(frames["train"], layout.test_every)
     if layout.valid_every:
@@ -64,11 +71,13 @@ def load(system: System, data: str = "auto") -> Dataset:
     for split in ("train", "valid", "test"):
         if not frames[split]:
             raise DataError(f"{paths['train']}: too few frames for a {split} set")
-    checksums = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths.values() if path
-    }
-    offsets = _subtract_atomic_energies(frames)
-    return Dataset(system, source, **frames, checksums=checksums, energy_offsets=offsets)
+    return Dataset(
+        system,
+        source,
+        **frames,
+        checksums={path.name: checksum for path, checksum in checksums.items()},
+        energy_offsets=_subtract_atomic_energies(frames),
+    )
 
 
 def find(system: System, data: str = "auto") -> tuple[str, Path, Layout]:
@@ -103,6 +112,26 @@ def _flat(system: System) -> Layout:
     """The layout of the embedded data and of a folder that the user prepared."""
     train, valid, test = (f"{system.name}_{split}.xyz" for split in ("train", "val", "test"))
     return Layout(train, valid, test)
+
+
+def _verify(source: str, folder: Path, checksums: Mapping[Path, str], system: System) -> None:
+    """Refuse files that are not what they were when they were fetched or made."""
+    if source == "fetched":
+        known, remedy = known_checksums(), f"`les bench fetch {system.name}` brings it again"
+    elif source == "embedded":
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        known = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+        remedy = "install les again"
+    else:
+        return  # the user's own
+    for path, checksum in checksums.items():
+        expected = known.get(path.relative_to(folder).as_posix())
+        if expected is None:
+            LOG.warning("%s: used as it is; no checksum of it is known", path)
+        elif checksum != expected:
+            raise DataError(
+                f"{path} is damaged: its sha256 must be {expected}, got {checksum}; {remedy}"
+            )
 
 
 def _existing(folder: Path, name: str) -> Path | None:

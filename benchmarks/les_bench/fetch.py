@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,26 +55,23 @@ def fetch(system: str) -> list[Path]:
 
 
 def _fetch(remote: RemoteFile, path: Path) -> Path:
-    if path.is_file() and _sha256(path.read_bytes()) == remote.sha256:
-        LOG.info("%s is there already", path)
-        return path
-    LOG.info("fetching %s (%s)", remote.url, remote.licence)
+    import pooch  # only this needs it
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    LOG.info("%s from %s (%s)", path, remote.url, remote.licence)
     try:
-        with urllib.request.urlopen(remote.url, timeout=60) as response:
-            content = response.read()
-    except OSError as error:  # no network, refused, not found
+        # A file that is there with this checksum stays; one with another is fetched again.
+        pooch.retrieve(remote.url, f"sha256:{remote.sha256}", path.name, path.parent)
+    except ValueError as error:  # another checksum
+        raise FetchError(f"{remote.url}: {error}") from error
+    except OSError as error:  # no network, refused, not found; a full disk
         raise FetchError(
-            f"could not fetch {remote.url}: {error}; without a network, put the file at {path} "
-            "or use --data embedded"
+            f"could not fetch {remote.url} to {path}: {error}; without a network, put the file "
+            "there or use --data embedded"
         ) from error
-    if (found := _sha256(content)) != remote.sha256:
-        raise FetchError(f"{remote.url}: expected sha256 {remote.sha256}, got {found}; not kept")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(path)
     return path
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def known_checksums() -> dict[str, str]:
+    """Place below the cache folder -> sha256 of all files that can be fetched."""
+    return {remote.target: remote.sha256 for files in REMOTE.values() for remote in files}

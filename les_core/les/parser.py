@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 class ArgumentParser(argparse.ArgumentParser):
     """argparse's parser, with errors of one line and without abbreviated options."""
 
-    def __init__(self, *args: Any, allow_abbrev: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str) -> NoReturn:
         end_with_error(self, message)

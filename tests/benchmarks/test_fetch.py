@@ -1,45 +1,84 @@
-"""Fetching, from files in place of a network."""
+"""Fetching from a server of this machine, and what is done with what was fetched."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from les_bench import fetch
+from les_bench import datasets, fetch
+from les_bench.datasets import load
+from les_bench.labels import DataError
 from les_bench.systems import SYSTEMS
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Serves a folder; knows what was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[str] = []
+        super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        self.server.asked.append(self.path)
+
+
 @pytest.fixture
-def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A "public" file whose checksum is known."""
-    source = tmp_path / "public.xyz"
-    source.write_text("content")
-    checksum = hashlib.sha256(b"content").hexdigest()
-    listed = fetch.RemoteFile(source.as_uri(), checksum, "water/water.xyz", "CC0")
-    monkeypatch.setattr(fetch, "REMOTE", {"water": (listed,)})
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return source
+def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Server]]:
+    """A "public" file whose checksum is known, and its server."""
+    folder = tmp_path / "public"
+    folder.mkdir()
+    (folder / "water.xyz").write_text("content")
+    with Server(folder) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/water.xyz"
+        checksum = hashlib.sha256(b"content").hexdigest()
+        listed = fetch.RemoteFile(url, checksum, "water/water.xyz", "CC0")
+        monkeypatch.setattr(fetch, "REMOTE", {"water": (listed,)})
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder / "water.xyz", server
+        server.shutdown()
+        thread.join()
 
 
-def test_fetch_once(remote: Path) -> None:
+def test_fetch_once(public: tuple[Path, Server]) -> None:
+    _, server = public
     (path,) = fetch.fetch("water")
+    assert path == fetch.cache_folder() / "water" / "water.xyz"
     assert path.read_text() == "content"
-    remote.unlink()
     assert fetch.fetch("water") == [path]
+    assert len(server.asked) == 1
 
 
-def test_wrong_content_is_not_kept(remote: Path) -> None:
+def test_a_damaged_file_is_fetched_again(public: tuple[Path, Server]) -> None:
+    (path,) = fetch.fetch("water")
+    path.write_text("cOntent")
+    assert fetch.fetch("water") == [path]
+    assert path.read_text() == "content"
+
+
+def test_wrong_content_is_not_kept(public: tuple[Path, Server]) -> None:
+    remote, _ = public
     remote.write_text("something else")
-    with pytest.raises(fetch.FetchError, match="expected sha256"):
+    with pytest.raises(fetch.FetchError, match=r"water\.xyz: SHA256 hash of downloaded file"):
         fetch.fetch("water")
-    assert not list(fetch.cache_folder().rglob("*.xyz*"))
+    assert not [path for path in fetch.cache_folder().rglob("*") if path.is_file()]
 
 
-def test_no_network_and_unlisted_system(remote: Path) -> None:
+def test_no_network_and_unlisted_system(public: tuple[Path, Server]) -> None:
+    remote, _ = public
     remote.unlink()
-    with pytest.raises(fetch.FetchError, match=r"could not fetch file:.*--data embedded"):
+    with pytest.raises(fetch.FetchError, match=r"could not fetch http:.*404.*--data embedded"):
         fetch.fetch("water")
     with pytest.raises(fetch.FetchError, match=r"'au2_mgo' \(listed: water\)"):
         fetch.fetch("au2_mgo")
@@ -54,3 +93,63 @@ def test_fetched_files_are_where_loading_looks() -> None:
 def test_listed_checksum_is_that_of_the_reference_data(data_dir: Path) -> None:
     (listed,) = fetch.REMOTE["water"]
     assert hashlib.sha256((data_dir / listed.target).read_bytes()).hexdigest() == listed.sha256
+
+
+# --- what is used is what was fetched
+
+
+def change_a_digit(path: Path) -> None:
+    """Another number, in a file that can be read as before."""
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"1")
+    content[at : at + 1] = b"2"
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def cached(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Path, Path]]:
+    """The system "dipeptides" as if it could be, and had been, fetched: cache and training file."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("LES_DATA_DIR", raising=False)
+    names = {path.name: path for path in data.glob("*.xyz")}
+    files = tuple(
+        fetch.RemoteFile("", hashlib.sha256(path.read_bytes()).hexdigest(), name, "CC0")
+        for name, path in names.items()
+    )
+    monkeypatch.setattr(fetch, "REMOTE", {"dipeptides": files})
+    folder = shutil.copytree(data, fetch.cache_folder())
+    return folder, folder / "dipeptides_train.xyz"
+
+
+def test_fetched_data_are_verified_when_they_are_used(cached, caplog) -> None:
+    _, path = cached
+    assert load(SYSTEMS["dipeptides"]).source == "fetched"
+    assert "no checksum" not in caplog.text
+    change_a_digit(path)
+    with pytest.raises(DataError, match=r"_train\.xyz is damaged: its .* `les bench fetch dip"):
+        load(SYSTEMS["dipeptides"])
+
+
+def test_files_of_unknown_origin_in_the_cache_are_named(cached, monkeypatch, caplog) -> None:
+    _, path = cached
+    (first, *_) = [x for x in fetch.REMOTE["dipeptides"] if x.target != path.name]
+    monkeypatch.setattr(fetch, "REMOTE", {"dipeptides": (first,)})
+    load(SYSTEMS["dipeptides"])
+    assert f"{path}: used as it is; no checksum of it is known" in caplog.text
+
+
+def test_embedded_data_are_verified_when_they_are_used(tmp_path, monkeypatch) -> None:
+    folder = shutil.copytree(datasets._embedded(), tmp_path / "embedded")
+    monkeypatch.setattr(datasets, "_embedded", lambda: folder)
+    load(SYSTEMS["water"], "embedded")
+    change_a_digit(folder / "water_test.xyz.gz")
+    with pytest.raises(DataError, match=r"water_test\.xyz\.gz is damaged.*install les again"):
+        load(SYSTEMS["water"], "embedded")
+    load(SYSTEMS["au2_mgo"], "embedded")
+
+
+def test_data_of_ones_own_are_read_as_they_are(data: Path) -> None:
+    change_a_digit(data / "dipeptides_train.xyz")
+    assert load(SYSTEMS["dipeptides"], str(data)).source == "custom"
