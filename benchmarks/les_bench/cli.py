@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         return {"run": _run, "report": _report, "fetch": _fetch, "list": _list}[arguments.command](
             arguments, extra
         )
-    except (BackendError, DataError, FetchError, ResultError, ValueError) as error:
+    except (BackendError, DataError, FetchError, ResultError, ValueError, OSError) as error:
         LOG.error("%s", error)
         return 1
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from les.files import replacing
 from les_bench import plots
 from les_bench.results import PREDICTIONS, read_all, read_predictions
 from les_bench.summary import (
@@ -91,9 +92,10 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         c = group.configuration
         stem = f"{number}-{c['system']}-{c['source']}-{c['model']}"
         page += [Heading(group.title), *_section(group), *_pictures(group, output, stem)]
-    (output / "report.md").write_text(_markdown(page), encoding="utf-8")
     html = output / "report.html"
-    html.write_text(_html(page), encoding="utf-8")
+    for path, text in ((output / "report.md", _markdown(page)), (html, _html(page))):
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return html
 
 
@@ -173,7 +175,7 @@ def _pictures(group: Group, output: Path, stem: str) -> list[Block]:
     for ax, (draw, data) in zip(axes[2:], response, strict=True):
         draw(data, ax=ax)
     parity = output / f"{stem}-parity.png"
-    figure.savefig(parity, dpi=150)
+    _save(figure, parity)
 
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     ax = figure.subplots()
@@ -182,8 +184,13 @@ def _pictures(group: Group, output: Path, stem: str) -> list[Block]:
             label = None if i else plots.NAMES[variant]
             plots.learning_curve(result["history"], ax=ax, variant=variant, label=label)
     learning = output / f"{stem}-learning.png"
-    figure.savefig(learning, dpi=150)
+    _save(figure, learning)
     return [parity, learning]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from les.backends import Backend, get_backend
+from les.locks import locked
 from les_bench import machine, metrics, results
+from les_bench.curve import Curve, breaks, curve_so_far, digest, position
 from les_bench.datasets import Dataset, load
 from les_bench.evaluate import EvaluationError, count_parameters, evaluate
 from les_bench.systems import get_system
@@ -99,11 +101,16 @@ def run_suite(
         epochs: number of epochs; ``None`` keeps that of the configuration, or with
             ``demo`` that of the system's few-minute demonstration.
         threads: CPU threads of training and evaluation.
+        output: folder of the results; one suite at a time may write to it.
         dtype: precision of the evaluation.
         extra: further arguments for upstream's training.
 
     Returns:
         Names of the runs that failed (the others are done all the same).
+
+    Raises:
+        ValueError: for settings that are not possible.
+        les.locks.InUseError: if another process writes to ``output``.
     """
     for variant in variants:
         if variant not in VARIANTS:
@@ -134,12 +141,13 @@ def run_suite(
         for variant in variants
     ]
     failed = []
-    with logging_redirect_tqdm():
+    output.mkdir(parents=True, exist_ok=True)
+    with locked(output), logging_redirect_tqdm():
         for run in (progress := tqdm(runs, unit="run", desc="les bench")):
             progress.set_postfix_str(run.name)
             try:
-                execute(run, backends[run.model], output.resolve())
-            except (TrainingError, EvaluationError) as error:
+                execute(run, backends[run.model], output.resolve(), progress.set_postfix_str)
+            except (TrainingError, EvaluationError, OSError) as error:
                 LOG.error("%s failed: %s", run.name, error)
                 failed.append(run.name)
             except Exception:  # one broken adapter or model must not end a suite of hours
@@ -148,8 +156,11 @@ def run_suite(
     return failed
 
 
-def execute(run: Run, backend: Backend, output: Path) -> None:
-    """Carry out one run, or what is left of it."""
+def execute(run: Run, backend: Backend, output: Path, tell: Callable[[str], None]) -> None:
+    """Carry out one run, or what is left of it, in a folder of its own in ``output``.
+
+    ``tell`` is told now and then how far the training is.
+    """
     configuration = run.configuration(backend)
     identity = results.configuration_hash(configuration)
     workspace = Workspace.open(output, run.name, identity)
@@ -177,8 +188,19 @@ def execute(run: Run, backend: Backend, output: Path) -> None:
     if workspace.trained:
         LOG.info("%s: training is done already", run.name)
     else:
-        train(backend, job, workspace, les=run.variant == "les", threads=run.threads)
+        n_before = len(curve_so_far(backend, job))
+
+        def watch(curve: Curve, seconds: float) -> None:
+            place = position(curve, run.epochs, seconds, n_before)
+            tell(f"{run.name}: {place}" if place else run.name)
+
+        les = run.variant == "les"
+        train(backend, job, workspace, les=les, threads=run.threads, watch=watch)
     history = [dataclasses.asdict(record) for record in backend.history(job)]
+    attempts = [*workspace.state.get("curves", []), digest(curve_so_far(backend, job))]
+    warnings = breaks(attempts, history)
+    for warning in warnings:
+        LOG.warning("%s: %s", run.name, warning)
     sets, n_parameters = _evaluate(run, backend, backend.trained_model(job))
     measured = {split: metrics.compute(arrays) for split, arrays in sets.items()}
     results.write_predictions(workspace.folder / results.PREDICTIONS, sets)
@@ -198,6 +220,7 @@ def execute(run: Run, backend: Backend, output: Path) -> None:
                 "checksums": run.dataset.checksums,
                 "energy_offsets": run.dataset.energy_offsets,
             },
+            "warnings": warnings,
             "n_parameters": n_parameters,
             "units": metrics.UNITS,
             "metrics": measured,

@@ -137,6 +137,8 @@ class Group:
                         f"{result['name']}: {what} have the opposite sign of the reference "
                         f"(R² would be {errors['r2_flipped']:.3f} with flipped charges)."
                     )
+        for result in self.results.values():
+            notes += [f"{result['name']}: {text}." for text in result.get("warnings", ())]
         if any(result["data"]["energy_offsets"] for result in self.results.values()):
             notes.append("Energies per element were taken off the total energies before training.")
         return notes

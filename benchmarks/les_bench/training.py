@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from ase import Atoms
 from ase.io import write
 
 from les.backends import Backend, TrainingJob
+from les.children import child
+from les.files import replacing
+from les_bench.curve import Curve, curve_so_far, digest
 from les_bench.datasets import Dataset
 from les_bench.results import write_json
 
@@ -27,6 +31,8 @@ LOG = logging.getLogger("les")
 TRAINED_ON = ("REF_energy", "REF_forces", "REF_stress", "total_charge")
 #: Lines of a failed training's log that are shown.
 TAIL = 25
+#: Time between two looks at the learning curve of a run that is going on [s].
+INTERVAL = 5.0
 
 
 class TrainingError(RuntimeError):
@@ -57,11 +63,14 @@ class Workspace:
                 pass  # foreign or truncated: treated like another configuration
             superseded = output / "superseded"
             superseded.mkdir(exist_ok=True)
-            number = len(list(superseded.glob(f"{name}.*"))) + 1
-            aside = folder.rename(superseded / f"{name}.{number}")
+            places = (superseded / f"{name}.{number}" for number in itertools.count(1))
+            aside = folder.rename(next(place for place in places if not place.exists()))
             LOG.warning("%s holds another configuration; moved to %s", folder, aside)
         folder.mkdir(parents=True)
-        workspace = cls(folder, {"hash": identity, "attempts": 0, "finished": False, "wall_s": 0.0})
+        workspace = cls(
+            folder,
+            {"hash": identity, "attempts": 0, "finished": False, "wall_s": 0.0, "curves": []},
+        )
         workspace.save()
         return workspace
 
@@ -81,7 +90,8 @@ class Workspace:
         files = {split: self.folder / f"{split}.xyz" for split in ("train", "valid")}
         for split, path in files.items():
             frames = [_training_frame(frame) for frame in getattr(dataset, split)]
-            write(path, frames, format="extxyz")
+            with replacing(path) as temporary:
+                write(temporary, frames, format="extxyz")
         return TrainingJob(
             name=dataset.system.name,
             directory=self.folder,
@@ -97,23 +107,43 @@ def train_command(model: str, les: bool, arguments: Sequence[str]) -> list[str]:
 
 
 def train(
-    backend: Backend, job: TrainingJob, workspace: Workspace, *, les: bool, threads: int
+    backend: Backend,
+    job: TrainingJob,
+    workspace: Workspace,
+    *,
+    les: bool,
+    threads: int,
+    watch: Callable[[Curve, float], None] = lambda curve, seconds: None,
 ) -> None:
-    """Train ``job``; the output goes to ``train.log`` in its folder."""
-    workspace.state["attempts"] += 1
+    """Train ``job``, in a process that ends with this one.
+
+    Its output goes to ``train.log`` in its folder.
+
+    Args:
+        backend: what to train.
+        job: the data and settings.
+        workspace: the folder.
+        les: with LES or without.
+        threads: CPU threads.
+        watch: is told now and then of the epochs that are done and the time since the start [s].
+    """
+    state = workspace.state
+    if state["attempts"]:  # an earlier one has left its learning curve
+        state.setdefault("curves", []).append(digest(curve_so_far(backend, job)))
+    state["attempts"] += 1
     workspace.save()
     log = workspace.folder / "train.log"
     LOG.info("training in %s (output: %s)", workspace.folder.name, log)
     start = time.perf_counter()
-    with log.open("a") as file:
-        code = subprocess.run(
-            train_command(backend.name, les, backend.training_arguments(job)),
-            cwd=workspace.folder,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        ).returncode
+    command = train_command(backend.name, les, backend.training_arguments(job))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    code: int | None = None
+    with log.open("a") as file, child(command, workspace.folder, environment, file) as process:
+        while code is None:
+            try:
+                code = process.wait(INTERVAL)
+            except subprocess.TimeoutExpired:
+                watch(curve_so_far(backend, job), time.perf_counter() - start)
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
         raise TrainingError(f"training ended with status {code}; {log} ends with\n{tail}")
@@ -121,7 +151,7 @@ def train(
         backend.trained_model(job)
     except FileNotFoundError as error:
         raise TrainingError(f"training left no model: {error}; see {log}") from error
-    workspace.state.update(finished=True, wall_s=time.perf_counter() - start)
+    state.update(finished=True, wall_s=time.perf_counter() - start)
     workspace.save()
 
 

@@ -25,11 +25,13 @@ import json, os, pathlib, sys, time
 variant, seed, epochs, *rest = sys.argv[1:]
 with open("calls.txt", "a") as file:
     print(variant, os.environ["OMP_NUM_THREADS"], *rest, file=file)
-if "--crash" in rest:
+if "--crash" in rest or "FAKE_CRASH" in os.environ:
     sys.exit("ran out of luck")
 if "--sleep" in rest:
     pathlib.Path("pid").write_text(str(os.getpid()))
     time.sleep(60)
+if "--half-a-second" in rest:
+    time.sleep(0.5)
 assert "REF_energy" in pathlib.Path("train.xyz").read_text()
 pathlib.Path("model.json").write_text(json.dumps({"variant": variant, "epochs": int(epochs)}))
 """

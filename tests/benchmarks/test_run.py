@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from les_bench import cli, results, run
+from les.backends import EpochRecord
+from les.locks import InUseError, locked
+from les_bench import cli, results, run, training
 from les_bench.run import run_suite
+from les_bench.summary import grouped
 
 LES = "dipeptides-custom-fake-les-seed1"
 SR = "dipeptides-custom-fake-sr-seed1"
@@ -195,6 +199,69 @@ def test_command_line(data: Path, out: Path, capsys, caplog) -> None:
     assert f"2 run(s) failed: {SR}, {LES}" in capsys.readouterr().err
     assert cli.main(["run", "--system", "watr", "--model", "fake"]) == 1
     assert "did you mean 'water'" in caplog.text
+
+
+def records(n: int, first_seconds: float) -> list[EpochRecord]:
+    times = [first_seconds, *range(1, n)]
+    return [EpochRecord(i, times[i], valid_loss=1.0 / (i + 1)) for i in range(n)]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_that_went_on_or_began_again(
+    suite, out: Path, fake_backend, monkeypatch, caplog, again: bool
+) -> None:
+    """Upstream may begin at epoch 0 where a checkpoint is broken, and end as if all were well."""
+    before, after = records(3, 9.5), records(4, 9.75 if again else 9.5)
+    trained = fake_backend.trained_model
+
+    def history(self, job):
+        try:
+            trained(self, job)
+        except FileNotFoundError:
+            return before
+        return after
+
+    monkeypatch.setattr(fake_backend, "history", history)
+    monkeypatch.setenv("FAKE_CRASH", "1")
+    assert suite(variants=["les"]) == [LES]
+    monkeypatch.delenv("FAKE_CRASH")
+    assert suite(variants=["les"]) == []
+    text = "attempt 2 to train began again at the first epoch, although 3 had been done"
+    assert results.read_result(out / LES / "result.json")["warnings"] == [text] * again
+    assert (f"{LES}: {text}" in caplog.text) == again
+    (group,) = grouped(results.read_all(out))
+    assert (f"{LES}: {text}." in group.notes()) == again
+
+
+def test_progress_within_a_run(suite, fake_backend, monkeypatch) -> None:
+    monkeypatch.setattr(training, "INTERVAL", 0.02)
+    monkeypatch.setattr(fake_backend, "history", lambda self, job: records(3, 1.0))
+    told = []
+    monkeypatch.setattr(run.tqdm, "set_postfix_str", lambda self, text: told.append(text))
+    assert suite(variants=["les"], extra=["--half-a-second"]) == []
+    assert told[0] == LES
+    assert told[-1] == f"{LES}: epoch 3 of 4"
+
+
+def test_two_suites_in_one_folder(suite, data: Path, out: Path, caplog) -> None:
+    out.mkdir()
+    with locked(out), pytest.raises(InUseError, match=f"{out} is in use by process {os.getpid()}"):
+        suite()
+    assert not list(out.iterdir())
+    arguments = ["run", "--system", "dipeptides", "--model", "fake", "--data", str(data)]
+    with locked(out):
+        assert cli.main([*arguments, "--output", str(out)]) == 1
+    assert "choose another place" in caplog.text
+
+
+def test_a_full_disk_names_the_file(suite, out: Path, monkeypatch, caplog) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert suite(variants=["les"]) == [LES]
+    assert f"{LES} failed: [Errno 28] No space left on device: '{out / LES}" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_termination_ends_the_training_too(data: Path, out: Path) -> None:
