@@ -21,8 +21,10 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"`device` must be auto, cpu, cuda or cuda:N, got {name!r}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count() or "none"
+        found = torch.cuda.device_count() or "no"
         raise ValueError(f"`device` is {name}, but torch sees {found} CUDA GPU here; try auto")
+    if device.type == "meta":
+        raise ValueError("`device` must be one that computes, got meta")
     try:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError, NotImplementedError) as error:

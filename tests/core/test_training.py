@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from les.backends import EpochRecord, TrainingJob
+from les.backends import EpochRecord, TrainingJob, registry
 from les.locks import InUseError
 from les.training.arguments import (
     HelpFormatter,
     TrainingParser,
+    configuration,
     label_keys,
     mapping,
     parse,
@@ -129,6 +131,100 @@ def test_bad_options(parser, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    """Configurations of one backend."""
+    (tmp_path / "shipped").mkdir()
+    path = tmp_path / "shipped" / "water.yaml"
+    path.write_text("batch_size: 3\n")
+    configs = type("Some", (), {"configs": lambda self: {"water": path}})
+    monkeypatch.setattr(registry, "backend_names", lambda: ["some"])
+    monkeypatch.setattr(registry.metadata, "entry_points", lambda group: [Entry("some", configs)])
+    return path
+
+
+class Entry(NamedTuple):
+    name: str
+    backend: type
+
+    def load(self):
+        return self.backend
+
+
+def test_configurations_by_name(shipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    find = configuration("some")
+    assert find("water") == find("some/water") == shipped
+    (tmp_path / "water").write_text("batch_size: 5\n")  # a file wins
+    assert find("water") == Path("water")
+    options = ["--train_file=a", "--valid_file=b"]
+    parsed = parse(some_parser(les=True), [*options, "--config", "some/water"])
+    assert (parsed.batch_size, parsed.config) == (3, shipped)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("watre", "there is no file watre, and no configuration 'watre' (known: some/water)"),
+        ("some/watre", "there is no file some/watre, and no configuration 'some/watre'"),
+        ("runs/water.yaml", "there is no file runs/water.yaml, and unknown backend 'runs'"),
+    ],
+)
+@pytest.mark.usefixtures("shipped")
+def test_configurations_that_are_not_there(name, message, capsys):
+    with pytest.raises(SystemExit):
+        parse(some_parser(les=True), ["--train_file=a", "--valid_file=b", "--config", name])
+    error = capsys.readouterr().err
+    assert error.startswith("les train some: error: argument --config: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_mappings(tmp_path):
+    path = tmp_path / "les.yaml"
+    path.write_text("sigma: 1.5\n")
+    assert mapping(str(path)) == {"sigma": 1.5}
+    assert mapping("{sigma: 2.0}") == mapping(" sigma: 2.0") == {"sigma": 2.0}
+    path.write_text("- 1\n")
+    for text, message in (
+        (str(path), "must hold a mapping"),
+        (str(tmp_path / "none.yaml"), r"or a YAML file of one, got .*none\.yaml"),
+        ("{sigma: ", "must be a mapping"),
+        ("{sigma: " + "1" * 5000, "must be a mapping"),
+        ("s" * 5000, "File name too long"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
+            mapping(text)
+
+
+@pytest.mark.parametrize("name", ["--allow-pickle", "--allow_pickle"])
+def test_consent_is_given_on_the_command_line_only(name, tmp_path):
+    options = ["--train_file=a", "--valid_file=b"]
+    assert not parse(some_parser(les=True), options).allow_pickle
+    assert parse(some_parser(les=True), [*options, name]).allow_pickle
+    path = tmp_path / "some.yaml"
+    path.write_text(f"{name[2:]}: true\n")
+    with pytest.raises(ValueError, match=rf"some\.yaml: unknown key '{name[2:]}'"):
+        parse(some_parser(les=True), [*options, f"--config={path}"])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--epoch=3", "unrecognized arguments: --epoch=3 (did you mean --epochs?)"),
+        ("--allow-pickles", "did you mean --allow-pickle?"),
+        ("xyz", "unrecognized arguments: xyz; see les train some --help"),
+    ],
+)
+def test_mistyped_options(option, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(some_parser(les=True), ["--train_file=a", "--valid_file=b", option])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
 def test_help_shows_defaults_that_there_are(parser):
     text = parser.format_help()
     assert "how many (default: 3)" in text
@@ -154,8 +250,8 @@ def some_parser(les):
         "Train.",
         les=les,
         labels=("energy", "stress"),
-        help={"from": "a file", "model": "settings", "epochs": "how many", "device": "where"},
-        defaults={"epochs": 5, "batch_size": 2, "learning_rate": 1e-3, "device": "cpu"},
+        help={"from": "a file", "model": "settings", "epochs": "how many"},
+        defaults={"epochs": 5, "batch_size": 2, "learning_rate": 1e-3},
     )
 
 

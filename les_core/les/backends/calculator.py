@@ -35,9 +35,13 @@ BORN_CHARGES = "born_effective_charges"
 class ChargeCalculator(Calculator):
     """The part of a calculator that has to do with charges, to be mixed into upstream's.
 
-    An adapter calls, in this order, :meth:`refuse_unknown_keywords` and :meth:`set_up_charges` in
-    its ``__init__``, and in ``calculate`` :meth:`check_structure`, then upstream,
-    :meth:`add_charge_results` and :meth:`check_results`.
+    An adapter calls, in this order, :meth:`refuse_unknown_keywords`, :func:`refuse_several_models`
+    and :meth:`set_up_charges` in its ``__init__``, and in ``calculate`` :meth:`check_structure`,
+    then upstream, :meth:`add_charge_results` and :meth:`check_results`.
+
+    ``charges`` need not sum to the total charge of a structure, which the model does not know;
+    ``dipole`` and Born effective charges are those of the charges less their mean (unless the
+    model's ``remove_mean`` is false), so they do not change when the structure is moved.
 
     Attributes:
         les_config: how the model does its long-range part, ``None`` without LES.
@@ -72,8 +76,8 @@ class ChargeCalculator(Calculator):
         for name in given:
             if name not in known:
                 closest = get_close_matches(name, sorted(known), n=1)
-                hint = f"; did you mean {closest[0]!r}?" if closest else ""
-                raise TypeError(f"{type(self).__name__} got an unknown keyword {name!r}{hint}")
+                hint = f"; did you mean `{closest[0]}`?" if closest else ""
+                raise TypeError(f"{type(self).__name__} got an unknown keyword `{name}`{hint}")
 
     def set_up_charges(self, config: LESConfig | None, *, bec: bool, sign: int | None) -> None:
         """Say what the model can do, and name the results that it has.
@@ -172,14 +176,33 @@ class ChargeCalculator(Calculator):
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
-        """As ASE's; where the model could have a result but was not asked for it, say how."""
-        if name == BORN_CHARGES and name not in self.implemented_properties and self.long_range:
-            raise PropertyNotImplementedError(
-                f"{name} are computed on request: make the calculator with bec=True"
-            )
-        if name in (*LONG_RANGE_RESULTS, BORN_CHARGES) and not self.long_range:
-            raise PropertyNotImplementedError(f"the model has no LES, and so no {name}")
+        """As ASE's; says why there is no ``name`` if it is a result of LES.
+
+        Raises:
+            PropertyNotImplementedError: where the model has none, or was not asked for it.
+        """
+        ours = name in (*LONG_RANGE_RESULTS, "latent_charges", BORN_CHARGES)
+        if ours and name not in self.implemented_properties:
+            raise PropertyNotImplementedError(self._why_not(name))
         return super().get_property(name, atoms, allow_calculation)
+
+    def _why_not(self, name: str) -> str:
+        if not self.long_range:
+            return f"the model has no LES, and so no {name}"
+        if "latent_charges" in self.implemented_properties:
+            return f"the model has several charges on each atom, latent_charges, and so no {name}"
+        if name == BORN_CHARGES:
+            return f"{name} are computed on request: make the calculator with bec=True"
+        return f"the model has one charge on each atom: see charges instead of {name}"
+
+
+def refuse_several_models(model: Any) -> None:
+    """Raise ``ValueError`` if ``model`` is not one model, but several."""
+    if isinstance(model, (list, tuple)):
+        raise ValueError(
+            f"`model` must be one model, got {len(model)}; several make a "
+            "les.backends.committee.Committee, from one calculator each"
+        )
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

@@ -8,20 +8,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from les.backends import config_path
+from les.backends import BackendError, config_path
 from les.config import read_yaml, refuse_unknown
 from les.parser import ArgumentParser
+
+#: Options that are given on the command line only.
+NOT_IN_FILES = frozenset({"help", "config", "allow-pickle", "allow_pickle"})
 
 
 def mapping(text: str) -> dict[str, Any]:
     """A YAML mapping, such as ``'{sigma: 1.0}'``, or the path of a YAML file that holds one."""
     import yaml
 
-    if not text.lstrip().startswith("{") and Path(text).is_file():
-        try:
+    try:
+        if not text.lstrip().startswith("{") and Path(text).is_file():
             return read_yaml(text)
-        except (OSError, ValueError) as error:
-            raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -46,8 +49,8 @@ def configuration(backend: str) -> Callable[[str], Path]:
             return path
         try:
             return config_path(text, backend)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"there is no file {path}; {error}") from error
+        except (BackendError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"there is no file {path}, and {error}") from error
 
     return find
 
@@ -93,9 +96,8 @@ class TrainingParser(ArgumentParser):
         description: what the command does.
         les: with the options of LES.
         labels: what can be trained on; each has an option for its key.
-        help: of ``from``, ``model``, ``epochs`` and ``device``, which mean something else for
-            each backend.
-        defaults: of ``epochs``, ``batch_size``, ``learning_rate`` and ``device``.
+        help: of ``from``, ``model`` and ``epochs``, which mean something else for each backend.
+        defaults: of ``epochs``, ``batch_size`` and ``learning_rate``.
     """
 
     def __init__(
@@ -131,6 +133,11 @@ class TrainingParser(ArgumentParser):
             )
         self.model = add = self.add_argument_group("model")
         add.add_argument("--from", dest="start", help=help["from"])
+        add.add_argument(
+            *("--allow-pickle", "--allow_pickle"),
+            action="store_true",
+            help="trust --from: read it also if that runs the code it holds",
+        )
         add.add_argument("--model", type=mapping, help=help["model"])
         if les:
             add.add_argument(
@@ -149,7 +156,7 @@ class TrainingParser(ArgumentParser):
         )
         add.add_argument("--learning_rate", type=rate, help="of the first epoch")
         add.add_argument("--seed", type=int, default=1, help="of weights and order")
-        add.add_argument("--device", help=help["device"])
+        add.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
         self.set_defaults(**defaults)
 
 
@@ -170,17 +177,18 @@ def parse(
         also_known: keys that the file may hold for another form of this command, left alone.
 
     Raises:
-        ValueError: for an unknown key in the file; the message names the closest one.
+        ValueError: for an unknown key in the file; the message names the closest one. Consent
+            to run code is none of the keys: who writes the command gives it.
         SystemExit: for what argparse refuses.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = ArgumentParser(prog=parser.prog, add_help=False)
     (option,) = (action for action in parser._actions if action.dest == "config")
     finder.add_argument("--config", type=option.type or Path)
     path = finder.parse_known_args(arguments)[0].config
     if path is None:
         return parser.parse_args(arguments)
     options = {text for action in parser._actions for text in action.option_strings}
-    known = {text[2:] for text in options if text.startswith("--")} - {"help", "config"}
+    known = {text[2:] for text in options if text.startswith("--")} - NOT_IN_FILES
     try:
         values = read_yaml(path)
         refuse_unknown(values, known | set(also_known))

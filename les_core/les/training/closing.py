@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from les.labels import labelled_frames
 from les.training.errors import Errors, table
 
 if TYPE_CHECKING:
+    import argparse
+
     from les.backends import Backend
 
 logger = logging.getLogger("les")
 
 #: Frames as ``les.labels.labelled_frames`` gives them: place, ``ase.Atoms``, labels.
 Frames = Iterable[tuple[str, Any, Mapping[str, Any]]]
+
+
+def labelled_sets(
+    options: argparse.Namespace, required: Sequence[str], **settings: Any
+) -> dict[str, Frames]:
+    """The labelled frames of the files that a training was given, by the names of the sets.
+
+    Args:
+        options: of ``les.training.arguments.TrainingParser``, with ``train_file``, ``valid_file``
+            and maybe ``test_file``.
+        required: labels that every frame has.
+        settings: further arguments of ``les.labels.labelled_frames``.
+    """
+    paths = {name: getattr(options, f"{name}_file") for name in ("train", "valid", "test")}
+    return {
+        name: labelled_frames(path, required, **settings)
+        for name, path in paths.items()
+        if path is not None
+    }
 
 
 def errors_of(calculator: Any, frames: Frames, name: str = "") -> Errors:
@@ -47,6 +70,7 @@ def close(
     """Evaluate the model file that a training left, and log what its user wants to know.
 
     The model goes through the same calculator as everyone's: what the table says is what one gets.
+    Where the model is and how to use it is logged first, and stays true if a structure fails.
 
     Args:
         backend: whose model it is.
@@ -56,15 +80,18 @@ def close(
 
     Returns:
         The errors of each set.
+
+    Raises:
+        ValueError: for a frame that cannot be evaluated; the message names it.
     """
+    logger.info("best model: %s", model)
+    logger.info("  on the command line: les predict %s structures.xyz", shlex.quote(str(model)))
+    logger.info(
+        "  in Python: from %s import LESCalculator; atoms.calc = LESCalculator(%r)",
+        backend.package,
+        str(model),
+    )
     calculator = backend.calculator(model, device=device)
     errors = {name: errors_of(calculator, frames, name) for name, frames in sets.items()}
-    logger.info("%s", table(errors))
-    logger.info("best model: %s", model)
-    logger.info("on the command line: les predict %s structures.xyz", model)
-    logger.info(
-        'in Python: from %s import LESCalculator; atoms.calc = LESCalculator("%s")',
-        backend.package,
-        model,
-    )
+    logger.info("errors of the best model:\n%s", table(errors))
     return errors

@@ -1,0 +1,170 @@
+"""What the calculators of all adapters share, on one that needs no upstream."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+
+from les import LESConfig
+from les.backends.calculator import ChargeCalculator, refuse_several_models
+
+SEVERAL = LESConfig(use_atomwise=True, n_features=4, n_channels=2)
+
+
+class Upstream(Calculator):
+    """Energy = number of atoms; takes any keyword."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, use_device="", **kwargs):
+        super().__init__(**kwargs)
+
+
+class SomeCalculator(ChargeCalculator, Upstream):
+    def __init__(self, model=None, *, bec=False, sign=None, config=None, **kwargs):
+        self.refuse_unknown_keywords(kwargs)
+        refuse_several_models(model)
+        super().__init__(**kwargs)
+        self.set_up_charges(config, bec=bec, sign=sign)
+        self.scale = 1.0
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        structure = atoms if atoms is not None else self.atoms
+        self.check_structure(structure, [1, 8])
+        super().calculate(atoms, properties, system_changes)
+        n = len(structure)
+        self.results = {"energy": float(n) * self.scale, "forces": np.zeros((n, 3))}
+        if self.long_range:
+            charges = torch.arange(n) - 1.0  # oxygen, the first, is negative
+            columns = self.les_config.n_channels
+            if columns > 1:
+                charges = charges[:, None].expand(-1, columns)
+            bec = torch.full((n, 3, 3), 0.5) if self.bec else None
+            self.add_charge_results(structure, -0.5, -charges, torch.ones(3), bec)
+        self.check_results()
+
+
+@pytest.fixture
+def water():
+    return Atoms("OHH", [[0, 0, 0], [0.9, 0.4, 0], [-0.9, 0.4, 0]])
+
+
+def test_results_with_their_sign(water):
+    calculator = SomeCalculator(config=LESConfig(), bec=True)
+    calculator.calculate(water)
+    results = calculator.results
+    np.testing.assert_array_equal(results["charges"], [-1.0, 0.0, 1.0])
+    np.testing.assert_array_equal(results["dipole"], -np.ones(3))
+    np.testing.assert_array_equal(results["born_effective_charges"], np.full((3, 9), -0.5))
+    assert results["les_energy"] == -0.5
+    np.testing.assert_array_equal(calculator.get_property("charges", water), results["charges"])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_sign_that_is_given(water, sign):
+    calculator = SomeCalculator(config=LESConfig(), sign=sign)
+    calculator.calculate(water)
+    np.testing.assert_array_equal(calculator.results["charges"], sign * np.array([1.0, 0.0, -1.0]))
+    with pytest.raises(ValueError, match=r"`sign` must be 1, -1 or None, got 2"):
+        SomeCalculator(config=LESConfig(), sign=2)
+
+
+def test_the_sign_stays(water):
+    calculator = SomeCalculator(config=LESConfig())
+    calculator.calculate(water)
+    calculator.calculate(water[[1, 0, 2]])  # a structure of its own would be the other way round
+    np.testing.assert_array_equal(calculator.results["charges"], [-1.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"alow_pickle": True}, "unknown keyword `alow_pickle`$"),
+        ({"becs": True}, "unknown keyword `becs`; did you mean `bec`?"),
+        ({"use_devise": "cpu"}, "unknown keyword `use_devise`; did you mean `use_device`?"),
+        ({"external_field": [0, 0, 1]}, "SomeCalculator got an unknown keyword `external_field`"),
+    ],
+)
+def test_unknown_keywords(keywords, message):
+    with pytest.raises(TypeError, match=message.replace("?", r"\?")):
+        SomeCalculator(**keywords)
+
+
+def test_keywords_of_upstream_and_of_ase():
+    calculator = SomeCalculator(use_device="cpu", label="water")
+    assert calculator.label == "water"
+
+
+def test_several_models():
+    with pytest.raises(ValueError, match=r"one model, got 2.*les\.backends\.committee\.Committee"):
+        SomeCalculator(["a.pt", "b.pt"])
+
+
+def test_properties(water):
+    names = {"charges", "dipole", "les_energy", "born_effective_charges"}
+    assert names.isdisjoint(SomeCalculator().implemented_properties)
+    assert names <= {*SomeCalculator(config=LESConfig(), bec=True).implemented_properties}
+    several = SomeCalculator(config=SEVERAL)
+    assert names.isdisjoint({*several.implemented_properties} - {"les_energy"})
+    several.calculate(water)
+    assert several.results["latent_charges"].shape == (3, 2)
+    # Those of the class are shared by all calculators.
+    assert Upstream.implemented_properties == ("energy", "forces")
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "message"),
+    [
+        (LESConfig(), "born_effective_charges", "make the calculator with bec=True"),
+        (LESConfig(), "latent_charges", "one charge on each atom: see charges"),
+        (SEVERAL, "charges", "several charges on each atom, latent_charges"),
+        (SEVERAL, "born_effective_charges", "several charges on each atom"),
+        (None, "born_effective_charges", "the model has no LES"),
+        (None, "charges", "the model has no LES, and so no charges"),
+    ],
+)
+def test_why_there_is_no_result(water, config, name, message):
+    with pytest.raises(PropertyNotImplementedError, match=message):
+        SomeCalculator(config=config).get_property(name, water)
+
+
+def test_what_bec_needs():
+    with pytest.raises(ValueError, match=r"`bec` needs a model with one charge.*no LES"):
+        SomeCalculator(bec=True)
+    with pytest.raises(ValueError, match=r"`bec` needs .*several charges on each atom"):
+        SomeCalculator(config=SEVERAL, bec=True)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_results_that_are_not_finite(water, value):
+    calculator = SomeCalculator(config=LESConfig())
+    calculator.scale = value
+    with pytest.raises(ValueError, match=r"NaN or infinite values for the energy"):
+        calculator.calculate(water)
+    assert calculator.results == {}
+
+
+def test_labels_without_effect_are_told_once(water):
+    calculator = SomeCalculator()
+    water.info.update(total_charge=0, charge=-1, spin=1)
+    with pytest.warns(UserWarning, match=r"charge = -1, which this model cannot use") as told:
+        calculator.calculate(water)
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calculator.calculate(water)
+
+
+def test_structures_that_are_refused(water):
+    wire = Atoms("OH", [[0, 0, 0], [0, 0, 1]], cell=[9, 9, 9], pbc=[False, False, True])
+    with pytest.raises(ValueError, match="pbc must have 0, 2 or 3 axes"):
+        SomeCalculator(config=LESConfig()).calculate(wire)
+    SomeCalculator().calculate(wire)
+    water.numbers[0] = 54
+    with pytest.raises(ValueError, match="knows the elements H, O, got Xe"):
+        SomeCalculator().calculate(water)
