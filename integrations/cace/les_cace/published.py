@@ -29,13 +29,25 @@ PUBLISHED_NORM_FACTOR = 90.0474
 LES_SETTINGS = ("sigma", "dl", "remove_self_interaction", "norm_factor")
 RESPONSE_SETTINGS = ("remove_mean", "epsilon_factor")
 
+#: Further features of the published long-range part, which are not supported.
+LES_FEATURES = (
+    "use_dipole",
+    "use_quadrupole",
+    "use_induced_charge",
+    "use_induced_dipole",
+    "use_anisotropic_polarizability",
+    "use_fixed_atomic_charges",
+    "use_atomic_alpha",
+    "use_epsilon_r_scaling",
+)
+
 #: By class, attributes that change what a model computes, and the values supported here.
 SUPPORTED: dict[str, dict[str, Any]] = {
     "NeuralNetworkPotential": {"do_postprocessing": False},
     "Cace": {"forward_features": []},
     "EdgeEncoder": {"directed": True},
     "LesWrapper": {"feature_key": "node_feats", "compute_energy": True},
-    "Les": {"use_atomwise": True},
+    "Les": {"use_atomwise": True, **dict.fromkeys(LES_FEATURES, False)},
     "EwaldPotential": {
         "exponent": 1,
         "aggregation_mode": "sum",
@@ -121,18 +133,19 @@ def _model(module: Stub) -> CACE:
         kinds = [kind_of(term.module) for term in terms]
         raise ValueError(f"one readout of energies and one of charges expected, got {kinds}")
     _check_values(energies[0].module, SUPPORTED_ENERGIES)
-    representations = {id(term.potential.representation) for term in terms}
-    if len(representations) > 1:
-        raise ValueError("its potentials must share one representation, each has its own")
-    representation = terms[0].potential.representation
+    representation = energies[0].potential.representation
     charges = _charges(long_range[0]) if long_range else None
+    others = [x.potential.representation for x in long_range]  # mostly the same
+    others = [x for x in others if x is not representation]
     model = CACE(
         _representation_arguments(representation),
         None if charges is None else charges.arguments,
+        charge_representation=_representation_arguments(others[0]) if others else None,
         **_readout_arguments(energies[0].module),
     ).double()  # two biases become one, which single precision would round
     with torch.no_grad():
-        _copy_representation(representation, model.representation)
+        for source, target in zip([representation, *others], model.representations()):
+            _copy_representation(source, target)
         _copy_readout(energies[0].module, model.readout, energies[0].weight)
         if charges is not None:
             assert model.charge_readout is not None

@@ -82,6 +82,9 @@ def charge_readout(term: Term) -> Stub:
 def _of_potential(potential: Stub, weight: float) -> list[Term]:
     if kind_of(potential) != "NeuralNetworkPotential":
         raise ValueError(f"it must hold a NeuralNetworkPotential, got {kind_of(potential)}")
+    for module in potential.input_modules:
+        if kind_of(module) != "Preprocess":
+            raise ValueError(f"its input module {kind_of(module)} is not supported")
     for module in potential.output_modules:
         if kind_of(module) not in MODULES:
             raise ValueError(f"its output module {kind_of(module)} is not supported")

@@ -86,7 +86,7 @@ def small_crystal(zs):
 
 
 def evaluate(model, atoms, **wanted):
-    batch = collate([to_structure(atoms, model.representation.cutoff)])
+    batch = collate([to_structure(atoms, model.cutoff)])
     return {key: value.detach() for key, value in model(*batch, **wanted).items()}
 
 
@@ -102,7 +102,7 @@ def test_wetting_of_au2_on_mgo(published, data_dir):
         ("au2_sr", None),
     ):
         model = published(name)
-        structures = [to_structure(x, model.representation.cutoff) for x in frames]
+        structures = [to_structure(x, model.cutoff) for x in frames]
         energies = model(*collate(structures), compute_forces=False)["energy"].tolist()
         by_kind = {
             (x.info["doped"], x.info["geometry"]): y for x, y in zip(frames, energies, strict=True)
@@ -248,6 +248,51 @@ def stub(kind, **values):
     return type(kind, (Stub, nn.Module), {})(**values, _modules={})
 
 
+#: Of a combination, the representation, which its potentials share.
+SHORT_RANGE = ("models", 0, "representation")
+
+
+def own_representation(**values):
+    """A function that gives the charges of a combination a representation of their own."""
+
+    def apply(module):
+        own = copy.deepcopy(module.models[1].representation)
+        own.__dict__.update(values)
+        module.models[1]._modules["representation"] = own
+
+    return apply
+
+
+def test_charges_from_another_representation(changed, published, tmp_path):
+    """The short-range energy is that of one model, and the charges those of another."""
+    long, short = published(COMBINED), changed(COMBINED, change(*SHORT_RANGE, cutoff=4.0))
+    shorter_charges = changed(COMBINED, own_representation(cutoff=4.0))
+    longer_charges = changed(COMBINED, own_representation(), change(*SHORT_RANGE, cutoff=4.0))
+    atoms = small_crystal(long.representation.zs)
+    for model, energies, charges in (
+        (shorter_charges, long, short),
+        (longer_charges, short, long),
+    ):
+        save_model(model, tmp_path / "model.cace.pt")
+        calculator = LESCalculator(tmp_path / "model.cace.pt")
+        assert calculator.model.cutoff == 5.5
+        results, first, second = (
+            results_of(x, atoms)
+            for x in (calculator, LESCalculator(energies), LESCalculator(charges))
+        )
+        assert abs(first["les_energy"] - second["les_energy"]) > 1e-3
+        np.testing.assert_allclose(results["charges"], second["charges"], rtol=1e-12)
+        expected = first["energy"] - first["les_energy"] + second["les_energy"]
+        assert results["energy"] == pytest.approx(expected, rel=1e-12)
+
+        def energy(shift, calculator=calculator):
+            moved = atoms.copy()
+            moved.positions[1, 2] += shift
+            return results_of(calculator, moved)["energy"]
+
+        assert results["forces"][1, 2] == pytest.approx(-derivative(energy), rel=0, abs=2e-7)
+
+
 def test_weights_of_a_combination(changed, published):
     """They scale energies; charges are those of the energy, with its constant unchanged."""
     parts = [{"weight": 0.5}, {"weight": 4.0}]
@@ -349,10 +394,6 @@ def twice_the_first(module):
     module.potential_keys[1] = module.potential_keys[0]
 
 
-def own_representation(module):
-    module.models[1]._modules["representation"] = copy.deepcopy(module.models[1].representation)
-
-
 def without_forces(module):
     del module.output_modules[3]
 
@@ -394,6 +435,8 @@ def without_forces(module):
             change(*LAYERS, 2, "linear", weight=nn.Parameter(torch.ones(1, 1))),
             r"weights of the shape \[1, 16\] expected",
         ),
+        ("water", change("output_modules", 0, "les", use_dipole=True), "`use_dipole` of its Les"),
+        ("water", append("input_modules", kind="Embedding"), "its input module Embedding is not"),
         (SUMMED, append("output_modules", kind="ChargeEq"), "its output module ChargeEq is not"),
         (SUMMED, change("output_modules", 2, exponent=6), "`exponent` of its EwaldPotential is 6"),
         (SUMMED, change("output_modules", 2, external_field=0.1), "`external_field` of its Ewald"),
@@ -402,7 +445,7 @@ def without_forces(module):
         (COMBINED, change(operation=np.mean), "`operation` of its CombinePotential is 'mean'"),
         (COMBINED, change(out_keys=["CACE_forces"]), "must add up the energies and the forces"),
         (COMBINED, change("models", 1, "output_modules", 2, energy_key="q"), "must make 'q', got"),
-        (COMBINED, own_representation, "must share one representation"),
+        (COMBINED, own_representation(zs=[3, 17, 9, 31]), "`charge_representation` must have `zs`"),
         (
             COMBINED,
             lambda module: module.potential_keys[1].update(weight=-1.0),
@@ -454,9 +497,10 @@ def test_functions_of_other_packages_do_not_run(tmp_path):
 # --- going on from them
 
 
-def test_training_goes_on(published, les_command, tmp_path, capsys):
+@pytest.mark.parametrize("changes", [[], [own_representation(cutoff=4.0)]])
+def test_training_goes_on(changes, changed, les_command, tmp_path, capsys):
     start = tmp_path / "start.cace.pt"
-    model = published(SUMMED)
+    model = changed(COMBINED, *changes)
     save_model(model, start)
     frames = []
     for seed in range(4):
