@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from les.readout import AtomReadout
+from les.backends.model_files import OPT_IN, PickleRefusedError, check_file
 from les_cace.model import CACE
 from les_cace.published_energy import POTENTIALS, Term, charge_readout, energy_terms
-from les_cace.representation import Layer, Representation
+from les_cace.published_weights import copy_readout, copy_representation
 from les_cace.stubs import Stub, kind_of, parts_of, read_stubs
 
 #: ``2 pi k_e`` [eV A / e^2] in the published models: earlier ones have a factor of 1 in its place,
@@ -55,6 +55,7 @@ SUPPORTED: dict[str, dict[str, Any]] = {
         "charge_neutral_lambda": None,
     },
     "Atomwise": {"feature_key": "node_feats", "residual": False, "use_batchnorm": False},
+    "MessageBchi": {"residual": False, "use_batchnorm": False},
 }
 #: The same for what reads energies.
 SUPPORTED_ENERGIES = {"n_out": 1, "aggregation_mode": "sum", "post_process": None}
@@ -76,17 +77,14 @@ def load_published(path: str | Path, *, allow_pickle: bool = False) -> CACE:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: without ``allow_pickle``; if the file holds something else, or a model of
-            another kind than the published ones.
+        PickleRefusedError: without ``allow_pickle``.
+        ValueError: if the file is damaged, holds something else, or a model of another kind than
+            the published ones.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model file {path}")
+    check_file(path, "published CACE model")
     if not allow_pickle:
-        raise ValueError(
-            f"{path} is a pickle; if its source is one you trust, pass allow_pickle=True, or "
-            "--allow-pickle (loading it can run the code it holds)"
-        )
+        raise PickleRefusedError(f"{path} is a pickle; {OPT_IN}")
     module = read_stubs(path)
     if not isinstance(module, Stub) or kind_of(module) not in POTENTIALS:
         raise ValueError(f"{path} must hold a {' or a '.join(POTENTIALS)}, got {kind_of(module)}")
@@ -145,11 +143,11 @@ def _model(module: Stub) -> CACE:
     ).double()  # two biases become one, which single precision would round
     with torch.no_grad():
         for source, target in zip([representation, *others], model.representations()):
-            _copy_representation(source, target)
-        _copy_readout(energies[0].module, model.readout, energies[0].weight)
+            copy_representation(source, target)
+        copy_readout(energies[0].module, model.readout, energies[0].weight)
         if charges is not None:
             assert model.charge_readout is not None
-            _copy_readout(charges.readout, model.charge_readout)
+            copy_readout(charges.readout, model.charge_readout)
     return model.eval()
 
 
@@ -240,58 +238,3 @@ def _response(term: Term, scale: float) -> dict[str, Any]:
     if len(found) > 1:
         raise ValueError("its modules Polarization have different settings")
     return dict(zip(RESPONSE_SETTINGS, *found)) if found else {}
-
-
-def _copy_representation(source: Stub, target: Representation) -> None:
-    _copy(source.node_embedding_sender.embedding_weights, target.sender_embedding)
-    if target.receiver_embedding is not None:
-        _copy(source.node_embedding_receiver.embedding_weights, target.receiver_embedding)
-    _copy(source.radial_basis.bessel_weights, target.radial_basis.frequencies)
-    # As stored: it has been rounded to float32.
-    _copy(source.radial_basis.prefactor, target.radial_basis.get_buffer("amplitude"))
-    _copy_all(source.radial_transform.weights, target.mixing)
-    for kinds, layer in zip(source.message_passing_list, target.layers):
-        assert isinstance(layer, Layer)
-        memory, radial, weights = kinds
-        if layer.memory is not None:
-            _copy_all(memory.memory_coef, layer.memory.coefficients)
-        if layer.radial is not None:
-            _copy_all(radial.prefactor, layer.radial.amplitudes)
-            _copy_all(radial.invr0, layer.radial.decays)
-        if layer.weights is not None:
-            _copy_linear(weights.hnet, layer.weights.network)
-
-
-def _copy_readout(source: Stub, target: AtomReadout, weight: float = 1.0) -> None:
-    """Copy a perceptron with its linear part; the output is multiplied by ``weight``."""
-    _copy_linear(source.outnet, target.network)
-    last = target.network[-1]
-    assert isinstance(last, nn.Linear)
-    if target.linear is not None:
-        _copy(source.linear_nn.linear.weight, target.linear.weight)
-        target.linear.weight.mul_(weight)
-        if source.linear_nn.linear.bias is not None:
-            last.bias.add_(source.linear_nn.linear.bias)  # one serves for both
-    last.weight.mul_(weight)
-    last.bias.mul_(weight)
-
-
-def _copy_linear(sources: Any, network: nn.Sequential) -> None:
-    targets = [layer for layer in network if isinstance(layer, nn.Linear)]
-    for source, target in zip(sources, targets, strict=True):
-        _copy(source.linear.weight, target.weight)
-        if source.linear.bias is None:
-            target.bias.zero_()
-        else:
-            _copy(source.linear.bias, target.bias)
-
-
-def _copy_all(sources: Any, targets: nn.ParameterList) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        _copy(source, target)
-
-
-def _copy(source: Any, target: torch.Tensor) -> None:
-    if source.shape != target.shape:
-        raise ValueError(f"weights of the shape {list(target.shape)} expected, got {source.shape}")
-    target.copy_(source)

@@ -72,7 +72,7 @@ def charge_readout(term: Term) -> Stub:
     """The module that reads the charges of an ``EwaldPotential``.
 
     Raises:
-        ValueError: if it is not an ``Atomwise``.
+        ValueError: if there is none, or more than one.
     """
     entry = term.module.feature_key
     modules = term.potential.output_modules

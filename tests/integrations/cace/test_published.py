@@ -13,6 +13,7 @@ from ase.io import read, write
 from ase.stress import voigt_6_to_full_3x3_stress
 from torch import nn
 
+from les.backends.model_files import PickleRefusedError
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, strained
@@ -330,6 +331,23 @@ def test_widths_follow_from_the_weights(widths, changed, published):
     assert model.arguments == published("water").arguments
 
 
+def test_one_embedding_of_elements(changed):
+    """Then it is one weight in training, too."""
+
+    def share(module):
+        parts = module.representation._modules
+        parts["node_embedding_receiver"] = parts["node_embedding_sender"]
+
+    def equal(module):
+        parts = module.representation._modules
+        parts["node_embedding_receiver"] = copy.deepcopy(parts["node_embedding_sender"])
+
+    one, two = (changed("water", x) for x in (share, equal))
+    assert one.representation.receiver_embedding is None
+    energies = [evaluate(x, crystal("cubic"))["energy"] for x in (one, two)]
+    torch.testing.assert_close(*energies, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_polarization_sets_the_response(sign, changed, published):
     """Born effective charges as the file computes them: here of a dielectric constant of 3.1."""
@@ -437,6 +455,11 @@ def without_forces(module):
         ),
         ("water", change("output_modules", 0, "les", use_dipole=True), "`use_dipole` of its Les"),
         ("water", append("input_modules", kind="Embedding"), "its input module Embedding is not"),
+        (
+            SUMMED,
+            change("representation", "message_passing_list", 0, 2, use_batchnorm=True),
+            "`use_batchnorm` of its MessageBchi",
+        ),
         (SUMMED, append("output_modules", kind="ChargeEq"), "its output module ChargeEq is not"),
         (SUMMED, change("output_modules", 2, exponent=6), "`exponent` of its EwaldPotential is 6"),
         (SUMMED, change("output_modules", 2, external_field=0.1), "`external_field` of its Ewald"),
@@ -463,17 +486,22 @@ def test_models_of_another_kind(name, apply, message, changed):
         changed(name, apply)
 
 
-def test_other_files(tmp_path):
+def test_other_files(tmp_path, checkpoint):
     path = tmp_path / "model.pth"
-    with pytest.raises(FileNotFoundError, match="no model file"):
+    with pytest.raises(FileNotFoundError, match="no published CACE model file"):
         load_published(path, allow_pickle=True)
     torch.save(nn.Linear(1, 1), path)
-    with pytest.raises(ValueError, match="a pickle; if its source is one you trust"):
+    with pytest.raises(PickleRefusedError, match="is a pickle; if its source is one that you"):
         load_published(path)
     with pytest.raises(ValueError, match="or a CombinePotential, got Linear"):
         load_published(path, allow_pickle=True)
-    path.write_bytes(b"some text")
-    with pytest.raises(ValueError, match=r"model.pth cannot be read"):
+    content = bytearray(checkpoint(COMBINED).read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.pth is .*damaged"):
+        load_published(path, allow_pickle=True)
+    path.write_bytes(b"\x80 and no pickle")
+    with pytest.raises(ValueError, match=r"model\.pth cannot be read"):
         load_published(path, allow_pickle=True)
 
 
