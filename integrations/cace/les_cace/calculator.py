@@ -86,7 +86,8 @@ class LESCalculator(Calculator):
             raise ValueError(f"`device` {device}: {error}") from error
         self.compiled = compile
         if compile:
-            self.model.representation.compile(dynamic=True, fullgraph=True)
+            for representation in self.model.representations():
+                representation.compile(dynamic=True, fullgraph=True)
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
         if model.les_config is not None:
             one = model.les_config.n_channels == 1
@@ -114,7 +115,7 @@ class LESCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         self.model.eval()
         periodic = bool(structure.pbc.any() and structure.cell.rank == 3)
-        batch = collate([to_structure(structure, self.model.representation.cutoff)])
+        batch = collate([to_structure(structure, self.model.cutoff)])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
             out = self.model(
                 *batch.to(self.device, self.dtype), compute_stress=periodic, compute_bec=self.bec

@@ -31,9 +31,12 @@ class CACE(nn.Module):
         n_layers, n_hidden, add_linear_nn: of the readout of atomic energies, as for
             ``les.ChargeReadout``.
         atomic_energies: reference energy of each element of ``zs`` [eV]; zero without.
+        charge_representation: arguments of another representation, of the same elements, that
+            charges are read from, e.g. one of a larger reach; ``None`` for the same.
 
     Raises:
-        ValueError: for settings out of range, or another number of ``atomic_energies``.
+        ValueError: for settings out of range, another number of ``atomic_energies``, and a
+            ``charge_representation`` without ``les_arguments`` or of other elements.
     """
 
     atomic_energies: Tensor
@@ -47,6 +50,7 @@ class CACE(nn.Module):
         n_hidden: int | Sequence[int] = (32, 16),
         add_linear_nn: bool = True,
         atomic_energies: Sequence[float] | None = None,
+        charge_representation: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -56,6 +60,7 @@ class CACE(nn.Module):
             "n_hidden": n_hidden if isinstance(n_hidden, int) else list(n_hidden),
             "add_linear_nn": add_linear_nn,
             "atomic_energies": None if atomic_energies is None else list(atomic_energies),
+            "charge_representation": charge_representation and dict(charge_representation),
         }
         self.representation = Representation(**representation)
         n_features = self.representation.n_features
@@ -74,6 +79,17 @@ class CACE(nn.Module):
         self.les_config: LESConfig | None = None
         self.charge_readout: ChargeReadout | None = None
         self.ewald: Ewald | None = None
+        self.charge_representation: Representation | None = None
+        if charge_representation is not None:
+            if les_arguments is None:
+                raise ValueError("`charge_representation` needs `les_arguments`")
+            self.charge_representation = Representation(**charge_representation)
+            if self.charge_representation.zs != zs:
+                raise ValueError(
+                    f"`charge_representation` must have `zs` = {zs}, as the representation, got "
+                    f"{self.charge_representation.zs}"
+                )
+            n_features = self.charge_representation.n_features
         if les_arguments is not None:
             config = LESConfig.for_features(les_arguments, n_features, several_channels=True)
             self.les_config = config
@@ -87,6 +103,16 @@ class CACE(nn.Module):
                 output_scaling_factor=config.output_scaling_factor,
             )
             self.ewald = Ewald(**config.sum_settings())
+
+    @property
+    def cutoff(self) -> float:
+        """Radius within which atoms see each other [A]."""
+        return max(x.cutoff for x in self.representations())
+
+    def representations(self) -> list[Representation]:
+        """The representation, and that of the charges, if it is another one."""
+        own = self.charge_representation
+        return [self.representation] if own is None else [self.representation, own]
 
     def copy(self, dtype: torch.dtype, device: torch.device | str) -> CACE:
         """A copy in another precision; reference energies stay in float64."""
@@ -156,14 +182,16 @@ class CACE(nn.Module):
             deformation = 0.5 * (strain + strain.transpose(1, 2))
             moved = positions + (positions.unsqueeze(1) @ deformation[batch]).squeeze(1)
             strained_cell = cell + cell @ deformation
-        vectors = neighbours.vectors(moved, strained_cell, batch, self.representation.cutoff)
-        features = self.representation(vectors, neighbours.sender, element).flatten(1)
-
+        vectors = neighbours.vectors(moved, strained_cell, batch, self.cutoff)
+        features, *others = [
+            x(vectors, neighbours.sender, element).flatten(1) for x in self.representations()
+        ]
         energies = self.readout(features).squeeze(-1)
         energies = energies + self.atomic_energies[element]
         out: dict[str, Tensor] = {}
         if self.ewald is not None:
-            share = self._long_range(out, features, moved, strained_cell, pbc, batch)
+            of_charges = others[0] if others else features
+            share = self._long_range(out, of_charges, moved, strained_cell, pbc, batch)
             energies = energies + share
             if compute_bec:
                 self._response(out, positions, cell, pbc, batch)

@@ -1,82 +1,69 @@
 """Published CACE models, which are pickled modules, as ours.
 
-Their pickles are read without the packages that wrote them: classes of these become empty ones
-(:class:`Stub`), which only keep what the pickle says. Keys and shapes are those of the published
-models of arXiv:2402.07472 and arXiv:2408.15165.
+Their pickles are read without the packages that wrote them (``les_cace.stubs``). Keys and shapes
+are those of the published models of arXiv:2402.07472, arXiv:2408.15165 and arXiv:2504.05169, also
+in their earlier forms: a combination of a short-range and a long-range potential, and charges in
+units in which the prefactor of their energy is one.
 """
 
 from __future__ import annotations
 
-import pickle
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from les.readout import AtomReadout
+from les.backends.model_files import OPT_IN, PickleRefusedError, check_file
 from les_cace.model import CACE
-from les_cace.representation import Layer, Representation
+from les_cace.published_energy import POTENTIALS, Term, charge_readout, energy_terms
+from les_cace.published_weights import copy_readout, copy_representation
+from les_cace.stubs import Stub, kind_of, parts_of, read_stubs
 
-#: Packages whose classes are loaded as they are.
-REAL = ("builtins", "collections", "copyreg", "numpy", "torch")
+#: ``2 pi k_e`` [eV A / e^2] in the published models: earlier ones have a factor of 1 in its place,
+#: and charges that are larger by its square root.
+PUBLISHED_NORM_FACTOR = 90.0474
 
 #: Settings of the published long-range part, and of its response, under their names here.
 LES_SETTINGS = ("sigma", "dl", "remove_self_interaction", "norm_factor")
 RESPONSE_SETTINGS = ("remove_mean", "epsilon_factor")
 
+#: Further features of the published long-range part, which are not supported.
+LES_FEATURES = (
+    "use_dipole",
+    "use_quadrupole",
+    "use_induced_charge",
+    "use_induced_dipole",
+    "use_anisotropic_polarizability",
+    "use_fixed_atomic_charges",
+    "use_atomic_alpha",
+    "use_epsilon_r_scaling",
+)
 
 #: By class, attributes that change what a model computes, and the values supported here.
 SUPPORTED: dict[str, dict[str, Any]] = {
     "NeuralNetworkPotential": {"do_postprocessing": False},
+    "Cace": {"forward_features": []},
     "EdgeEncoder": {"directed": True},
     "LesWrapper": {"feature_key": "node_feats", "compute_energy": True},
-    "FeatureAdd": {"feature_keys": ["SR_energy", "ewald_potential"]},
-    "Atomwise": {
-        "feature_key": "node_feats",
-        "n_out": 1,
+    "Les": {"use_atomwise": True, **dict.fromkeys(LES_FEATURES, False)},
+    "EwaldPotential": {
+        "exponent": 1,
         "aggregation_mode": "sum",
-        "residual": False,
-        "use_batchnorm": False,
-        "post_process": None,
-        "bias": True,
+        "external_field": None,
+        "charge_neutral_lambda": None,
     },
-    "Les": {"use_atomwise": True},
+    "Atomwise": {"feature_key": "node_feats", "residual": False, "use_batchnorm": False},
+    "MessageBchi": {"residual": False, "use_batchnorm": False},
 }
-#: Functions between layers, by the names of functions and classes.
+#: The same for what reads energies.
+SUPPORTED_ENERGIES = {"n_out": 1, "aggregation_mode": "sum", "post_process": None}
+
+#: By class, its perceptron.
+PERCEPTRONS = {"Atomwise": "outnet", "MessageBchi": "hnet"}
+#: Functions between the layers of perceptrons, by the names of functions and classes.
 ACTIVATIONS = ("silu", "SiLU")
-
-
-class Stub:
-    """Stands for a module of a package that is not needed to read what it holds."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.__dict__.update(kwargs)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("__"):
-            for group in ("_parameters", "_buffers", "_modules"):
-                content = self.__dict__.get(group, {})
-                if name in content:
-                    return content[name]
-        raise AttributeError(f"its {type(self).__name__} has no {name!r}")
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] in REAL:
-            return super().find_class(module, name)
-        return type(name, (Stub,), {"__module__": module})
-
-
-class _PickleModule:
-    """What ``torch.load`` wants of a module for pickles."""
-
-    Unpickler = _Unpickler
-    load = staticmethod(pickle.load)
 
 
 def load_published(path: str | Path, *, allow_pickle: bool = False) -> CACE:
@@ -90,25 +77,17 @@ def load_published(path: str | Path, *, allow_pickle: bool = False) -> CACE:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: without ``allow_pickle``; if the file holds something else, or a model of
-            another kind than the published ones.
+        PickleRefusedError: without ``allow_pickle``.
+        ValueError: if the file is damaged, holds something else, or a model of another kind than
+            the published ones.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model file {path}")
+    check_file(path, "published CACE model")
     if not allow_pickle:
-        raise ValueError(
-            f"{path} is a pickle; if its source is one you trust, pass allow_pickle=True, or "
-            "--allow-pickle (loading it can run the code it holds)"
-        )
-    try:
-        module = torch.load(
-            path, map_location="cpu", weights_only=False, pickle_module=_PickleModule
-        )
-    except Exception as error:  # of many kinds; the file is what matters
-        raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
-    if not isinstance(module, Stub) or type(module).__name__ != "NeuralNetworkPotential":
-        raise ValueError(f"{path} must hold a NeuralNetworkPotential, got {type(module).__name__}")
+        raise PickleRefusedError(f"{path} is a pickle; {OPT_IN}")
+    module = read_stubs(path)
+    if not isinstance(module, Stub) or kind_of(module) not in POTENTIALS:
+        raise ValueError(f"{path} must hold a {' or a '.join(POTENTIALS)}, got {kind_of(module)}")
     try:
         return _model(module)
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -119,59 +98,66 @@ def load_published(path: str | Path, *, allow_pickle: bool = False) -> CACE:
 
 def _check(module: Any) -> None:
     """Refuse what changes the results and is not supported, in ``module`` and all it holds."""
-    kind = type(module).__name__
-    for name, expected in SUPPORTED.get(kind, {}).items():
+    for part in parts_of(module):
+        kind = kind_of(part)
+        _check_values(part, SUPPORTED.get(kind, {}))
+        if kind in PERCEPTRONS:
+            layers = getattr(part, PERCEPTRONS[kind])
+            if layers is None:
+                raise ValueError(f"its {kind} has no weights: it was never evaluated")
+            *hidden, last = [kind_of(layer.activation) for layer in layers]
+            for name in hidden:
+                if name not in ACTIVATIONS:
+                    raise ValueError(f"its {kind} has the activation {name!r}")
+            if last != "Identity":
+                raise ValueError(f"its {kind} ends with the activation {last!r}")
+
+
+def _check_values(module: Any, supported: dict[str, Any]) -> None:
+    for name, expected in supported.items():
         value = getattr(module, name, expected)  # older files have fewer of them
-        if kind == "Atomwise" and name == "n_out" and "les" in type(module).__module__:
-            continue  # channels of charges
         if value != expected:
-            raise ValueError(f"`{name}` of its {kind} is {value!r}, supported is {expected!r}")
-    if kind == "Atomwise":
-        *hidden, last = module.outnet
-        for layer in hidden:
-            if _name(layer.activation) not in ACTIVATIONS:
-                raise ValueError(f"its {kind} has the activation {_name(layer.activation)!r}")
-        if _name(last.activation) != "Identity":
-            raise ValueError(f"its {kind} ends with the activation {_name(last.activation)!r}")
-    for part in getattr(module, "_modules", {}).values():
-        if part is not None:
-            _check(part)
-
-
-def _name(function: Any) -> str:
-    return str(getattr(function, "__name__", type(function).__name__))
+            raise ValueError(
+                f"`{name}` of its {kind_of(module)} is {value!r}, supported is {expected!r}"
+            )
 
 
 def _model(module: Stub) -> CACE:
     _check(module)
-    outputs = list(module.output_modules)
-    charges = [output.les for output in outputs if hasattr(output, "les")]
-    energies = [output for output in outputs if type(output).__name__ == "Atomwise"]
-    if len(energies) != 1 or len(charges) > 1:
-        kinds = [type(output).__name__ for output in outputs]
+    terms = energy_terms(module)
+    energies = [term for term in terms if kind_of(term.module) == "Atomwise"]
+    long_range = [term for term in terms if kind_of(term.module) != "Atomwise"]
+    if len(energies) != 1 or len(long_range) > 1:
+        kinds = [kind_of(term.module) for term in terms]
         raise ValueError(f"one readout of energies and one of charges expected, got {kinds}")
+    _check_values(energies[0].module, SUPPORTED_ENERGIES)
+    representation = energies[0].potential.representation
+    charges = _charges(long_range[0]) if long_range else None
+    others = [x.potential.representation for x in long_range]  # mostly the same
+    others = [x for x in others if x is not representation]
     model = CACE(
-        _representation_arguments(module.representation),
-        _les_arguments(charges[0]) if charges else None,
-        n_layers=energies[0].n_layers,
-        n_hidden=energies[0].n_hidden,
-        add_linear_nn=energies[0].add_linear_nn,
+        _representation_arguments(representation),
+        None if charges is None else charges.arguments,
+        charge_representation=_representation_arguments(others[0]) if others else None,
+        **_readout_arguments(energies[0].module),
     ).double()  # two biases become one, which single precision would round
     with torch.no_grad():
-        _copy_representation(module.representation, model.representation)
-        _copy_readout(energies[0], model.readout)
-        if model.charge_readout is not None:
-            _copy_readout(charges[0].atomwise, model.charge_readout)
+        for source, target in zip([representation, *others], model.representations()):
+            copy_representation(source, target)
+        copy_readout(energies[0].module, model.readout, energies[0].weight)
+        if charges is not None:
+            assert model.charge_readout is not None
+            copy_readout(charges.readout, model.charge_readout)
     return model.eval()
 
 
 def _representation_arguments(source: Stub) -> dict[str, Any]:
     for part, expected in (("radial_basis", "BesselRBF"), ("cutoff_fn", "PolynomialCutoff")):
-        kind = type(getattr(source, part)).__name__
+        kind = kind_of(getattr(source, part))
         if kind != expected:
             raise ValueError(f"its {part} is a {kind}, supported is {expected}")
     arguments = {
-        "zs": list(source.zs),
+        "zs": [int(z) for z in source.zs],
         "n_atom_basis": source.n_atom_basis,
         "cutoff": float(source.cutoff),
         "n_rbf": source.n_radial_func,
@@ -182,6 +168,7 @@ def _representation_arguments(source: Stub) -> dict[str, Any]:
         "avg_num_neighbors": source.mp_norm_factor**-2,
         "cutoff_exponent": round(float(source.cutoff_fn.p)),
         "trainable_radial_basis": isinstance(source.radial_basis.bessel_weights, nn.Parameter),
+        "embed_receiver_nodes": source.node_embedding_receiver is not source.node_embedding_sender,
     }
     if source.num_message_passing == 0:
         return {**arguments, "message_types": []}
@@ -196,58 +183,58 @@ def _representation_arguments(source: Stub) -> dict[str, Any]:
     return arguments
 
 
-def _les_arguments(source: Stub) -> dict[str, Any]:
-    arguments = {name: getattr(source.ewald, name) for name in LES_SETTINGS}
-    arguments |= {name: getattr(source.bec, name) for name in RESPONSE_SETTINGS}
-    for name in ("n_layers", "n_hidden", "add_linear_nn", "output_scaling_factor"):
-        arguments[name] = getattr(source.atomwise, name)
-    arguments["n_channels"] = len(source.atomwise.outnet[-1].linear.bias)
-    return {**arguments, "cutoff": "sharp"}
+def _readout_arguments(source: Stub) -> dict[str, Any]:
+    widths = [len(layer.linear.weight) for layer in source.outnet]
+    return {
+        "n_layers": len(widths),
+        "n_hidden": widths[:-1],
+        "add_linear_nn": source.add_linear_nn,
+    }
 
 
-def _copy_representation(source: Stub, target: Representation) -> None:
-    _copy(source.node_embedding_sender.embedding_weights, target.sender_embedding)
-    assert target.receiver_embedding is not None
-    _copy(source.node_embedding_receiver.embedding_weights, target.receiver_embedding)
-    _copy(source.radial_basis.bessel_weights, target.radial_basis.frequencies)
-    # As stored: it has been rounded to float32.
-    _copy(source.radial_basis.prefactor, target.radial_basis.get_buffer("amplitude"))
-    _copy_all(source.radial_transform.weights, target.mixing)
-    for kinds, layer in zip(source.message_passing_list, target.layers):
-        assert isinstance(layer, Layer)
-        memory, radial, weights = kinds
-        if layer.memory is not None:
-            _copy_all(memory.memory_coef, layer.memory.coefficients)
-        if layer.radial is not None:
-            _copy_all(radial.prefactor, layer.radial.amplitudes)
-            _copy_all(radial.invr0, layer.radial.decays)
-        if layer.weights is not None:
-            _copy_linear(weights.hnet, layer.weights.network)
+class Charges(NamedTuple):
+    """Of a long-range energy: what reads its charges, and our settings for both."""
+
+    readout: Stub
+    arguments: dict[str, Any]
 
 
-def _copy_readout(source: Stub, target: AtomReadout) -> None:
-    _copy_linear(source.outnet, target.network)
-    if target.linear is not None:
-        _copy(source.linear_nn.linear.weight, target.linear.weight)
-        # One bias serves for both.
-        last = target.network[-1]
-        assert isinstance(last, nn.Linear)
-        last.bias.add_(source.linear_nn.linear.bias)
+def _charges(term: Term) -> Charges:
+    if term.weight <= 0.0:
+        raise ValueError(f"its long-range energy has the weight {term.weight}, supported is > 0")
+    if kind_of(term.module) == "LesWrapper":
+        les = term.module.les
+        readout = les.atomwise
+        settings = {name: getattr(les.ewald, name) for name in LES_SETTINGS}
+        settings |= {name: getattr(les.bec, name) for name in RESPONSE_SETTINGS}
+        scale = readout.output_scaling_factor * math.sqrt(term.weight)
+    else:
+        readout = charge_readout(term)
+        settings = {name: getattr(term.module, name) for name in LES_SETTINGS}
+        # From the units of the file to e.
+        scale = math.sqrt(term.weight * settings["norm_factor"] / PUBLISHED_NORM_FACTOR)
+        settings["norm_factor"] = PUBLISHED_NORM_FACTOR
+        settings |= _response(term, scale)
+    settings |= _readout_arguments(readout)
+    settings["n_channels"] = len(readout.outnet[-1].linear.weight)
+    settings["output_scaling_factor"] = scale
+    settings["cutoff"] = "sharp"
+    return Charges(readout, settings)
 
 
-def _copy_linear(sources: Any, network: nn.Sequential) -> None:
-    targets = [layer for layer in network if isinstance(layer, nn.Linear)]
-    for source, target in zip(sources, targets, strict=True):
-        _copy(source.linear.weight, target.weight)
-        _copy(source.linear.bias, target.bias)
+def _response(term: Term, scale: float) -> dict[str, Any]:
+    """Settings of the polarization that a model computes from charges, if it does.
 
-
-def _copy_all(sources: Any, targets: nn.ParameterList) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        _copy(source, target)
-
-
-def _copy(source: Any, target: torch.Tensor) -> None:
-    if source.shape != target.shape:
-        raise ValueError(f"weights of the shape {list(target.shape)} expected, got {source.shape}")
-    target.copy_(source)
+    Args:
+        scale: from charges in the units of the file to those in e.
+    """
+    modules = [x for x in term.potential.output_modules if kind_of(x) == "Polarization"]
+    found = {
+        # Its sign is the common one of all charges, which has no meaning.
+        (x.remove_mean, (getattr(x, "normalization_factor", scale) / scale) ** 2)
+        for x in modules
+        if x.charge_key == term.module.feature_key
+    }
+    if len(found) > 1:
+        raise ValueError("its modules Polarization have different settings")
+    return dict(zip(RESPONSE_SETTINGS, *found)) if found else {}

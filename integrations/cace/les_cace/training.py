@@ -131,7 +131,7 @@ def _read(
     zs = check_elements(given["zs"]) if "zs" in given else None
     cutoff = check_positive("cutoff", given.get("cutoff", DEFAULT_CUTOFF))
     if start is not None:
-        zs, cutoff = start.representation.zs, start.representation.cutoff
+        zs, cutoff = start.representation.zs, start.cutoff
     keys = label_keys(options, LABELS)
 
     def read(path: Path, elements: Sequence[int] | None) -> LabelledStructures:

@@ -117,6 +117,21 @@ def test_reference_energies(small, short_range):
         CACE(small, atomic_energies=[1.0])
 
 
+def test_charges_from_a_representation_of_their_own(small):
+    """All of its weights count, and it reaches farther than the other one."""
+    model = CACE(small, {}, charge_representation={**small, "cutoff": 5.0, "max_l": 2}).double()
+    assert model.cutoff == 5.0
+    batch = collate([to_structure(structures()["triclinic"], model.cutoff)])
+    gradients = torch.autograd.grad(
+        model(*batch)["les_energy"].sum(), list(model.charge_representation.parameters())
+    )
+    assert all(x.abs().max() > 0.0 for x in gradients)
+    with pytest.raises(ValueError, match="needs `les_arguments`"):
+        CACE(small, charge_representation=small)
+    with pytest.raises(ValueError, match=r"must have `zs` = \[1, 8\], as the representation, got"):
+        CACE(small, {}, charge_representation={**small, "zs": [8, 1]})
+
+
 def test_settings_that_are_refused(small):
     for change, message in (
         ({"zs": [1, 1]}, "different atomic numbers"),

@@ -8,7 +8,6 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from les.testing.structures import crystal
 from les_cace import CACE, load_model, load_published, save_model
 from les_cace.batches import collate, to_structure
 from les_cace.neighbours import arrange
@@ -150,77 +149,3 @@ def test_published_file(reference_dir, arrays, tmp_path):
     assert model.les_config.norm_factor == 90.0474
     for name in MODELS["water_r45_T0_l2_nu2"]:
         check(model, arrays("water_r45_T0_l2_nu2")[1], name)
-
-
-def change(*path, **values):
-    """A function that sets attributes of what ``path`` leads to in a published model."""
-
-    def apply(module):
-        for name in path:
-            module = module[name] if isinstance(name, int) else getattr(module, name)
-        for name, value in values.items():
-            if isinstance(value, nn.Parameter):
-                module._parameters[name] = value
-            else:
-                module.__dict__[name] = value
-
-    return apply
-
-
-READOUT = ("output_modules", 1)
-
-
-@pytest.mark.parametrize(
-    ("apply", "message"),
-    [
-        (change(do_postprocessing=True), "`do_postprocessing` of its NeuralNetworkPotential"),
-        (change("representation", "edge_coding", directed=False), "`directed` of its EdgeEncoder"),
-        (change("output_modules", 0, compute_energy=False), "`compute_energy` of its LesWrapper"),
-        (change("output_modules", 2, feature_keys=["SR_energy"]), "of its FeatureAdd is"),
-        (change(*READOUT, residual=True), "`residual` of its Atomwise is True"),
-        (change(*READOUT, aggregation_mode="avg"), "`aggregation_mode` of its Atomwise is 'avg'"),
-        (change(*READOUT, n_hidden=None), "another kind than the published ones"),
-        (change(*READOUT, "outnet", 0, activation=torch.tanh), "has the activation 'tanh'"),
-        (change(*READOUT, "outnet", 2, activation=nn.SiLU()), "ends with the activation 'SiLU'"),
-        (
-            change(*READOUT, "outnet", 2, "linear", weight=nn.Parameter(torch.ones(1, 1))),
-            r"weights of the shape \[1, 16\] expected",
-        ),
-        (change("representation", cutoff_fn=nn.Identity()), "its cutoff_fn is a Identity"),
-    ],
-)
-def test_models_of_another_kind(apply, message, reference_dir, monkeypatch):
-    source = reference_dir / "checkpoints" / "cace_les_water_r45_nu2.pth"
-    read = torch.load
-
-    def changed(*args, **kwargs):
-        module = read(*args, **kwargs)
-        apply(module)
-        return module
-
-    monkeypatch.setattr(torch, "load", changed)
-    with pytest.raises(ValueError, match=message):
-        load_published(source, allow_pickle=True)
-
-
-def test_published_charges_with_channels(reference_dir, monkeypatch):
-    """Four times the one channel there is: half the charge each gives the same energy."""
-    source = reference_dir / "checkpoints" / "cace_les_water_r45_nu2.pth"
-    expected = load_published(source, allow_pickle=True)
-    read = torch.load
-
-    def changed(*args, **kwargs):
-        module = read(*args, **kwargs)
-        readout = module.output_modules[0].les.atomwise
-        for layer in (readout.outnet[2], readout.linear_nn):
-            for name, value in layer.linear._parameters.items():
-                repeated = 0.5 * value.detach().repeat(4, *[1] * (value.dim() - 1))
-                layer.linear._parameters[name] = nn.Parameter(repeated)
-        return module
-
-    monkeypatch.setattr(torch, "load", changed)
-    model = load_published(source, allow_pickle=True)
-    assert model.les_config.n_channels == 4
-    batch = collate([to_structure(crystal("cubic"), 4.5)])
-    energies = [x(*batch)["les_energy"].detach() for x in (model, expected)]
-    torch.testing.assert_close(*energies, rtol=1e-10, atol=0.0)
