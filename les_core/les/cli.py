@@ -181,14 +181,10 @@ def _doctor(argv: list[str]) -> int:
     )
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
     arguments = parser.parse_args(argv)
-    from les.doctor import examine, examine_model
+    from les.doctor import examine, examine_file
 
     if arguments.model is None:
         print("\n".join(examine()))
-        return 0
-    backend = arguments.backend or backend_of(arguments.model)
-    calculator = get_backend(backend).calculator(
-        arguments.model, allow_pickle=arguments.allow_pickle
-    )
-    print(f"{arguments.model}: {backend}, {examine_model(calculator.les_config)}")
+    else:
+        print(examine_file(arguments.model, arguments.backend, arguments.allow_pickle))
     return 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from pathlib import Path
 
 from les.accuracy import CANCELLATION, cutoff_error
-from les.backends import backend_names, get_backend
+from les.backends import BackendError, backend_names, backend_of, get_backend
+from les.backends.model_files import check_file
 from les.config import LESConfig
 from les.ewald import Ewald
 from les.native.library import describe
@@ -65,6 +67,33 @@ def examine() -> list[str]:
                 f"{'':<{width + 4}}{unmet}" for unmet in unmet_requirements(backend.distribution)
             ]
     return lines
+
+
+def examine_file(path: Path, backend: str | None = None, allow_pickle: bool = False) -> str:
+    """What is in a model file.
+
+    Args:
+        path: the file.
+        backend: name of its backend, if the name of the file does not tell it.
+        allow_pickle: read a pickle, too, which runs the code it holds.
+
+    Raises:
+        BackendError: if the backend is not known, or cannot be used here.
+        OSError: if the file is missing or may not be read.
+        ValueError: if it is damaged or no model; the message names it.
+    """
+    backend = backend or backend_of(path)
+    check_file(path, "model")
+    try:
+        calculator = get_backend(backend).calculator(path, allow_pickle=allow_pickle)
+    except (BackendError, OSError, ValueError):  # these have a message of their own
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{path} cannot be read as a model of {backend}: {type(error).__name__}: {reason}"
+        ) from error
+    return f"{path}: {backend}, {examine_model(calculator.les_config)}"
 
 
 def examine_model(config: LESConfig | None) -> str:

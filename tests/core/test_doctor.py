@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
+import torch
 
 import les
 from les import LESConfig, cli, doctor
@@ -25,16 +29,58 @@ def test_doctor(fake, capsys, monkeypatch):
     assert 'pip install "les[fake]"' in line
 
 
-def test_doctor_of_a_model(fake, capsys, monkeypatch):
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """The name of a file that torch has written, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weights": torch.arange(1000.0)}, "a.model")
+    return "a.model"
+
+
+def test_doctor_of_a_model(fake, model, capsys, monkeypatch):
     calculator = SimpleNamespace(les_config=LESConfig(dl=1.5))
     monkeypatch.setattr(fake, "calculator", lambda self, model, **options: calculator)
-    assert cli.main(["doctor", "a.model", "--backend", "fake"]) == 0
+    assert cli.main(["doctor", model, "--backend", "fake"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == "a.model: fake, LES with sigma = 1 A, dl = 1.5 A, smooth cutoff"
     assert re.search(r"due to the cutoff: \de-04, of water and .* up to \de-03", second)
     calculator.les_config = None
-    assert cli.main(["doctor", "a.model", "--backend", "fake"]) == 0
+    assert cli.main(["doctor", model, "--backend", "fake"]) == 0
     assert capsys.readouterr().out == "a.model: fake, without LES\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), "no model file a.model"),
+        (lambda path: path.write_text(""), "a.model (0 bytes) is no model: not a file that torch"),
+        (lambda path: path.write_text("garbage"), "a.model (7 bytes) is no model"),
+        (lambda path: path.write_bytes(path.read_bytes()[:3000]), "a.model is truncated or dam"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b"\0\0\x80?", b"\0\0\x80@")),
+            "a.model is damaged: the checksum of its part 'a/data/0' is wrong",
+        ),
+        (lambda path: (path.unlink(), path.mkdir()), "a.model must be a model file, it is a fol"),
+    ],
+    ids=["missing", "empty", "foreign", "truncated", "damaged", "folder"],
+)
+def test_doctor_of_what_is_no_model(fake, model, change, message, fails, monkeypatch):
+    monkeypatch.setattr(fake, "calculator", lambda *_, **__: pytest.fail("nothing to load"))
+    change(Path(model))
+    said = fails("doctor", model, "--backend", "fake")
+    assert said.startswith(message)
+    assert len(said.splitlines()) == 1
+
+
+def test_doctor_of_another_programs_model(fake, model, fails, monkeypatch):
+    def calculator(self, path, **options):
+        raise KeyError("state_dict\nand many lines more")
+
+    monkeypatch.setattr(fake, "calculator", calculator)
+    said = fails("doctor", model, "--backend", "fake")
+    assert said.strip() == (
+        "a.model cannot be read as a model of fake: KeyError: 'state_dict\\nand many lines more'"
+    )
 
 
 def test_what_doctor_says_of_settings():
