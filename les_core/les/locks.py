@@ -106,5 +106,7 @@ def _lock(descriptor: int) -> None:
 
 def _this_process() -> str:
     since = datetime.now().astimezone().isoformat(" ", "seconds")
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    command = shlex.join([name, *sys.argv[1:]])
     return f"process {os.getpid()} on {platform.node()} since {since}: {command}\n"

@@ -118,7 +118,7 @@ def test_a_killed_suite_goes_on_where_it_was(bench, tmp_path: Path) -> None:
     _, said = (other := bench(0.0)).communicate()
     assert other.returncode == 1
     assert f"{tmp_path / 'out'} is in use by process {first.pid} on" in said
-    assert "bench run --system dipeptides" in said
+    assert ": les bench run --system dipeptides" in said
     assert not any(map(ended, pids))
 
     first.kill()
