@@ -20,15 +20,17 @@ from ase.io import write
 
 from les.backends import Backend, TrainingJob
 from les.children import child
-from les.files import replacing
+from les.files import remove_unfinished, replacing
 from les_bench.curve import Curve, curve_so_far, digest
 from les_bench.datasets import Dataset
-from les_bench.results import write_json
+from les_bench.results import PREDICTIONS, RESULT, write_json
 
 LOG = logging.getLogger("les")
 
 #: Labels that models are trained on; nothing else reaches the training files.
 TRAINED_ON = ("REF_energy", "REF_forces", "REF_stress", "total_charge")
+#: Files of a run that are written here.
+FILES = ("job.json", "train.xyz", "valid.xyz")
 #: Lines of a failed training's log that are shown.
 TAIL = 25
 #: Time between two looks at the learning curve of a run that is going on [s].
@@ -55,6 +57,8 @@ class Workspace:
         """
         folder = output / name
         if folder.exists():
+            for path in (*FILES, RESULT, PREDICTIONS):
+                remove_unfinished(folder / path)
             try:
                 state = json.loads((folder / "job.json").read_text())
                 if state["hash"] == identity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -83,6 +84,18 @@ def writing(path: str | Path) -> Iterator[None]:
             f"{path} could not be written completely; {free} MiB are free in its folder, and there "
             "may be a quota or a limit to the size of files"
         ) from error
+
+
+def remove_unfinished(path: str | Path) -> None:
+    """Remove what :func:`replacing` has left of ``path`` in processes that were killed.
+
+    Only who has locked ``path`` may call this: another process may be writing it.
+    """
+    target = Path(os.path.realpath(path))
+    pattern = re.compile(re.escape(target.name) + r"\.\d+\.[0-9a-f]{8}\.part")
+    for file in target.parent.iterdir():
+        if pattern.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def _target(path: Path) -> tuple[Path, int | None]:

@@ -28,6 +28,10 @@ _HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
+#: Lock files that this process holds.
+_held: set[TextIOWrapper] = set()
+
+
 class InUseError(OSError):
     """Another process works on these files; the message says which."""
 
@@ -37,9 +41,9 @@ def locked(path: str | Path) -> Iterator[Path]:
     """Keep other processes out of a folder, or away from a file, while the context lasts.
 
     The lock is a file, ``les.lock`` in the folder or ``NAME.lock`` beside the file, that says
-    which process holds it. The system releases the lock when that process and all that were
-    forked from it have ended, however they ended: a lock file that was left behind keeps nobody
-    out. Where the file system has no locks, a warning says so, and the run goes on.
+    which process holds it. The system releases the lock when that process ends, however it ends:
+    a lock file that was left behind keeps nobody out. Where the file system has no locks, a
+    warning says so, and the run goes on.
 
     Args:
         path: existing folder, or a file that need not exist, in an existing folder.
@@ -52,7 +56,9 @@ def locked(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     lock = path / FOLDER_LOCK if path.is_dir() else path.with_name(f"{path.name}.lock")
+    process = os.getpid()
     with _acquire(lock, path) as file:
+        _held.add(file)
         file.seek(0)
         file.truncate()
         file.write(_this_process())
@@ -60,9 +66,11 @@ def locked(path: str | Path) -> Iterator[Path]:
         try:
             yield lock
         finally:
+            _held.discard(file)
             # The name first, so that who has opened this file meanwhile notices; see _acquire.
-            with contextlib.suppress(OSError):
-                lock.unlink()
+            if os.getpid() == process:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
 
 
 def _acquire(lock: Path, path: Path) -> TextIOWrapper:
@@ -110,3 +118,14 @@ def _this_process() -> str:
     name = program.parent.name if program.name == "__main__.py" else program.name
     command = shlex.join([name, *sys.argv[1:]])
     return f"process {os.getpid()} on {platform.node()} since {since}: {command}\n"
+
+
+def _let_go() -> None:
+    """In a forked process, which may outlive the one that holds the locks."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

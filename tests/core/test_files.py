@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from les.files import replacing, writing
+from les.files import remove_unfinished, replacing, writing
 
 
 def names(folder):
@@ -100,6 +100,22 @@ def test_content_is_on_the_disk_before_the_name_changes(tmp_path, monkeypatch):
     with replacing(tmp_path / "model.pt") as temporary:
         temporary.write_text("new")
     assert calls == ["fsync", "replace"]
+
+
+def test_what_a_killed_process_has_left(tmp_path):
+    program = (
+        "import os, sys; from les.files import replacing\n"
+        "with replacing(sys.argv[1]) as temporary: temporary.write_text('half'); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "model.pt")], check=False)
+    (left,) = names(tmp_path)
+    others = ["model.pt.1.part", "other.pt.1.0123abcd.part", "model.pt"]
+    for name in others:
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path / "other")
+    assert names(tmp_path) == sorted([left, *others])
+    remove_unfinished(tmp_path / "model.pt")
+    assert names(tmp_path) == sorted(others)
 
 
 # --- what is at the place already

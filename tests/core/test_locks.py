@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -64,6 +65,46 @@ def test_a_killed_process_holds_nothing(hold, tmp_path):
     with locked(tmp_path) as lock:
         assert f"process {os.getpid()} on" in lock.read_text()
         assert f"process {process.pid} on" not in lock.read_text()
+
+
+def test_what_was_forked_from_a_killed_process_holds_nothing(tmp_path):
+    """Such as workers of a data loader, which notice only after seconds."""
+    program = """
+import os, sys, time
+from les.locks import locked
+with locked(sys.argv[1]):
+    if os.fork() == 0:
+        print("forked", flush=True)
+    time.sleep(20)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout.readline() == "forked\n"
+        with pytest.raises(InUseError), locked(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        with locked(tmp_path):
+            os.killpg(process.pid, 0)  # the other one is there
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_forked_process_leaves_the_lock_of_its_parent_alone(tmp_path):
+    program = """
+import os, sys
+from les.locks import locked
+with locked(sys.argv[1]) as lock:
+    if os.fork() == 0:
+        sys.exit()
+    os.wait()
+    assert lock.exists()
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
 
 def test_files_of_one_folder_have_locks_of_their_own(hold, tmp_path):

@@ -281,6 +281,13 @@ def test_results_of_a_job(tmp_path):
     records = [EpochRecord(0, valid_loss=2.0), EpochRecord(1, 0.5, valid_force_rmse=0.1)]
     write_history(records, tmp_path / "water_history.json")
     assert backend.history(job) == records
+    whole = (tmp_path / "water_history.json").read_text()
+    for text in (whole[:50], whole.replace("epoch", "age"), "3", ""):
+        (tmp_path / "water_history.json").write_text(text)
+        with pytest.raises(
+            ValueError, match=r"water_history\.json is damaged, or holds no learning"
+        ):
+            backend.history(job)
 
 
 def test_options_of_les_only_with_les(capsys):
@@ -322,6 +329,7 @@ def test_a_run_that_is_going_on_is_left_alone(tmp_path):
         with RunFiles(files.folder, "ice", ".pt").claim(resume=False):  # beside it
             pass
         files.checkpoint.touch()
+    (files.folder / "water_checkpoint.pt.123.0123abcd.part").touch()  # of a killed process
     with files.claim(resume=True) as continued:
         assert continued
     refused = pytest.raises(ValueError, match="continue that run with --resume")

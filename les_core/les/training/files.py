@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from les.files import remove_unfinished
 from les.locks import locked
 
 #: Options that a continued run may change.
@@ -107,4 +108,6 @@ class RunFiles:
                     f"{self.checkpoint} is there already: continue that run with --resume, or use "
                     "another --name or --work_dir"
                 )
+            for path in (self.model, self.checkpoint, self.best, self.history):
+                remove_unfinished(path)
             yield continued

@@ -24,8 +24,17 @@ def write_history(records: Sequence[EpochRecord], path: Path) -> None:
 
 
 def read_history(path: Path) -> list[EpochRecord]:
-    """What :func:`write_history` has written."""
-    return [EpochRecord(**record) for record in json.loads(path.read_text(encoding="utf-8"))]
+    """What :func:`write_history` has written.
+
+    Raises:
+        OSError: if there is no such file, or it may not be read.
+        ValueError: if it is damaged or holds something else.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return [EpochRecord(**record) for record in json.loads(text)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or holds no learning curve: {error}") from error
 
 
 def is_best(loss: float, records: Sequence[EpochRecord]) -> bool:
