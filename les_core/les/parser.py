@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -15,9 +15,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
-
-    def error(self, message: str) -> NoReturn:
-        end_with_error(self, message)
+        brief_errors(self)
 
     def add_subparsers(self, **kwargs: Any) -> Any:
         return super().add_subparsers(**{"parser_class": _Command, **kwargs})
@@ -39,34 +37,49 @@ class _Command(ArgumentParser):
 
 
 def brief_errors(parser: argparse.ArgumentParser) -> None:
-    """Give a parser that another package has made errors of one line."""
-    parser.error = functools.partial(end_with_error, parser)  # type: ignore[method-assign]
+    """Give a parser, which another package may have made, errors of one line.
 
-
-def end_with_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
-    """Print what is wrong, what was probably meant, and where to read more; exit with status 2.
-
-    Args:
-        parser: knows the options and choices that there are.
-        message: what argparse has to say.
+    They say what is wrong, what was probably meant, and where to read more; the exit status is 2.
     """
-    meant = [text for word, known in _mistyped(parser, message) for text in _closest(word, known)]
-    hint = f" (did you mean {', '.join(meant)}?)" if meant else ""
-    parser.exit(2, f"{parser.prog}: error: {message}{hint}; see {parser.prog} --help\n")
-    raise AssertionError("the parser must exit")
+    given: list[str] = []
+    parse = parser.parse_known_args
+
+    def remember(args: Sequence[str] | None = None, *rest: Any, **further: Any) -> Any:
+        given[:] = sys.argv[1:] if args is None else args
+        return parse(args, *rest, **further)
+
+    def error(message: str) -> NoReturn:
+        unknown = [text for text in given if _is_unknown(text, parser)]
+        # argparse misses an argument before it finds that its name is misspelt.
+        if unknown and message.startswith("the following arguments are required"):
+            message += f"; unrecognized: {' '.join(unknown)}"
+        meant = list(_closest(message, unknown, parser))
+        hint = f" (did you mean {', '.join(meant)}?)" if meant else ""
+        parser.exit(2, f"{parser.prog}: error: {message}{hint}; see {parser.prog} --help\n")
+        raise AssertionError("the parser must exit")
+
+    parser.parse_known_args = remember  # type: ignore[method-assign, assignment]
+    parser.error = error  # type: ignore[method-assign]
 
 
-def _mistyped(parser: argparse.ArgumentParser, message: str) -> Iterator[tuple[str, list[str]]]:
-    """Words in a message of argparse that are no option or choice, and those that there are."""
-    if message.startswith("unrecognized arguments: "):
-        options = [text for action in parser._actions for text in action.option_strings]
-        for word in message.split()[2:]:
-            name = word.partition("=")[0]
-            if name.startswith("--") and name not in options:
-                yield name, options
-    elif choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-        yield choice[1], re.findall(r"[^\s,']+", choice[2])
+def _is_unknown(text: str, parser: argparse.ArgumentParser) -> bool:
+    """Whether ``text`` looks like an option, but is none."""
+    name = text.partition("=")[0]
+    options = _options(parser)
+    abbreviated = parser.allow_abbrev and any(option.startswith(name) for option in options)
+    return name.startswith("--") and name not in ("--", *options) and not abbreviated
 
 
-def _closest(word: str, known: Sequence[str]) -> list[str]:
-    return get_close_matches(word, known, n=1)
+def _closest(
+    message: str, unknown: Sequence[str], parser: argparse.ArgumentParser
+) -> Iterator[str]:
+    """What was probably meant by options and choices that there are not."""
+    for text in unknown:
+        if text in message:
+            yield from get_close_matches(text.partition("=")[0], _options(parser), n=1)
+    if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+        yield from get_close_matches(choice[1], re.findall(r"[^\s,']+", choice[2]), n=1)
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    return [text for action in parser._actions for text in action.option_strings]

@@ -39,6 +39,11 @@ def parser(request):
         (["a", "b"], "unrecognized arguments: b"),
         (["a", "--xyzxyz"], "unrecognized arguments: --xyzxyz"),
         ([], "the following arguments are required: file"),
+        (
+            ["--epochs=3", "--devcie=cpu"],
+            "the following arguments are required: file; unrecognized: --devcie=cpu (did you mean "
+            "--device?)",
+        ),
         (["a", "--epochs", "x"], "argument --epochs: invalid int value: 'x'"),
     ],
 )
