@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from les.testing.processes import ended, wait_until
 from les_bench import results
 from les_bench.results import read_result
 
@@ -89,22 +89,6 @@ def bench(data: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     return start
-
-
-def ended(pid: int) -> bool:
-    """Whether the process has ended; whoever adopted it may not have noticed yet."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state in "ZX"
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60.0
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_a_killed_suite_goes_on_where_it_was(bench, tmp_path: Path) -> None:

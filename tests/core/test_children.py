@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from les import children
 from les.children import child
+from les.testing.processes import ended, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -36,6 +36,7 @@ finally:
 PARENT = """
 import os, pathlib, sys
 from les.children import child
+from les.testing.processes import ended, wait_until
 with child([sys.executable, "-c", sys.argv[1]], pathlib.Path(), os.environ, sys.stdout) as process:
     process.wait()
 """
@@ -45,22 +46,6 @@ def ids(folder: Path) -> list[int]:
     """Process ids of the child and its child, as soon as they run."""
     wait_until((folder / "ids").exists)
     return [int(text) for text in (folder / "ids").read_text().split()]
-
-
-def wait_until(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-def ended(pid: int) -> bool:
-    """Whether the process has ended; whoever adopted it may not have noticed yet."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state in "ZX"
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
