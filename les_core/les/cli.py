@@ -50,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", choices=commands, metavar="{" + ",".join(commands) + "}")
     arguments = parser.parse_args(argv[:1])
     try:
-        return commands[arguments.command](argv[1:])
+        status = commands[arguments.command](argv[1:])
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -12,7 +12,7 @@ from ase.calculators.calculator import all_changes
 from numpy.typing import NDArray
 
 from les.backends.calculator import BORN_CHARGES, ChargeCalculator
-from les.gauge import ChargeSign
+from les.gauge import ChargeSign, charge_sign
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -137,22 +137,26 @@ class Committee(ChargeCalculator):
 
 
 class CommitteeSign:
-    """The signs of the charges of several models: fixed by the first structure that can.
+    """The signs of the charges of several models: fixed by the first structure that can, then kept.
 
     Relative to the first model, the sign of another is that which makes their charges correlate;
-    the common sign makes the most electronegative element negative in the mean.
+    the common sign makes the most electronegative element negative in the mean. As with
+    ``les.ChargeSign``, a structure of a single element decides nothing for good: what it says of
+    relative signs holds until one comes that does.
 
     Args:
         sign: +1 or -1 for the first model's charges, instead of letting a structure decide.
 
     Attributes:
-        common: +1, -1 or ``None`` as long as it is open.
-        relative: of each model, ``None`` as long as they are open.
+        common: the sign of the first model, ``None`` as long as it is open.
+        relative: the signs of all models relative to it, ``None`` as long as they are open.
+        decided: whether the signs are kept.
     """
 
     def __init__(self, sign: int | None = None) -> None:
         self.common = ChargeSign(sign).sign
         self.relative: list[int] | None = None
+        self.decided = False
 
     @property
     def sign(self) -> int | None:
@@ -166,30 +170,33 @@ class CommitteeSign:
             charges: as the models give them ``[n_models, n_atoms]`` [e].
             atomic_numbers: ``[n_atoms]``.
         """
-        relative = self.relative
-        if relative is None:
-            shifted = charges - charges.mean(axis=1, keepdims=True)
-            compared = shifted if np.abs(shifted).max(axis=1).min() > 0.0 else charges
-            products = compared @ compared[0]
-            relative = [-1 if product < 0.0 else 1 for product in products]
-            if (products != 0.0).all():
-                self.relative = relative
-                self._tell_of_weak(products / np.linalg.norm(compared, axis=1))
-        mean = np.mean([sign * values for sign, values in zip(relative, charges)], axis=0)
-        decide = ChargeSign(self.common)
-        common = decide(torch.as_tensor(mean), torch.as_tensor(atomic_numbers))
-        if self.relative is not None:
-            self.common = decide.sign
-        return [common * sign for sign in relative]
+        several = bool((atomic_numbers != atomic_numbers[0]).any())
+        if not self.decided and (several or self.relative is None):
+            self._decide(charges, atomic_numbers, several)
+        relative = self.relative or [1] * len(charges)
+        return [(self.common or 1) * sign for sign in relative]
 
-    def _tell_of_weak(self, projections: NDArray[Any]) -> None:
-        correlations = np.abs(projections) / np.abs(projections[0])
-        if correlations.min() < WEAK_CORRELATION:
+    def _decide(self, charges: NDArray[Any], atomic_numbers: NDArray[Any], several: bool) -> None:
+        shifted = charges - charges.mean(axis=1, keepdims=True)
+        sizes = np.linalg.norm(shifted, axis=1)
+        products = shifted @ shifted[0]
+        if not (products != 0.0).all():  # e.g. of a single atom
+            return
+        self.relative = np.where(products < 0.0, -1, 1).tolist()
+        if not several:
+            return
+        self.decided = True
+        correlations = np.abs(products) / (sizes * sizes[0])
+        weakest = int(correlations.argmin())
+        if correlations[weakest] < WEAK_CORRELATION:
             warnings.warn(
-                f"the charges of members 0 and {correlations.argmin()} of this committee hardly "
-                f"agree (correlation {correlations.min():.2g}): their mean says little",
+                f"the charges of members 0 and {weakest} of this committee hardly agree "
+                f"(correlation {correlations[weakest]:.2g}): their mean says little",
                 stacklevel=4,
             )
+        if self.common is None:
+            mean = np.mean(np.array(self.relative)[:, None] * charges, axis=0)
+            self.common = int(charge_sign(torch.tensor(mean), torch.tensor(atomic_numbers)))
 
 
 def _own_sign(member: Any) -> int:
