@@ -118,22 +118,27 @@ def labels_without_effect(atoms: Any) -> dict[str, Any]:
 
 
 class UnusedLabels:
-    """Counts structures with labels that have no effect, to say so once for a whole file."""
+    """Counts structures with labels that have no effect, to say so once for a whole file.
 
-    def __init__(self) -> None:
+    Args:
+        used: names of labels that the model can use.
+    """
+
+    def __init__(self, used: Collection[str] = ()) -> None:
+        self.used = used
         self.n_structures = 0
         self.counts: Counter[str] = Counter()
 
     def add(self, atoms: Any) -> None:
         """Count the labels of one structure that :func:`labels_without_effect` names."""
         self.n_structures += 1
-        self.counts.update(labels_without_effect(atoms).keys())
+        self.counts.update(name for name in labels_without_effect(atoms) if name not in self.used)
 
     def warn(self, path: Any) -> None:
         """Log one warning for each label that structures of the file ``path`` have."""
         for name, count in self.counts.items():
             logger.warning(
-                "%d of %d structures of %s have a %s other than %s, which no model here can use: "
+                "%d of %d structures of %s have a %s other than %s, which this model cannot use: "
                 "it has no effect",
                 count,
                 self.n_structures,

@@ -79,6 +79,8 @@ class Committee(ChargeCalculator):
         self.charge_sign = CommitteeSign(sign)
         self.les_config = getattr(self.members[0], "les_config", None)
         self.bec = all(getattr(member, "bec", False) for member in self.members)
+        used = [set(getattr(member, "used_labels", ())) for member in self.members]
+        self.used_labels = set.intersection(*used)
         self.member_results: list[dict[str, Any]] = []
         common = set.intersection(*(set(each.implemented_properties) for each in self.members))
         means = [name for name in (*EVEN, *ODD) if name in common]

@@ -126,7 +126,8 @@ def predict(
             if checksum(structures) != content:
                 raise ValueError(f"{structures} has changed since this run began")
             check_target(output, [structures], force=force)  # hours may have passed
-            prediction = _assemble(structures, journal, output)
+            used = getattr(calculator, "used_labels", ())
+            prediction = _assemble(structures, journal, output, UnusedLabels(used))
         except BaseException:
             _keep(journal, total)
             raise
@@ -217,10 +218,9 @@ def _reason(where: str, error: Exception) -> str:
     return f"{where}: {error}" if own else f"{where}: {type(error).__name__}: {error}"
 
 
-def _assemble(structures: Path, journal: Journal, output: Path) -> Prediction:
+def _assemble(structures: Path, journal: Journal, output: Path, unused: UnusedLabels) -> Prediction:
     """Write the output from the structures and the results that the journal has."""
     prediction = Prediction()
-    unused = UnusedLabels()
     comparison = Comparison(prediction.errors)
     prediction.bad = [record["bad"] for record in journal if "bad" in record]
     if len(prediction.bad) == journal.n_records:
