@@ -174,8 +174,15 @@ def _doctor(argv: list[str]) -> int:
     )
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
     parser.add_argument("--head", help="of a model with several heads")
+    parser.add_argument("--features", action="store_true", help="what works with which backend")
     arguments = parser.parse_args(argv)
     from les.doctor import examine, examine_model
+
+    if arguments.features:
+        from les.backends.features import table
+
+        print(table([get_backend(name) for name in backend_names()]), end="")
+        return 0
 
     if arguments.model is None:
         print("\n".join(examine()))
