@@ -27,6 +27,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "bec": ("REF_bec", "bec", "born_effective_charges"),
 }
 
+#: Start of the names of predictions in files, which are no labels.
+PREDICTED = "LES_"
+
 #: Label -> shape without the number of atoms, and whether there is one entry per atom.
 _SHAPES: dict[str, tuple[tuple[int, ...], bool]] = {
     "energy": ((1,), False),
@@ -109,7 +112,9 @@ def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:
     return [
         key
         for key in _given(atoms)
-        if key not in names and any(part in key.lower() for part in _PARTS[label])
+        if key not in names
+        and not key.startswith(PREDICTED)
+        and any(part in key.lower() for part in _PARTS[label])
     ]
 
 

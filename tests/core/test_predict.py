@@ -357,12 +357,12 @@ def test_errors_against_labels(fake, five, tmp_path, capsys):
 def test_labels_that_are_not_compared(fake, five, tmp_path, caplog):
     frames = read(five, ":")
     for index, atoms in enumerate(frames):
-        atoms.info |= {"dft_energy": 1.0, "total_charge": index % 2}
+        atoms.info |= {"dft_energy": 1.0, "LES_energy": 2.0, "total_charge": index % 2}
         atoms.arrays["REF_forces"] = np.full((len(atoms), 3), np.nan if index == 3 else 1.0)
     write(five, frames, format="extxyz")
     result = predict(fake().calculator("a"), five, tmp_path / "out.xyz")
     assert result.errors.sizes == {"forces": 3 * (2 + 3 + 4 + 6)}
-    assert "has dft_energy, which is not read" in caplog.text
+    assert "it has dft_energy, which is not read" in caplog.text
     assert "1 labels of " in caplog.text
     assert "frame 3: key 'REF_forces' holds NaN" in caplog.text
     assert f"2 of 5 structures of {five} have a total_charge other than 0" in caplog.text

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from les.labels import PREDICTED
+
 #: Results that become entries of a structure, and columns of its atoms.
 INFO_KEYS = ("energy", "les_energy", "stress", "dipole")
 ARRAY_KEYS = (
@@ -17,8 +19,6 @@ ARRAY_KEYS = (
     "latent_charges",
     "born_effective_charges",
 )
-#: Start of the names of results in files: labels that the input carries stay what they are.
-PREFIX = "LES_"
 #: End of the names of standard deviations over the members of a committee.
 SPREAD = "_std"
 
@@ -44,11 +44,11 @@ def format_of(path: Path) -> str:
 def attach(atoms: Any, results: Mapping[str, Any]) -> None:
     """Put results into ``atoms``, in the place of those of an earlier prediction."""
     for place in (atoms.info, atoms.arrays):
-        for name in [name for name in place if name.startswith(PREFIX)]:
+        for name in [name for name in place if name.startswith(PREDICTED)]:
             del place[name]
     for key, value in results.items():
         place = atoms.arrays if key.removesuffix(SPREAD) in ARRAY_KEYS else atoms.info
-        place[PREFIX + key] = value
+        place[PREDICTED + key] = value
 
 
 @contextlib.contextmanager
