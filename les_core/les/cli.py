@@ -56,10 +56,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (BackendError, ValueError, OSError) as error:
+    except (BackendError, ValueError, OSError, MemoryError) as error:
         if debug:
             raise
-        print(f"les: error: {error}", file=sys.stderr)
+        print(f"les: error: {error or 'there is not enough memory'}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("les: interrupted", file=sys.stderr)

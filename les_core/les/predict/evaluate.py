@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
 import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +18,7 @@ from les.extxyz import DataError
 from les.files import replacing
 from les.locks import locked
 from les.predict.comparison import Comparison
-from les.predict.journal import Journal
+from les.predict.journal import Journal, checksum, journal_path
 from les.predict.output import ARRAY_KEYS, INFO_KEYS, SPREAD, attach, format_of, writer
 from les.structure_files import Entry, count_structures, entries
 from les.structures import ANY_AXES, UnusedLabels, check_atoms
@@ -46,21 +44,6 @@ class Prediction:
     n_written: int = 0
     bad: list[str] = field(default_factory=list)
     errors: Errors = field(default_factory=Errors)
-
-
-def journal_path(output: Path) -> Path:
-    """The file that keeps results until ``output`` is written: beside it, behind all links."""
-    target = Path(os.path.realpath(output))
-    return target.with_name(f"{target.name}.journal")
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of the content of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check(output: Path, inputs: Iterable[Path], *, force: bool, resume: bool) -> None:
@@ -102,7 +85,7 @@ def predict(
         identity: what else the results depend on, by name; ``resume`` compares it.
         resume: go on with the journal that an earlier run has left, if there is one.
         skip_bad: leave out structures that cannot be read or evaluated, rather than ending with
-            the first. The others then have their place in the input as ``LES_frame``.
+            the first. The others then say their place in the input as ``LES_frame``.
         force: replace an ``output`` that is there.
 
     Returns:
@@ -126,8 +109,8 @@ def predict(
             if checksum(structures) != content:
                 raise ValueError(f"{structures} has changed since this run began")
             check_target(output, [structures], force=force)  # hours may have passed
-            used = getattr(calculator, "used_labels", ())
-            prediction = _assemble(structures, journal, output, UnusedLabels(used))
+            unused = UnusedLabels(getattr(calculator, "used_labels", ()))
+            prediction = _assemble(structures, journal, output, unused, with_place=skip_bad)
         except BaseException:
             _keep(journal, total)
             raise
@@ -218,29 +201,34 @@ def _reason(where: str, error: Exception) -> str:
     return f"{where}: {error}" if own else f"{where}: {type(error).__name__}: {error}"
 
 
-def _assemble(structures: Path, journal: Journal, output: Path, unused: UnusedLabels) -> Prediction:
-    """Write the output from the structures and the results that the journal has."""
+def _assemble(
+    structures: Path, journal: Journal, output: Path, unused: UnusedLabels, *, with_place: bool
+) -> Prediction:
+    """Write the output from the structures and the results that the journal has.
+
+    ``with_place`` makes each structure say its place in the input.
+    """
     prediction = Prediction()
     comparison = Comparison(prediction.errors)
-    prediction.bad = [record["bad"] for record in journal if "bad" in record]
-    if len(prediction.bad) == journal.n_records:
-        raise ValueError(
-            f"{structures} has no structure that can be evaluated: {prediction.bad[0]}"
-        )
     with replacing(output) as temporary, writer(temporary, format_of(output)) as write:
         for frame, ((where, load), record) in enumerate(
             zip(_each(structures), journal, strict=True)
         ):
             if "bad" in record:
+                prediction.bad.append(record["bad"])
                 continue
             atoms = load()
             unused.add(atoms)
             comparison.add(where, atoms, record["results"])
             attach(atoms, record["results"])
-            if prediction.bad:
+            if with_place:
                 atoms.info["LES_frame"] = frame
             write(atoms)
             prediction.n_written += 1
+        if prediction.n_written == 0:
+            raise ValueError(
+                f"{structures} has no structure that can be evaluated: {prediction.bad[0]}"
+            )
     unused.warn(structures)
     comparison.warn(structures)
     return prediction

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from les.files import replacing, writing
+
+#: Key of an array in JSON.
+_ARRAY = "npy"
+
+
+def journal_path(output: Path) -> Path:
+    """The file that keeps results until ``output`` is written: beside it, behind all links."""
+    target = Path(os.path.realpath(output))
+    return target.with_name(f"{target.name}.journal")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of the content of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class Journal:
@@ -49,7 +73,7 @@ class Journal:
             self._file.truncate(size)
 
     def append(self, record: Any) -> None:
-        """Add a record, of what ASE can write as JSON, arrays included."""
+        """Add a record: what JSON can hold, and arrays, which come back exactly."""
         line = _line(record)
         with writing(self.path):
             done = 0
@@ -96,16 +120,25 @@ class Journal:
 
 
 def _line(record: Any) -> bytes:
-    from ase.io.jsonio import encode
-
-    text = encode(record).encode()
+    text = json.dumps(record, default=_packed).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _packed(value: Any) -> dict[str, str]:
+    """An array as JSON: digits would take a hundred times as long as its bytes."""
+    buffer = BytesIO()
+    np.save(buffer, value, allow_pickle=False)
+    return {_ARRAY: base64.b64encode(buffer.getvalue()).decode()}
+
+
+def _unpacked(value: dict[str, Any]) -> Any:
+    if value.keys() != {_ARRAY}:
+        return value
+    return np.load(BytesIO(base64.b64decode(value[_ARRAY])), allow_pickle=False)
 
 
 def _records(path: Path) -> Iterator[tuple[int, Any]]:
     """The records of a journal, each with the place in the file where it ends."""
-    from ase.io.jsonio import decode
-
     end = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -117,4 +150,4 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
                     )
                 return
             end += len(line)
-            yield end, decode(text.decode(), always_array=False)
+            yield end, json.loads(text, object_hook=_unpacked)
