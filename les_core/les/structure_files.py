@@ -61,6 +61,7 @@ def _is_extxyz(path: Path) -> bool:
 def _read(path: Path) -> Iterator[Any]:
     """The structures that ASE finds; whatever it trips over becomes a :class:`DataError`."""
     from ase.io import iread
+    from ase.io.formats import UnknownFileTypeError
 
     n_read = 0
     try:
@@ -68,6 +69,8 @@ def _read(path: Path) -> Iterator[Any]:
         for atoms in iread(str(path), do_not_split_by_at_sign=True):
             yield atoms
             n_read += 1
+    except UnknownFileTypeError as error:
+        raise DataError(f"{path}: is no file of structures that ASE knows ({error})") from error
     except Exception as error:  # each format raises errors of its own
         raise DataError(
             f"{path}: cannot be read after {n_read} structures: {type(error).__name__}: {error}"

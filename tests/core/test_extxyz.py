@@ -93,7 +93,8 @@ def test_what_is_none(name, tmp_path):
     with pytest.raises(DataError, match=f"{path}: cannot be read: there is no such file"):
         list(entries(path))
     path.write_bytes(b"\x00nonsense")
-    with pytest.raises(DataError, match=f"^{path}: "):
+    problem = "is no file of structures that ASE knows" if name == "data.unheard_of" else ""
+    with pytest.raises(DataError, match=f"^{path}: {problem}"):
         list(entries(path))
     path.unlink()
     path.mkdir()
