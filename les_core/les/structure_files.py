@@ -31,6 +31,16 @@ def entries(path: Path) -> Iterator[Entry]:
             yield f"{path}: frame {frame}", partial(_given, atoms)
 
 
+def read_structures(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """All structures of a file of any format, each with ``"<file>: frame <n>"``.
+
+    Raises:
+        DataError: for a structure that cannot be read, and as :func:`entries`.
+    """
+    for where, load in entries(Path(path)):
+        yield where, load()
+
+
 def count_structures(path: Path) -> int:
     """How many structures a file has.
 

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from les.extxyz import DataError, read_extxyz
-from les.structure_files import count_structures, entries
+from les.structure_files import count_structures, entries, read_structures
 
 
 @pytest.fixture
@@ -81,7 +81,8 @@ def test_other_formats_and_names(name, tmp_path):
     )
     path = (tmp_path / "data.out").rename(tmp_path / name)
     assert count_structures(path) == 3
-    read_back = [load() for _, load in entries(path)]
+    assert [where for where, _ in read_structures(path)] == [f"{path}: frame {n}" for n in range(3)]
+    read_back = [atoms for _, atoms in read_structures(str(path))]
     np.testing.assert_allclose(
         [atoms.positions[1, 2] for atoms in read_back], [2.0, 2.1, 2.2], atol=1e-6
     )
