@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from les.labels import NAMES, DataError, find_label, read_extxyz
+from les.labels import NAMES, DataError, find_label, read_extxyz, similar_keys
 
 #: Labels of the benchmarks; in frames they are named ``REF_<label>``.
 LABELS = ("energy", "forces", "stress", "dipole", "charges", "bec")
@@ -41,7 +41,9 @@ def _normalise(atoms: Atoms, where: str, periodic: bool) -> Atoms:
         if value is None:
             if label in REQUIRED:
                 keys = ", ".join(NAMES[label])
-                raise DataError(f"{where}: has no REF_{label} (looked for the keys {keys})")
+                similar = ", ".join(similar_keys(atoms, label, NAMES[label]))
+                hint = f"; it has {similar}, which is not read" if similar else ""
+                raise DataError(f"{where}: has no REF_{label} (looked for the keys {keys}){hint}")
             continue
         if label in PER_ATOM:
             frame.set_array(f"REF_{label}", value)

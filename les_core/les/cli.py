@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
 
-from les.backends import BackendError, backend_names, backend_of, config_path, get_backend
+from les.backends import BackendError, backend_names, config_path, get_backend
+from les.files import replacing
 from les.parser import ArgumentParser
+from les.targets import check_target
+
+_LES_FLAGS = ("--les", "--no-les")
 
 _DESCRIPTION = """\
 Latent Ewald Summation: long-range electrostatics for machine-learned potentials.
 
   les train MODEL [--les | --no-les] ...   train with upstream's own arguments
-  les predict MODEL_FILE STRUCTURES        energies, forces, charges of structures
+  les predict MODEL [MODEL ...] STRUCTURES energies, forces, charges of structures
   les convert MODEL FILE TARGET            published models with LES as files of this package
   les bench {run,report,fetch,list,kernels,cace}
   les config {list,show,copy}              the training configurations shipped with les
@@ -45,11 +50,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", choices=commands, metavar="{" + ",".join(commands) + "}")
     arguments = parser.parse_args(argv[:1])
     try:
-        return commands[arguments.command](argv[1:])
-    except (BackendError, ValueError, OSError) as error:
+        status = commands[arguments.command](argv[1:])
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # by `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (BackendError, ValueError, OSError, MemoryError) as error:
         if debug:
             raise
-        print(f"les: error: {error}", file=sys.stderr)
+        print(f"les: error: {error or 'there is not enough memory'}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("les: interrupted", file=sys.stderr)
@@ -72,41 +82,23 @@ def _train(argv: list[str]) -> int:
         )
         return 0 if argv else 2
     name, rest = argv[0], argv[1:]
-    flags = [text for text in rest if text in ("--les", "--no-les")]
+    flags = [text for text in rest if text in _LES_FLAGS]
     if len(set(flags)) > 1:
         raise ValueError("--les and --no-les exclude each other")
-    upstream = [text for text in rest if text not in ("--les", "--no-les")]
+    upstream = [text for text in rest if text not in _LES_FLAGS]
+    for text in upstream:
+        # Upstream would take some of them for an abbreviation, or for the value of another option.
+        meant = text.lower().partition("=")[0].replace("_", "-").replace("nol", "no-l")
+        if text.startswith("-") and f"--{meant.lstrip('-')}" in _LES_FLAGS:
+            raise ValueError(f"{text} is no option; did you mean --{meant.lstrip('-')}?")
     get_backend(name).train(upstream, les="--no-les" not in flags)
     return 0
 
 
 def _predict(argv: list[str]) -> int:
-    parser = ArgumentParser(
-        prog="les predict", description="Evaluate a trained model on a file of structures."
-    )
-    parser.add_argument("model", type=Path, help="model file")
-    parser.add_argument("structures", type=Path, help="any file that ASE reads")
-    parser.add_argument(
-        "--backend", choices=backend_names(), help="default: that of files with this ending"
-    )
-    parser.add_argument("-o", "--output", type=Path, default=Path("predictions.xyz"))
-    parser.add_argument("--bec", action="store_true", help="also Born effective charges")
-    parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float64", choices=("float32", "float64"))
-    arguments = parser.parse_args(argv)
-    from les.predict import predict
+    from les.predict.cli import main as predict
 
-    calculator = get_backend(arguments.backend or backend_of(arguments.model)).calculator(
-        arguments.model,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        bec=arguments.bec,
-        allow_pickle=arguments.allow_pickle,
-    )
-    n_structures = predict(calculator, arguments.structures, arguments.output)
-    print(f"{n_structures} structures written to {arguments.output}")
-    return 0
+    return predict(argv)
 
 
 def _convert(argv: list[str]) -> int:
@@ -116,11 +108,11 @@ def _convert(argv: list[str]) -> int:
     )
     parser.add_argument("backend", choices=backend_names())
     parser.add_argument("source", type=Path, help="published model")
-    parser.add_argument("target", type=Path, help="file to write; must not be there")
+    parser.add_argument("target", type=Path, help="file to write")
+    parser.add_argument("--force", action="store_true", help="replace the target if it is there")
     parser.add_argument("--allow-pickle", action="store_true", help="trust the source: read it")
     arguments = parser.parse_args(argv)
-    if arguments.target.exists():
-        raise ValueError(f"{arguments.target} exists already; name another file")
+    check_target(arguments.target, [arguments.source], force=arguments.force)
     get_backend(arguments.backend).convert(
         arguments.source, arguments.target, allow_pickle=arguments.allow_pickle
     )
@@ -149,6 +141,7 @@ def _config(argv: list[str]) -> int:
     copy = commands.add_parser("copy", help="write one to a file of your own")
     copy.add_argument("name")
     copy.add_argument("target", type=Path, nargs="?", help="default: SYSTEM.yaml here")
+    copy.add_argument("--force", action="store_true", help="replace the target if it is there")
     arguments = parser.parse_args(argv)
     if arguments.command == "list":
         for backend in backend_names():
@@ -162,9 +155,9 @@ def _config(argv: list[str]) -> int:
     target = arguments.target or Path(path.name)
     if target.is_dir():
         target = target / path.name
-    if target.exists():
-        raise ValueError(f"{target} exists already; name another file")
-    shutil.copyfile(path, target)
+    check_target(target, [path], force=arguments.force)
+    with replacing(target) as temporary:
+        shutil.copyfile(path, temporary)
     print(target)
     return 0
 
@@ -180,10 +173,15 @@ def _doctor(argv: list[str]) -> int:
         "--backend", choices=backend_names(), help="default: that of files with this ending"
     )
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
+    parser.add_argument("--features", action="store_true", help="what works with which backend")
     arguments = parser.parse_args(argv)
     from les.doctor import examine, examine_file
 
-    if arguments.model is None:
+    if arguments.features:
+        from les.backends.features import table
+
+        print(table([get_backend(name) for name in backend_names()]), end="")
+    elif arguments.model is None:
         print("\n".join(examine()))
     else:
         print(examine_file(arguments.model, arguments.backend, arguments.allow_pickle))

@@ -5,16 +5,15 @@ Needs ASE, which is imported where a file is read.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from les.structures import LONG_RANGE_AXES, check_atoms, check_elements
+from les.extxyz import DataError, read_extxyz
+from les.structures import LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 
 #: Label -> names it goes by in files, in order of preference.
 #: Units: eV, eV/A, eV/A^3, Bohr magnetons, e A, e, e.
@@ -28,6 +27,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "bec": ("REF_bec", "bec", "born_effective_charges"),
 }
 
+#: Start of the names of predictions in files, which are no labels.
+PREDICTED = "LES_"
+
 #: Label -> shape without the number of atoms, and whether there is one entry per atom.
 _SHAPES: dict[str, tuple[tuple[int, ...], bool]] = {
     "energy": ((1,), False),
@@ -39,49 +41,16 @@ _SHAPES: dict[str, tuple[tuple[int, ...], bool]] = {
     "bec": ((9,), True),
 }
 
-
-class DataError(ValueError):
-    """A data file is missing or not fit for use; the message says where and why."""
-
-
-def read_extxyz(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """Frames of an extxyz file (plain or ``.gz``), each with ``"<file>: frame <n>"``.
-
-    Raises:
-        DataError: for an unreadable or truncated file, and for one without frames.
-    """
-    from ase.io import read
-
-    path = Path(path)
-    try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt") as file:
-            lines = file.read().rstrip().split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    if lines == [""]:
-        raise DataError(f"{path}: holds no frames")
-    start = n_frames = 0
-    while start < len(lines):
-        where = f"{path}: frame {n_frames}"
-        try:
-            n_atoms = int(lines[start])
-        except ValueError:
-            raise DataError(
-                f"{where}: line {start + 1} must be a number of atoms, got {lines[start]!r}"
-            ) from None
-        stop = start + 2 + n_atoms
-        if n_atoms < 1 or stop > len(lines):
-            found = max(len(lines) - start - 2, 0)
-            raise DataError(
-                f"{where}: announces {n_atoms} atoms, {found} lines follow (is it truncated?)"
-            )
-        try:
-            atoms = read(StringIO("\n".join(lines[start:stop]) + "\n"), format="extxyz")
-        except Exception as error:  # ASE raises many kinds; the place is what matters
-            raise DataError(f"{where}: not valid extended XYZ: {error}") from error
-        yield where, atoms
-        start, n_frames = stop, n_frames + 1
+#: Label -> parts of names under which a file may hold it, to find what was meant.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "energy": ("energ", "toten", "e_tot", "etot"),
+    "forces": ("force", "gradient"),
+    "stress": ("stress", "virial"),
+    "magmoms": ("magmom", "magnetic", "spin"),
+    "dipole": ("dipole",),
+    "charges": ("charge",),
+    "bec": ("bec", "born"),
+}
 
 
 def labelled_frames(
@@ -94,6 +63,9 @@ def labelled_frames(
     axes: Collection[int] = LONG_RANGE_AXES,
 ) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
     """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
+
+    When all have been read, a warning tells how many have labels that have no effect, such as a
+    total charge.
 
     Args:
         path: extxyz file, plain or ``.gz``.
@@ -108,7 +80,9 @@ def labelled_frames(
             which a model has no meaningful result.
     """
     keys = keys or {}
+    unused = UnusedLabels()
     for where, atoms in read_extxyz(path):
+        unused.add(atoms)
         try:
             check_atoms(atoms, axes)
             if elements is not None:
@@ -123,11 +97,25 @@ def labelled_frames(
             labels[label] = find_label(atoms, label, where, names)
             if labels[label] is None and label in required:
                 looked = " or ".join(map(repr, names))
+                found = " or ".join(map(repr, similar_keys(atoms, label, names)))
+                hint = f", perhaps {found}," if found else ""
                 raise DataError(
-                    f"{where}: has no {label} (looked for the key {looked}); name the right key "
-                    f"with --{label}_key"
+                    f"{where}: has no {label} (looked for the key {looked}); name the right key"
+                    f"{hint} with --{label}_key"
                 )
         yield where, atoms, labels
+    unused.warn(path)
+
+
+def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:
+    """Keys of one frame whose names say that they may hold the label, besides ``names``."""
+    return [
+        key
+        for key in _given(atoms)
+        if key not in names
+        and not key.startswith(PREDICTED)
+        and any(part in key.lower() for part in _PARTS[label])
+    ]
 
 
 def find_label(
@@ -148,7 +136,7 @@ def find_label(
     Raises:
         DataError: for a label that is not numeric, not finite, or has another shape.
     """
-    given = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc else {})}
+    given = _given(atoms)
     names = NAMES[label] if names is None else names
     key = next((name for name in names if given.get(name) is not None), None)
     if key is None:
@@ -171,3 +159,8 @@ def find_label(
     if not np.isfinite(array).all():
         raise DataError(f"{where} holds NaN or infinite values")
     return array.reshape(shape)
+
+
+def _given(atoms: Any) -> dict[str, Any]:
+    """All that a frame says besides its structure, by key."""
+    return {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc else {})}

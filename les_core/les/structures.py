@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
+
+logger = logging.getLogger("les")
 
 #: Numbers of periodic axes: with LES, and without it.
 LONG_RANGE_AXES, ANY_AXES = (0, 2, 3), (0, 1, 2, 3)
@@ -111,3 +115,34 @@ def labels_without_effect(atoms: Any) -> dict[str, Any]:
         for name, usual in _STATE.items()
         if name in atoms.info and not np.isin(np.asarray(atoms.info[name]), usual).all()
     }
+
+
+class UnusedLabels:
+    """Counts structures with labels that have no effect, to say so once for a whole file.
+
+    Args:
+        used: names of labels that the model can use.
+    """
+
+    def __init__(self, used: Collection[str] = ()) -> None:
+        self.used = used
+        self.n_structures = 0
+        self.counts: Counter[str] = Counter()
+
+    def add(self, atoms: Any) -> None:
+        """Count the labels of one structure that :func:`labels_without_effect` names."""
+        self.n_structures += 1
+        self.counts.update(name for name in labels_without_effect(atoms) if name not in self.used)
+
+    def warn(self, path: Any) -> None:
+        """Log one warning for each label that structures of the file ``path`` have."""
+        for name, count in self.counts.items():
+            logger.warning(
+                "%d of %d structures of %s have a %s other than %s, which this model cannot use: "
+                "it has no effect",
+                count,
+                self.n_structures,
+                path,
+                name,
+                " or ".join(map(str, _STATE[name])),
+            )

@@ -43,6 +43,17 @@ def test_plain_keys_become_reference_labels(tmp_path: Path) -> None:
     assert frame.calc is None
 
 
+def test_blank_lines_between_frames(tmp_path: Path) -> None:
+    assert len(frames_of(tmp_path, f"{FRAME}\n\n{FRAME}\n{FRAME}")) == 3
+
+
+def test_labels_under_other_keys_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"has no REF_energy .*; it has dft_energy, which is not read"
+    ):
+        frames_of(tmp_path, FRAME.replace("energy=-1.5", "dft_energy=-1.5"))
+
+
 def test_reference_labels_win_over_plain_keys(tmp_path: Path) -> None:
     (frame,) = frames_of(tmp_path, FRAME.replace("energy=-1.5", "energy=-1.5 REF_energy=-2.5"))
     assert frame.info["REF_energy"] == -2.5
@@ -62,7 +73,7 @@ def test_reference_labels_win_over_plain_keys(tmp_path: Path) -> None:
         ('pbc="F F F"', 'pbc="T T T"', "frame 1: pbc must be not periodic"),
         ("F 0 0 1 0 0 -1\n", "", "frame 1: announces 2 atoms, 1 lines follow"),
         ("2\nProp", "3\nProp", "frame 1: announces 3 atoms, 2 lines follow"),
-        ("2\nProp", "\n2\nProp", "frame 1: line 5 must be a number of atoms, got ''"),
+        ("2\nProp", "two\nProp", "frame 1: line 5 must be a number of atoms, got 'two'"),
     ],
 )
 def test_bad_frame_is_refused_by_name(tmp_path: Path, old: str, new: str, message: str) -> None:

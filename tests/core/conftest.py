@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from les import Ewald, cli, doctor
 from les.backends import Backend, get_backend, registry
 from les.native import library
+from les.predict import cli as predict_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -290,7 +291,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
     def find(name: str) -> Backend:
         return FakeBackend() if name == "fake" else get_backend(name)
 
-    for module in (cli, doctor, registry):
+    for module in (cli, doctor, registry, predict_command):
         monkeypatch.setattr(module, "get_backend", find)
         monkeypatch.setattr(module, "backend_names", lambda: ["fake"])
     monkeypatch.setattr(FakeBackend, "calls", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def test_train_usage(fake, capsys, fails):
     assert cli.main(["train", "--help"]) == 0
     assert "usage: les train {fake}" in capsys.readouterr().out
     assert "exclude each other" in fails("train", "fake", "--les", "--no-les")
+
+
+@pytest.mark.parametrize("flag", ["--no_les", "--nles", "-les", "--LES", "--les=true", "--noles"])
+def test_misspelt_flags_of_training(fake, flag, fails):
+    """Upstream would take some of them for the beginning of an option of its own."""
+    if flag == "--nles":  # may be one of upstream
+        assert cli.main(["train", "fake", flag]) == 0
+        return
+    meant = "--no-les" if "no" in flag else "--les"
+    assert f"{flag} is no option; did you mean {meant}?" in fails("train", "fake", flag)
+    assert fake.calls == []
 
 
 @pytest.mark.parametrize(
@@ -129,6 +141,10 @@ def test_config_copy_refuses_to_overwrite(fake, fails, tmp_path, monkeypatch):
     copies[0].write_text("edited: true\n")
     assert "water.yaml exists already" in fails("config", "copy", "fake/water")
     assert copies[0].read_text() == "edited: true\n"
+    assert cli.main(["config", "copy", "fake/water", "--force"]) == 0
+    assert copies[0].read_text() == text
+    (tmp_path / "pipe.yaml").symlink_to("/dev/null")
+    assert "no regular file" in fails("config", "copy", "fake/water", "pipe.yaml", "--force")
 
 
 @pytest.mark.parametrize(
@@ -156,3 +172,30 @@ def test_nothing_to_convert(fails, tmp_path):
     (tmp_path / "b").touch()
     error = fails("convert", "nequip", str(tmp_path / "a"), str(tmp_path / "b"))
     assert "exists already" in error
+    assert cli.main(["convert", "nequip", str(tmp_path / "a"), str(tmp_path / "b"), "--force"]) == 1
+
+
+def test_converting_never_replaces_what_it_reads(fake, fails, tmp_path, monkeypatch):
+    def convert(self, source, target, *, allow_pickle=False):
+        target.write_text("converted")
+
+    monkeypatch.setattr(fake, "convert", convert)
+    source = tmp_path / "a.model"
+    source.write_text("published")
+    (tmp_path / "link.pt").symlink_to(source)
+    for target in (source, tmp_path / "link.pt"):
+        argv = ["convert", "fake", str(source), str(target), "--force"]
+        assert "is what is read" in fails(*argv)
+    assert source.read_text() == "published"
+    (tmp_path / "b.pt").write_text("old")
+    assert cli.main(["convert", "fake", str(source), str(tmp_path / "b.pt"), "--force"]) == 0
+    assert (tmp_path / "b.pt").read_text() == "converted"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_ends_is_no_error(unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    script = "from les.cli import main; import sys; sys.exit(main(['config', 'list']))"
+    command = f'"{sys.executable}" -c "{script}" | true'
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert run.stderr == ""

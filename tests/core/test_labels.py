@@ -240,3 +240,24 @@ def test_numbers_of_periodic_axes(training_frames):
     assert len(training_frames(slab)) == 1
     with pytest.raises(DataError, match="frame 0: pbc must have 0 or 3 axes true"):
         training_frames(slab, axes=(0, 3))
+
+
+def test_labels_under_other_keys_are_named(training_frames):
+    text = TRAINING.replace("E=", "dft_energy=1 Energies=")
+    with pytest.raises(
+        DataError, match=r"no energy .* perhaps 'dft_energy' or 'Energies', with --energy_key"
+    ):
+        training_frames(text)
+
+
+@pytest.mark.parametrize(
+    ("extra", "count"),
+    [("total_charge=1", 3), ("charge=0.0", 0), ("spin=1", 0), ('electric_field="0 0 0.1"', 3)],
+)
+def test_labels_without_effect(training_frames, tmp_path, extra, count, caplog):
+    """One warning for a file, that says of how many frames."""
+    training_frames(2 * TRAINING + 3 * TRAINING.replace("E=", f"{extra} E="))
+    path = tmp_path / "train.xyz"
+    name = extra.partition("=")[0]
+    expected = [f"{count} of 5 structures of {path} have a {name} other than 0"] * bool(count)
+    assert [text.split(",")[0] for text in caplog.messages] == expected

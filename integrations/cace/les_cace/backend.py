@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from les.training.backend import TrainingBackend
+from les_cace.features import FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ class CACEBackend(TrainingBackend):
     """The implementation of CACE in this package, which needs a neighbour list only."""
 
     name = "cace"
+    features = FEATURES
     package = "les_cace"
     distribution = "matscipy"
     symbol = "matscipy.neighbours:neighbour_list"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from les.training.backend import TrainingBackend
+from les_chgnet.features import FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ class CHGNetBackend(TrainingBackend):
     """chgnet, trained from scratch. Nothing of it is imported before it is used."""
 
     name = "chgnet"
+    features = FEATURES
     package = "les_chgnet"
     config_folder = "configs/scratch"
     distribution = "chgnet"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from les.backends import Backend, EpochRecord, TrainingJob
+from les_mace.features import FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ class MACEBackend(Backend):
     """mace-torch. Nothing of it is imported before it is used."""
 
     name = "mace"
+    features = FEATURES
     package = "les_mace"
     distribution = "mace-torch"
     symbol = "mace.modules.models:ScaleShiftMACE"

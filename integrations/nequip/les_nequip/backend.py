@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from les.backends import Backend, EpochRecord, TrainingJob
+from les_nequip.features import FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ class NequIPBackend(Backend):
     """nequip. Nothing of it is imported before it is used."""
 
     name = "nequip"
+    features = FEATURES
     package = "les_nequip"
     distribution = "nequip"
     symbol = "nequip.model:NequIPGNNModel"

@@ -49,10 +49,13 @@ class ChargeCalculator(Calculator):
         charge_sign: the sign of all charges, which training leaves open. It is fixed by the first
             structure with more than one element, so that its most electronegative element is
             negative, and kept from then on: it must not change along a trajectory.
+        used_labels: names of labels in ``les.structures.labels_without_effect`` that, other than
+            usual, this model can use.
     """
 
     les_config: LESConfig | None = None
     bec = False
+    used_labels: Collection[str] = ()
     results: dict[str, Any]
 
     @property
@@ -126,7 +129,7 @@ class ChargeCalculator(Calculator):
         check_atoms(atoms, long_range_axes if self.long_range else ANY_AXES)
         check_elements(atoms, elements)
         for name, value in labels_without_effect(atoms).items():
-            if name not in self._told:
+            if name not in self._told and name not in self.used_labels:
                 self._told.add(name)
                 warnings.warn(
                     f"the structure has {name} = {value}, which this model cannot use: it has no "

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from les.backends.features import Support
     from les.backends.job import EpochRecord, TrainingJob
 
 
@@ -44,6 +45,8 @@ class Backend(ABC):
     symbol: ClassVar[str]
     #: Endings of the names of model files that tell this backend.
     model_suffixes: ClassVar[tuple[str, ...]] = ()
+    #: Name of each of ``les.backends.features.FEATURES`` -> whether it works, and why not.
+    features: ClassVar[Mapping[str, Support]] = {}
 
     def problem(self) -> str | None:
         """Why upstream cannot be used here, or ``None`` if it can."""

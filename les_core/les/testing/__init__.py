@@ -17,13 +17,23 @@ from __future__ import annotations
 import pytest
 
 # Before the modules are imported, so that a failing assert shows its values.
-for _name in ("bad_input", "batches", "derivatives", "results", "short_range", "slabs", "symmetry"):
+for _name in (
+    "bad_input",
+    "batches",
+    "derivatives",
+    "features",
+    "results",
+    "short_range",
+    "slabs",
+    "symmetry",
+):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from les.testing.adapter import Adapter  # noqa: E402
 from les.testing.bad_input import BadInputTests  # noqa: E402
 from les.testing.batches import BatchTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
+from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
 from les.testing.short_range import ShortRangeTests  # noqa: E402
 from les.testing.slabs import SlabTests  # noqa: E402
@@ -35,6 +45,7 @@ __all__ = [
     "BadInputTests",
     "BatchTests",
     "DerivativeTests",
+    "FeatureTests",
     "ResultTests",
     "ShortRangeTests",
     "SlabTests",

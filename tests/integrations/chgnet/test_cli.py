@@ -85,7 +85,7 @@ def test_predict_without_les(les_command, short_range_model, structures, tmp_pat
     frames = read(output, ":")
     assert all("LES_charges" not in frame.arrays for frame in frames)
     assert all("LES_forces" in frame.arrays for frame in frames)
-    assert les_command("predict", path, structures, "-o", output, "--bec") == 1
+    assert les_command("predict", path, structures, "-o", output, "--bec", "--force") == 1
     assert "`bec` needs a model with LES, got a CHGNet" in capsys.readouterr().err
 
 
@@ -129,7 +129,7 @@ def test_predict_names_the_bad_frame(make, message, les_command, model_file, tmp
     output = tmp_path / "out.xyz"
     assert les_command("predict", model_file, tmp_path / "bad.xyz", "-o", output) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    with pytest.raises(ValueError, match=f"bad.xyz, frame 1: .*{message}"):
+    with pytest.raises(ValueError, match=f"bad.xyz: frame 1: .*{message}"):
         raise ValueError(error)
     assert not output.exists()
 

@@ -70,7 +70,7 @@ def test_predict_names_the_bad_frame(les_command, model_file, tmp_path, capsys):
     output = tmp_path / "out.xyz"
     assert les_command("predict", model_file, tmp_path / "bad.xyz", "-o", output) == 1
     error = capsys.readouterr().err
-    assert "bad.xyz, frame 1: pbc must have 0, 2 or 3 axes true" in error
+    assert "bad.xyz: frame 1: pbc must have 0, 2 or 3 axes true" in error
     assert not output.exists()
 
 

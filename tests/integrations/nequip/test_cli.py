@@ -257,5 +257,5 @@ def test_predict_names_the_bad_frame(problem, les_command, model_file, tmp_path,
     options = ("--backend", "nequip", "--allow-pickle", "-o", tmp_path / "out.xyz")
     assert les_command("predict", *options, model_file, path) == 1
     error = capsys.readouterr().err
-    assert re.search(rf"bad\.xyz, frame 1: .*{problem}", error), error
+    assert re.search(rf"bad\.xyz: frame 1: .*{problem}", error), error
     assert not (tmp_path / "out.xyz").exists()

@@ -1,0 +1,28 @@
+"""What works with CHGNet."""
+
+from les.backends.features import no, yes
+
+FEATURES = {
+    "training": yes("And on magnetic moments"),
+    "from_trained": yes(),
+    "foundation": yes("Those that come with chgnet, with nothing to download"),
+    "resume": yes(),
+    "heads": no("Its models have none; `--head` is refused"),
+    "compiled_training": no("Training has no option for it"),
+    "molecules_and_crystals": yes(),
+    "slabs": yes(),
+    "wires": no("There is no Ewald sum for one periodic axis"),
+    "stress": yes(),
+    "charges": yes(),
+    "channels": no("The readout gives one charge per atom; several are CACE's"),
+    "state": no("Charges come from the surroundings of an atom alone; a warning tells"),
+    "committees": yes(),
+    "hessian": no("The calculator has no method for it; take finite differences of the forces"),
+    "precisions": yes(),
+    "safe_files": yes(),
+    "published": no("There are none of another format"),
+    "compiled_models": no("The calculator has no option for it"),
+    "torchscript": no("Upstream's graphs are Python objects"),
+    "ase": yes(),
+    "lammps": no("There is no pair style for it"),
+}

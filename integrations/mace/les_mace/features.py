@@ -1,0 +1,33 @@
+"""What works with MACE."""
+
+from les.backends.features import no, yes
+
+_LAMMPS = (
+    "LAMMPS passes MACE neither the periodic axes nor, through ML-IAP, positions and cell; "
+    "upstream's converters refuse models with LES"
+)
+
+FEATURES = {
+    "training": yes(),
+    "from_trained": yes(),
+    "foundation": yes("Short-range ones, with `--from FILE` or upstream's `--foundation_model`"),
+    "resume": yes("`--restart_latest`, upstream's own"),
+    "heads": yes("`--head` says which one is meant"),
+    "compiled_training": no("mace-torch has no compiled training of such models"),
+    "molecules_and_crystals": yes(),
+    "slabs": yes(),
+    "wires": no("There is no Ewald sum for one periodic axis"),
+    "stress": yes(),
+    "charges": yes(),
+    "channels": no("The readout gives one charge per atom; several are CACE's"),
+    "state": no("Charges come from the surroundings of an atom alone; a warning tells"),
+    "committees": yes(),
+    "hessian": yes("`LESCalculator.get_hessian`"),
+    "precisions": yes(),
+    "safe_files": yes(),
+    "published": yes(),
+    "compiled_models": no("Upstream's `compile_mode` cannot compile the long-range part"),
+    "torchscript": yes("By direct sums, without meshes and kernels"),
+    "ase": yes(),
+    "lammps": no(_LAMMPS),
+}

@@ -1,0 +1,28 @@
+"""What works with NequIP and Allegro."""
+
+from les.backends.features import no, yes
+
+FEATURES = {
+    "training": yes(),
+    "from_trained": yes(),
+    "foundation": yes("Short-range packages of upstream, with `--from model.nequip.zip`"),
+    "resume": yes(),
+    "heads": no("Its models have none; `--head` is refused"),
+    "compiled_training": yes("With a fixed kind of boundary condition and longest lattice vectors"),
+    "molecules_and_crystals": yes(),
+    "slabs": yes("Not in compiled models and in compiled training, which refuse them"),
+    "wires": no("There is no Ewald sum for one periodic axis"),
+    "stress": yes(),
+    "charges": yes("Of a compiled model, if it was compiled for them"),
+    "channels": no("The readout gives one charge per atom; several are CACE's"),
+    "state": no("Charges come from the surroundings of an atom alone; a warning tells"),
+    "committees": yes(),
+    "hessian": no("The calculator has no method for it; take finite differences of the forces"),
+    "precisions": yes("Packages and compiled models keep the one they were built in"),
+    "safe_files": yes(),
+    "published": no("There are none of another format"),
+    "compiled_models": yes(),
+    "torchscript": no("Upstream's AOTInductor has taken its place"),
+    "ase": yes(),
+    "lammps": yes("`pair_nequip`, on one rank; `pair_allegro` and ML-IAP are refused"),
+}

@@ -1,0 +1,218 @@
+"""Several models as one: means and spreads of their results, with charges of one sign."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ase.calculators.calculator import all_changes
+from numpy.typing import NDArray
+
+from les.backends.calculator import BORN_CHARGES, ChargeCalculator
+from les.gauge import ChargeSign, charge_sign
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: Results that are averaged; the second ones change sign with the charges.
+EVEN = ("energy", "free_energy", "forces", "stress", "energies", "magmoms", "les_energy")
+ODD = ("charges", "dipole", BORN_CHARGES)
+#: Correlation of the charges of two members below which a common sign means little.
+WEAK_CORRELATION = 0.1
+
+
+class Committee(ChargeCalculator):
+    """The mean of several calculators, of any backends.
+
+    Results are the means over the members of what all of them have, and ``energy_std``,
+    ``forces_std`` and so on: their standard deviations, componentwise, of the members themselves
+    (divided by their number ``n``; multiply by ``sqrt(n / (n - 1))`` for an estimate of the
+    deviation among all models of this kind). Charges, dipole and Born effective charges are
+    averaged after the signs of all members have been made to agree. There are no means of
+    ``latent_charges``, several on each atom, whose order and signs differ from model to model.
+
+    Attributes:
+        members: the calculators.
+        member_results: results of each member for the last structure, with the common sign.
+        charge_sign: the signs of the members' charges, kept once they are decided.
+
+    Args:
+        members: at least two ASE calculators. All have LES or none has it.
+        names: what messages call them, e.g. their files; by default their numbers.
+        sign: +1 or -1, by which the first member's own charges are multiplied, instead of letting
+            the first structure decide.
+
+    Raises:
+        ValueError: for fewer than two members, and for members of which some have LES, or several
+            charges on each atom, and others not.
+        TypeError: for what is no calculator.
+    """
+
+    charge_sign: Any
+
+    def __init__(
+        self,
+        members: Sequence[Any],
+        *,
+        names: Sequence[str] | None = None,
+        sign: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.members = list(members)
+        if len(self.members) < 2:
+            raise ValueError(f"a committee needs at least two members, got {len(self.members)}")
+        for number, member in enumerate(self.members):
+            if not callable(getattr(member, "calculate", None)):
+                raise TypeError(
+                    f"`members` must be ASE calculators, number {number} is a "
+                    f"{type(member).__name__}"
+                )
+        self.names = [f"member {number}" for number in range(len(self.members))]
+        if names is not None:
+            if len(names) != len(self.members):
+                raise ValueError(f"{len(self.members)} members need as many `names`, got {names!r}")
+            self.names = list(names)
+        self._require_one_kind()
+        self.charge_sign = CommitteeSign(sign)
+        self.les_config = getattr(self.members[0], "les_config", None)
+        self.bec = all(getattr(member, "bec", False) for member in self.members)
+        used = [set(getattr(member, "used_labels", ())) for member in self.members]
+        self.used_labels = set.intersection(*used)
+        self.member_results: list[dict[str, Any]] = []
+        common = set.intersection(*(set(each.implemented_properties) for each in self.members))
+        means = [name for name in (*EVEN, *ODD) if name in common]
+        self.implemented_properties = [*means, *(f"{name}_std" for name in means)]
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute all results for ``atoms``.
+
+        Raises:
+            ValueError: if a member refuses the structure; the message names the member.
+        """
+        super().calculate(atoms, properties, system_changes)
+        self.results = {}
+        self.member_results = []
+        for name, member in zip(self.names, self.members, strict=True):
+            try:
+                member.calculate(self.atoms)
+            except (ValueError, RuntimeError) as error:
+                raise ValueError(f"{name}: {error}") from error
+            self.member_results.append(dict(member.results))
+        self._align()
+        common = set.intersection(*map(set, self.member_results))
+        for key in (*EVEN, *ODD):
+            if key in common:
+                values = np.array([results[key] for results in self.member_results])
+                self.results[key] = _plain(values.mean(axis=0))
+                self.results[f"{key}_std"] = _plain(values.std(axis=0))
+        self.check_results()
+
+    def _align(self) -> None:
+        """Give the charges of all members, and what follows from them, the common signs."""
+        if any("charges" not in results for results in self.member_results):
+            return
+        # Each member may have decided by itself: what it has decided is undone first.
+        own = [_own_sign(member) for member in self.members]
+        raw = [sign * results["charges"] for sign, results in zip(own, self.member_results)]
+        signs = self.charge_sign(np.array(raw), self.atoms.numbers)
+        for results, before, after in zip(self.member_results, own, signs):
+            for key in ODD:
+                if key in results:
+                    results[key] = before * after * results[key]
+
+    def _require_one_kind(self) -> None:
+        kinds = [_kind(member) for member in self.members]
+        for name, kind in zip(self.names, kinds, strict=True):
+            if kind != kinds[0]:
+                raise ValueError(
+                    f"members of a committee must be of one kind: {self.names[0]} has {kinds[0]}, "
+                    f"{name} has {kind}"
+                )
+
+
+class CommitteeSign:
+    """The signs of the charges of several models: fixed by the first structure that can, then kept.
+
+    Relative to the first model, the sign of another is that which makes their charges correlate;
+    the common sign makes the most electronegative element negative in the mean. As with
+    ``les.ChargeSign``, a structure of a single element decides nothing for good: what it says of
+    relative signs holds until one comes that does.
+
+    Args:
+        sign: +1 or -1 for the first model's charges, instead of letting a structure decide.
+
+    Attributes:
+        common: the sign of the first model, ``None`` as long as it is open.
+        relative: the signs of all models relative to it, ``None`` as long as they are open.
+        decided: whether the signs are kept.
+    """
+
+    def __init__(self, sign: int | None = None) -> None:
+        self.common = ChargeSign(sign).sign
+        self.relative: list[int] | None = None
+        self.decided = False
+
+    @property
+    def sign(self) -> int | None:
+        """The common sign, like that of a single model."""
+        return self.common
+
+    def __call__(self, charges: NDArray[Any], atomic_numbers: NDArray[Any]) -> list[int]:
+        """The sign of each model.
+
+        Args:
+            charges: as the models give them ``[n_models, n_atoms]`` [e].
+            atomic_numbers: ``[n_atoms]``.
+        """
+        several = bool((atomic_numbers != atomic_numbers[0]).any())
+        if not self.decided and (several or self.relative is None):
+            self._decide(charges, atomic_numbers, several)
+        relative = self.relative or [1] * len(charges)
+        return [(self.common or 1) * sign for sign in relative]
+
+    def _decide(self, charges: NDArray[Any], atomic_numbers: NDArray[Any], several: bool) -> None:
+        shifted = charges - charges.mean(axis=1, keepdims=True)
+        sizes = np.linalg.norm(shifted, axis=1)
+        products = shifted @ shifted[0]
+        if not (products != 0.0).all():  # e.g. of a single atom
+            return
+        self.relative = np.where(products < 0.0, -1, 1).tolist()
+        if not several:
+            return
+        self.decided = True
+        correlations = np.abs(products) / (sizes * sizes[0])
+        weakest = int(correlations.argmin())
+        if correlations[weakest] < WEAK_CORRELATION:
+            warnings.warn(
+                f"the charges of members 0 and {weakest} of this committee hardly agree "
+                f"(correlation {correlations[weakest]:.2g}): their mean says little",
+                stacklevel=4,
+            )
+        if self.common is None:
+            mean = np.mean(np.array(self.relative)[:, None] * charges, axis=0)
+            self.common = int(charge_sign(torch.tensor(mean), torch.tensor(atomic_numbers)))
+
+
+def _own_sign(member: Any) -> int:
+    """The sign that a member has given to its charges."""
+    sign = getattr(member, "charge_sign", None)
+    return (sign.sign or 1) if sign is not None else 1
+
+
+def _kind(member: Any) -> str:
+    config = getattr(member, "les_config", None)
+    if config is None:
+        return "no LES"
+    return "LES" if config.n_channels == 1 else "LES with several charges on each atom"
+
+
+def _plain(array: NDArray[Any]) -> Any:
+    return array if array.ndim else array.item()

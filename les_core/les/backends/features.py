@@ -1,0 +1,95 @@
+"""What works with which backend, and why something does not: the page docs/what-works.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from les.backends.interface import Backend
+
+#: Name of a feature -> what it is, in the order of the table.
+FEATURES = {
+    "training": "`les train` on energies, forces and stress",
+    "from_trained": "start from a trained model, with or without LES (`--from`)",
+    "foundation": "start from a foundation model",
+    "resume": "go on with an interrupted training",
+    "heads": "models with several heads",
+    "compiled_training": "`torch.compile` in training",
+    "molecules_and_crystals": "molecules, liquids and crystals, also in one batch",
+    "slabs": "slabs: two periodic axes",
+    "wires": "wires: one periodic axis",
+    "stress": "stress, with its long-range part",
+    "charges": "charges, dipole and Born effective charges",
+    "channels": "several charges on each atom",
+    "state": "total charge, spin or external field of a structure",
+    "committees": "committees (`les predict MODEL MODEL ...`, `les.backends.committee`)",
+    "hessian": "Hessians by automatic differentiation",
+    "precisions": "float32 and float64",
+    "safe_files": "model files that load without running code",
+    "published": "published models with LES (`les convert`)",
+    "compiled_models": "compiled models",
+    "torchscript": "TorchScript",
+    "ase": "ASE: `LESCalculator`, `les predict`",
+    "lammps": "LAMMPS",
+}
+
+
+class Support(NamedTuple):
+    """Whether a feature works.
+
+    Attributes:
+        works: whether it does.
+        note: with which limits it works, or why it does not.
+    """
+
+    works: bool
+    note: str = ""
+
+
+def yes(note: str = "") -> Support:
+    """A feature that works, maybe with limits."""
+    return Support(True, note)
+
+
+def no(reason: str) -> Support:
+    """A feature that does not work, and why."""
+    return Support(False, reason)
+
+
+def table(backends: Sequence[Backend]) -> str:
+    """All features of ``backends`` as a Markdown table with numbered notes below it.
+
+    Backends that share their features share a column.
+    """
+    columns: list[tuple[list[str], Mapping[str, Support]]] = []
+    for backend in backends:
+        for names, features in columns:
+            if features == backend.features:
+                names.append(backend.name)
+                break
+        else:
+            columns.append(([backend.name], backend.features))
+    notes: dict[str, int] = {}
+
+    def cell(support: Support) -> str:
+        text = "yes" if support.works else "no"
+        if not support.note:
+            return text
+        number = notes.setdefault(support.note, len(notes) + 1)
+        return f"{text} ({number})"
+
+    lines = [
+        f"| | {' | '.join(', '.join(names) for names, _ in columns)} |",
+        f"|---|{'---|' * len(columns)}",
+    ]
+    for name, text in FEATURES.items():
+        cells = [cell(features[name]) for _, features in columns]
+        lines.append(f"| {text} | {' | '.join(cells)} |")
+    lines += ["", *(f"{number}. {note}" for note, number in notes.items())]
+    return "\n".join(lines) + "\n"
+
+
+def unsupported(features: Mapping[str, Support]) -> set[str]:
+    """Names of the features that do not work."""
+    return {name for name, support in features.items() if not support.works}

@@ -1,0 +1,234 @@
+"""Evaluate a calculator on a file of structures, such that nothing computed is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import stat
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from les.extxyz import DataError
+from les.files import replacing
+from les.locks import locked
+from les.predict.comparison import Comparison
+from les.predict.journal import Journal, checksum, journal_path
+from les.predict.output import ARRAY_KEYS, INFO_KEYS, SPREAD, attach, format_of, writer
+from les.structure_files import Entry, count_structures, entries
+from les.structures import ANY_AXES, UnusedLabels, check_atoms
+from les.targets import check_target
+from les.training.errors import Errors
+
+logger = logging.getLogger("les")
+
+#: What a calculator warns of in a single structure; here it is said once for the whole file.
+_UNUSED_LABEL = "the structure has .* cannot use"
+
+
+@dataclass
+class Prediction:
+    """What has been written, and what could not be.
+
+    Attributes:
+        n_written: number of structures in the output.
+        bad: what is wrong with the others; each names file and frame.
+        errors: errors against labels of the structures.
+    """
+
+    n_written: int = 0
+    bad: list[str] = field(default_factory=list)
+    errors: Errors = field(default_factory=Errors)
+
+
+def check(output: Path, inputs: Iterable[Path], *, force: bool, resume: bool) -> None:
+    """Refuse what :func:`predict` would refuse, before a model is loaded.
+
+    Raises:
+        ValueError, OSError: as :func:`predict`, for its ``output`` and ``resume``.
+    """
+    format_of(output)
+    check_target(output, inputs, force=force)
+    journal = journal_path(output)
+    with locked(journal):
+        if journal.exists() and not resume:
+            raise ValueError(
+                f"{journal} keeps the results of a run that has not finished; go on with it by "
+                "--resume, or remove it to start again"
+            )
+
+
+def predict(
+    calculator: Any,
+    structures: Path,
+    output: Path,
+    identity: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    skip_bad: bool = False,
+    force: bool = False,
+) -> Prediction:
+    """Write the structures of a file with a calculator's results to ``output``.
+
+    Each result goes at once to a journal beside ``output``, from which ``output`` is written when
+    all are there. So whatever ends the process, ``resume`` goes on where it was.
+
+    Args:
+        calculator: an ASE calculator.
+        structures: a file of any format that ASE reads.
+        output: the file to write; its name says the format. Results are named ``LES_...``.
+        identity: what else the results depend on, by name; ``resume`` compares it.
+        resume: go on with the journal that an earlier run has left, if there is one.
+        skip_bad: leave out structures that cannot be read or evaluated, rather than ending with
+            the first. The others then say their place in the input as ``LES_frame``.
+        force: replace an ``output`` that is there.
+
+    Returns:
+        What has been written.
+
+    Raises:
+        ValueError: if the input has no structures, or one that cannot be read or evaluated; for an
+            ``output`` that is there; if the journal is of another run. The message names the file,
+            and frame or what differs.
+        OSError: if a file cannot be read or written.
+    """
+    check(output, [structures], force=force, resume=resume)
+    total = sum(1 for _ in _each(structures)) if skip_bad else count_structures(structures)
+    content = checksum(structures)
+    mode = stat.S_IMODE(output.stat().st_mode) if output.exists() else None
+    with locked(journal_path(output)):
+        journal = Journal(journal_path(output), {"structures": content, **(identity or {})}, mode)
+        try:
+            _evaluate(calculator, structures, journal, total, skip_bad)
+            journal.close()
+            if checksum(structures) != content:
+                raise ValueError(f"{structures} has changed since this run began")
+            check_target(output, [structures], force=force)  # hours may have passed
+            unused = UnusedLabels(getattr(calculator, "used_labels", ()))
+            prediction = _assemble(structures, journal, output, unused, with_place=skip_bad)
+        except BaseException:
+            _keep(journal, total)
+            raise
+        journal.remove()
+    return prediction
+
+
+def _keep(journal: Journal, total: int) -> None:
+    """Leave the journal if there is something in it, and say how to go on."""
+    with contextlib.suppress(OSError):
+        journal.close()
+    if journal.n_records == 0:
+        journal.remove()
+        return
+    logger.warning(
+        "the results of %d of %d structures are kept in %s; the same command with --resume goes on",
+        journal.n_records,
+        total,
+        journal.path,
+    )
+
+
+def _each(structures: Path) -> Iterator[Entry]:
+    """The structures of a file; where it is not whole, the last raises when it is read."""
+    found = False
+    try:
+        for entry in entries(structures):
+            yield entry
+            found = True
+    except DataError as error:
+        if not found:
+            raise
+        broken = error
+
+        def fail() -> Any:
+            raise broken
+
+        yield str(broken), fail
+
+
+def _evaluate(
+    calculator: Any, structures: Path, journal: Journal, total: int, skip_bad: bool
+) -> None:
+    """Append the results of all structures that the journal does not have."""
+    from tqdm import tqdm
+
+    done = journal.n_records
+    sign = getattr(calculator, "charge_sign", None)
+    if journal.last is not None and sign is not None:
+        vars(sign).update(journal.last["sign"])
+    with tqdm(total=total, initial=done, unit="structure") as progress:
+        for where, load in islice(_each(structures), done, None):
+            record: dict[str, Any] = {}
+            try:
+                record["results"] = _results(calculator, load())
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:  # upstreams raise many kinds; what matters is where
+                record["bad"] = _reason(where, error)
+                if not skip_bad:
+                    raise ValueError(f"{record['bad']} (--skip-bad leaves it out)") from error
+            record["sign"] = vars(sign) if sign is not None else {}
+            journal.append(record)
+            progress.update()
+
+
+def _results(calculator: Any, atoms: Any) -> dict[str, Any]:
+    check_atoms(atoms, ANY_AXES)  # what the model supports, its calculator knows
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_UNUSED_LABEL)
+        calculator.calculate(atoms)
+    return {
+        key: _plain(value)
+        for key, value in calculator.results.items()
+        if key.removesuffix(SPREAD) in (*INFO_KEYS, *ARRAY_KEYS)
+    }
+
+
+def _plain(value: Any) -> Any:
+    array = np.asarray(value)
+    return array if array.ndim else array.item()
+
+
+def _reason(where: str, error: Exception) -> str:
+    if isinstance(error, DataError):
+        return str(error)  # names the place already
+    own = isinstance(error, (ValueError, RuntimeError))
+    return f"{where}: {error}" if own else f"{where}: {type(error).__name__}: {error}"
+
+
+def _assemble(
+    structures: Path, journal: Journal, output: Path, unused: UnusedLabels, *, with_place: bool
+) -> Prediction:
+    """Write the output from the structures and the results that the journal has.
+
+    ``with_place`` makes each structure say its place in the input.
+    """
+    prediction = Prediction()
+    comparison = Comparison(prediction.errors)
+    with replacing(output) as temporary, writer(temporary, format_of(output)) as write:
+        for frame, ((where, load), record) in enumerate(
+            zip(_each(structures), journal, strict=True)
+        ):
+            if "bad" in record:
+                prediction.bad.append(record["bad"])
+                continue
+            atoms = load()
+            unused.add(atoms)
+            comparison.add(where, atoms, record["results"])
+            attach(atoms, record["results"])
+            if with_place:
+                atoms.info["LES_frame"] = frame
+            write(atoms)
+            prediction.n_written += 1
+        if prediction.n_written == 0:
+            raise ValueError(
+                f"{structures} has no structure that can be evaluated: {prediction.bad[0]}"
+            )
+    unused.warn(structures)
+    comparison.warn(structures)
+    return prediction

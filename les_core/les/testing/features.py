@@ -1,0 +1,100 @@
+"""Tests: what a backend declares not to work is refused, ignored with a warning, or not there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from ase.io import write
+
+from les.backends import Backend, BackendError
+from les.backends.features import unsupported
+from les.cli import main
+from les.testing.structures import dimer, structures
+
+
+class FeatureTests:
+    """A test ``test_no_<feature>`` of each feature that a backend declares not to have.
+
+    An adapter defines the fixture ``model_file`` and those tests that only it can have. It sets
+    the ones that are here, of features that it has, to ``None``.
+    """
+
+    backend: ClassVar[Backend]
+    #: The adapter's calculator.
+    calculator_class: ClassVar[type]
+
+    @pytest.fixture
+    def model_file(self) -> Path:
+        """A file of a small model with LES for H and O, which loads without running code."""
+        raise NotImplementedError("define the fixture `model_file`")
+
+    @pytest.fixture
+    def predict(
+        self, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> Callable[..., tuple[int, str]]:
+        """A function for the status of ``les predict`` and its error."""
+
+        def run(atoms: Any, *options: str) -> tuple[int, str]:
+            write(tmp_path / "in.xyz", atoms, format="extxyz")
+            files = [str(model_file), str(tmp_path / "in.xyz")]
+            backend = ["--backend", self.backend.name, "--allow-pickle"]
+            status = main(["predict", *files, *backend, *options, "-o", str(tmp_path / "out.xyz")])
+            return status, capsys.readouterr().err
+
+        return run
+
+    def test_every_no_is_tested(self) -> None:
+        tested = {
+            name.removeprefix("test_no_")
+            for name in dir(self)
+            if name.startswith("test_no_") and getattr(self, name) is not None
+        }
+        assert tested == unsupported(self.backend.features)
+
+    def test_no_wires(self, predict: Callable[..., tuple[int, str]]) -> None:
+        atoms = structures()["cubic"]
+        atoms.pbc = [False, False, True]
+        status, error = predict(atoms)
+        assert status == 1
+        assert "frame 0: pbc must have 0" in error
+
+    def test_no_state(
+        self, predict: Callable[..., tuple[int, str]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        atoms = dimer()
+        atoms.info["total_charge"] = 1
+        assert predict(atoms)[0] == 0
+        assert "1 of 1 structures of" in caplog.text
+        assert "have a total_charge other than 0" in caplog.text
+        assert "it has no effect" in caplog.text
+
+    def test_no_heads(self, predict: Callable[..., tuple[int, str]]) -> None:
+        status, error = predict(dimer(), "--head", "other")
+        assert status == 1
+        assert "head" in error
+
+    def test_no_hessian(self) -> None:
+        assert not hasattr(self.calculator_class, "get_hessian")
+
+    def test_no_published(self, tmp_path: Path) -> None:
+        with pytest.raises(BackendError, match="has no published models to convert"):
+            self.backend.convert(tmp_path / "a", tmp_path / "b")
+
+    def test_no_compiled_models(self) -> None:
+        assert "compile" not in inspect.signature(self.calculator_class).parameters
+
+    def test_no_compiled_training(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["train", self.backend.name, "--les", "--help"])
+        text = capsys.readouterr().out
+        assert "--batch_size" in text
+        assert "--compile" not in text
+
+    def test_no_lammps(self) -> None:
+        """There is nothing that could be called."""
+        module = inspect.getmodule(type(self.backend))
+        assert "lammps" not in (inspect.getsource(module) if module else "")

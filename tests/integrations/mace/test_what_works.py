@@ -1,0 +1,40 @@
+"""What MACE declares not to work."""
+
+from __future__ import annotations
+
+import copy
+
+import mace  # noqa: F401  (before e3nn)
+import pytest
+
+from les.testing import FeatureTests
+from les.testing.structures import dimer
+from les_mace import MACELES, LESCalculator, save_model
+from les_mace.backend import MACEBackend
+
+
+class TestWhatWorks(FeatureTests):
+    backend = MACEBackend()
+    calculator_class = LESCalculator
+    test_no_heads = test_no_hessian = test_no_published = None
+
+    @pytest.fixture
+    def model_file(self, model, tmp_path):
+        save_model(model, tmp_path / "model.pt")
+        return tmp_path / "model.pt"
+
+    def test_no_channels(self, short_range_model):
+        with pytest.raises(ValueError, match="n_channels"):
+            MACELES.from_short_range(short_range_model, {"n_channels": 4})
+
+    def test_no_compiled_models(self, model):
+        with pytest.raises(ValueError, match="`compile_mode` is not supported for models with LES"):
+            LESCalculator(model, compile_mode="default")
+
+    def test_no_lammps(self, model, mace_batch):
+        batch = mace_batch([dimer()])
+        with pytest.raises(ValueError, match="neither positions"):
+            copy.deepcopy(model)(batch, lammps_mliap=True)
+        del batch["pbc"]
+        with pytest.raises(ValueError, match="LAMMPS, which does not pass it"):
+            copy.deepcopy(model)(batch)
