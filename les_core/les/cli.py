@@ -173,6 +173,7 @@ def _doctor(argv: list[str]) -> int:
         "--backend", choices=backend_names(), help="default: that of files with this ending"
     )
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
+    parser.add_argument("--head", help="of a model with several heads")
     parser.add_argument("--features", action="store_true", help="what works with which backend")
     arguments = parser.parse_args(argv)
     from les.doctor import examine, examine_file
@@ -184,5 +185,7 @@ def _doctor(argv: list[str]) -> int:
     elif arguments.model is None:
         print("\n".join(examine()))
     else:
-        print(examine_file(arguments.model, arguments.backend, arguments.allow_pickle))
+        print(
+            examine_file(arguments.model, arguments.backend, arguments.allow_pickle, arguments.head)
+        )
     return 0

@@ -7,7 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 from les.accuracy import CANCELLATION, cutoff_error
-from les.backends import BackendError, backend_names, backend_of, get_backend
+from les.backends import backend_names, backend_of, get_backend
+from les.backends.loading import load_calculator
 from les.backends.model_files import check_file
 from les.config import LESConfig
 from les.ewald import Ewald
@@ -69,13 +70,16 @@ def examine() -> list[str]:
     return lines
 
 
-def examine_file(path: Path, backend: str | None = None, allow_pickle: bool = False) -> str:
+def examine_file(
+    path: Path, backend: str | None = None, allow_pickle: bool = False, head: str | None = None
+) -> str:
     """What is in a model file.
 
     Args:
         path: the file.
         backend: name of its backend, if the name of the file does not tell it.
         allow_pickle: read a pickle, too, which runs the code it holds.
+        head: which head of a model with several.
 
     Raises:
         BackendError: if the backend is not known, or cannot be used here.
@@ -84,15 +88,7 @@ def examine_file(path: Path, backend: str | None = None, allow_pickle: bool = Fa
     """
     backend = backend or backend_of(path)
     check_file(path, "model")
-    try:
-        calculator = get_backend(backend).calculator(path, allow_pickle=allow_pickle)
-    except (BackendError, OSError, ValueError):  # these have a message of their own
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(
-            f"{path} cannot be read as a model of {backend}: {type(error).__name__}: {reason}"
-        ) from error
+    calculator = load_calculator(get_backend(backend), path, head=head, allow_pickle=allow_pickle)
     return f"{path}: {backend}, {examine_model(calculator.les_config)}"
 
 

@@ -385,6 +385,15 @@ def test_heads(fake, structures, tmp_path, monkeypatch, fails):
     assert "models of fake have no heads" in fails(*argv, "-o", str(tmp_path / "other.xyz"))
 
 
+def test_a_model_that_cannot_be_read(fake, structures, tmp_path, monkeypatch, fails):
+    def calculator(self, model, **options):
+        raise KeyError("state_dict")
+
+    monkeypatch.setattr(fake, "calculator", calculator)
+    argv = ["predict", "a", str(structures), "--backend", "fake", "-o", str(tmp_path / "out.xyz")]
+    assert "a cannot be read as a model of fake: KeyError: 'state_dict'" in fails(*argv)
+
+
 def test_device(fake, structures, tmp_path, fails):
     argv = ["predict", "a", str(structures), "--backend", "fake", "-o", str(tmp_path / "out.xyz")]
     assert "`device` must be auto, cpu, cuda" in fails(*argv, "--device", "gpu")

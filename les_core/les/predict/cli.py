@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from les.backends import Backend, BackendError, backend_names, backend_of, get_backend
+from les.backends import Backend, backend_names, backend_of, get_backend
+from les.backends.loading import load_calculator
 from les.parser import ArgumentParser
 
 _DESCRIPTION = """\
@@ -37,12 +37,12 @@ def main(argv: Sequence[str]) -> int:
         "bec": arguments.bec,
         "allow_pickle": arguments.allow_pickle,
         "device": _device(arguments.device),
+        "head": arguments.head,
     }
-    if arguments.head is not None:
-        options["head"] = arguments.head
     backends = [get_backend(arguments.backend or backend_of(model)) for model in models]
     calculators = [
-        load(backend, model, options) for backend, model in zip(backends, models, strict=True)
+        load_calculator(backend, model, **options)
+        for backend, model in zip(backends, models, strict=True)
     ]
     calculator = calculators[0]
     if len(models) > 1:
@@ -69,19 +69,6 @@ def main(argv: Sequence[str]) -> int:
         total = prediction.n_written + len(prediction.bad)
         print(f"les: error: {len(prediction.bad)} of {total} structures left out", file=sys.stderr)
     return 1 if prediction.bad else 0
-
-
-def load(backend: Backend, model: Path, options: dict[str, Any]) -> Any:
-    """The calculator of a model file, with options of which not all backends have ``head``.
-
-    Raises:
-        BackendError: for a ``head`` that the backend cannot choose.
-    """
-    if "head" in options:
-        known = inspect.signature(backend.calculator).parameters
-        if "head" not in known and all(each.kind != each.VAR_KEYWORD for each in known.values()):
-            raise BackendError(f"models of {backend.name} have no heads to choose by --head")
-    return backend.calculator(model, **options)
 
 
 def _parser() -> argparse.ArgumentParser:
