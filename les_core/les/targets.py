@@ -36,5 +36,7 @@ def check_target(path: Path, inputs: Iterable[Path] = (), *, force: bool = False
             raise ValueError(f"{path} is no regular file, and only such a file can be written")
         if not force:
             raise ValueError(f"{path} exists already; name another file, or replace it by --force")
+        if not os.access(target, os.W_OK):
+            raise PermissionError(f"{path} is write-protected")
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(f"the folder {target.parent} must be writable to write {path.name}")

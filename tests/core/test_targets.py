@@ -68,9 +68,12 @@ def test_folders(tmp_path):
         check_target(tmp_path / "nowhere" / "out.xyz")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_that_is_not_writable(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match=f"folder {tmp_path} must be writable"):
-        check_target(tmp_path / "out.xyz")
-    tmp_path.chmod(0o700)
+@pytest.mark.parametrize(
+    ("protected", "message"),
+    [("there.xyz", "there.xyz is write-protected"), ("", "folder .* must be writable to write")],
+)
+def test_missing_permissions(there, tmp_path, monkeypatch, protected, message):
+    """Known before anything is computed; the system is not asked, as root may write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / protected)
+    with pytest.raises(PermissionError, match=message):
+        check_target(there, force=True)
