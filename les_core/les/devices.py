@@ -1,4 +1,4 @@
-"""Where to compute: names of devices, checked."""
+"""Where to compute, and in which precision: names of devices and types, checked."""
 
 from __future__ import annotations
 
@@ -30,3 +30,22 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     except (AssertionError, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"`device` {name} cannot be used here: {error}") from error
     return device
+
+
+#: Precisions that models are used in, by the names that calculators and commands take.
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def resolve_dtype(name: str, own: torch.dtype) -> torch.dtype:
+    """The precision called ``name``; an empty name is that of the model.
+
+    Args:
+        name: ``"float64"``, ``"float32"`` or empty.
+        own: precision of the model.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name and name not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {name!r}")
+    return DTYPES[name] if name else own

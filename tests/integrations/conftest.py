@@ -168,6 +168,42 @@ def killed(les_command: Callable[..., int], backend_name: str) -> Callable[..., 
 
 
 @pytest.fixture(scope="session")
+def check_closing() -> Callable[..., None]:
+    """A function that compares what a training has logged at its end with the model it left.
+
+    Args:
+        log: all that was logged.
+        backend: whose model it is.
+        model: the model file.
+        sets: the files of labelled frames, by the names of their rows in the table.
+    """
+
+    def check(log: str, backend: Backend, model: Path, sets: dict[str, Path]) -> None:
+        assert f"best model: {model}\n" in log
+        assert f"les predict {model} structures.xyz\n" in log
+        assert f"from {backend.package} import LESCalculator" in log
+        assert f"LESCalculator({str(model)!r})\n" in log
+        *_, head = (line for line in log.splitlines() if "MAE / RMSE" in line)
+        heads = [cell.split(" MAE")[0].strip() for cell in head.split("|")[1:]]
+        assert heads[:2] == ["energy", "forces"]
+        calculator = backend.calculator(model)
+        for name, path in sets.items():
+            errors: list[list[Any]] = [[], []]
+            for frame in read(path, ":"):
+                results = results_of(calculator, frame)
+                errors[0].append([(results["energy"] - frame.info["REF_energy"]) / len(frame)])
+                errors[1].append((results["forces"] - frame.arrays["REF_forces"]).ravel())
+            *_, row = (line for line in log.splitlines() if line.startswith(f"{name} "))
+            for cell, values in zip(row.split("|")[1:], errors):
+                all_values = np.concatenate(values)
+                expected = [np.abs(all_values).mean(), np.sqrt(np.mean(all_values**2))]
+                written = [float(text) for text in cell.split("/")]
+                np.testing.assert_allclose(written, 1000.0 * np.array(expected), rtol=6e-3)
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
     """A function that runs Python with the given arguments in a process of its own."""
 

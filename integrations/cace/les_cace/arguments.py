@@ -61,12 +61,11 @@ def build_parser(les: bool) -> TrainingParser:
         les=les,
         labels=LABELS,
         help={
-            "from": "model file to start from",
+            "from": "model file to start from, or with --allow-pickle a published model",
             "model": "arguments of les_cace.Representation, without --from",
             "epochs": "epochs in all, shared out as in --stages",
-            "device": "where to train",
         },
-        defaults={"batch_size": 4, "learning_rate": 5e-3, "device": "cpu"},
+        defaults={"batch_size": 4, "learning_rate": 5e-3},
     )
     model, training = parser.model, parser.training
     model.add_argument("--readout", type=mapping, help="n_layers, n_hidden, add_linear_nn")

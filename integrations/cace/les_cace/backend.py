@@ -37,11 +37,13 @@ class CACEBackend(TrainingBackend):
         dtype: str = "float64",
         bec: bool = False,
         allow_pickle: bool = False,
+        head: str | None = None,
     ) -> Any:
         self.require()
+        self.refuse_head(head)
         from les_cace.calculator import LESCalculator
 
-        return LESCalculator(model, device=device, dtype=dtype, bec=bec)
+        return LESCalculator(model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle)
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from les.backends.model_files import PickleRefusedError, check_parts, load_plain
 from les.files import replacing
 from les_cace.model import CACE
 
 #: Marks files of this format, and its version.
 FORMAT = "les_cace.CACE/1"
+
+#: What files hold, for messages.
+KIND = "CACE model"
 
 
 def save_model(model: CACE, path: str | Path) -> None:
@@ -20,20 +24,36 @@ def save_model(model: CACE, path: str | Path) -> None:
         torch.save(model_content(model), temporary)
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> CACE:
-    """A model that :func:`save_model` has written, or that is in a checkpoint of training.
+def load_model(
+    path: str | Path, *, allow_pickle: bool = False, device: str | torch.device = "cpu"
+) -> CACE:
+    """A model of :func:`save_model`, in a checkpoint of training, or published.
+
+    Args:
+        path: the file.
+        allow_pickle: also read published models, which run the code they hold when they are loaded.
+        device: where the model is put.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, or of something else.
+        ValueError: if it needs ``allow_pickle``, is damaged, or is of something else.
     """
-    content = read(path)
+    try:
+        content = read(path)
+    except PickleRefusedError as error:
+        if not allow_pickle:
+            raise PickleRefusedError(
+                f"{error}; `les convert cace` makes a plain file of a published model"
+            ) from error
+        from les_cace.published import load_published  # of files that are seldom
+
+        return load_published(path, allow_pickle=True).to(device)
     model = model_from(content.get("model", content), path)
     average = content.get("average")
     if average is not None:  # of a checkpoint: what is validated
-        model.load_state_dict(
-            {key[7:]: value for key, value in average.items() if key.startswith("module.")}
-        )
+        check_parts(average, (), path, f"{KIND} with averaged weights")
+        state = {key[7:]: value for key, value in average.items() if key.startswith("module.")}
+        _load(model, state, path)
     return model.to(device).eval()
 
 
@@ -43,20 +63,9 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: as :func:`load_model`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model file {path}")
-    path.open("rb").close()  # a file that may not be read is not a question of its format
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; the file is what matters
-        raise ValueError(
-            f"{path} is not a plain CACE model file; a published model, which is a pickle, becomes "
-            "one with `les convert cace`"
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no CACE model, but a {type(content).__name__}")
-    return content
+    content = load_plain(path, KIND)
+    check_parts(content, (), path, KIND)
+    return cast("dict[str, Any]", content)
 
 
 def model_content(model: CACE) -> dict[str, Any]:
@@ -73,11 +82,25 @@ def model_from(content: Any, path: str | Path) -> CACE:
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} holds no CACE model (format {FORMAT!r} expected)")
+    check_parts(content, ("arguments", "state_dict"), path, KIND)
+    state = content["state_dict"]
+    check_parts(state, ("representation.sender_embedding",), path, f"{KIND} with weights")
     try:
-        state = content["state_dict"]
         dtype = state["representation.sender_embedding"].dtype
         model = CACE(**content["arguments"]).copy(dtype, "cpu")
-        model.load_state_dict(state)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit this release of les: {error}") from error
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _misfit(path, error) from error
+    _load(model, state, path)
     return model
+
+
+def _load(model: CACE, state: dict[str, torch.Tensor], path: str | Path) -> None:
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise _misfit(path, error) from error
+
+
+def _misfit(path: str | Path, error: BaseException) -> ValueError:
+    reason = " ".join(str(error).split())  # torch's have many lines
+    return ValueError(f"{path} does not fit this release of les: {reason}")

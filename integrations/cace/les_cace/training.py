@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.data import DataLoader
 
+from les.backends.model_files import check_parts
 from les.config import refuse_unknown
+from les.devices import resolve_device
 from les.files import replacing
 from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
+from les.training.closing import close, labelled_sets
 from les.training.composition import energies_per_element
-from les.training.errors import table
-from les.training.history import refuse_other_settings
+from les.training.history import fitting, refuse_other_settings
 from les.training.loaders import make_loaders
 from les.training.loop import Loop, Stage
 from les_cace.arguments import LABELS, parse, to_stage
@@ -53,6 +55,7 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
         ValueError: for options that contradict each other or an earlier run.
     """
     options = parse(arguments, les=les)
+    device = resolve_device(options.device)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = CACEBackend.files(options.work_dir, options.name)
     with files.claim(options.resume) as continued:
@@ -73,17 +76,17 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
     state = None
     if continued:
         state = read(files.checkpoint)
+        check_parts(state, Loop.PARTS, files.checkpoint, "state of a training")
         refuse_other_settings(state, settings, files.checkpoint)
         model = model_from(state["model"], files.checkpoint)
         data = _read(options, labels, model, les)
     else:
-        start = None if options.start is None else load_model(options.start)
+        start = None
+        if options.start is not None:
+            start = load_model(options.start, allow_pickle=options.allow_pickle)
         data = _read(options, labels, start, les)
         model = _model(options, data["train"], start, les)
-    try:
-        model.to(options.device)
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(f"--device {options.device}: {error}") from error
+    model.to(device)
     loop = Loop(
         model,
         compare,
@@ -97,17 +100,17 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
         ema_decay=options.ema_decay,
     )
     if state is not None:
-        loop.load_state(state)
+        with fitting(files.checkpoint):
+            loop.load_state(state)
         logger.info("continuing after epoch %d", loop.n_done)
     loaders = make_loaders(data, options, loop.n_done, collate_labelled)
     loop.train(loaders["train"], loaders["valid"])
     content = read(files.best)
     with replacing(files.model) as temporary:
         torch.save(content, temporary)
-    loop.averaged.load_state_dict(content["state_dict"])
-    results = {name: loop.evaluate(loaders[name]) for name in data if name != "train"}
-    logger.info("%s", table(results))
-    logger.info("best model: %s", files.model)
+    settings = {"keys": label_keys(options, LABELS), "axes": LONG_RANGE_AXES if les else ANY_AXES}
+    sets = labelled_sets(options, labels, **settings)
+    close(CACEBackend(), files.model, sets, device=str(device))
 
 
 def _stages(options: argparse.Namespace) -> list[Stage]:

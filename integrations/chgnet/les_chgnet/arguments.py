@@ -26,12 +26,10 @@ def build_parser(les: bool) -> TrainingParser:
             "from": "pretrained model (0.3.0, 0.2.0, r2scan) or file to start from",
             "model": "arguments of CHGNet, without --from",
             "epochs": "number of epochs",
-            "device": "default: upstream's choice",
         },
         defaults={"epochs": 50, "batch_size": 8, "learning_rate": 1e-3},
     )
     model, training = parser.model, parser.training
-    model.add_argument("--allow-pickle", action="store_true", help="read a pickled --from")
     model.add_argument(
         "--atomic_energies",
         choices=("fit", "keep", "train"),

@@ -40,13 +40,13 @@ class CHGNetBackend(TrainingBackend):
         dtype: str = "float64",
         bec: bool = False,
         allow_pickle: bool = False,
+        head: str | None = None,
     ) -> Any:
         self.require()
+        self.refuse_head(head)
         from les_chgnet.calculator import LESCalculator
 
-        return LESCalculator(
-            model, use_device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle
-        )
+        return LESCalculator(model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle)
 
 
 class PretrainedCHGNetBackend(CHGNetBackend):

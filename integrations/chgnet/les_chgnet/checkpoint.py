@@ -7,13 +7,18 @@ that the files of both load without running code.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from chgnet.model import CHGNet
 
+from les.backends.model_files import check_parts, load_plain
 from les.files import replacing
-from les_chgnet.model import PRETRAINED, CHGNetLES, load_pretrained, load_weights, plain_dict
+from les_chgnet.model import CHGNetLES
+from les_chgnet.weights import PRETRAINED, load_pretrained, load_weights, plain_dict, quiet
+
+#: What files hold, for messages.
+KIND = "CHGNet model"
 
 
 def save_model(model: CHGNet, path: str | Path) -> None:
@@ -28,7 +33,7 @@ def load_model(
     """A model from a file, of :func:`save_model`, of training or of upstream, or by name.
 
     Args:
-        source: a file, or a name of :data:`les_chgnet.model.PRETRAINED`.
+        source: a file, or a name of :data:`les_chgnet.weights.PRETRAINED`.
         allow_pickle: also load files that run the code they hold.
         device: where the model is put.
 
@@ -51,33 +56,28 @@ def read_checkpoint(path: str | Path, *, allow_pickle: bool = False) -> dict[str
         FileNotFoundError, ValueError: as :func:`load_model`.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"no model file {path}, nor a pretrained model of this name ({', '.join(PRETRAINED)})"
         )
-    path.open("rb").close()  # a file that may not be read is not a question of its format
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
-    except Exception as error:  # torch raises many kinds; the file is what matters
-        hint = ""
-        if not allow_pickle:
-            hint = (
-                "; if it is a pickle from a source you trust, pass allow_pickle=True, or "
-                "--allow-pickle (loading it runs the code it holds)"
-            )
-        raise ValueError(f"{path} is not a plain CHGNet model file{hint}") from error
-    model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict) or not {"model_args", "state_dict"} <= set(model):
-        raise ValueError(f"{path} holds no CHGNet model (`model` with `model_args`, `state_dict`)")
-    return content
+    content = load_plain(path, KIND, allow_pickle=allow_pickle)
+    check_parts(content, ("model",), path, KIND)
+    check_parts(content["model"], ("model_args", "state_dict"), path, KIND)
+    return cast("dict[str, Any]", content)
 
 
 def model_from(content: dict[str, Any], path: str | Path) -> CHGNet:
-    """The model of :func:`read_checkpoint`; ``path`` is for messages."""
+    """The model of :func:`read_checkpoint`; ``path`` is for messages.
+
+    Raises:
+        ValueError: naming ``path``, if the model cannot be made.
+    """
     arguments, state = content["model"]["model_args"], content["model"]["state_dict"]
     try:
-        model = (CHGNetLES if "les_arguments" in arguments else CHGNet)(**arguments)
+        with quiet():
+            model = (CHGNetLES if "les_arguments" in arguments else CHGNet)(**arguments)
         load_weights(model, state)
-    except (AttributeError, RuntimeError, StopIteration, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit this release of chgnet or les: {error}") from error
+    except Exception as error:  # upstream's assertions and errors are of many kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} does not fit this release of chgnet or les: {reason}") from error
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -98,3 +99,20 @@ def periodic_axes(graph: CrystalGraph) -> Tensor:
             "keeps pbc"
         )
     return torch.ones(3, dtype=torch.bool, device=graph.lattice.device)
+
+
+def with_common_positions(
+    graphs: Sequence[CrystalGraph],
+) -> tuple[list[CrystalGraph], Tensor]:
+    """Graphs whose coordinates all come from one tensor of positions ``[n_atoms, 3]``.
+
+    Born effective charges are derivatives with respect to it.
+    """
+    cells = [graph.lattice.detach() for graph in graphs]
+    positions = [graph.atom_frac_coord.detach() @ cell for graph, cell in zip(graphs, cells)]
+    leaf = torch.cat(positions).requires_grad_()
+    moved = []
+    for graph, cell, part in zip(graphs, cells, leaf.split([len(x) for x in positions])):
+        fields = {**graph.to_dict(), "atom_frac_coord": torch.linalg.solve(cell, part, left=False)}
+        moved.append(type(graph)(**fields))
+    return moved, leaf

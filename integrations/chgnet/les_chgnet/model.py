@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from ase import Atoms
@@ -19,15 +19,11 @@ from torch import Tensor, nn
 
 from les import Les, LESConfig, born_effective_charges, dipole_moments
 from les_chgnet.atomic_energies import AtomicEnergies
-from les_chgnet.graphs import GraphConverter, periodic_axes
+from les_chgnet.graphs import GraphConverter, periodic_axes, with_common_positions
+from les_chgnet.weights import load_pretrained, load_weights, plain_dict, quiet
 
 #: Scale of the charges that training starts from, relative to those of ``les.ChargeReadout``.
 INITIAL_CHARGE_SCALE = 0.1
-
-_Model = TypeVar("_Model", bound=nn.Module)
-
-#: Names of the weights that come with upstream's package.
-PRETRAINED = ("0.3.0", "0.2.0", "r2scan")
 
 
 class _Batch(NamedTuple):
@@ -62,7 +58,8 @@ class CHGNetLES(CHGNet):
     def __init__(
         self, *, les_arguments: LESConfig | Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        with quiet():
+            super().__init__(**kwargs)
         if not self.mlp_first:
             raise ValueError("`mlp_first` must be true with LES, which adds to atomic energies")
         self.composition_model = AtomicEnergies.like(self.composition_model)
@@ -105,7 +102,7 @@ class CHGNetLES(CHGNet):
         """One of upstream's pretrained models, with charges added.
 
         Args:
-            name: one of :data:`PRETRAINED`.
+            name: one of :data:`les_chgnet.weights.PRETRAINED`.
             les_arguments: as for the class.
             device: where the model is put.
 
@@ -190,7 +187,7 @@ class CHGNetLES(CHGNet):
         """
         leaf: Tensor | None = None
         if return_bec:
-            graphs, leaf = _with_common_positions(graphs)
+            graphs, leaf = with_common_positions(graphs)
         with self._on(graphs):
             prediction = super().forward(
                 graphs,
@@ -265,55 +262,3 @@ def _start_small(les: Les) -> None:
         for layer in (les.atomwise.network[-1], les.atomwise.linear):
             if isinstance(layer, nn.Linear):
                 layer.weight.mul_(INITIAL_CHARGE_SCALE)
-
-
-def _with_common_positions(
-    graphs: Sequence[CrystalGraph],
-) -> tuple[list[CrystalGraph], Tensor]:
-    """Graphs whose coordinates all come from one tensor of positions ``[n_atoms, 3]``.
-
-    Born effective charges are derivatives with respect to it.
-    """
-    cells = [graph.lattice.detach() for graph in graphs]
-    positions = [graph.atom_frac_coord.detach() @ cell for graph, cell in zip(graphs, cells)]
-    leaf = torch.cat(positions).requires_grad_()
-    moved = []
-    for graph, cell, part in zip(graphs, cells, leaf.split([len(x) for x in positions])):
-        fields = {**graph.to_dict(), "atom_frac_coord": torch.linalg.solve(cell, part, left=False)}
-        moved.append(type(graph)(**fields))
-    return moved, leaf
-
-
-def plain_dict(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``CHGNet.as_dict`` returns, without the module that may be among its arguments.
-
-    Raises:
-        ValueError: for reference energies that upstream's own name does not stand for.
-    """
-    arguments = dict(content["model_args"])
-    composition_model = arguments["composition_model"]
-    if isinstance(composition_model, nn.Module):
-        AtomicEnergies.like(composition_model)  # refuses what is no AtomRef
-        if not composition_model.is_intensive:
-            raise ValueError("`composition_model` must be intensive to be saved")
-        # The energies are among the weights; the name only says of what kind they are.
-        arguments["composition_model"] = "MPtrj"
-    return {**content, "model_args": arguments}
-
-
-def load_weights(model: _Model, state: Mapping[str, Tensor]) -> _Model:
-    """``model`` with the weights in ``state``, in their precision."""
-    model.to(next(value.dtype for value in state.values() if value.is_floating_point()))
-    model.load_state_dict(state)
-    return model
-
-
-def load_pretrained(name: str, device: str = "cpu") -> CHGNet:
-    """One of upstream's pretrained models.
-
-    Raises:
-        ValueError: if ``name`` is none of :data:`PRETRAINED`.
-    """
-    if name not in PRETRAINED:
-        raise ValueError(f"no pretrained CHGNet {name!r} (there are: {', '.join(PRETRAINED)})")
-    return CHGNet.load(model_name=name, use_device=device, verbose=False)

@@ -18,7 +18,7 @@ from les.files import replacing
 from les.training.errors import Errors
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 from les_chgnet.data import LABELS
-from les_chgnet.model import plain_dict
+from les_chgnet.weights import plain_dict
 
 if TYPE_CHECKING:
     from chgnet.model import CHGNet
@@ -41,6 +41,12 @@ class ResumableTrainer(Trainer):
         charge_learning_rate: initial learning rate of the charges; ``None`` for that of all.
         trainer_args: as for ``Trainer``.
     """
+
+    #: What the files hold.
+    PARTS = (
+        *("model", "optimizer", "scheduler", "training_history", "history"),
+        *("settings", "random_state"),
+    )
 
     def __init__(
         self,
@@ -80,7 +86,7 @@ class ResumableTrainer(Trainer):
         """Continue after the epoch in ``state``, the content of a checkpoint.
 
         Raises:
-            KeyError: if ``state`` is not one of this class.
+            KeyError, RuntimeError, TypeError, ValueError: if ``state`` is not one of this class.
         """
         self.model.load_state_dict(state["model"]["state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])

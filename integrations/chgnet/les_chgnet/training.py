@@ -13,27 +13,29 @@ from chgnet.data.dataset import collate_graphs
 from chgnet.model import CHGNet
 from chgnet.model.composition_model import AtomRef
 from chgnet.trainer import Trainer
-from chgnet.utils import determine_device
 
+from les.backends.model_files import check_parts
 from les.config import refuse_unknown
 from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
-from les.training.errors import table
-from les.training.history import refuse_other_settings
+from les.training.closing import close, labelled_sets
+from les.training.history import fitting, refuse_other_settings
 from les.training.loaders import make_loaders
 from les_chgnet.arguments import parse
 from les_chgnet.atomic_energies import shift_atomic_energies
 from les_chgnet.backend import CHGNetBackend
 from les_chgnet.checkpoint import load_model, model_from, read_checkpoint, save_model
 from les_chgnet.data import LABELS, LabelledGraphs
+from les_chgnet.device import chgnet_device
 from les_chgnet.graphs import GraphConverter
 from les_chgnet.model import CHGNetLES
 from les_chgnet.trainer import ResumableTrainer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from les.training.closing import Frames
     from les.training.files import RunFiles
 
 logger = logging.getLogger("les")
@@ -71,6 +73,8 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
     options = parse(arguments, les=les, start=start)
     if les and options.freeze_short_range and options.atomic_energies == "train":
         raise ValueError("--freeze_short_range and --atomic_energies train exclude each other")
+    device = chgnet_device(options.device)
+    axes = LONG_RANGE_AXES if les else ANY_AXES
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = CHGNetBackend.files(options.work_dir, options.name)
     with files.claim(options.resume) as continued:
@@ -85,17 +89,21 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
         state = None
         if continued:
             state = read_checkpoint(files.checkpoint)
+            check_parts(state, ResumableTrainer.PARTS, files.checkpoint, "state of a training")
             refuse_other_settings(state, settings, files.checkpoint)
             model = model_from(state, files.checkpoint)
-            charge_learning_rate = ResumableTrainer.charge_learning_rate(state)
+            with fitting(files.checkpoint):
+                charge_learning_rate = ResumableTrainer.charge_learning_rate(state)
         else:
             model, charge_learning_rate = _model(options, les)
         if les and options.freeze_short_range:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = name.startswith("les.")
+        model.to(device)
         trainer = _trainer(model, options, files, settings, charge_learning_rate)
         if state is not None:
-            trainer.load_state(state)
+            with fitting(files.checkpoint):
+                trainer.load_state(state)
             logger.info("continuing after epoch %d", trainer.starting_epoch)
         data = {
             split: LabelledGraphs(
@@ -103,7 +111,7 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
                 GraphConverter.like(model.graph_converter),
                 options.targets,
                 label_keys(options, LABELS.values()),
-                axes=LONG_RANGE_AXES if les else ANY_AXES,
+                axes=axes,
             )
             for split in ("train", "valid", "test")
             if (path := getattr(options, f"{split}_file")) is not None
@@ -119,10 +127,22 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
         best = read_checkpoint(files.best)
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
-        held_out = [split for split in data if split != "train"]
-        results = {split: trainer.evaluate(loaders[split]) for split in held_out}
-    logger.info("%s", table(results))
-    logger.info("best model, of epoch %d: %s", best["history"][-1]["epoch"], files.model)
+    close(CHGNetBackend(), files.model, labelled(options, axes), device=str(device))
+
+
+def labelled(options: argparse.Namespace, axes: Collection[int]) -> dict[str, Frames]:
+    """The labelled frames to compare with at the end, with what CHGNet has of magnetic moments."""
+    required = [LABELS[letter] for letter in options.targets if letter != "m"]
+    optional = ["magmoms"] * ("m" in options.targets)
+    keys = label_keys(options, LABELS.values())
+    sets = labelled_sets(options, required, optional=optional, keys=keys, axes=axes)
+    return {name: map(_without_sign, frames) for name, frames in sets.items()}
+
+
+def _without_sign(frame: tuple[str, Any, Mapping[str, Any]]) -> tuple[str, Any, Mapping[str, Any]]:
+    where, atoms, labels = frame
+    moments = labels.get("magmoms")
+    return where, atoms, {**labels, "magmoms": None if moments is None else abs(moments)}
 
 
 def _model(options: argparse.Namespace, les: bool) -> tuple[CHGNet, float | None]:
@@ -183,15 +203,13 @@ def _trainer(
     reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self", "kwargs"}
     signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
     refuse_unknown(further, signature | FURTHER_OF_TRAINER)
-    with _named("--device", options.device):
-        model.to(determine_device(options.device))
     with _named("--trainer", options.trainer):
         return ResumableTrainer(
             model,
             files=files,
             settings=settings,
             charge_learning_rate=charge_learning_rate,
-            use_device=options.device,
+            use_device=str(next(model.parameters()).device),
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,
         )

@@ -142,7 +142,7 @@ class ChargeCalculator(Calculator):
         atoms: Atoms,
         les_energy: float,
         charges: torch.Tensor,
-        dipole: torch.Tensor,
+        dipole: torch.Tensor | None,
         bec: torch.Tensor | None = None,
     ) -> None:
         """Put charges and what follows from them into ``results``, with their sign fixed.
@@ -152,13 +152,14 @@ class ChargeCalculator(Calculator):
             les_energy: the long-range part of the energy [eV].
             charges: ``[n_atoms]`` [e], or ``[n_atoms, n_channels]`` of a model with several; their
                 sign has no meaning, and there is neither a dipole nor ``bec`` then.
-            dipole: ``[3]`` [e A].
+            dipole: ``[3]`` [e A]; ``None`` for a model with several charges on each atom.
             bec: Born effective charges ``[n_atoms, 3, 3]`` [e].
         """
         self.results["les_energy"] = les_energy
         if "latent_charges" in self.implemented_properties:
             self.results["latent_charges"] = _array(charges)
             return
+        assert dipole is not None
         numbers = torch.as_tensor(atoms.numbers, device=charges.device)
         sign = self.charge_sign(charges, numbers)
         self.results["charges"] = sign * _array(charges)

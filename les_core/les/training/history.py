@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,22 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Say that the state in ``path`` does not fit, whatever error loading it raises.
+
+    Raises:
+        ValueError: naming ``path``.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())  # torch's have many lines
+        raise ValueError(
+            f"{path} does not hold the state of such a training: {type(error).__name__}: {reason}"
+        ) from error
+
+
 def refuse_other_settings(state: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     """Refuse to continue the run in ``path`` if it is another one.
 
@@ -72,10 +89,8 @@ def refuse_other_settings(state: Mapping[str, Any], now: Mapping[str, Any], path
         path: for messages.
 
     Raises:
-        ValueError: if the settings differ, or ``state`` is not that of a run.
+        ValueError: if the settings differ.
     """
-    if "settings" not in state or "history" not in state:
-        raise ValueError(f"{path} holds no state of training")
     before = state["settings"]
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key) and key in CHECKSUMS:

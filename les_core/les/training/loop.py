@@ -73,6 +73,9 @@ class Loop:
         ValueError: for an unknown ``scheduler`` or no stages.
     """
 
+    #: What the state holds.
+    PARTS = ("model", "optimizer", "scheduler", "average", "history", "settings", "random_state")
+
     def __init__(
         self,
         model: nn.Module,
@@ -174,7 +177,7 @@ class Loop:
         """Continue after the epoch in ``state``, the content of the checkpoint of the same run.
 
         Raises:
-            KeyError: if ``state`` is not one of this class.
+            KeyError, RuntimeError, TypeError, ValueError: if ``state`` is not one of this class.
         """
         self.model.load_state_dict(state["model"]["state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -66,7 +66,7 @@ def assert_equal(actual, expected):
         assert torch.equal(actual[key], value), key
 
 
-def test_what_a_run_leaves(train, arguments, data_files, crystals, tmp_path, caplog):
+def test_what_a_run_leaves(train, arguments, data_files, crystals, tmp_path, caplog, check_closing):
     caplog.set_level("INFO", logger="les")
     train("--les", *arguments(tmp_path, test_file=crystals))
     names = {path.name for path in tmp_path.iterdir()}
@@ -88,8 +88,9 @@ def test_what_a_run_leaves(train, arguments, data_files, crystals, tmp_path, cap
         errors.append((calculator.results["energy"] - frame.info["REF_energy"]) / len(frame))
     rmse = np.sqrt(np.mean(np.square(errors)))
     assert rmse == pytest.approx(best["valid_energy_rmse"], rel=1e-2)
-    table = next(record.message for record in caplog.records if "MAE / RMSE" in record.message)
-    assert [line.split("|")[0].strip() for line in table.splitlines()] == ["", "valid", "test"]
+    sets = {"train": data_files[0], "valid": data_files[1], "test": crystals}
+    log = "".join(f"{record.getMessage()}\n" for record in caplog.records)
+    check_closing(log, get_backend("cace"), tmp_path / "small.cace.pt", sets)
 
 
 def test_same_backbone_and_data_with_and_without_les(arguments, monkeypatch, les_command, tmp_path):
@@ -177,10 +178,10 @@ def test_runs_that_are_not_continued(train, refused, arguments, tmp_path):
     changed = arguments(tmp_path, epochs=2, learning_rate=1e-3)
     assert "with `learning_rate` = 0.005" in refused("--les", *changed, "--resume")
     (tmp_path / "small_checkpoint.cace.pt").write_bytes(b"nothing")
-    message = "small_checkpoint.cace.pt is not a plain CACE model file"
+    message = "small_checkpoint.cace.pt (7 bytes) is no CACE model"
     assert message in refused("--les", *options, "--resume")
     torch.save(state(tmp_path, "small.cace.pt"), tmp_path / "small_checkpoint.cace.pt")
-    message = "small_checkpoint.cace.pt holds no state of training"
+    message = "small_checkpoint.cace.pt is no state of a training: it lacks 'model'"
     assert message in refused("--les", *options, "--resume")
 
 
@@ -240,7 +241,7 @@ def test_forces_alone(train, arguments, tmp_path):
         ({"les_arguments": "{sigm: 1}"}, "did you mean 'sigma'"),
         ({"energy_key": "dft"}, r"has no energy \(looked for the key 'dft'"),
         ({"train_file": "none.xyz"}, "none.xyz: cannot be read"),
-        ({"from": "none.pt", "model": None, "readout": None}, "no model file none.pt"),
+        ({"from": "none.pt", "model": None, "readout": None}, "no CACE model file none.pt"),
         ({"device": "abacus"}, "abacus"),
         ({"learning_rate": 1e30, "ema_decay": 0}, "training diverged.*--learning_rate"),
         (

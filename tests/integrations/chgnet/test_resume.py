@@ -256,10 +256,10 @@ def test_checkpoint_of_something_else(run, refused, arguments, tmp_path):
     path = tmp_path / CHECKPOINT
     path.write_bytes((run / MODEL).read_bytes())
     error = refused("--les", "--resume", *arguments(tmp_path))
-    assert f"{path} holds no state of training" in error
+    assert f"{path} is no state of a training: it lacks 'optimizer'" in error
     path.write_text("damaged")
     error = refused("--les", "--resume", *arguments(tmp_path))
-    assert f"{path} is not a plain CHGNet model file" in error
+    assert f"{path} (7 bytes) is no CHGNet model" in error
 
 
 # --- divergence

@@ -14,8 +14,8 @@ from les.backends import get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_chgnet import CHGNetLES, LESCalculator, load_model, save_model
-from les_chgnet.model import PRETRAINED, load_pretrained
 from les_chgnet.trainer import ResumableTrainer
+from les_chgnet.weights import PRETRAINED, load_pretrained
 
 
 class _Started(ValueError):
@@ -283,8 +283,8 @@ def test_pretrained_backend_starts_from_the_pretrained_model(arguments, data_fil
     [
         ({"from": "0.3.0"}, "--from and --model exclude each other"),
         ({"from": "0.4.0", "model": None}, "no model file 0.4.0"),
-        ({"from": "notes.txt", "model": None}, "notes.txt is not a plain CHGNet model file"),
-        ({"from": "other.pt", "model": None}, "other.pt holds no CHGNet model"),
+        ({"from": "notes.txt", "model": None}, r"notes.txt \(5 bytes\) is no CHGNet model"),
+        ({"from": "other.pt", "model": None}, "other.pt is no CHGNet model: it lacks 'model'"),
         ({"model": "{n_convs: 2}"}, "unknown key 'n_convs'; did you mean 'n_conv'"),
         ({"model": "{is_intensive: false}"}, "is_intensive"),
         ({"model": "{composition_model: null}"}, "composition_model"),

@@ -138,32 +138,36 @@ def test_best_is_not_the_last(train, arguments, monkeypatch, tmp_path):
     assert not torch.equal(weights["mlp.layers.0.weight"], last["mlp.layers.0.weight"])
 
 
-def test_final_table(train, arguments, crystal_files, caplog, capsys, tmp_path):
+def test_closing(
+    train, arguments, crystal_files, data_files, caplog, capsys, tmp_path, check_closing
+):
     caplog.set_level("INFO", logger="les")
-    options = arguments(
-        tmp_path, targets="efsm", test_file=crystal_files["train_file"], **crystal_files
-    )
-    train("--les", *options)
-    lines = "\n".join(record.getMessage() for record in caplog.records).splitlines()
+    test_file = data_files[1]
+    crystals = {**crystal_files, "test_file": crystal_files["train_file"]}
+    train("--les", *arguments(tmp_path / "efsm", targets="efsm", **crystals))
+    train("--no-les", *arguments(tmp_path / "ef", test_file=test_file))
+    output = capsys.readouterr()
+    assert output.out == ""  # what upstream prints is in the log
+    assert "validation MAE: energy" in output.err
+    log = "".join(f"{record.getMessage()}\n" for record in caplog.records)
+    sets = dict(zip(("train", "valid"), data_files))
+    model = tmp_path / "ef" / "small.pth.tar"
+    check_closing(log, get_backend("chgnet"), model, {**sets, "test": test_file})
+    lines = log.splitlines()
     head = next(line for line in lines if "MAE / RMSE" in line)
     assert re.findall(r"(\w+) MAE / RMSE \[(.+?)\]", head) == [
         ("energy", "meV/atom"), ("forces", "meV/A"), ("stress", "meV/A^3"), ("magmoms", "mu_B"),
     ]  # fmt: skip
-    rows = {
-        line.split(" ")[0]: line.split("|")[1:] for line in lines if line[:4] in ("vali", "test")
+    rows = {line.split(" ")[0]: line.split("|")[1:] for line in reversed(lines) if "|" in line}
+    assert rows["train"] == rows["test"] != rows["valid"]
+    errors = {
+        split: [tuple(map(float, x.split("/"))) for x in rows[split]] for split in ("valid", "test")
     }
-    assert set(rows) == {"valid", "test"}
-    errors = {split: [tuple(map(float, x.split("/"))) for x in row] for split, row in rows.items()}
     assert all(0 < mae <= rmse for row in errors.values() for mae, rmse in row)
-    assert errors["valid"] != errors["test"]
-    history = json.loads((tmp_path / "small_history.json").read_text())
+    history = json.loads((tmp_path / "efsm" / "small_history.json").read_text())
     best = min(history, key=lambda record: record["valid_loss"])
     assert errors["valid"][0][1] == pytest.approx(1e3 * best["valid_energy_rmse"], rel=1e-2)
     assert errors["valid"][1][1] == pytest.approx(1e3 * best["valid_force_rmse"], rel=1e-2)
-    assert f"best model, of epoch {best['epoch']}: {tmp_path / 'small.pth.tar'}" in lines
-    output = capsys.readouterr()
-    assert output.out == ""  # what upstream prints is in the log
-    assert "validation MAE: energy" in output.err
 
 
 def test_two_runs_in_one_folder(train, arguments, les_run, short_range_run, tmp_path):
