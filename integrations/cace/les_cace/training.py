@@ -55,7 +55,6 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
         ValueError: for options that contradict each other or an earlier run.
     """
     options = parse(arguments, les=les)
-    device = resolve_device(options.device)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = CACEBackend.files(options.work_dir, options.name)
     with files.claim(options.resume) as continued:
@@ -64,6 +63,7 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
 
 def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued: bool) -> None:
     """Train, from the start or after the last epoch of an earlier run."""
+    device = resolve_device(options.device)
     if options.start is not None and (options.model is not None or options.readout is not None):
         raise ValueError(
             "--from excludes --model and --readout, also in --config: the model has its own; "
@@ -108,8 +108,8 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
     content = read(files.best)
     with replacing(files.model) as temporary:
         torch.save(content, temporary)
-    settings = {"keys": label_keys(options, LABELS), "axes": LONG_RANGE_AXES if les else ANY_AXES}
-    sets = labelled_sets(options, labels, **settings)
+    axes = LONG_RANGE_AXES if les else ANY_AXES
+    sets = labelled_sets(options, labels, keys=label_keys(options, LABELS), axes=axes)
     close(CACEBackend(), files.model, sets, device=str(device))
 
 

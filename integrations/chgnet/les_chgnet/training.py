@@ -73,8 +73,6 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
     options = parse(arguments, les=les, start=start)
     if les and options.freeze_short_range and options.atomic_energies == "train":
         raise ValueError("--freeze_short_range and --atomic_energies train exclude each other")
-    device = chgnet_device(options.device)
-    axes = LONG_RANGE_AXES if les else ANY_AXES
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = CHGNetBackend.files(options.work_dir, options.name)
     with files.claim(options.resume) as continued:
@@ -83,6 +81,8 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
 
 def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued: bool) -> None:
     """Train, from the start or after the last epoch of an earlier run."""
+    device = chgnet_device(options.device)
+    axes = LONG_RANGE_AXES if les else ANY_AXES
     settings = files.settings(vars(options), les)
     with files.log.open("a") as log, contextlib.redirect_stdout(log):
         torch.manual_seed(options.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -11,6 +12,8 @@ from typing import Any
 
 from les.files import remove_unfinished
 from les.locks import locked
+
+logger = logging.getLogger("les")
 
 #: Options that a continued run may change.
 MAY_CHANGE = frozenset(
@@ -97,7 +100,8 @@ class RunFiles:
             Whether there is a run to continue.
 
         Raises:
-            ValueError: if there is one and ``resume`` is false.
+            ValueError: if there is one and ``resume`` is false, and if results of one are there
+                whose checkpoint is not.
             les.locks.InUseError: if the run is going on in another process.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +112,14 @@ class RunFiles:
                     f"{self.checkpoint} is there already: continue that run with --resume, or use "
                     "another --name or --work_dir"
                 )
+            left = next((path for path in (self.model, self.history) if path.exists()), None)
+            if left is not None and not continued:
+                raise ValueError(
+                    f"{left} is there, but no checkpoint {self.checkpoint} to continue from; move "
+                    "it away, or use another --name or --work_dir"
+                )
+            if resume and not continued:
+                logger.info("no checkpoint %s: starting with the first epoch", self.checkpoint)
             for path in (self.model, self.checkpoint, self.best, self.history):
                 remove_unfinished(path)
             yield continued
