@@ -91,6 +91,11 @@ def labelled_frames(
             raise DataError(f"{where}: {error}") from error
         if "stress" in required and not atoms.pbc.any():
             raise DataError(f"{where}: an open structure (pbc false) has no stress to train on")
+        if "stress" in required and atoms.cell.rank < 3:
+            raise DataError(
+                f"{where}: a cell without a volume, {atoms.cell[:].tolist()}, has no stress to "
+                "train on"
+            )
         labels = {}
         for label in (*required, *optional):
             names = [keys[label]] if label in keys else NAMES[label]

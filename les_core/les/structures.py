@@ -83,6 +83,28 @@ def check_elements(atoms: Any, known: Iterable[int]) -> None:
         raise ValueError(f"the model knows the elements {_symbols(known)}, got {_symbols(unknown)}")
 
 
+#: Distance from the origin at which positions in single precision lose the seventh digit of the
+#: shortest bonds [A].
+_FAR = 100.0
+
+
+def centred(atoms: Any) -> Any:
+    """``atoms``, or if they are far from the origin a copy with their mean position there.
+
+    For models in single precision: they round positions, and differences of positions are what
+    energy, forces and charges depend on. Not for dipoles of charges that do not sum to zero.
+
+    Args:
+        atoms: ``ase.Atoms``.
+    """
+    mean = atoms.positions.mean(axis=0)
+    if np.abs(mean).max() <= _FAR:
+        return atoms
+    moved = atoms.copy()
+    moved.positions -= mean
+    return moved
+
+
 def _symbols(numbers: Iterable[int]) -> str:
     from ase.data import chemical_symbols
 

@@ -168,3 +168,29 @@ def test_structures_that_are_refused(water):
     water.numbers[0] = 54
     with pytest.raises(ValueError, match="knows the elements H, O, got Xe"):
         SomeCalculator().calculate(water)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_places_far_from_the_origin(water, dtype):
+    """Single precision has seven digits, for the differences of positions."""
+    calculator = SomeCalculator(config=LESConfig())
+    assert calculator.place(water, dtype) is water
+    far = water.copy()
+    far.positions += [3e6, 0.0, -5e4]
+    placed = calculator.place(far, dtype)
+    if dtype == torch.float32:
+        assert np.abs(placed.positions).max() < 1.0
+    np.testing.assert_allclose(
+        placed.positions - placed.positions[0], water.positions - water.positions[0], atol=1e-8
+    )
+    assert far.positions[0, 0] == 3e6
+    # Dipoles of charges that do not sum to zero depend on the origin.
+    assert SomeCalculator(config=LESConfig(remove_mean=False)).place(water, dtype) is water
+
+
+@pytest.mark.parametrize(("dtype", "distance"), [(torch.float32, 3e4), (torch.float64, 3e13)])
+def test_positions_that_are_not_resolved(water, dtype, distance):
+    water.positions[0, 1] += distance
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"positions up to .* A are resolved to .* A in {name}"):
+        SomeCalculator(config=LESConfig()).place(water, dtype)

@@ -148,6 +148,61 @@ def refused(
 
 
 @pytest.fixture
+def usage_error(
+    les_command: Callable[..., int], backend_name: str, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """A function that runs ``les train BACKEND ...`` with wrong options; its message, one line."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            les_command("train", backend_name, *arguments)
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    return run
+
+
+@pytest.fixture
+def damaged_checkpoints_are_refused(refused: Callable[..., str]) -> Callable[..., None]:
+    """A function that damages the checkpoint of a run in several ways, and tries to continue it.
+
+    Args:
+        checkpoint: the file.
+        options: of the run.
+    """
+
+    def check(checkpoint: Path, *options: str) -> None:
+        whole = checkpoint.read_bytes()
+        content = torch.load(checkpoint, weights_only=True)
+        middle = slice(len(whole) // 2, len(whole) // 2 + 1000)  # more than what is between parts
+        changed = bytearray(whole)
+        changed[middle] = bytes(255 - byte for byte in whole[middle])
+        for damaged in (b"", whole[:1000], whole[: len(whole) // 2], whole[:-1], bytes(changed)):
+            checkpoint.write_bytes(damaged)
+            message = refused(*options, "--resume")
+            assert str(checkpoint) in message
+            assert "pickle" not in message
+        for part in content:
+            torch.save({key: x for key, x in content.items() if key != part}, checkpoint)
+            message = refused(*options, "--resume")
+            assert str(checkpoint) in message
+            assert f"it lacks {part!r}" in message
+        for part in ("optimizer", "random_state", "history"):
+            torch.save({**content, part: {"something": "else"}}, checkpoint)
+            message = refused(*options, "--resume")
+            assert f"{checkpoint} does not hold the state of such a training" in message
+        checkpoint.unlink()
+        message = refused(*options, "--resume")
+        assert f"but no checkpoint {checkpoint} to continue from" in message
+        checkpoint.write_bytes(whole)
+
+    return check
+
+
+@pytest.fixture
 def killed(les_command: Callable[..., int], backend_name: str) -> Callable[..., int]:
     """A function that trains until ``file`` is nearly written for the ``n``-th time."""
 

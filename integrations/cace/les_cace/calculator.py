@@ -107,7 +107,8 @@ class LESCalculator(ChargeCalculator):
         super().calculate(atoms, properties, system_changes)
         self.model.eval()
         periodic = bool(structure.pbc.any() and structure.cell.rank == 3)
-        batch = collate([to_structure(structure, self.model.cutoff)])
+        placed = self.place(structure, self.dtype)
+        batch = collate([to_structure(placed, self.model.cutoff)])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
             out = self.model(
                 *batch.to(self.device, self.dtype), compute_stress=periodic, compute_bec=self.bec

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from les.labels import labelled_frames
-from les.structures import LONG_RANGE_AXES
+from les.structures import LONG_RANGE_AXES, centred
 from les_cace.batches import Batch, Structure, collate, to_structure
 from les_cace.model import CACE
 
@@ -53,7 +53,7 @@ class LabelledStructures(Dataset):
             if "stress" in references:
                 stress = voigt_6_to_full_3x3_stress(values["stress"])
                 references["stress"] = torch.as_tensor(stress).unsqueeze(0)
-            self.items.append((to_structure(atoms, cutoff), references))
+            self.items.append((to_structure(centred(atoms), cutoff), references))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -120,7 +120,8 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         if not structure.pbc.any() or structure.cell.rank < 3:  # without a volume, no stress
             task = task.replace("s", "")
         options = {"return_bec": self.bec} if self.long_range else {}
-        graph = self.graph_converter(structure).to(self.device)
+        placed = self.place(structure, next(self.model.parameters()).dtype)
+        graph = self.graph_converter(placed).to(self.device)
         out = self.model([graph], task=task, return_site_energies=True, **options)
 
         n_atoms = len(structure) if self.model.is_intensive else 1

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from les.labels import DataError, labelled_frames
-from les.structures import LONG_RANGE_AXES
+from les.structures import LONG_RANGE_AXES, centred
 
 if TYPE_CHECKING:
     from chgnet.graph import CrystalGraph, CrystalGraphConverter
@@ -69,7 +69,7 @@ class LabelledGraphs(Dataset):
             axes=axes,
         )
         self.items: list[tuple[CrystalGraph, dict[str, Any]]] = [
-            (converter(atoms), to_targets(labels, len(atoms)))
+            (converter(centred(atoms)), to_targets(labels, len(atoms)))
             for _, atoms, labels in tqdm(frames, desc=f"reading {path}", unit="frame")
         ]
         largest = max(abs(float(item["e"])) for _, item in self.items)

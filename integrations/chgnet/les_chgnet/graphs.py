@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from chgnet.graph import CrystalGraph, CrystalGraphConverter
@@ -66,11 +67,19 @@ class GraphConverter(CrystalGraphConverter):
         """The graph of one structure.
 
         Raises:
-            ValueError: for no atoms, and for isolated atoms if that is what
-                ``on_isolated_atoms`` says.
+            ValueError: for no atoms, for isolated atoms if that is what ``on_isolated_atoms``
+                says, and for a structure so large that the search for neighbours, whose memory
+                grows with the volume, runs out of it.
         """
         structure = to_structure(structure)
-        graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)
+        try:
+            graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)
+        except MemoryError as error:
+            extent = np.ptp(structure.cart_coords, axis=0).round(1).tolist()
+            raise ValueError(
+                f"the structure extends over {extent} A, for which CHGNet's search for neighbours "
+                f"has not enough memory ({error})"
+            ) from error
         fields = graph.to_dict()
         dtype = self.precision.dtype
         if dtype != graph.lattice.dtype:  # upstream has rounded them to float32

@@ -45,7 +45,7 @@ class ResumableTrainer(Trainer):
     #: What the files hold.
     PARTS = (
         *("model", "optimizer", "scheduler", "training_history", "history"),
-        *("settings", "random_state"),
+        *("trainer_args", "settings", "random_state"),
     )
 
     def __init__(

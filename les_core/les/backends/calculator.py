@@ -17,6 +17,7 @@ from les.gauge import ChargeSign
 from les.structures import (
     ANY_AXES,
     LONG_RANGE_AXES,
+    centred,
     check_atoms,
     check_elements,
     labels_without_effect,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 #: Results that there are besides the energy and its derivatives, of a model with LES.
 LONG_RANGE_RESULTS = ("charges", "dipole", "les_energy")
 BORN_CHARGES = "born_effective_charges"
+
+#: Rounding of positions that still leaves meaningful results [A].
+RESOLUTION = 1e-3
 
 
 class ChargeCalculator(Calculator):
@@ -136,6 +140,27 @@ class ChargeCalculator(Calculator):
                     "effect on the results",
                     stacklevel=3,
                 )
+
+    def place(self, atoms: Atoms, dtype: torch.dtype) -> Atoms:
+        """``atoms`` where a model that computes in ``dtype`` resolves them best.
+
+        That makes no difference to the results, unless ``remove_mean`` is false: then dipole and
+        Born effective charges depend on the origin, and nothing is moved.
+
+        Raises:
+            ValueError: if ``dtype`` does not resolve the positions.
+        """
+        movable = self.les_config is None or self.les_config.remove_mean
+        placed = centred(atoms) if movable and dtype != torch.float64 else atoms
+        largest = float(np.abs(placed.positions).max())
+        resolved = largest * torch.finfo(dtype).eps
+        if resolved > RESOLUTION:
+            name = str(dtype).removeprefix("torch.")
+            raise ValueError(
+                f"positions up to {largest:.2g} A are resolved to {resolved:.1g} A in {name}; "
+                "move the structure closer to the origin or, where there is one, use a longer dtype"
+            )
+        return placed
 
     def add_charge_results(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,10 @@ def errors_of(calculator: Any, frames: Frames, name: str = "") -> Errors:
     errors = Errors()
     for where, atoms, labels in tqdm(frames, desc=f"errors on {name}", unit="structure"):
         try:
-            calculator.calculate(atoms)
+            with warnings.catch_warnings():
+                # Who reads the frames has told of labels without effect.
+                warnings.filterwarnings("ignore", ".*which this model cannot use", UserWarning)
+                calculator.calculate(atoms)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{where}: {error}") from error
         errors.add_structure(calculator.results, labels, len(atoms))
