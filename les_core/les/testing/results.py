@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.io import read, write
 
 from les.config import LESConfig
@@ -66,6 +67,30 @@ class ResultTests(Adapter):
             pbc=torch.tensor(atoms.pbc)[None],
         )
         assert results["les_energy"] == pytest.approx(energy.item(), rel=self.rounding)
+
+    @pytest.mark.parametrize("name", ["open", "triclinic"])
+    def test_dipole_is_that_of_the_charges_less_their_mean(
+        self, calculator: CalculatorFactory, name: str
+    ) -> None:
+        """Charges need not sum to the total charge; what depends on an origin must not see it."""
+        atoms = structures()[name]
+        calc = calculator()
+        results = results_of(calc, atoms)
+        charges = results["charges"]
+        expected = (charges - charges.mean()) @ atoms.positions
+        np.testing.assert_allclose(results["dipole"], expected, rtol=0, atol=1e-9)
+        assert abs(charges.sum()) > 1e-6
+        atoms.positions += [1.7, -0.4, 2.2]
+        moved = results_of(calc, atoms)
+        np.testing.assert_allclose(moved["charges"], charges, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(moved["dipole"], results["dipole"], rtol=0, atol=1e-9)
+
+    @pytest.mark.parametrize("name", ["latent_charges", "born_effective_charges"])
+    def test_results_that_are_not_there(self, calculator: CalculatorFactory, name: str) -> None:
+        """The message says what to do."""
+        hint = {"latent_charges": "see charges", "born_effective_charges": "bec=True"}[name]
+        with pytest.raises(PropertyNotImplementedError, match=hint):
+            calculator().get_property(name, structures()["open"])
 
     def test_oxygen_is_negative(self, calculator: CalculatorFactory) -> None:
         atoms = structures()["open"]

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from ase.calculators.fd import calculate_numerical_stress
 from ase.calculators.lj import LennardJones
 from ase.io import read, write
 
@@ -15,8 +16,10 @@ import les.backends.registry
 import les.training.loop
 import les_cace.training
 from les.backends import backend_of, get_backend
+from les.labels import DataError
 from les.testing.structures import crystal, dimer
-from les_cace import LESCalculator, load_model
+from les_cace import CACE, LESCalculator, load_model
+from les_cace.data import LabelledStructures, collate_labelled, compare
 
 OPTIONS = {
     "name": "small",
@@ -218,6 +221,35 @@ def test_stress(train, arguments, crystals, tmp_path, caplog):
         assert "stress" in table
         errors.append(float(table.splitlines()[-1].split("/")[-1]))
     assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "pbc"),
+    [("triclinic", (1, 1, 1)), ("triclinic", (1, 0, 1)), ("left-handed", (1, 1, 0))],
+)
+@pytest.mark.parametrize("with_charges", [False, True])
+def test_own_predictions_as_labels(small, with_charges, name, pbc, tmp_path):
+    """Stress from finite differences of energies leaves no error in the loss, slabs included."""
+    torch.manual_seed(2)
+    model = CACE(small, {"output_scaling_factor": 0.3} if with_charges else None).double()
+    atoms = crystal(name)
+    atoms.set_cell(atoms.cell[:] * np.where(pbc, 1.0, 2.0)[:, None])
+    atoms.pbc = pbc
+    frame = atoms.copy()
+    atoms.calc = LESCalculator(model)
+    frame.info["REF_energy"] = atoms.get_potential_energy()
+    frame.info["REF_stress"] = calculate_numerical_stress(atoms, 1e-5, force_consistent=False)
+    frame.arrays["REF_forces"] = atoms.get_forces()
+    write(tmp_path / "own.xyz", frame, format="extxyz")
+    data = LabelledStructures(tmp_path / "own.xyz", model.cutoff, ("energy", "forces", "stress"))
+    for label, (predicted, expected) in compare(model, collate_labelled([data[0]])).items():
+        assert expected.abs().max() > 1e-4, label
+        torch.testing.assert_close(predicted, expected, rtol=0, atol=1e-7)
+    frame.cell[pbc.index(0) if 0 in pbc else 2] = 0.0
+    frame.pbc = pbc if 0 in pbc else (1, 1, 0)
+    write(tmp_path / "flat.xyz", frame, format="extxyz")
+    with pytest.raises(DataError, match=r"frame 0: a cell without a volume, .* has no stress"):
+        LabelledStructures(tmp_path / "flat.xyz", model.cutoff, ("energy", "stress"))
 
 
 def test_forces_alone(train, arguments, tmp_path):

@@ -82,9 +82,16 @@ def test_only_what_is_there():
     assert set(to_targets({"energy": np.array([1.0])}, 2)) == {"e"}
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("cell", "pbc"),
+    [
+        *((cell, [True] * 3) for cell in CELLS),
+        ("triclinic", [True, True, False]),
+        ("left-handed", [False, True, True]),
+    ],
+)
 @pytest.mark.parametrize("kind", ["short_range_model", "model"])
-def test_own_predictions_as_labels(kind, cell, request, read):
+def test_own_predictions_as_labels(kind, cell, pbc, request, read):
     """Labels in ASE's units that are the model's own leave no error.
 
     Forces and stress come from finite differences of energies, so that nothing in the
@@ -93,8 +100,9 @@ def test_own_predictions_as_labels(kind, cell, request, read):
     model = request.getfixturevalue(kind)
     calculator = LESCalculator(copy.deepcopy(model), dtype="float64", use_device="cpu")
     atoms = crystal(cell)
+    atoms.pbc = pbc
+    frame = atoms.copy()
     atoms.calc = calculator
-    frame = crystal(cell)
     frame.info["REF_energy"] = atoms.get_potential_energy()
     frame.arrays["REF_forces"] = calculate_numerical_forces(atoms, 1e-4, force_consistent=False)
     frame.info["REF_stress"] = calculate_numerical_stress(
@@ -113,6 +121,15 @@ def test_own_predictions_as_labels(kind, cell, request, read):
         assert error.abs().max() < tolerance, letter
     loss = CombinedLoss(target_str="efsm")(targets, prediction)
     assert loss["loss"] < 1e-5
+
+
+def test_no_stress_of_a_cell_without_a_volume(read):
+    slab = labelled(crystal("cubic"))
+    slab.cell[2] = 0.0
+    slab.pbc = [True, True, False]
+    with pytest.raises(DataError, match=r"frame 0: a cell without a volume, .* has no stress"):
+        read([slab], "efs")
+    assert len(read([slab], "ef")) == 1
 
 
 def test_graphs_keep_boundary_conditions(read):
