@@ -74,6 +74,9 @@ def model_from(content: dict[str, Any], path: str | Path) -> CHGNet:
     """
     arguments, state = content["model"]["model_args"], content["model"]["state_dict"]
     try:
+        if any(key.endswith(".mlp_out.layers.1.bias") for key in state):
+            # The model 0.2.0 has biases that its own arguments do not tell of.
+            arguments = {"mlp_out_bias": True, **arguments}
         with quiet():
             model = (CHGNetLES if "les_arguments" in arguments else CHGNet)(**arguments)
         load_weights(model, state)

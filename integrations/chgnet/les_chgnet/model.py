@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,11 @@ from les import Les, LESConfig, born_effective_charges, dipole_moments
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.graphs import GraphConverter, periodic_axes, with_common_positions
 from les_chgnet.weights import load_pretrained, load_weights, plain_dict, quiet
+
+# Of volumes that upstream takes from tensors of its graphs; nothing is lost there.
+warnings.filterwarnings(
+    "ignore", "Converting a tensor with requires_grad=True", UserWarning, r"chgnet\.model"
+)
 
 #: Scale of the charges that training starts from, relative to those of ``les.ChargeReadout``.
 INITIAL_CHARGE_SCALE = 0.1

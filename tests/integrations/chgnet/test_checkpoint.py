@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from importlib import resources
 
 import pytest
 import torch
@@ -163,6 +164,13 @@ def test_pretrained_by_name(name, tmp_path, monkeypatch):
     expected = CHGNet.load(model_name=name, use_device="cpu", verbose=False).eval()
     assert loaded.version == name
     assert_same_model(loaded, expected)
+
+
+@pytest.mark.parametrize("name", ["0.3.0", "0.2.0", "r2scan"])
+def test_pretrained_by_file(name):
+    """Those of 0.2.0 hold biases that their arguments do not tell of."""
+    (path,) = (resources.files("chgnet") / "pretrained" / name).glob("*.tar")
+    assert_same_model(load_model(path), load_model(name))
 
 
 def test_a_file_goes_before_a_name(model, tmp_path, monkeypatch):
