@@ -16,6 +16,7 @@ from chgnet.trainer import Trainer
 
 from les.backends.model_files import check_parts
 from les.config import refuse_unknown
+from les.files import writing
 from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
@@ -84,7 +85,7 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
     device = chgnet_device(options.device)
     axes = LONG_RANGE_AXES if les else ANY_AXES
     settings = files.settings(vars(options), les)
-    with files.log.open("a") as log, contextlib.redirect_stdout(log):
+    with writing(files.log), files.log.open("a") as log, contextlib.redirect_stdout(log):
         torch.manual_seed(options.seed)
         state = None
         if continued:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,6 +109,14 @@ def test_a_disk_that_is_full(refused, arguments, monkeypatch, tmp_path):
     error = refused("--no-les", *arguments(tmp_path))
     assert f"{tmp_path / 'small_best.pth.tar'} could not be written completely" in error
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_no_room_for_what_upstream_prints(refused, arguments, tmp_path):
+    (tmp_path / "small.log").symlink_to("/dev/full")
+    error = refused("--no-les", *arguments(tmp_path))
+    assert "No space left on device" in error
+    assert str(tmp_path / "small.log") in error
 
 
 # --- calculators
