@@ -12,8 +12,11 @@ from les.backends import BackendError, config_path
 from les.config import read_yaml, refuse_unknown
 from les.parser import ArgumentParser
 
+#: Consent to run the code that a file holds: who writes the command gives it, no other file.
+CONSENT = frozenset({"allow-pickle", "allow_pickle"})
+
 #: Options that are given on the command line only.
-NOT_IN_FILES = frozenset({"help", "config", "allow-pickle", "allow_pickle"})
+NOT_IN_FILES = CONSENT | {"help", "config"}
 
 
 def mapping(text: str) -> dict[str, Any]:
@@ -47,6 +50,8 @@ def configuration(backend: str) -> Callable[[str], Path]:
         path = Path(text)
         if path.is_file():
             return path
+        if path.suffix in (".yaml", ".yml"):
+            raise argparse.ArgumentTypeError(f"there is no file {path}")
         try:
             return config_path(text, backend)
         except (BackendError, ValueError) as error:
@@ -177,8 +182,8 @@ def parse(
         also_known: keys that the file may hold for another form of this command, left alone.
 
     Raises:
-        ValueError: for an unknown key in the file; the message names the closest one. Consent
-            to run code is none of the keys: who writes the command gives it.
+        ValueError: for an unknown key in the file, whose message names the closest one, and for
+            consent to run code, which only the command line gives.
         SystemExit: for what argparse refuses.
     """
     finder = ArgumentParser(prog=parser.prog, add_help=False)
@@ -191,6 +196,8 @@ def parse(
     known = {text[2:] for text in options if text.startswith("--")} - NOT_IN_FILES
     try:
         values = read_yaml(path)
+        for key in CONSENT.intersection(values):
+            raise ValueError(f"{key!r} is given on the command line only, as --{key}")
         refuse_unknown(values, known | set(also_known))
     except (OSError, ValueError) as error:
         raise ValueError(f"--config {path}: {error}") from error
