@@ -61,6 +61,7 @@ def labelled_frames(
     keys: Mapping[str, str] | None = None,
     elements: Iterable[int] | None = None,
     axes: Collection[int] = LONG_RANGE_AXES,
+    told: bool = False,
 ) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
     """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
 
@@ -74,6 +75,7 @@ def labelled_frames(
         keys: label -> key in the file, for those that differ from :data:`NAMES`.
         elements: atomic numbers that the model knows; all without.
         axes: numbers of periodic axes that are accepted.
+        told: the file has been read before, and the warning given.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels and for structures on
@@ -109,7 +111,8 @@ def labelled_frames(
                     f"{hint} with --{label}_key"
                 )
         yield where, atoms, labels
-    unused.warn(path)
+    if not told:
+        unused.warn(path)
 
 
 def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ Frames = Iterable[tuple[str, Any, Mapping[str, Any]]]
 def labelled_sets(
     options: argparse.Namespace, required: Sequence[str], **settings: Any
 ) -> dict[str, Frames]:
-    """The labelled frames of the files that a training was given, by the names of the sets.
+    """The labelled frames of the files that a training has read, by the names of the sets.
 
     Args:
         options: of ``les.training.arguments.TrainingParser``, with ``train_file``, ``valid_file``
@@ -36,7 +36,7 @@ def labelled_sets(
     """
     paths = {name: getattr(options, f"{name}_file") for name in ("train", "valid", "test")}
     return {
-        name: labelled_frames(path, required, **settings)
+        name: labelled_frames(path, required, told=True, **settings)
         for name, path in paths.items()
         if path is not None
     }

@@ -92,5 +92,5 @@ def table(sets: Mapping[str, Errors]) -> str:
             values = [errors.mae(label), errors.rmse(label)]
             texts = ["-" if x is None else f"{UNITS[label][1] * x:.3g}" for x in values]
             cells.append(" / ".join(texts).ljust(len(head)))
-        lines.append(name.ljust(width) + " | " + " | ".join(cells))
+        lines.append((name.ljust(width) + " | " + " | ".join(cells)).rstrip())
     return "\n".join(lines)

@@ -57,6 +57,7 @@ def test_one_way_to_say_it(train, arguments, data_files, tmp_path, caplog):
     for frame in frames:
         frame.info["dft_energy"] = frame.info.pop("REF_energy")
         frame.arrays["forces"] = frame.arrays.pop("REF_forces")  # a plain key
+    frames[1].info["total_charge"] = -1
     write(
         tmp_path / "plain.xyz", frames, format="extxyz", columns=["symbols", "positions", "forces"]
     )
@@ -70,6 +71,9 @@ def test_one_way_to_say_it(train, arguments, data_files, tmp_path, caplog):
     assert models[0].les_config == models[1].les_config
     assert models[0].les_config.sigma == 1.5
     assert caplog.text.count("best model: ") == 2
+    # Of the training and the validation file, and not again for the table at the end.
+    told = f"1 of 4 structures of {tmp_path / 'plain.xyz'} have a total_charge other than 0"
+    assert caplog.text.count(told) == 4
 
 
 @pytest.mark.parametrize(
