@@ -337,3 +337,25 @@ def test_a_run_that_is_going_on_is_left_alone(tmp_path):
     with refused, files.claim(resume=False):
         pass
     assert list(files.folder.iterdir()) == [files.checkpoint]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("left", ["model", "history"])
+def test_results_without_their_checkpoint_are_left_alone(left, resume, tmp_path):
+    """A new run would end by taking their place."""
+    files = RunFiles(tmp_path, "water", ".pt")
+    getattr(files, left).touch()
+    refused = pytest.raises(ValueError, match=r"is there, but no checkpoint .*water_checkpoint\.pt")
+    with refused, files.claim(resume):
+        pass
+    files.checkpoint.touch()
+    with files.claim(resume=True) as continued:
+        assert continued
+
+
+def test_a_first_start_with_resume_is_told(tmp_path, caplog):
+    files = RunFiles(tmp_path, "water", ".pt")
+    files.best.touch()  # of a run that was killed in its first epoch
+    with caplog.at_level("INFO", logger="les"), files.claim(resume=True) as continued:
+        assert not continued
+    assert f"no checkpoint {files.checkpoint}: starting with the first epoch" in caplog.text

@@ -15,7 +15,8 @@ from chgnet.model import CHGNet
 from les.backends.model_files import check_parts, load_plain
 from les.files import replacing
 from les_chgnet.model import CHGNetLES
-from les_chgnet.weights import PRETRAINED, load_pretrained, load_weights, plain_dict, quiet
+from les_chgnet.model_arguments import plain_dict
+from les_chgnet.weights import PRETRAINED, load_pretrained, load_weights, quiet
 
 #: What files hold, for messages.
 KIND = "CHGNet model"

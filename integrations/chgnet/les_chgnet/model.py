@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from les import Les, LESConfig, born_effective_charges, dipole_moments
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.graphs import GraphConverter, periodic_axes, with_common_positions
-from les_chgnet.weights import load_pretrained, load_weights, plain_dict, quiet
+from les_chgnet.model_arguments import FURTHER, OUTDATED, plain_dict, refuse_unknown_arguments
+from les_chgnet.weights import load_pretrained, load_weights, quiet
 
 # Of volumes that upstream takes from tensors of its graphs; nothing is lost there.
 warnings.filterwarnings(
@@ -54,8 +55,8 @@ class CHGNetLES(CHGNet):
         kwargs: as for ``CHGNet``.
 
     Raises:
-        ValueError: for a model without energies per atom (``mlp_first=False``), or bad
-            ``les_arguments``.
+        ValueError: for unknown arguments, a model without energies per atom
+            (``mlp_first=False``), or bad ``les_arguments``.
     """
 
     composition_model: AtomicEnergies | None
@@ -64,6 +65,7 @@ class CHGNetLES(CHGNet):
     def __init__(
         self, *, les_arguments: LESConfig | Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
+        refuse_unknown_arguments(kwargs, FURTHER | OUTDATED)
         with quiet():
             super().__init__(**kwargs)
         if not self.mlp_first:

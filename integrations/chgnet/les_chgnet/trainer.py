@@ -18,7 +18,7 @@ from les.files import replacing
 from les.training.errors import Errors
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 from les_chgnet.data import LABELS
-from les_chgnet.weights import plain_dict
+from les_chgnet.model_arguments import plain_dict
 
 if TYPE_CHECKING:
     from chgnet.model import CHGNet

@@ -30,6 +30,7 @@ from les_chgnet.data import LABELS, LabelledGraphs
 from les_chgnet.device import chgnet_device
 from les_chgnet.graphs import GraphConverter
 from les_chgnet.model import CHGNetLES
+from les_chgnet.model_arguments import refuse_unknown_arguments
 from les_chgnet.trainer import ResumableTrainer
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ OPTIONS_OF_TRAINER = (
 
 #: What upstream takes among its further keyword arguments.
 FURTHER_OF_TRAINER = frozenset({"weight_decay", "momentum", "delta", "scheduler_params"})
-FURTHER_OF_MODEL = frozenset({"conv_norm", "mlp_out_bias", "final_mlp", "num_heads"})
 
 #: Learning rate of new charges on a trained model, relative to that of the model: at its own,
 #: a short fine-tuning ends before the charges have become large enough to matter.
@@ -153,9 +153,8 @@ def _model(options: argparse.Namespace, les: bool) -> tuple[CHGNet, float | None
     """
     charge_learning_rate = options.charge_learning_rate if les else None
     if options.start is None:
-        known = set(inspect.signature(CHGNet.__init__).parameters) - {"self", "kwargs", "version"}
         settings = options.model or {}
-        refuse_unknown(settings, known | FURTHER_OF_MODEL)
+        refuse_unknown_arguments(settings)
         with _named("--model", settings):
             model = CHGNet(**settings)
     elif options.model is not None:

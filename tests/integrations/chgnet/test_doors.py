@@ -15,7 +15,7 @@ from les.backends import get_backend
 from les.backends.model_files import PickleRefusedError
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
-from les_chgnet import LESCalculator, load_model, save_model
+from les_chgnet import CHGNetLES, LESCalculator, load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +160,13 @@ def test_keywords(model):
     assert (calculator.stress_weight, calculator.label) == (1.0, "water")
     with pytest.raises(TypeError, match=r"keyword `stress_wait`; did you mean `stress_weight`\?"):
         LESCalculator(copy.deepcopy(model), stress_wait=1.0)
+
+
+def test_arguments_of_a_model(chgnet_arguments):
+    """Upstream ignores what it does not know."""
+    with pytest.raises(ValueError, match="unknown key 'n_convs'; did you mean 'n_conv'"):
+        CHGNetLES(**chgnet_arguments, n_convs=2)
+    assert CHGNetLES(**chgnet_arguments, mlp_out_bias=True).model_args["mlp_out_bias"]
 
 
 def test_single_precision_far_from_the_origin(model):
