@@ -100,7 +100,7 @@ class ChargeCalculator(Calculator):
         """
         several = config is not None and config.n_channels > 1
         if bec and (config is None or several):
-            found = "several charges on each atom" if several else "no LES"
+            found = f"{config.n_channels}" if config is not None else "no LES"
             raise ValueError(f"`bec` needs a model with one charge on each atom, this has {found}")
         self.les_config = config
         self.bec = bec

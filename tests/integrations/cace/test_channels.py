@@ -84,7 +84,7 @@ def test_results(small, tmp_path, les_command):
     calculator.calculate(dimer())
     assert calculator.results["latent_charges"].shape == (len(dimer()), 4)
     assert not {"charges", "dipole"} & {*calculator.results, *calculator.implemented_properties}
-    with pytest.raises(ValueError, match="this model has 4 channels"):
+    with pytest.raises(ValueError, match="one charge on each atom, this has 4"):
         LESCalculator(model, bec=True)
     save_model(model, tmp_path / "model.cace.pt")
     write(tmp_path / "in.xyz", [dimer(), crystal("cubic")], format="extxyz")
