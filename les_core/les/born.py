@@ -32,7 +32,7 @@ from les.checks import (
     check_positions,
     has_volume,
 )
-from les.lattice import open_directions, reciprocal_vectors
+from les.lattice import exactly, open_directions, reciprocal_vectors
 
 
 def _single_channel(charges: Tensor) -> Tensor:
@@ -81,10 +81,13 @@ def dipole_moments(
     check_positions(positions)
     check_charges("charges", charges, positions)
     check_batch(batch, positions.shape[0], n_structures, positions.device)
-    charges = _single_channel(charges)
-    q = charges - _structure_mean(charges, batch, n_structures) if remove_mean else charges
+    dtype = positions.dtype
+    q, positions = exactly(_single_channel(charges)), exactly(positions)
+    if remove_mean:
+        q = q - _structure_mean(q, batch, n_structures)
     moments = positions.new_zeros([n_structures, 3])
-    return math.sqrt(epsilon_factor) * moments.index_add(0, batch, q.unsqueeze(-1) * positions)
+    moments = moments.index_add(0, batch, q.unsqueeze(-1) * positions)
+    return (math.sqrt(epsilon_factor) * moments).to(dtype)
 
 
 def born_effective_charges(
@@ -153,14 +156,15 @@ def phase_evaluation(
     ``charges`` are ``[n_atoms]``, ``periodic`` tells the periodic axes of each structure
     ``[n_structures, 3]``.
     """
-    q = charges
+    # In float64: moments of charges around the origin cancel where the structure is far from it.
+    q, cell = exactly(charges), exactly(cell)
     if remove_mean:
-        q = charges - _structure_mean(charges, batch, cell.shape[0])
+        q = q - _structure_mean(q, batch, cell.shape[0])
     # Along an open axis it is the limit of a unit vector with sin(x) -> x, cos(x) -> 1.
     vectors = torch.where(periodic.unsqueeze(-1), cell, open_directions(cell, periodic))
     atom_periodic = periodic[batch]
     to_fractional = reciprocal_vectors(vectors)[0].transpose(1, 2)[batch]
-    angle = 2.0 * math.pi * (positions.unsqueeze(1) @ to_fractional).squeeze(1)
+    angle = 2.0 * math.pi * (exactly(positions).unsqueeze(1) @ to_fractional).squeeze(1)
     cosine, sine = torch.cos(angle), torch.sin(angle)
     odd = torch.where(atom_periodic, sine, angle) / (2.0 * math.pi)
     even = cosine / (2.0 * math.pi)
@@ -178,7 +182,7 @@ def phase_evaluation(
         )
     derivative = torch.stack(along_lattice, dim=1)
     result = vectors.transpose(1, 2)[batch] @ derivative
-    result = math.sqrt(epsilon_factor) * result
+    result = (math.sqrt(epsilon_factor) * result).to(positions.dtype)
     return result if create_graph else result.detach()
 
 

@@ -172,7 +172,7 @@ class Ewald(nn.Module):
         half_height: Tensor | None = None
         extent: list[int] | None = facts.extent
         if pbc is not None and facts.n_slabs > 0:
-            cell, half_height = slab_cells(cell, pbc, positions, batch, self.sigma)
+            cell, half_height, positions = slab_cells(cell, pbc, positions, batch, self.sigma)
             extent = None
         channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
         system = Batch(channels, positions, cell, batch, facts.counts, half_height)

@@ -14,7 +14,7 @@ from torch import Tensor
 from les.checks import has_volume
 from les.direct import reciprocal_sum
 from les.ewald import Ewald
-from les.lattice import grid_reach
+from les.lattice import from_first_atom, grid_reach
 from les.open import open_sum_masked
 from les.packing import assign_slots, first_rows, pack_charges, pack_positions
 
@@ -120,6 +120,7 @@ def _periodic(
         counts = torch.zeros_like(cell[:, 0, 0], dtype=torch.long)
         counts = counts.index_add(0, batch, torch.ones_like(batch))
         first_row = first_rows(counts, ROW_WIDTH)
+        positions = from_first_atom(positions, batch, counts)
         rows = torch.arange(n_rows, device=batch.device)
         owner = (rows.unsqueeze(1) >= first_row).sum(dim=1) - 1
         slots = assign_slots(batch, counts, first_row, ROW_WIDTH)

@@ -86,7 +86,7 @@ class _CellKernels:
         to_k = torch.zeros_like(k) if self.of_cell else None
         self.sums.first([q, s, k], [energy, to_q, to_s, to_k])
         to_r, to_a = torch.empty_like(r), torch.zeros_like(a)
-        arrays = [a, None, s, None, to_s, None, to_k, None, to_r, to_a if self.of_cell else None]
+        arrays = [a, None, r, None, to_s, None, to_k, None, to_r, to_a if self.of_cell else None]
         self._run(self.compiled.les_cells_leave, r, arrays)
         return energy, to_q, to_r, to_a
 
@@ -104,7 +104,7 @@ class _CellKernels:
         self.sums.second([q, s, k], [vq, vs, vk], [to_q, to_s, to_k, first_s, first_k])
         to_r, to_a = torch.empty_like(r), torch.zeros_like(a)
         result = to_a if self.of_cell else None
-        arrays = [a, along, s, vs, first_s, to_s, first_k, to_k, to_r, result]
+        arrays = [a, along, r, vs, first_s, to_s, first_k, to_k, to_r, result]
         self._run(self.compiled.les_cells_leave, r, arrays)
         return to_q, to_r, to_a
 
