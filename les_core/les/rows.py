@@ -1,0 +1,55 @@
+"""Gradients of many rows at once, as of a Hessian, for functions of autograd that are ours.
+
+``torch.autograd.grad(..., is_grads_batched=True)`` hands backward functions tensors of an older
+kind than ``torch.vmap`` does, which only some operations of torch take.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def takes_rows(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a ``backward`` that ``torch.vmap`` can vectorise take such tensors as well.
+
+    Args:
+        backward: static method of a ``torch.autograd.Function``, which returns a gradient, or
+            ``None``, for each argument.
+    """
+
+    @functools.wraps(backward)
+    def of_rows(ctx: Any, *incoming: Tensor | None) -> Any:
+        if not any(map(_holds_rows, incoming)):
+            return backward(ctx, *incoming)
+        # There is no other way to ask for the level.
+        level = torch._C._vmapmode_increment_nesting() - 1
+        torch._C._vmapmode_decrement_nesting()
+        given, dims = [], []
+        for value in incoming:
+            rows = _holds_rows(value)
+            given.append(torch._remove_batch_dim(value, level, 0, 0) if rows else value)
+            dims.append(0 if rows else None)
+        wanted: list[int] = []
+
+        def gradients(*incoming: Tensor | None) -> tuple[Tensor, ...]:
+            found = backward(ctx, *incoming)
+            found = found if isinstance(found, tuple) else (found,)
+            wanted[:] = [len(found), *(i for i, value in enumerate(found) if value is not None)]
+            return tuple(value for value in found if value is not None)
+
+        found = torch.vmap(gradients, in_dims=tuple(dims))(*given)
+        results: list[Tensor | None] = [None] * wanted[0]
+        for place, value in zip(wanted[1:], found, strict=True):
+            results[place] = torch._add_batch_dim(value, 0, level)
+        return tuple(results)
+
+    return of_rows
+
+
+def _holds_rows(value: Tensor | None) -> bool:
+    return value is not None and torch._C._functorch.is_legacy_batchedtensor(value)
