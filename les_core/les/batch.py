@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from les.checks import (
+    LARGEST_CHARGE,
     VOLUME_TOLERANCE,
     check_batch,
     check_cell,
@@ -18,10 +19,12 @@ from les.checks import (
     check_precision,
     has_area,
     has_volume,
+    largest_coordinate,
 )
 from les.lattice import grid_reach
 from les.native.library import library
 from les.native.survey import look as native_look
+from les.rows import refuse_vectorised
 
 
 class Batch(NamedTuple):
@@ -67,6 +70,7 @@ def survey(
     batch: Tensor | None,
     pbc: Tensor | None,
     dl: float,
+    largest_charge: float = LARGEST_CHARGE,
 ) -> Facts:
     """Check the arguments of ``les.Ewald`` and look at their values, all at once.
 
@@ -85,11 +89,16 @@ def survey(
     check_pbc(pbc, cell, values=False)
     found: tuple[Tensor, Tensor, Tensor, list[float]] | None = None
     if not torch.jit.is_scripting():
+        for name, value in (("positions", positions), ("charges", charges), ("cell", cell)):
+            refuse_vectorised(name, value)
+        if positions.is_meta:
+            raise ValueError("`positions` must have values, got a tensor on the device meta")
         found = _native_look(charges, positions, cell, batch, pbc, dl)
     if found is None:
         found = look(charges, positions, cell, batch, pbc, dl)
     counts, periodic, slab, numbers = found
-    if numbers[0] != 0.0 or not math.isfinite(numbers[6]):
+    fine = numbers[6] < largest_coordinate(positions.dtype) and numbers[7] < largest_charge
+    if numbers[0] != 0.0 or not fine or not math.isfinite(numbers[8]):
         check_positions(positions)
         check_charges("charges", charges, positions)
         check_cell(cell, positions)
@@ -105,7 +114,7 @@ def survey(
         int(numbers[4]),
         int(numbers[5]),
         # Whatever is infinite is too many for any grid.
-        [int(min(reach, 1e18)) for reach in numbers[7:]],
+        [int(min(reach, 1e18)) for reach in numbers[9:]],
     )
 
 
@@ -123,8 +132,9 @@ def look(
         Numbers of atoms, which structures are periodic, which are slabs; and: how many mistakes
         there are in the order of atoms and in periodic axes, atoms of the largest open and of the
         largest periodic structure, sum of the squared numbers of atoms, numbers of periodic
-        structures and slabs, something that is not finite if any value is not, and how far the
-        k-grid reaches along the axes.
+        structures and slabs, the largest coordinate and charge in size, which are NaN if any is, a
+        number that is not finite if one of the cells is not, and how far the k-grid reaches along
+        the axes.
     """
     n_atoms, n_structures = positions.shape[0], cell.shape[0]
     with torch.no_grad():
@@ -155,10 +165,13 @@ def look(
                 slab.sum(),
             ]
         )
-        # A sum is the cheapest operation that any bad element spoils.
-        total = positions.sum() + charges.sum() + cell.sum()
+        largest = [cell.sum()]  # the cheapest operation that any bad element spoils
+        if n_atoms > 0:
+            largest = [positions.abs().max(), charges.abs().max(), cell.sum()]
+        else:
+            largest = [torch.zeros_like(largest[0]), torch.zeros_like(largest[0]), largest[0]]
         reach = (grid_reach(cell, dl) * periodic.unsqueeze(1)).amax(dim=0)
-        broken = torch.cat([total.view(1), reach])
+        broken = torch.cat([torch.stack(largest), reach])
         # There is no float64 in Metal; float32 has the numbers of atoms that fit there.
         exact = torch.float32 if cell.device.type == "mps" else torch.float64
         numbers: list[float] = torch.cat([whole.to(exact), broken.to(exact)]).tolist()

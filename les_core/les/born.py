@@ -25,12 +25,15 @@ import torch
 from torch import Tensor
 
 from les.checks import (
+    as_indices,
     check_batch,
     check_cell,
     check_charges,
     check_pbc,
     check_positions,
+    check_tensors,
     has_volume,
+    open_cells,
 )
 from les.lattice import exactly, open_directions, reciprocal_vectors
 
@@ -78,9 +81,14 @@ def dipole_moments(
     Raises:
         ValueError, TypeError: as ``les.Ewald``, and for several charge channels.
     """
+    if not torch.jit.is_scripting():
+        check_tensors(charges=charges, positions=positions, batch=batch)
     check_positions(positions)
     check_charges("charges", charges, positions)
+    batch = as_indices(batch)
     check_batch(batch, positions.shape[0], n_structures, positions.device)
+    _check_factor(epsilon_factor)
+    assert batch is not None  # for TorchScript
     dtype = positions.dtype
     q, positions = exactly(_single_channel(charges)), exactly(positions)
     if remove_mean:
@@ -93,7 +101,7 @@ def dipole_moments(
 def born_effective_charges(
     charges: Tensor,
     positions: Tensor,
-    cell: Tensor,
+    cell: Tensor | None = None,
     batch: Tensor | None = None,
     pbc: Tensor | None = None,
     remove_mean: bool = True,
@@ -107,7 +115,7 @@ def born_effective_charges(
         charges: latent charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e], computed from
             ``positions`` by differentiable operations.
         positions: ``[n_atoms, 3]`` [A], must require gradients.
-        cell: ``[n_structures, 3, 3]`` [A].
+        cell: ``[n_structures, 3, 3]`` [A]; without it all structures are open.
         batch: structure of each atom ``[n_atoms]``; may be left out for one structure.
         pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
         remove_mean: subtract the mean charge of each structure first.
@@ -124,6 +132,13 @@ def born_effective_charges(
     """
     if method != "phase":
         raise ValueError("`method` must be 'phase', got " + method)
+    _check_factor(epsilon_factor)
+    if not torch.jit.is_scripting():
+        check_tensors(charges=charges, positions=positions)
+        check_tensors(True, cell=cell, batch=batch, pbc=pbc)
+    if cell is None:
+        cell = open_cells(positions, batch, pbc)
+    batch = as_indices(batch)
     if not _compiling():  # there are no values to look at then
         check_positions(positions)
         check_charges("charges", charges, positions)
@@ -184,6 +199,11 @@ def phase_evaluation(
     result = vectors.transpose(1, 2)[batch] @ derivative
     result = (math.sqrt(epsilon_factor) * result).to(positions.dtype)
     return result if create_graph else result.detach()
+
+
+def _check_factor(epsilon_factor: float) -> None:
+    if not (epsilon_factor > 0.0 and math.isfinite(epsilon_factor)):
+        raise ValueError(f"`epsilon_factor` must be a positive number, got {epsilon_factor}")
 
 
 def _compiling() -> bool:

@@ -51,5 +51,23 @@ def takes_rows(backward: Callable[..., Any]) -> Callable[..., Any]:
     return of_rows
 
 
+def not_vectorised(what: str) -> str:
+    """The message where ``torch.vmap`` is asked for more than gradients."""
+    return (
+        f"torch.vmap over {what} of `les.Ewald` is not supported, because values are looked at: give "
+        "several structures as one `batch`"
+    )
+
+
+def refuse_vectorised(name: str, value: Tensor) -> None:
+    """Raise NotImplementedError if ``torch.vmap`` goes over ``value``."""
+    if not torch._C._are_functorch_transforms_active():
+        return
+    while torch._C._functorch.is_functorch_wrapped_tensor(value):
+        if torch._C._functorch.is_batchedtensor(value):
+            raise NotImplementedError(not_vectorised(f"`{name}`"))
+        value = torch._C._functorch.get_unwrapped(value)
+
+
 def _holds_rows(value: Tensor | None) -> bool:
     return value is not None and torch._C._functorch.is_legacy_batchedtensor(value)

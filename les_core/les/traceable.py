@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from les.checks import has_volume
+from les.checks import LARGEST_CHARGE, has_volume, largest_coordinate
 from les.direct import reciprocal_sum
 from les.ewald import Ewald
 from les.lattice import from_first_atom, grid_reach
@@ -55,7 +55,8 @@ def traceable_potential(
     Raises:
         ValueError: for an unknown boundary condition.
         RuntimeError: when it runs, also inside a compiled graph, if a cell needs a larger
-            grid, a periodic structure has no cell, or ``batch`` is not ascending.
+            grid, a periodic structure has no cell, ``batch`` is not ascending, or values are not
+            finite or so large that results mean nothing.
     """
     if boundary not in BOUNDARIES:
         raise ValueError(f"`boundary` must be one of {BOUNDARIES}, got {boundary!r}")
@@ -67,6 +68,14 @@ def traceable_potential(
         ascending = (torch.cummax(batch, 0).values == batch).all()
         torch._assert_async(ascending, "`batch` must be in ascending order")
     assert owner is not None
+    # Whatever is no number is not below anything, either.
+    most = largest_coordinate(positions.dtype)
+    sound = (positions.abs() < most).all() & (charges.abs() < LARGEST_CHARGE).all()
+    torch._assert_async(
+        sound,
+        f"`positions` must be finite and within {most:g} A of the origin, charges below "
+        f"{LARGEST_CHARGE:g} e in size",
+    )
     if boundary == "open":
         return _open(ewald, charges, positions, owner)
     if boundary == "periodic":

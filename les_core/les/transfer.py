@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from les.rows import takes_rows
+from les.rows import not_vectorised, takes_rows
 
 #: How often along each axis something is differentiated.
 Derivative = tuple[int, int, int]
@@ -221,7 +221,5 @@ class _Gather(torch.autograd.Function):
 def _batched(in_dims: tuple[int | None, ...]) -> int:
     """Dimension of the batch of values or components, the only ones there may be."""
     if in_dims[0] is None or in_dims[1] is not None:
-        raise NotImplementedError(
-            "torch.vmap over positions of `les.Ewald`: give several structures as one batch"
-        )
+        raise NotImplementedError(not_vectorised("`positions`"))
     return in_dims[0]

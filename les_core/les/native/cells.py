@@ -53,8 +53,9 @@ def cell_sum(
     Returns:
         ``[n_structures]``, and like ``charges``.
     """
-    # Cells that torch.func wraps may not tell that they are differentiated.
-    of_cell = cell.requires_grad or torch._C._are_functorch_transforms_active()
+    # In torch.func and in forward mode cells may not tell that they are differentiated.
+    forward = torch.autograd.forward_ad._current_level >= 0
+    of_cell = cell.requires_grad or forward or torch._C._are_functorch_transforms_active()
     kernels = _CellKernels(compiled, extent, greens, plain, of_cell)
     energy, potential, *_ = energy_and_gradients(kernels, charges, positions, cell)
     return energy, potential
