@@ -80,6 +80,8 @@ def survey(
         ValueError, TypeError: as ``les.Ewald``.
     """
     if not torch.jit.is_scripting():
+        if positions.is_meta:
+            raise ValueError("`positions` must have values, got a tensor on the device meta")
         check_precision(positions)
     check_positions(positions, values=False)
     check_charges("charges", charges, positions, values=False)
@@ -91,8 +93,6 @@ def survey(
     if not torch.jit.is_scripting():
         for name, value in (("positions", positions), ("charges", charges), ("cell", cell)):
             refuse_vectorised(name, value)
-        if positions.is_meta:
-            raise ValueError("`positions` must have values, got a tensor on the device meta")
         found = _native_look(charges, positions, cell, batch, pbc, dl)
     if found is None:
         found = look(charges, positions, cell, batch, pbc, dl)

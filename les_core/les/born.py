@@ -36,6 +36,7 @@ from les.checks import (
     open_cells,
 )
 from les.lattice import exactly, open_directions, reciprocal_vectors
+from les.ranges import check_number
 
 
 def _single_channel(charges: Tensor) -> Tensor:
@@ -85,16 +86,16 @@ def dipole_moments(
         check_tensors(charges=charges, positions=positions, batch=batch)
     check_positions(positions)
     check_charges("charges", charges, positions)
-    batch = as_indices(batch)
-    check_batch(batch, positions.shape[0], n_structures, positions.device)
+    owner = as_indices(batch)
+    assert owner is not None
+    check_batch(owner, positions.shape[0], n_structures, positions.device)
     _check_factor(epsilon_factor)
-    assert batch is not None  # for TorchScript
     dtype = positions.dtype
     q, positions = exactly(_single_channel(charges)), exactly(positions)
     if remove_mean:
-        q = q - _structure_mean(q, batch, n_structures)
+        q = q - _structure_mean(q, owner, n_structures)
     moments = positions.new_zeros([n_structures, 3])
-    moments = moments.index_add(0, batch, q.unsqueeze(-1) * positions)
+    moments = moments.index_add(0, owner, q.unsqueeze(-1) * positions)
     return (math.sqrt(epsilon_factor) * moments).to(dtype)
 
 
@@ -202,6 +203,8 @@ def phase_evaluation(
 
 
 def _check_factor(epsilon_factor: float) -> None:
+    if not torch.jit.is_scripting():
+        check_number("epsilon_factor", epsilon_factor)
     if not (epsilon_factor > 0.0 and math.isfinite(epsilon_factor)):
         raise ValueError(f"`epsilon_factor` must be a positive number, got {epsilon_factor}")
 

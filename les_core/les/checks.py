@@ -26,7 +26,7 @@ LARGEST_CHARGE = 1e10
 
 #: Places so far apart [A] must be different numbers. What is farther from the origin than that is
 #: in float32 (2^23 such distances) and float64 (2^52) refused: forces would mean nothing.
-RESOLVED = 0.1
+RESOLVED = 0.125
 
 
 class NotFiniteError(ValueError):
@@ -148,7 +148,7 @@ def check_positions(positions: Tensor, values: bool = True) -> None:
             where, value = _first_above(positions, most)
             raise TooLargeError(
                 f"`positions` must be within {most} A of the origin, as far as {kind} tells places "
-                f"apart that differ by 0.1 A, got {value} at index {where}"
+                f"apart that differ by 1/8 A, got {value} at index {where}"
             )
 
 

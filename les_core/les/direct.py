@@ -134,9 +134,10 @@ def reciprocal_sum(
     to_fractional = reciprocal.transpose(1, 2)
     if owner is not None:
         to_fractional = to_fractional.index_select(0, owner)
-    if owner is None:  # as of `lattice.from_first_atom`
+    positions = exactly(positions)
+    if owner is None:  # as `lattice.from_first_atom`
         positions = positions - positions[:, :1].detach()
-    fractional = wrapped(exactly(positions) @ to_fractional).to(charges.dtype)
+    fractional = wrapped(positions @ to_fractional).to(charges.dtype)
     x, y, z = axis_bases(fractional, extent)
     sums = sums_over_atoms(charges, x, y, z)
     if owner is not None:
@@ -216,9 +217,10 @@ def _evaluate(
         return total, potential.transpose(1, 2) if compute_potential else None
 
     reciprocal, volume = reciprocal_vectors(exactly(cell))
-    # As of `lattice.from_first_atom`.
-    positions = exactly(positions - positions[:, :1].detach())
-    fractional = wrapped(positions @ reciprocal.transpose(1, 2)).to(charges.dtype)
+    positions = exactly(positions)
+    # As `lattice.from_first_atom`.
+    fractional = (positions - positions[:, :1].detach()) @ reciprocal.transpose(1, 2)
+    fractional = wrapped(fractional).to(charges.dtype)
     reciprocal, volume = reciprocal.to(charges.dtype), volume.to(charges.dtype)
     grid = _kept_grid(numbers, charges.dtype, charges.device)
     kernel = _weights(reciprocal, volume, *grid, sigma, dl, smooth, extent, half_height, False)

@@ -148,8 +148,8 @@ class Ewald(nn.Module):
         Args:
             charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
             positions: ``[n_atoms, 3]`` [A].
-            cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors; zero where open. Without it
-                all structures are open.
+            cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors; zero where open. Without
+                it all structures are open.
             batch: structure of each atom ``[n_atoms]``, ascending; may be left out for one
                 structure. A structure may have no atoms; its energy is 0.
             pbc: ``[n_structures, 3]``, boolean, with none, any two or all of the axes true.
@@ -162,9 +162,9 @@ class Ewald(nn.Module):
 
         Raises:
             ValueError: wrong shapes, devices or orders, values that are not finite or so large
-                that results mean nothing (see ``checks``), one periodic axis, a periodic structure without a cell, atoms at the same place in
-                an open structure that is summed over pairs, a cell too large for ``dl``. The
-                message names the argument.
+                that results mean nothing (``les.checks`` has the limits), one periodic axis, a
+                periodic structure without a cell, atoms at the same place in an open structure that
+                is summed over pairs, a cell too large for ``dl``. The message names the argument.
             TypeError: wrong dtypes, and what is no tensor.
             NotImplementedError: within ``torch.vmap`` over any of the arguments.
             RuntimeError: within ``torch.autocast``.

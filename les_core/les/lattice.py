@@ -56,16 +56,20 @@ def wrapped(fractional: Tensor) -> Tensor:
 def from_first_atom(positions: Tensor, owner: Tensor, counts: Tensor) -> Tensor:
     """Positions ``[n_atoms, 3]`` [A] relative to the first atom of the structure.
 
-    That place is taken as constant: where energies do not depend on the origin, all their derivatives
-    are the same. But those with respect to cells are sums of coordinates times forces, which far
-    from the origin would be lost in rounding.
+    That place is taken as constant: where energies do not depend on the origin, all their
+    derivatives are the same. But those with respect to cells are sums of coordinates times forces,
+    which far from the origin would be lost in rounding.
 
     Args:
         positions: ``[n_atoms, 3]`` [A].
         owner: structure of each atom ``[n_atoms]``, in ascending order.
         counts: number of atoms of each structure ``[n_structures]``.
+
+    Returns:
+        ``[n_atoms, 3]`` [A], as of :func:`exactly`.
     """
     first = torch.cumsum(counts, dim=0) - counts
+    positions = exactly(positions)
     return positions - positions.detach().index_select(0, first.index_select(0, owner))
 
 

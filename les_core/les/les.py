@@ -59,8 +59,13 @@ class Les(nn.Module):
 
     Args:
         les_arguments: a :class:`LESConfig`; or a dictionary, or the path of a YAML file,
-            with the keys of published LES (see ``LESConfig.from_legacy``; missing keys take
-            the published defaults, e.g. a sharp cutoff); ``None`` for ``LESConfig()``.
+            with the keys of published LES (see ``LESConfig.from_legacy``); ``None`` for
+            ``LESConfig()``.
+
+    **``Les()`` is not ``Les({})``.** The first has the defaults of :class:`LESConfig`, a smooth
+    cutoff. A dictionary or a file, even an empty one, is what published LES reads, and means what
+    it means there: the cutoff is sharp unless it says ``cutoff: smooth``. Models that were trained
+    that way depend on it. Give a :class:`LESConfig` where you start anew.
 
     The configuration is also kept in a small buffer, and is read back when a state dict
     that has it is loaded. State dicts without it load as well.
@@ -174,8 +179,8 @@ class Les(nn.Module):
 
         Args:
             positions: ``[n_atoms, 3]`` [A].
-            cell: ``[n_structures, 3, 3]`` [A]; zero for open structures if ``pbc`` is absent. Without
-                it all structures are open.
+            cell: ``[n_structures, 3, 3]`` [A]; zero for open structures if ``pbc`` is absent.
+                Without it all structures are open.
             latent_charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
             desc: atomic features ``[n_atoms, n_features]``, read out with ``use_atomwise``
                 where no ``latent_charges`` are given.
@@ -192,8 +197,9 @@ class Les(nn.Module):
         Returns:
             ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
             :math:`q_i\phi_i/2` that sum to it, ``latent_charges`` as used, ``BEC``
-            ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of one component, and ``latent_dipoles``, ``latent_quads``,
-            ``latent_alphas`` as passed. ``None`` for what was not asked for.
+            ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of one component, and
+            ``latent_dipoles``, ``latent_quads``, ``latent_alphas`` as passed. ``None`` for what
+            was not asked for.
 
         Raises:
             ValueError, TypeError: as ``les.Ewald``; if there are neither ``latent_charges``

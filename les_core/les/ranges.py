@@ -31,6 +31,4 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"`{name}` must be a positive number, got {value!r}")
     least, most, unit = RANGES[name]
     if not least <= value <= most:  # type: ignore[operator]
-        raise ValueError(
-            f"`{name}` must be between {least:g} and {most:g}{unit}, got {value!r}"
-        )
+        raise ValueError(f"`{name}` must be between {least:g} and {most:g}{unit}, got {value!r}")

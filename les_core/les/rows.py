@@ -29,11 +29,10 @@ def takes_rows(backward: Callable[..., Any]) -> Callable[..., Any]:
         # There is no other way to ask for the level.
         level = torch._C._vmapmode_increment_nesting() - 1
         torch._C._vmapmode_decrement_nesting()
-        given, dims = [], []
-        for value in incoming:
-            rows = _holds_rows(value)
-            given.append(torch._remove_batch_dim(value, level, 0, 0) if rows else value)
-            dims.append(0 if rows else None)
+        given, dims = list(incoming), [0 if _holds_rows(value) else None for value in incoming]
+        for place, value in enumerate(incoming):
+            if value is not None and dims[place] == 0:
+                given[place] = torch._remove_batch_dim(value, level, 0, 0)
         wanted: list[int] = []
 
         def gradients(*incoming: Tensor | None) -> tuple[Tensor, ...]:
@@ -54,8 +53,8 @@ def takes_rows(backward: Callable[..., Any]) -> Callable[..., Any]:
 def not_vectorised(what: str) -> str:
     """The message where ``torch.vmap`` is asked for more than gradients."""
     return (
-        f"torch.vmap over {what} of `les.Ewald` is not supported, because values are looked at: give "
-        "several structures as one `batch`"
+        f"torch.vmap over {what} of `les.Ewald` is not supported, because values are looked at: "
+        "give several structures as one `batch`"
     )
 
 

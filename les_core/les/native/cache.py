@@ -145,8 +145,8 @@ def _remove(path: Path) -> None:
 @functools.lru_cache(maxsize=8)
 def _warn_once(problem: str) -> None:
     warnings.warn(
-        f"`les` loads no kernels that somebody else may have put there: {problem}. It compiles them "
-        "in a temporary folder each time that it starts",
+        f"`les` loads no kernels that somebody else may have put there: {problem}. It compiles "
+        "them in a temporary folder each time that it starts",
         stacklevel=6,
     )
 

@@ -75,7 +75,9 @@ class _PairKernels:
         like = (of_structures, q, r, of_structures)
         energy, to_q, to_r, closest = self._run(self.compiled.les_pairs_first, (q, r), like)
         self.closest = closest.amin(dim=0)
-        return _total(energy), *(_total(value).transpose(1, 2).contiguous() for value in (to_q, to_r))
+        return _total(energy), *(
+            _total(value).transpose(1, 2).contiguous() for value in (to_q, to_r)
+        )
 
     def second(
         self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
