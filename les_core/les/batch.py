@@ -91,8 +91,7 @@ def survey(
     check_pbc(pbc, cell, values=False)
     found: tuple[Tensor, Tensor, Tensor, list[float]] | None = None
     if not torch.jit.is_scripting():
-        for name, value in (("positions", positions), ("charges", charges), ("cell", cell)):
-            refuse_vectorised(name, value)
+        refuse_vectorised(charges, positions, cell)
         found = _native_look(charges, positions, cell, batch, pbc, dl)
     if found is None:
         found = look(charges, positions, cell, batch, pbc, dl)

@@ -28,6 +28,8 @@ LARGEST_CHARGE = 1e10
 #: in float32 (2^23 such distances) and float64 (2^52) refused: forces would mean nothing.
 RESOLVED = 0.125
 
+_DENSE = torch.strided
+
 
 class NotFiniteError(ValueError):
     """A number is NaN or infinite."""
@@ -45,12 +47,14 @@ def check_tensors(optional: bool = False, **values: object) -> None:
         ValueError: for sparse tensors.
     """
     for name, value in values.items():
+        if type(value) is Tensor and value.layout is _DENSE:
+            continue
         if not isinstance(value, Tensor):
             if optional and value is None:
                 continue
             kind = type(value).__module__.replace("builtins", "") + "." + type(value).__qualname__
             raise TypeError(f"`{name}` must be a torch.Tensor, got {kind.lstrip('.')}")
-        if value.layout is not torch.strided:
+        if value.layout is not _DENSE:
             raise ValueError(f"`{name}` must be dense, got a tensor with layout {value.layout}")
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_is_of_rows = torch._C._functorch.is_legacy_batchedtensor
+
 
 def takes_rows(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Let a ``backward`` that ``torch.vmap`` can vectorise take such tensors as well.
@@ -24,7 +26,10 @@ def takes_rows(backward: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(backward)
     def of_rows(ctx: Any, *incoming: Tensor | None) -> Any:
-        if not any(map(_holds_rows, incoming)):
+        for value in incoming:
+            if _holds_rows(value):
+                break
+        else:
             return backward(ctx, *incoming)
         # There is no other way to ask for the level.
         level = torch._C._vmapmode_increment_nesting() - 1
@@ -58,15 +63,16 @@ def not_vectorised(what: str) -> str:
     )
 
 
-def refuse_vectorised(name: str, value: Tensor) -> None:
-    """Raise NotImplementedError if ``torch.vmap`` goes over ``value``."""
+def refuse_vectorised(charges: Tensor, positions: Tensor, cell: Tensor) -> None:
+    """Raise NotImplementedError if ``torch.vmap`` goes over one of the arguments."""
     if not torch._C._are_functorch_transforms_active():
         return
-    while torch._C._functorch.is_functorch_wrapped_tensor(value):
-        if torch._C._functorch.is_batchedtensor(value):
-            raise NotImplementedError(not_vectorised(f"`{name}`"))
-        value = torch._C._functorch.get_unwrapped(value)
+    for name, value in (("charges", charges), ("positions", positions), ("cell", cell)):
+        while torch._C._functorch.is_functorch_wrapped_tensor(value):
+            if torch._C._functorch.is_batchedtensor(value):
+                raise NotImplementedError(not_vectorised(f"`{name}`"))
+            value = torch._C._functorch.get_unwrapped(value)
 
 
 def _holds_rows(value: Tensor | None) -> bool:
-    return value is not None and torch._C._functorch.is_legacy_batchedtensor(value)
+    return value is not None and _is_of_rows(value)
