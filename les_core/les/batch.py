@@ -131,9 +131,8 @@ def look(
         Numbers of atoms, which structures are periodic, which are slabs; and: how many mistakes
         there are in the order of atoms and in periodic axes, atoms of the largest open and of the
         largest periodic structure, sum of the squared numbers of atoms, numbers of periodic
-        structures and slabs, the largest coordinate and charge in size, which are NaN if any is, a
-        number that is not finite if one of the cells is not, and how far the k-grid reaches along
-        the axes.
+        structures and slabs, the largest number in size of positions, charges and cells, which is
+        not finite if any is not, and how far the k-grid reaches along the axes.
     """
     n_atoms, n_structures = positions.shape[0], cell.shape[0]
     with torch.no_grad():
@@ -164,16 +163,16 @@ def look(
                 slab.sum(),
             ]
         )
-        largest = [cell.sum()]  # the cheapest operation that any bad element spoils
+        # All of them are NaN if an element is.
+        largest = cell.abs().max()
+        sizes = [torch.zeros_like(largest), torch.zeros_like(largest), largest]
         if n_atoms > 0:
-            largest = [positions.abs().max(), charges.abs().max(), cell.sum()]
-        else:
-            largest = [torch.zeros_like(largest[0]), torch.zeros_like(largest[0]), largest[0]]
+            sizes = [positions.abs().max(), charges.abs().max(), largest]
         reach = (grid_reach(cell, dl) * periodic.unsqueeze(1)).amax(dim=0)
-        broken = torch.cat([torch.stack(largest), reach])
+        real = torch.cat([torch.stack(sizes), reach])
         # There is no float64 in Metal; float32 has the numbers of atoms that fit there.
         exact = torch.float32 if cell.device.type == "mps" else torch.float64
-        numbers: list[float] = torch.cat([whole.to(exact), broken.to(exact)]).tolist()
+        numbers: list[float] = torch.cat([whole.to(exact), real.to(exact)]).tolist()
     return counts, periodic, slab, numbers
 
 
