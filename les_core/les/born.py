@@ -33,6 +33,7 @@ from les.checks import (
     check_positions,
     check_tensors,
     has_volume,
+    is_compiling,
     open_cells,
 )
 from les.lattice import exactly, open_directions, reciprocal_vectors
@@ -133,14 +134,14 @@ def born_effective_charges(
     """
     if method != "phase":
         raise ValueError("`method` must be 'phase', got " + method)
-    _check_factor(epsilon_factor)
     if not torch.jit.is_scripting():
         check_tensors(charges=charges, positions=positions)
         check_tensors(True, cell=cell, batch=batch, pbc=pbc)
     if cell is None:
         cell = open_cells(positions, batch, pbc)
     batch = as_indices(batch)
-    if not _compiling():  # there are no values to look at then
+    if not is_compiling():  # there are no values to look at then
+        _check_factor(epsilon_factor)
         check_positions(positions)
         check_charges("charges", charges, positions)
         check_cell(cell, positions)
@@ -207,12 +208,6 @@ def _check_factor(epsilon_factor: float) -> None:
         check_number("epsilon_factor", epsilon_factor)
     if not (epsilon_factor > 0.0 and math.isfinite(epsilon_factor)):
         raise ValueError(f"`epsilon_factor` must be a positive number, got {epsilon_factor}")
-
-
-def _compiling() -> bool:
-    if torch.jit.is_scripting():
-        return False
-    return torch.compiler.is_compiling()
 
 
 def _gradient(value: Tensor, positions: Tensor, create_graph: bool) -> Tensor:

@@ -68,17 +68,27 @@ def as_indices(batch: Tensor | None) -> Tensor | None:
     return batch
 
 
+def is_compiling() -> bool:
+    """Whether ``torch.compile`` or ``torch.export`` trace this, so that there are no values."""
+    if torch.jit.is_scripting():
+        return False
+    return torch.compiler.is_compiling()
+
+
 def open_cells(positions: Tensor, batch: Tensor | None, pbc: Tensor | None) -> Tensor:
     """Cells ``[n_structures, 3, 3]`` for callers that give none, zero.
 
     Raises:
-        ValueError: where ``pbc`` is true.
+        ValueError: where ``pbc`` is true; and in compiled code where neither ``pbc`` nor ``cell``
+            tells how many structures there are.
     """
     n_structures = 1
     if pbc is not None:
-        if bool(pbc.any()):
+        if not is_compiling() and bool(pbc.any()):
             raise ValueError("`cell` must be given where `pbc` is true, got None")
         n_structures = pbc.shape[0]
+    elif batch is not None and is_compiling():
+        raise ValueError("`cell` or `pbc` must be given with `batch` in compiled code, got None")
     elif batch is not None and batch.numel() > 0:
         n_structures = int(batch.max()) + 1
     return torch.zeros([n_structures, 3, 3], dtype=positions.dtype, device=positions.device)
