@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from les.checks import (
-    LARGEST_CHARGE,
     VOLUME_TOLERANCE,
     check_batch,
     check_cell,
@@ -19,6 +18,7 @@ from les.checks import (
     check_precision,
     has_area,
     has_volume,
+    largest_charge,
     largest_coordinate,
 )
 from les.lattice import grid_reach
@@ -70,7 +70,6 @@ def survey(
     batch: Tensor | None,
     pbc: Tensor | None,
     dl: float,
-    largest_charge: float = LARGEST_CHARGE,
 ) -> Facts:
     """Check the arguments of ``les.Ewald`` and look at their values, all at once.
 
@@ -96,7 +95,7 @@ def survey(
     if found is None:
         found = look(charges, positions, cell, batch, pbc, dl)
     counts, periodic, slab, numbers = found
-    fine = numbers[6] < largest_coordinate(positions.dtype) and numbers[7] < largest_charge
+    fine = numbers[6] < largest_coordinate(positions.dtype) and numbers[7] < largest_charge()
     if numbers[0] != 0.0 or not fine or not math.isfinite(numbers[8]):
         check_positions(positions)
         check_charges("charges", charges, positions)

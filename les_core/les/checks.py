@@ -21,9 +21,6 @@ VOLUME_TOLERANCE = 1e-6
 MOST_POINTS = 2**29
 
 
-#: Largest charge in size [e].
-LARGEST_CHARGE = 1e10
-
 #: Places so far apart [A] must be different numbers. What is farther from the origin than that is
 #: in float32 (2^23 such distances) and float64 (2^52) refused: forces would mean nothing.
 RESOLVED = 0.125
@@ -207,13 +204,12 @@ def check_like_positions(name: str, value: Tensor, positions: Tensor) -> None:
         )
 
 
-def check_charges(
-    name: str,
-    charges: Tensor,
-    positions: Tensor,
-    values: bool = True,
-    largest: float = LARGEST_CHARGE,
-) -> None:
+def largest_charge() -> float:
+    """Charges must be smaller than this in size [e]."""
+    return 1e6
+
+
+def check_charges(name: str, charges: Tensor, positions: Tensor, values: bool = True) -> None:
     """``charges`` must be ``[n_atoms]`` or ``[n_atoms, n_channels]``, finite and not too large."""
     empty = charges.dim() == 2 and charges.shape[1] == 0
     if charges.dim() not in (1, 2) or charges.shape[0] != positions.shape[0] or empty:
@@ -224,10 +220,11 @@ def check_charges(
     check_like_positions(name, charges, positions)
     if values:
         check_finite(name, charges)
-        if charges.numel() > 0 and float(charges.detach().abs().max()) >= largest:
-            where, value = _first_above(charges, largest)
+        most = largest_charge()
+        if charges.numel() > 0 and float(charges.detach().abs().max()) >= most:
+            where, value = _first_above(charges, most)
             raise TooLargeError(
-                f"`{name}` must be below {largest} e in size, got {value} at index {where}"
+                f"`{name}` must be below {most} e in size, got {value} at index {where}"
             )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from les.checks import LARGEST_CHARGE, has_volume, largest_coordinate
+from les.checks import has_volume, largest_charge, largest_coordinate
 from les.direct import reciprocal_sum
 from les.ewald import Ewald
 from les.lattice import from_first_atom, grid_reach
@@ -70,11 +70,11 @@ def traceable_potential(
     assert owner is not None
     # Whatever is no number is not below anything, either.
     most = largest_coordinate(positions.dtype)
-    sound = (positions.abs() < most).all() & (charges.abs() < LARGEST_CHARGE).all()
+    sound = (positions.abs() < most).all() & (charges.abs() < largest_charge()).all()
     torch._assert_async(
         sound,
         f"`positions` must be finite and within {most:g} A of the origin, charges below "
-        f"{LARGEST_CHARGE:g} e in size",
+        f"{largest_charge():g} e in size",
     )
     if boundary == "open":
         return _open(ewald, charges, positions, owner)
