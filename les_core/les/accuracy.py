@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from les.bspline import ORDERS
 from les.greens import EDGE_TOLERANCE, TAPER_START
+from les.ranges import check_number, is_number
 
 #: Choices of how a periodic sum is evaluated, and of how it ends.
 METHODS = ("auto", "direct", "mesh")
@@ -121,6 +122,8 @@ def resolve(
     Raises:
         ValueError: for values out of range, and for those that contradict one another.
     """
+    check_number("sigma", sigma)
+    check_number("dl", dl)
     if (spacing is None) != (order is None):
         raise ValueError(
             "`spacing` and `order` belong together, "
@@ -132,7 +135,7 @@ def resolve(
         return _from_error(sigma, dl, smooth, MESH_ACCURACY)
     if isinstance(order, bool) or order not in ORDERS:
         raise ValueError(f"`order` must be one of {ORDERS}, got {order!r}")
-    if not (_is_number(spacing) and spacing > 0.0):
+    if not (is_number(spacing) and spacing > 0.0):
         raise ValueError(f"`spacing` must be positive and finite, got {spacing!r}")
     if spacing > dl * LARGEST_SPACING:
         raise ValueError(
@@ -142,15 +145,10 @@ def resolve(
     return Resolution(float(dl), float(spacing), int(order))
 
 
-def _is_number(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value)  # type: ignore[arg-type]
-
-
 def _from_accuracy(
     sigma: float, dl: float, smooth: bool, accuracy: float, spacing: float | None
 ) -> Resolution:
-    if not (_is_number(accuracy) and FINEST <= accuracy <= COARSEST):
+    if not (is_number(accuracy) and FINEST <= accuracy <= COARSEST):
         raise ValueError(
             f"`accuracy` must be a number between {FINEST:g} and {COARSEST:g}, got {accuracy!r}"
         )

@@ -18,10 +18,13 @@ from les.checks import (
     check_precision,
     has_area,
     has_volume,
+    largest_charge,
+    largest_coordinate,
 )
 from les.lattice import grid_reach
 from les.native.library import library
 from les.native.survey import look as native_look
+from les.rows import refuse_vectorised
 
 
 class Batch(NamedTuple):
@@ -76,6 +79,8 @@ def survey(
         ValueError, TypeError: as ``les.Ewald``.
     """
     if not torch.jit.is_scripting():
+        if positions.is_meta:
+            raise ValueError("`positions` must have values, got a tensor on the device meta")
         check_precision(positions)
     check_positions(positions, values=False)
     check_charges("charges", charges, positions, values=False)
@@ -85,11 +90,13 @@ def survey(
     check_pbc(pbc, cell, values=False)
     found: tuple[Tensor, Tensor, Tensor, list[float]] | None = None
     if not torch.jit.is_scripting():
+        refuse_vectorised(charges, positions, cell)
         found = _native_look(charges, positions, cell, batch, pbc, dl)
     if found is None:
         found = look(charges, positions, cell, batch, pbc, dl)
     counts, periodic, slab, numbers = found
-    if numbers[0] != 0.0 or not math.isfinite(numbers[6]):
+    fine = numbers[6] < largest_coordinate(positions.dtype) and numbers[7] < largest_charge()
+    if numbers[0] != 0.0 or not fine or not math.isfinite(numbers[8]):
         check_positions(positions)
         check_charges("charges", charges, positions)
         check_cell(cell, positions)
@@ -105,7 +112,7 @@ def survey(
         int(numbers[4]),
         int(numbers[5]),
         # Whatever is infinite is too many for any grid.
-        [int(min(reach, 1e18)) for reach in numbers[7:]],
+        [int(min(reach, 1e18)) for reach in numbers[9:]],
     )
 
 
@@ -123,8 +130,8 @@ def look(
         Numbers of atoms, which structures are periodic, which are slabs; and: how many mistakes
         there are in the order of atoms and in periodic axes, atoms of the largest open and of the
         largest periodic structure, sum of the squared numbers of atoms, numbers of periodic
-        structures and slabs, something that is not finite if any value is not, and how far the
-        k-grid reaches along the axes.
+        structures and slabs, the largest number in size of positions, charges and cells, which is
+        not finite if any is not, and how far the k-grid reaches along the axes.
     """
     n_atoms, n_structures = positions.shape[0], cell.shape[0]
     with torch.no_grad():
@@ -155,13 +162,16 @@ def look(
                 slab.sum(),
             ]
         )
-        # A sum is the cheapest operation that any bad element spoils.
-        total = positions.sum() + charges.sum() + cell.sum()
+        # All of them are NaN if an element is.
+        largest = cell.abs().max()
+        sizes = [torch.zeros_like(largest), torch.zeros_like(largest), largest]
+        if n_atoms > 0:
+            sizes = [positions.abs().max(), charges.abs().max(), largest]
         reach = (grid_reach(cell, dl) * periodic.unsqueeze(1)).amax(dim=0)
-        broken = torch.cat([total.view(1), reach])
+        real = torch.cat([torch.stack(sizes), reach])
         # There is no float64 in Metal; float32 has the numbers of atoms that fit there.
         exact = torch.float32 if cell.device.type == "mps" else torch.float64
-        numbers: list[float] = torch.cat([whole.to(exact), broken.to(exact)]).tolist()
+        numbers: list[float] = torch.cat([whole.to(exact), real.to(exact)]).tolist()
     return counts, periodic, slab, numbers
 
 

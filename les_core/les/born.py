@@ -25,14 +25,19 @@ import torch
 from torch import Tensor
 
 from les.checks import (
+    as_indices,
     check_batch,
     check_cell,
     check_charges,
     check_pbc,
     check_positions,
+    check_tensors,
     has_volume,
+    is_compiling,
+    open_cells,
 )
-from les.lattice import open_directions, reciprocal_vectors
+from les.lattice import exactly, open_directions, reciprocal_vectors
+from les.ranges import check_number
 
 
 def _single_channel(charges: Tensor) -> Tensor:
@@ -78,19 +83,27 @@ def dipole_moments(
     Raises:
         ValueError, TypeError: as ``les.Ewald``, and for several charge channels.
     """
+    if not torch.jit.is_scripting():
+        check_tensors(charges=charges, positions=positions, batch=batch)
     check_positions(positions)
     check_charges("charges", charges, positions)
-    check_batch(batch, positions.shape[0], n_structures, positions.device)
-    charges = _single_channel(charges)
-    q = charges - _structure_mean(charges, batch, n_structures) if remove_mean else charges
+    owner = as_indices(batch)
+    assert owner is not None
+    check_batch(owner, positions.shape[0], n_structures, positions.device)
+    _check_factor(epsilon_factor)
+    dtype = positions.dtype
+    q, positions = exactly(_single_channel(charges)), exactly(positions)
+    if remove_mean:
+        q = q - _structure_mean(q, owner, n_structures)
     moments = positions.new_zeros([n_structures, 3])
-    return math.sqrt(epsilon_factor) * moments.index_add(0, batch, q.unsqueeze(-1) * positions)
+    moments = moments.index_add(0, owner, q.unsqueeze(-1) * positions)
+    return (math.sqrt(epsilon_factor) * moments).to(dtype)
 
 
 def born_effective_charges(
     charges: Tensor,
     positions: Tensor,
-    cell: Tensor,
+    cell: Tensor | None = None,
     batch: Tensor | None = None,
     pbc: Tensor | None = None,
     remove_mean: bool = True,
@@ -104,7 +117,7 @@ def born_effective_charges(
         charges: latent charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e], computed from
             ``positions`` by differentiable operations.
         positions: ``[n_atoms, 3]`` [A], must require gradients.
-        cell: ``[n_structures, 3, 3]`` [A].
+        cell: ``[n_structures, 3, 3]`` [A]; without it all structures are open.
         batch: structure of each atom ``[n_atoms]``; may be left out for one structure.
         pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
         remove_mean: subtract the mean charge of each structure first.
@@ -121,7 +134,14 @@ def born_effective_charges(
     """
     if method != "phase":
         raise ValueError("`method` must be 'phase', got " + method)
-    if not _compiling():  # there are no values to look at then
+    if not torch.jit.is_scripting():
+        check_tensors(charges=charges, positions=positions)
+        check_tensors(True, cell=cell, batch=batch, pbc=pbc)
+    if cell is None:
+        cell = open_cells(positions, batch, pbc)
+    batch = as_indices(batch)
+    if not is_compiling():  # there are no values to look at then
+        _check_factor(epsilon_factor)
         check_positions(positions)
         check_charges("charges", charges, positions)
         check_cell(cell, positions)
@@ -153,14 +173,15 @@ def phase_evaluation(
     ``charges`` are ``[n_atoms]``, ``periodic`` tells the periodic axes of each structure
     ``[n_structures, 3]``.
     """
-    q = charges
+    # In float64: moments of charges around the origin cancel where the structure is far from it.
+    q, cell = exactly(charges), exactly(cell)
     if remove_mean:
-        q = charges - _structure_mean(charges, batch, cell.shape[0])
+        q = q - _structure_mean(q, batch, cell.shape[0])
     # Along an open axis it is the limit of a unit vector with sin(x) -> x, cos(x) -> 1.
     vectors = torch.where(periodic.unsqueeze(-1), cell, open_directions(cell, periodic))
     atom_periodic = periodic[batch]
     to_fractional = reciprocal_vectors(vectors)[0].transpose(1, 2)[batch]
-    angle = 2.0 * math.pi * (positions.unsqueeze(1) @ to_fractional).squeeze(1)
+    angle = 2.0 * math.pi * (exactly(positions).unsqueeze(1) @ to_fractional).squeeze(1)
     cosine, sine = torch.cos(angle), torch.sin(angle)
     odd = torch.where(atom_periodic, sine, angle) / (2.0 * math.pi)
     even = cosine / (2.0 * math.pi)
@@ -178,14 +199,15 @@ def phase_evaluation(
         )
     derivative = torch.stack(along_lattice, dim=1)
     result = vectors.transpose(1, 2)[batch] @ derivative
-    result = math.sqrt(epsilon_factor) * result
+    result = (math.sqrt(epsilon_factor) * result).to(positions.dtype)
     return result if create_graph else result.detach()
 
 
-def _compiling() -> bool:
-    if torch.jit.is_scripting():
-        return False
-    return torch.compiler.is_compiling()
+def _check_factor(epsilon_factor: float) -> None:
+    if not torch.jit.is_scripting():
+        check_number("epsilon_factor", epsilon_factor)
+    if not (epsilon_factor > 0.0 and math.isfinite(epsilon_factor)):
+        raise ValueError(f"`epsilon_factor` must be a positive number, got {epsilon_factor}")
 
 
 def _gradient(value: Tensor, positions: Tensor, create_graph: bool) -> Tensor:

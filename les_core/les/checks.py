@@ -21,8 +21,74 @@ VOLUME_TOLERANCE = 1e-6
 MOST_POINTS = 2**29
 
 
+#: Places so far apart [A] must be different numbers. What is farther from the origin than that is
+#: in float32 (2^23 such distances) and float64 (2^52) refused: forces would mean nothing.
+RESOLVED = 0.125
+
+_DENSE = torch.strided
+
+
 class NotFiniteError(ValueError):
     """A number is NaN or infinite."""
+
+
+class TooLargeError(ValueError):
+    """A number is so large that results mean nothing."""
+
+
+def check_tensors(optional: bool = False, **values: object) -> None:
+    """What comes from callers must be tensors that hold values, or ``None`` where ``optional``.
+
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for sparse tensors.
+    """
+    for name, value in values.items():
+        if type(value) is Tensor and value.layout is _DENSE:
+            continue
+        if not isinstance(value, Tensor):
+            if optional and value is None:
+                continue
+            kind = type(value).__module__.replace("builtins", "") + "." + type(value).__qualname__
+            raise TypeError(f"`{name}` must be a torch.Tensor, got {kind.lstrip('.')}")
+        if value.layout is not _DENSE:
+            raise ValueError(f"`{name}` must be dense, got a tensor with layout {value.layout}")
+
+
+def as_indices(batch: Tensor | None) -> Tensor | None:
+    """``batch`` in int64, if it is of another type of whole numbers."""
+    if batch is None or batch.dtype == torch.long:
+        return batch
+    for whole in (torch.int32, torch.int16, torch.int8, torch.uint8):
+        if batch.dtype == whole:
+            return batch.to(torch.long)
+    return batch
+
+
+def is_compiling() -> bool:
+    """Whether ``torch.compile`` or ``torch.export`` trace this, so that there are no values."""
+    if torch.jit.is_scripting():
+        return False
+    return torch.compiler.is_compiling()
+
+
+def open_cells(positions: Tensor, batch: Tensor | None, pbc: Tensor | None) -> Tensor:
+    """Cells ``[n_structures, 3, 3]`` for callers that give none, zero.
+
+    Raises:
+        ValueError: where ``pbc`` is true; and in compiled code where neither ``pbc`` nor ``cell``
+            tells how many structures there are.
+    """
+    n_structures = 1
+    if pbc is not None:
+        if not is_compiling() and bool(pbc.any()):
+            raise ValueError("`cell` must be given where `pbc` is true, got None")
+        n_structures = pbc.shape[0]
+    elif batch is not None and is_compiling():
+        raise ValueError("`cell` or `pbc` must be given with `batch` in compiled code, got None")
+    elif batch is not None and batch.numel() > 0:
+        n_structures = int(batch.max()) + 1
+    return torch.zeros([n_structures, 3, 3], dtype=positions.dtype, device=positions.device)
 
 
 def has_volume(cell: Tensor, tolerance: float = VOLUME_TOLERANCE) -> Tensor:
@@ -77,13 +143,36 @@ def _rounds_products() -> bool:
 
 
 def check_positions(positions: Tensor, values: bool = True) -> None:
-    """``positions`` must be a finite tensor ``[n_atoms, 3]`` of float32 or float64."""
+    """``positions`` must be a finite tensor ``[n_atoms, 3]`` of float32 or float64.
+
+    Nor may they be farther from the origin than :func:`largest_coordinate`.
+    """
     if positions.dim() != 2 or positions.shape[1] != 3:
         raise ValueError(f"`positions` must have shape [n_atoms, 3], got {list(positions.shape)}")
     if positions.dtype != torch.float32 and positions.dtype != torch.float64:
         raise TypeError(f"`positions` must be float32 or float64, got {positions.dtype}")
     if values:
         check_finite("positions", positions)
+        most = largest_coordinate(positions.dtype)
+        if positions.numel() > 0 and float(positions.detach().abs().max()) >= most:
+            kind = "float32" if positions.dtype == torch.float32 else "float64"
+            where, value = _first_above(positions, most)
+            raise TooLargeError(
+                f"`positions` must be within {most} A of the origin, as far as {kind} tells places "
+                f"apart that differ by 1/8 A, got {value} at index {where}"
+            )
+
+
+def largest_coordinate(dtype: torch.dtype, resolved: float = RESOLVED) -> float:
+    """How far from the origin atoms may be [A]; see :data:`RESOLVED`."""
+    return resolved * 2.0**23 if dtype == torch.float32 else resolved * 2.0**52
+
+
+def _first_above(values: Tensor, most: float) -> tuple[list[int], float]:
+    """Where the first element is that is not below ``most`` in size, and what it is."""
+    wrong = values.detach().abs() >= most
+    where: list[int] = torch.nonzero(wrong)[0].tolist()
+    return where, float(values.detach()[wrong][0])
 
 
 def check_finite(name: str, value: Tensor) -> None:
@@ -115,8 +204,13 @@ def check_like_positions(name: str, value: Tensor, positions: Tensor) -> None:
         )
 
 
+def largest_charge() -> float:
+    """Charges must be smaller than this in size [e]."""
+    return 1e6
+
+
 def check_charges(name: str, charges: Tensor, positions: Tensor, values: bool = True) -> None:
-    """``charges`` must be ``[n_atoms]`` or ``[n_atoms, n_channels]`` and finite."""
+    """``charges`` must be ``[n_atoms]`` or ``[n_atoms, n_channels]``, finite and not too large."""
     empty = charges.dim() == 2 and charges.shape[1] == 0
     if charges.dim() not in (1, 2) or charges.shape[0] != positions.shape[0] or empty:
         raise ValueError(
@@ -126,6 +220,12 @@ def check_charges(name: str, charges: Tensor, positions: Tensor, values: bool = 
     check_like_positions(name, charges, positions)
     if values:
         check_finite(name, charges)
+        most = largest_charge()
+        if charges.numel() > 0 and float(charges.detach().abs().max()) >= most:
+            where, value = _first_above(charges, most)
+            raise TooLargeError(
+                f"`{name}` must be below {most} e in size, got {value} at index {where}"
+            )
 
 
 def check_cell(cell: Tensor, positions: Tensor, values: bool = True) -> None:

@@ -5,7 +5,6 @@
 
 import dataclasses
 import logging
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from les.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
+from les.ranges import RANGES, check_number
 from les.units import NORM_FACTOR
 
 logger = logging.getLogger("les")
@@ -114,11 +114,8 @@ class LESConfig:
     def __post_init__(self) -> None:
         if isinstance(self.n_hidden, Sequence) and not isinstance(self.n_hidden, str):
             object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
-        for name in ("sigma", "dl", "epsilon_factor", "norm_factor", "output_scaling_factor"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and value > 0):
-                raise ValueError(f"`{name}` must be a positive number, got {value!r}")
+        for name in RANGES:
+            check_number(name, getattr(self, name))
         for name, choices in (("method", METHODS), ("cutoff", CUTOFFS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from les.greens import cutoff_ends, periodic_greens_function, slab_greens_function
-from les.lattice import reciprocal_vectors
+from les.lattice import exactly, reciprocal_vectors, wrapped
 from les.native.cells import cell_sum
 from les.native.greens import GreensFunction
 from les.native.library import library
@@ -117,15 +117,28 @@ def reciprocal_sum(
             extent,
             half_height,
         )
-    reciprocal, volume = reciprocal_vectors(cell)
+    reciprocal, volume = reciprocal_vectors(exactly(cell))
     numbers, multiplicity = _k_grid(extent, charges)
     kernel = _weights(
-        reciprocal, volume, numbers, multiplicity, sigma, dl, smooth, extent, half_height, True
+        reciprocal.to(charges.dtype),
+        volume.to(charges.dtype),
+        numbers,
+        multiplicity,
+        sigma,
+        dl,
+        smooth,
+        extent,
+        half_height,
+        True,
     )
     to_fractional = reciprocal.transpose(1, 2)
     if owner is not None:
         to_fractional = to_fractional.index_select(0, owner)
-    x, y, z = _wrapped_bases(positions @ to_fractional, extent)
+    positions = exactly(positions)
+    if owner is None:  # as `lattice.from_first_atom`
+        positions = positions - positions[:, :1].detach()
+    fractional = wrapped(positions @ to_fractional).to(charges.dtype)
+    x, y, z = axis_bases(fractional, extent)
     sums = sums_over_atoms(charges, x, y, z)
     if owner is not None:
         shape = [sums.shape[0], cell.shape[0]] + list(sums.shape[2:])
@@ -172,11 +185,6 @@ def _weights(
     return kernel * multiplicity / volume.view(-1, 1, 1)
 
 
-def _wrapped_bases(fractional: Tensor, extent: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Wrapping changes no phase, and keeps them exact in float32 for unwrapped trajectories."""
-    return axis_bases(fractional - torch.round(fractional.detach()), extent)
-
-
 def _energy(structure_factor: Tensor, kernel: Tensor) -> Tensor:
     power = structure_factor.square().sum(dim=3).sum(dim=0)
     return (kernel * power).flatten(1).sum(dim=1)
@@ -208,14 +216,18 @@ def _evaluate(
         total, potential = cell_sum(compiled, q, positions, cell, numbers, greens, plain)
         return total, potential.transpose(1, 2) if compute_potential else None
 
-    reciprocal, volume = reciprocal_vectors(cell)
+    reciprocal, volume = reciprocal_vectors(exactly(cell))
+    positions = exactly(positions)
+    # As `lattice.from_first_atom`.
+    fractional = (positions - positions[:, :1].detach()) @ reciprocal.transpose(1, 2)
+    fractional = wrapped(fractional).to(charges.dtype)
+    reciprocal, volume = reciprocal.to(charges.dtype), volume.to(charges.dtype)
     grid = _kept_grid(numbers, charges.dtype, charges.device)
     kernel = _weights(reciprocal, volume, *grid, sigma, dl, smooth, extent, half_height, False)
-    fractional = positions @ reciprocal.transpose(1, 2)
     if compiled is not None:
 
         def of_coordinates(q: Tensor, s: Tensor, k: Tensor) -> Tensor:
-            sums = sums_over_atoms(q.transpose(1, 2), *_wrapped_bases(s, extent))
+            sums = sums_over_atoms(q.transpose(1, 2), *axis_bases(s, extent))
             return _energy(combine(sums, combinations(q)), k)
 
         q = charges.transpose(1, 2)

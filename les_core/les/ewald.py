@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from les.accuracy import CUTOFFS, DEFAULT_DL, METHODS, Resolution, crossover, resolve
 from les.batch import Batch, select, survey
-from les.checks import check_grid
+from les.checks import as_indices, check_grid, check_tensors, open_cells
 from les.direct import reciprocal_sum
 from les.lattice import grid_extent
 from les.mesh import mesh_sum
@@ -29,6 +29,7 @@ from les.packing import (
     pack_charges,
     pack_positions,
 )
+from les.ranges import check_number
 from les.slab import slab_cells
 from les.units import NORM_FACTOR
 
@@ -93,8 +94,11 @@ class Ewald(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("sigma", sigma), ("dl", dl), ("norm_factor", norm_factor)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0.0):
-                raise ValueError(f"`{name}` must be positive and finite, got {value}")
+            check_number(name, value)
+        if not isinstance(remove_self_interaction, bool):
+            raise ValueError(
+                f"`remove_self_interaction` must be true or false, got {remove_self_interaction!r}"
+            )
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
         if cutoff not in CUTOFFS:
@@ -106,7 +110,7 @@ class Ewald(nn.Module):
         self.order = resolution.order
         self.method = method
         self.cutoff = cutoff
-        self.remove_self_interaction = bool(remove_self_interaction)
+        self.remove_self_interaction = remove_self_interaction
         self.norm_factor = float(norm_factor)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -134,7 +138,7 @@ class Ewald(nn.Module):
         self,
         charges: Tensor,
         positions: Tensor,
-        cell: Tensor,
+        cell: Tensor | None = None,
         batch: Tensor | None = None,
         pbc: Tensor | None = None,
         compute_potential: bool = False,
@@ -144,7 +148,8 @@ class Ewald(nn.Module):
         Args:
             charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
             positions: ``[n_atoms, 3]`` [A].
-            cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors; zero where open.
+            cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors; zero where open. Without
+                it all structures are open.
             batch: structure of each atom ``[n_atoms]``, ascending; may be left out for one
                 structure. A structure may have no atoms; its energy is 0.
             pbc: ``[n_structures, 3]``, boolean, with none, any two or all of the axes true.
@@ -156,13 +161,20 @@ class Ewald(nn.Module):
             ``charges``, or ``None``. :math:`\frac12\sum_i q_i\phi_i = E`.
 
         Raises:
-            ValueError: wrong shapes, devices or orders, values that are not finite, one
-                periodic axis, a periodic structure without a cell, atoms at the same place in
-                an open structure that is summed over pairs, a cell too large for ``dl``. The
-                message names the argument.
-            TypeError: wrong dtypes.
+            ValueError: wrong shapes, devices or orders, values that are not finite or so large
+                that results mean nothing (``les.checks`` has the limits), one periodic axis, a
+                periodic structure without a cell, atoms at the same place in an open structure that
+                is summed over pairs, a cell too large for ``dl``. The message names the argument.
+            TypeError: wrong dtypes, and what is no tensor.
+            NotImplementedError: within ``torch.vmap`` over any of the arguments.
             RuntimeError: within ``torch.autocast``.
         """
+        if not torch.jit.is_scripting():
+            check_tensors(charges=charges, positions=positions)
+            check_tensors(True, cell=cell, batch=batch, pbc=pbc)
+        if cell is None:
+            cell = open_cells(positions, batch, pbc)
+        batch = as_indices(batch)
         if not torch.jit.is_scripting() and torch.compiler.is_compiling():
             return self._compiled(charges, positions, cell, batch, pbc, compute_potential)
         facts = survey(charges, positions, cell, batch, pbc, self.dl)
@@ -172,7 +184,7 @@ class Ewald(nn.Module):
         half_height: Tensor | None = None
         extent: list[int] | None = facts.extent
         if pbc is not None and facts.n_slabs > 0:
-            cell, half_height = slab_cells(cell, pbc, positions, batch, self.sigma)
+            cell, half_height, positions = slab_cells(cell, pbc, positions, batch, self.sigma)
             extent = None
         channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
         system = Batch(channels, positions, cell, batch, facts.counts, half_height)

@@ -36,6 +36,43 @@ def reciprocal_vectors(cell: Tensor) -> tuple[Tensor, Tensor]:
     return normals / signed_volume.unsqueeze(-1).unsqueeze(-1), signed_volume.abs()
 
 
+def exactly(values: Tensor) -> Tensor:
+    """``values`` in float64, so that what is far away from the origin is not lost in rounding.
+
+    On devices without float64 they stay as they are.
+    """
+    return values if values.device.type == "mps" else values.to(torch.float64)
+
+
+def wrapped(fractional: Tensor) -> Tensor:
+    """Fractional coordinates between -1/2 and 1/2.
+
+    No phase changes, and float32 has the digits that it needs, also of atoms far away from the
+    cell. Derivatives are those of the coordinates as given.
+    """
+    return fractional - torch.round(fractional.detach())
+
+
+def from_first_atom(positions: Tensor, owner: Tensor, counts: Tensor) -> Tensor:
+    """Positions ``[n_atoms, 3]`` [A] relative to the first atom of the structure.
+
+    That place is taken as constant: where energies do not depend on the origin, all their
+    derivatives are the same. But those with respect to cells are sums of coordinates times forces,
+    which far from the origin would be lost in rounding.
+
+    Args:
+        positions: ``[n_atoms, 3]`` [A].
+        owner: structure of each atom ``[n_atoms]``, in ascending order.
+        counts: number of atoms of each structure ``[n_structures]``.
+
+    Returns:
+        ``[n_atoms, 3]`` [A], as of :func:`exactly`.
+    """
+    first = torch.cumsum(counts, dim=0) - counts
+    positions = exactly(positions)
+    return positions - positions.detach().index_select(0, first.index_select(0, owner))
+
+
 def open_directions(cell: Tensor, periodic: Tensor) -> Tensor:
     """Unit vectors ``[n_structures, 3, 3]`` for the open axes: axes of coordinates, or normals.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from les.born import born_effective_charges
+from les.checks import check_tensors
 from les.config import LESConfig
 from les.ewald import Ewald
 from les.readout import ChargeReadout
@@ -58,8 +59,13 @@ class Les(nn.Module):
 
     Args:
         les_arguments: a :class:`LESConfig`; or a dictionary, or the path of a YAML file,
-            with the keys of published LES (see ``LESConfig.from_legacy``; missing keys take
-            the published defaults, e.g. a sharp cutoff); ``None`` for ``LESConfig()``.
+            with the keys of published LES (see ``LESConfig.from_legacy``); ``None`` for
+            ``LESConfig()``.
+
+    **``Les()`` is not ``Les({})``.** The first has the defaults of :class:`LESConfig`, a smooth
+    cutoff. A dictionary or a file, even an empty one, is what published LES reads, and means what
+    it means there: the cutoff is sharp unless it says ``cutoff: smooth``. Models that were trained
+    that way depend on it. Give a :class:`LESConfig` where you start anew.
 
     The configuration is also kept in a small buffer, and is read back when a state dict
     that has it is loaded. State dicts without it load as well.
@@ -153,7 +159,7 @@ class Les(nn.Module):
     def forward(
         self,
         positions: Tensor,
-        cell: Tensor,
+        cell: Tensor | None = None,
         latent_charges: Tensor | None = None,
         desc: Tensor | None = None,
         batch: Tensor | None = None,
@@ -174,6 +180,7 @@ class Les(nn.Module):
         Args:
             positions: ``[n_atoms, 3]`` [A].
             cell: ``[n_structures, 3, 3]`` [A]; zero for open structures if ``pbc`` is absent.
+                Without it all structures are open.
             latent_charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
             desc: atomic features ``[n_atoms, n_features]``, read out with ``use_atomwise``
                 where no ``latent_charges`` are given.
@@ -184,19 +191,23 @@ class Les(nn.Module):
                 induced terms and external field; not supported yet.
             compute_energy: compute ``E_lr``.
             compute_bec: compute Born effective charges; ``positions`` must require gradients.
-            bec_output_index: keep only this component of the polarisation in ``BEC``.
+            bec_output_index: keep only this component of the polarisation in ``BEC``, 0, 1 or 2.
             compute_atom_energies: compute ``E_lr_atoms``.
 
         Returns:
             ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
             :math:`q_i\phi_i/2` that sum to it, ``latent_charges`` as used, ``BEC``
-            ``[n_atoms, 3 or 1, 3]`` [e], and ``latent_dipoles``, ``latent_quads``,
-            ``latent_alphas`` as passed. ``None`` for what was not asked for.
+            ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of one component, and
+            ``latent_dipoles``, ``latent_quads``, ``latent_alphas`` as passed. ``None`` for what
+            was not asked for.
 
         Raises:
             ValueError, TypeError: as ``les.Ewald``; if there are neither ``latent_charges``
                 nor a ``desc`` that can be read; for terms not supported yet.
         """
+        if not torch.jit.is_scripting():
+            check_tensors(positions=positions)
+            check_tensors(True, cell=cell, latent_charges=latent_charges, desc=desc)
         if bec_output_index is not None and (bec_output_index < 0 or bec_output_index > 2):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {bec_output_index}")
         for name, given in (
@@ -232,7 +243,7 @@ class Les(nn.Module):
                 self.training,
             )
             if bec_output_index is not None:
-                bec = bec[:, bec_output_index : bec_output_index + 1]
+                bec = bec[:, bec_output_index]
         return {
             "E_lr": energy,
             "E_lr_atoms": atom_energies,

@@ -30,7 +30,7 @@ from les.batch import Batch, select
 from les.bspline import squared_factor
 from les.checks import MOST_POINTS, too_many_points
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
-from les.lattice import reciprocal_vectors
+from les.lattice import exactly, reciprocal_vectors, wrapped
 from les.mesh_waves import MeshWaves
 from les.power import weighted_power
 from les.spreading import MeshShape, SplineMesh
@@ -77,15 +77,17 @@ def mesh_sum(
     def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
         reach = [max(lengths[i][axis] for i in members) for axis in range(3)]
         extent = [math.floor(r / dl * (1.0 + EDGE_TOLERANCE)) for r in reach]
-        reciprocal, volume = reciprocal_vectors(part.cell)
+        dtype, positions = part.positions.dtype, exactly(part.positions)
+        reciprocal, volume = reciprocal_vectors(exactly(part.cell))
         if len(members) == 1:
-            fractional = reciprocal[0] @ part.positions.t()
+            fractional = reciprocal[0] @ positions.t()
         else:
-            fractional = (reciprocal[part.owner] @ part.positions.unsqueeze(-1)).squeeze(-1)
+            fractional = (reciprocal[part.owner] @ positions.unsqueeze(-1)).squeeze(-1)
             fractional = fractional.t().contiguous()
+        fractional = wrapped(fractional).to(dtype)
         kernel = _kernel(
-            reciprocal,
-            volume,
+            reciprocal.to(dtype),
+            volume.to(dtype),
             part.half_height,
             sizes[members[0]],
             extent,

@@ -53,11 +53,14 @@ def _plain_sum(
         charges.shape[1], charges.shape[1], offset=1, device=charges.device
     ).unbind(0)
     # Structures last: pairs are the same for all, so whole rows are gathered and, in the
-    # derivatives, scattered. In units of sqrt(2) sigma the kernel is erf(x) / x.
+    # derivatives, scattered. Put together from components, so that derivatives with respect to
+    # positions are contiguous. In units of sqrt(2) sigma the kernel is erf(x) / x; distances are
+    # taken before they are scaled, so that where the structure is does not matter.
     unit = math.sqrt(2.0) * sigma
-    r = (positions / unit).permute(2, 1, 0).contiguous()
+    r = torch.stack([component.t() for component in positions.unbind(2)])
     q = charges.permute(2, 1, 0).contiguous()
     distance = (r.index_select(1, second) - r.index_select(1, first)).square().sum(dim=0).sqrt()
+    distance = distance / unit
     _refuse_coincidence(distance, positions, first, second)
     kernel = torch.erf(distance) / distance  # [n_pairs, n_structures]
 
@@ -76,18 +79,15 @@ def _native_sum(
     compiled: Any, charges: Tensor, positions: Tensor, sigma: float, compute_potential: bool
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`open_sum` by compiled kernels."""
+
+    def plain(q: Tensor, r: Tensor) -> Tensor:
+        return _plain_sum(q, r, sigma, False)[0]
+
     unit = math.sqrt(2.0) * sigma
-    q, r = charges.transpose(1, 2), (positions / unit).transpose(1, 2)
-    energy, potential, closest = pair_sum(compiled, q, r, _plain_energy)
+    energy, potential, closest = pair_sum(compiled, charges, positions, unit, plain)
     if bool((closest == 0.0).any()):
         _plain_sum(charges, positions, sigma, False)  # says which atoms
-    return energy / unit, potential.transpose(1, 2) / unit if compute_potential else None
-
-
-def _plain_energy(charges: Tensor, positions: Tensor) -> Tensor:
-    """As ``les.native.pairs`` needs it."""
-    unit = math.sqrt(0.5)
-    return _plain_sum(charges.transpose(1, 2), positions.transpose(1, 2), unit, False)[0]
+    return energy, potential if compute_potential else None
 
 
 def open_sum_masked(charges: Tensor, positions: Tensor, batch: Tensor, sigma: float) -> Tensor:
@@ -110,10 +110,10 @@ def open_sum_masked(charges: Tensor, positions: Tensor, batch: Tensor, sigma: fl
             the same place.
     """
     unit = math.sqrt(2.0) * sigma
-    r = positions / unit
-    atoms = torch.arange(r.shape[0], device=r.device)
+    atoms = torch.arange(positions.shape[0], device=positions.device)
     pair = (batch.unsqueeze(0) == batch.unsqueeze(1)) & (atoms.unsqueeze(0) != atoms.unsqueeze(1))
-    squared = (r.unsqueeze(0) - r.unsqueeze(1)).square().sum(dim=-1)
+    # Distances before they are scaled, so that where the structure is does not matter.
+    squared = (positions.unsqueeze(0) - positions.unsqueeze(1)).square().sum(dim=-1) / unit**2
     torch._assert_async(
         ((squared > 0.0) | ~pair).all(), "two atoms of an open structure are at the same place"
     )

@@ -20,6 +20,7 @@ from les.accuracy import MESH_ACCURACY, Resolution, resolve
 from les.batch import Batch
 from les.checks import MOST_POINTS
 from les.greens import cutoff_weight
+from les.lattice import exactly
 from les.mesh import by_size, deconvolution, mesh_size, sum_on_mesh
 from les.native.library import library
 from les.spreading import MeshShape
@@ -50,7 +51,7 @@ def is_compact(batch: Batch, sigma: float, resolution: Resolution) -> Tensor:
     first, last = _ends(batch)
     spacing = _resolution(sigma, resolution).spacing
     sizes = (2.0 * (last - first) + PADDING * sigma) / spacing
-    native = library(sizes.device, sizes.dtype) is not None
+    native = library(sizes.device, batch.positions.dtype) is not None
     most = WORTH_A_MESH[native][1] * batch.counts.to(sizes.dtype) ** 2
     return sizes.prod(dim=1) <= most.clamp(max=MOST_POINTS)
 
@@ -87,10 +88,10 @@ def open_mesh_sum(
         # Whole points, so that nothing depends on where the mesh begins.
         start = first[torch.tensor(members, device=first.device)][part.owner]
         points = torch.tensor(size, device=first.device).unsqueeze(1)
-        fractional = (part.positions / h - start).t() / points
+        fractional = ((exactly(part.positions) / h - start).t() / points).to(part.positions.dtype)
         # There is no float64 in Metal.
         device = start.device if start.device.type != "mps" else torch.device("cpu")
-        kernel = _kernel(size, sigma, resolution, device).to(start)
+        kernel = _kernel(size, sigma, resolution, device).to(part.positions)
         shape = MeshShape(len(members), *size)
         return sum_on_mesh(part, fractional, kernel, shape, resolution.order, compute_potential)
 
@@ -110,7 +111,7 @@ def _resolution(sigma: float, own: Resolution) -> Resolution:
 
 def _ends(batch: Batch) -> tuple[Tensor, Tensor]:
     """Smallest and largest coordinates in each structure ``[n_structures, 3]``."""
-    positions, owners = batch.positions.detach(), batch.owner.unsqueeze(1).expand(-1, 3)
+    positions, owners = exactly(batch.positions.detach()), batch.owner.unsqueeze(1).expand(-1, 3)
     nothing = positions.new_zeros(batch.counts.shape[0], 3)
     return (
         nothing.scatter_reduce(0, owners, positions, "amin", include_self=False),

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from les.rows import not_vectorised, takes_rows
+
 if TYPE_CHECKING:
     from les.ewald import Ewald
 
@@ -160,6 +162,30 @@ def _second_shapes(incoming: list[Tensor | None], *arguments: Any) -> tuple[Tens
     return tuple(leaf.new_empty(shape) for leaf, shape in zip(leaves, shapes, strict=True))
 
 
+@_second.register_vmap
+def _second_of_rows(
+    info: Any, in_dims: tuple[Any, ...], incoming: list[Tensor | None], *arguments: Any
+) -> tuple[Any, ...]:
+    """Rows of a Hessian, one after the other."""
+    dims = in_dims[0] or [None] * len(incoming)
+    if any(dim is not None for dim in in_dims[1:6]):
+        raise NotImplementedError(not_vectorised("the arguments"))
+    found = []
+    for row in range(info.batch_size):
+        given = [
+            value if value is None or dim is None else value.select(dim, row)
+            for value, dim in zip(incoming, dims, strict=True)
+        ]
+        found.append(torch.ops.les.ewald_second(given, *arguments))
+    results = tuple(torch.stack(values) for values in zip(*found, strict=True))
+    return results, (0,) * len(results)
+
+
+@_first.register_vmap
+def _refuse_rows(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+    raise NotImplementedError(not_vectorised("the arguments"))
+
+
 @_first.register_fake
 def _first_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     charges, cell = arguments[0], arguments[2]
@@ -172,6 +198,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.settings, ctx.wanted = inputs[5:-1], inputs[-1]
 
 
+@takes_rows
 def _backward(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
     tensors, first = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
     batch = tensors[3]

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from les.rows import takes_rows
+
 
 def weighted_power(components: Tensor, weights: Tensor) -> Tensor:
     r""":math:`\sum_{cn} w_n|S_{cn}|^2` of each structure, ``[n_structures]``.
@@ -31,8 +33,10 @@ class _WeightedPower(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
+    @takes_rows
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, Tensor | None]:
         components, weights = ctx.saved_tensors
         incoming = incoming.view(-1, *[1] * (weights.dim() - 1))
@@ -42,6 +46,17 @@ class _WeightedPower(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_weights = (incoming * _power(components)).sum_to_size(weights.shape)
         return to_components, to_weights
+
+    @staticmethod
+    def jvp(ctx: Any, of_components: Tensor | None, of_weights: Tensor | None) -> Tensor:
+        components, weights = ctx.saved_tensors
+        change = components.new_zeros([components.shape[1]], dtype=weights.dtype)
+        if of_components is not None:
+            product = components.real * of_components.real + components.imag * of_components.imag
+            change = change + (2.0 * weights * product.sum(dim=0)).flatten(1).sum(dim=1)
+        if of_weights is not None:
+            change = change + (of_weights * _power(components)).flatten(1).sum(dim=1)
+        return change
 
 
 def _power(components: Tensor) -> Tensor:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from les.lattice import open_directions
+from les.lattice import exactly, open_directions
 
 #: Height of the cell beyond twice the extent of the charges, in units of their width: the
 #: interaction of charges so far apart with images is cut off to 1e-11.
 PADDING = 14.0
+
+#: Slabs are moved along their normal by multiples of this [A] towards the origin.
+STEP = 64.0
 
 
 def slab_cells(
@@ -24,8 +27,9 @@ def slab_cells(
     batch: Tensor,
     sigma: float,
     padding: float = PADDING,
-) -> tuple[Tensor, Tensor]:
-    """Cells to sum in, and where the Green's function is truncated.
+    step: float = STEP,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cells to sum in, where the Green's function is truncated, and places in these cells.
 
     Args:
         cell: ``[n_structures, 3, 3]`` [A].
@@ -34,12 +38,14 @@ def slab_cells(
         batch: structure of each atom ``[n_atoms]``.
         sigma: width of the Gaussian charges [A].
         padding: see :data:`PADDING`.
+        step: see :data:`STEP`.
 
     Returns:
         Cells ``[n_structures, 3, 3]`` [A], where slabs have their open axis last, along the
-        normal, and the distances at which their kernels end ``[n_structures]`` [A]; both of other
-        structures are as given, and 0.
+        normal; the distances at which their kernels end ``[n_structures]`` [A], 0 for other
+        structures; and positions ``[n_atoms, 3]`` [A], those of slabs near the origin.
     """
+    dtype, cell, positions = cell.dtype, exactly(cell), exactly(positions)
     is_slab = pbc.sum(dim=1) == 2
     # Where the open axis goes last, in cyclic order: (1, 2, 0), (2, 0, 1) or (0, 1, 2).
     open_axis = torch.argmin(pbc.to(torch.long), dim=1)
@@ -58,7 +64,12 @@ def slab_cells(
     length = torch.where(is_slab, 2.0 * (top + bottom), torch.zeros_like(top)) + padding * sigma
     padded = torch.stack([turned[:, 0], turned[:, 1], length.unsqueeze(1) * normal], dim=1)
     cells = torch.where(is_slab.view(-1, 1, 1), padded, cell)
-    return cells, torch.where(is_slab, 0.5 * length, torch.zeros_like(length))
+    half_heights = torch.where(is_slab, 0.5 * length, torch.zeros_like(length))
+    # The height of the cell changes with the slab: coordinates along it must not be large. The
+    # steps are long because on a mesh each changes the energy by the error of the mesh.
+    steps = step * torch.round(0.5 * (top - bottom).detach() / step)
+    moved = torch.where(is_slab, steps, torch.zeros_like(steps)).unsqueeze(1) * normal.detach()
+    return cells.to(dtype), half_heights.to(dtype), (positions - moved[batch]).to(dtype)
 
 
 def _outermost(height: Tensor, batch: Tensor, n_structures: int) -> Tensor:

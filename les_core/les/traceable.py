@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from les.checks import has_volume
+from les.checks import has_volume, largest_charge, largest_coordinate
 from les.direct import reciprocal_sum
 from les.ewald import Ewald
-from les.lattice import grid_reach
+from les.lattice import from_first_atom, grid_reach
 from les.open import open_sum_masked
 from les.packing import assign_slots, first_rows, pack_charges, pack_positions
 
@@ -55,7 +55,8 @@ def traceable_potential(
     Raises:
         ValueError: for an unknown boundary condition.
         RuntimeError: when it runs, also inside a compiled graph, if a cell needs a larger
-            grid, a periodic structure has no cell, or ``batch`` is not ascending.
+            grid, a periodic structure has no cell, ``batch`` is not ascending, or values are not
+            finite or so large that results mean nothing.
     """
     if boundary not in BOUNDARIES:
         raise ValueError(f"`boundary` must be one of {BOUNDARIES}, got {boundary!r}")
@@ -67,6 +68,14 @@ def traceable_potential(
         ascending = (torch.cummax(batch, 0).values == batch).all()
         torch._assert_async(ascending, "`batch` must be in ascending order")
     assert owner is not None
+    # Whatever is no number is not below anything, either.
+    most = largest_coordinate(positions.dtype)
+    sound = (positions.abs() < most).all() & (charges.abs() < largest_charge()).all()
+    torch._assert_async(
+        sound,
+        f"`positions` must be finite and within {most:g} A of the origin, charges below "
+        f"{largest_charge():g} e in size",
+    )
     if boundary == "open":
         return _open(ewald, charges, positions, owner)
     if boundary == "periodic":
@@ -120,6 +129,7 @@ def _periodic(
         counts = torch.zeros_like(cell[:, 0, 0], dtype=torch.long)
         counts = counts.index_add(0, batch, torch.ones_like(batch))
         first_row = first_rows(counts, ROW_WIDTH)
+        positions = from_first_atom(positions, batch, counts)
         rows = torch.arange(n_rows, device=batch.device)
         owner = (rows.unsqueeze(1) >= first_row).sum(dim=1) - 1
         slots = assign_slots(batch, counts, first_row, ROW_WIDTH)

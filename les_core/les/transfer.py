@@ -20,6 +20,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from les.rows import not_vectorised, takes_rows
+
 #: How often along each axis something is differentiated.
 Derivative = tuple[int, int, int]
 
@@ -120,13 +122,30 @@ class _Spread(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         values, places, *ctx.settings = inputs
         ctx.save_for_backward(values, places)
+        ctx.save_for_forward(values, places)
 
     @staticmethod
+    @takes_rows
     def backward(ctx: Any, components: Tensor) -> tuple[Tensor | None, ...]:
         values, places = ctx.saved_tensors
         basis, derivatives = ctx.settings
         found = _gradients(components, values, places, basis, derivatives, ctx.needs_input_grad[:2])
         return *found, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, of_values: Tensor | None, of_places: Tensor | None, *_: None) -> Tensor:
+        values, places = ctx.saved_tensors
+        basis, derivatives = ctx.settings
+        if of_values is None:
+            of_values = torch.zeros_like(values)
+        if of_places is None:
+            return spread(of_values, places, basis, derivatives)
+        all_, axes = _with_gradient(derivatives)
+        changes = list(of_values) + [torch.zeros_like(values[0])] * (len(all_) - len(derivatives))
+        for axis, raised in enumerate(axes):
+            for place, value in zip(raised, values, strict=True):
+                changes[place] = changes[place] + value * of_places[axis]
+        return spread(torch.stack(changes), places, basis, all_)
 
     @staticmethod
     def vmap(
@@ -154,8 +173,10 @@ class _Gather(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         components, places, *ctx.settings = inputs
         ctx.save_for_backward(components, places)
+        ctx.save_for_forward(components, places)
 
     @staticmethod
+    @takes_rows
     def backward(ctx: Any, values: Tensor) -> tuple[Tensor | None, ...]:
         components, places = ctx.saved_tensors
         to_components = to_places = None
@@ -166,6 +187,21 @@ class _Gather(torch.autograd.Function):
             wanted = (False, True)
             _, to_places = _gradients(components, values, places, basis, derivatives, wanted)
         return to_components, to_places, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, of_components: Tensor | None, of_places: Tensor | None, *_: None) -> Tensor:
+        components, places = ctx.saved_tensors
+        basis, derivatives = ctx.settings
+        if of_components is None:
+            of_components = torch.zeros_like(components)
+        change = gather(of_components, places, basis, derivatives)
+        if of_places is None:
+            return change
+        all_, axes = _with_gradient(derivatives)
+        seen = gather(components, places, basis, all_)
+        for axis, raised in enumerate(axes):
+            change = change + torch.stack([seen[place] for place in raised]) * of_places[axis]
+        return change
 
     @staticmethod
     def vmap(
@@ -185,7 +221,5 @@ class _Gather(torch.autograd.Function):
 def _batched(in_dims: tuple[int | None, ...]) -> int:
     """Dimension of the batch of values or components, the only ones there may be."""
     if in_dims[0] is None or in_dims[1] is not None:
-        raise NotImplementedError(
-            "torch.vmap over positions of `les.Ewald`: give several structures as one batch"
-        )
+        raise NotImplementedError(not_vectorised("`positions`"))
     return in_dims[0]

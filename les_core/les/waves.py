@@ -101,7 +101,7 @@ class Waves:
     """The basis of ``les.transfer``.
 
     Args:
-        fractional: coordinates of the atoms ``[n_rows, n_atoms, 3]``, of any size.
+        fractional: coordinates of the atoms ``[n_rows, n_atoms, 3]``, wrapped.
         extent: largest number of a wave along each axis.
     """
 
@@ -122,9 +122,7 @@ class Waves:
 
     @functools.cached_property
     def _axes(self) -> tuple[Tensor, Tensor, Tensor]:
-        # Wrapping changes no phase, and keeps them exact far away from the cell.
-        wrapped = self.fractional - torch.round(self.fractional)
-        return axis_bases(wrapped, list(self.extent))
+        return axis_bases(self.fractional, list(self.extent))
 
 
 @functools.lru_cache(maxsize=64)

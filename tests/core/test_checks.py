@@ -9,8 +9,8 @@ import pytest
 import torch
 from ase import Atoms
 
-from les import Ewald, Les
-from les.checks import NotFiniteError, check_precision
+from les import Ewald, Les, LESConfig, born_effective_charges, dipole_moments
+from les.checks import NotFiniteError, TooLargeError, check_precision
 from les.structures import ANY_AXES, check_atoms
 
 
@@ -109,6 +109,16 @@ BAD = {
         "batch", lambda v: v.float(),
         TypeError, "`batch` must be of dtype torch.int64, got torch.float32",
     ),
+    "far_position": (
+        "positions", lambda v: with_value(v, (3, 1), -2e6),
+        TooLargeError,
+        r"`positions` must be within 1048576\.0? A .* float32 .* got -2000000\.0? at .* \[3, 1\]",
+    ),
+    "large_charge": (
+        "charges", lambda v: with_value(v, 2, 1e20),
+        TooLargeError,
+        r"`charges` must be below 1000000\.0? e in size, got 1\.\d*e\+20 at index \[2\]",
+    ),
     "shuffled_batch": (
         "batch", lambda _: torch.tensor([0, 1, 0, 1, 1]),
         ValueError, "`batch` must be in ascending order",
@@ -168,6 +178,106 @@ def test_bad_arguments_in_torchscript(arguments, case):
         scripted(**arguments)
 
 
+NO_TENSORS = {
+    "array": (lambda v: v.numpy(), TypeError, "must be a torch.Tensor, got numpy.ndarray"),
+    "list": (lambda v: v.tolist(), TypeError, "must be a torch.Tensor, got list"),
+    "sparse": (lambda v: v.to_sparse(), ValueError, "must be dense, got a tensor .*sparse_coo"),
+}
+
+
+@pytest.mark.cpu_only("arrays of NumPy")
+@pytest.mark.parametrize("name", ["charges", "positions", "cell", "batch", "pbc"])
+@pytest.mark.parametrize("kind", NO_TENSORS)
+def test_what_is_no_tensor(arguments, name, kind):
+    change, error, message = NO_TENSORS[kind]
+    changed = {**arguments, name: change(arguments[name])}
+    with pytest.raises(error, match=f"`{name}` {message}"):
+        Ewald()(**changed)
+    charges = changed.pop("charges")
+    message = f"`{'latent_' if name == 'charges' else ''}{name}` {message}"
+    with pytest.raises(error, match=message):
+        Les()(latent_charges=charges, **changed)
+    positions = changed["positions"]
+    if name != "positions":
+        positions = positions.requires_grad_()
+    with pytest.raises(error, match=f"`{name}`"):
+        born_effective_charges(charges, **{**changed, "positions": positions})
+
+
+def test_values_are_needed(arguments):
+    nowhere = {name: value.to("meta") for name, value in arguments.items()}
+    with pytest.raises(ValueError, match=r"`positions` must have values, got .* device meta"):
+        Ewald()(**nowhere)
+    for name in ("charges", "positions"):
+        with pytest.raises(TypeError, match=f"`{name}` must be a torch.Tensor, got NoneType"):
+            Ewald()(**{**arguments, name: None})
+
+
+def test_large_values_in_float64(arguments):
+    """Places far away are a matter of digits."""
+    double = {
+        name: value.double() if value.is_floating_point() else value
+        for name, value in arguments.items()
+    }
+    double["positions"][3, 1] = 1e12
+    assert torch.isfinite(Ewald()(**double)[0]).all()
+    double["positions"][3, 1] = 1e200
+    with pytest.raises(TooLargeError, match=r"float64 .* got 1e\+200 at index \[3, 1\]"):
+        Ewald()(**double)
+
+
+@pytest.mark.parametrize("native", ["0", "1"])
+@pytest.mark.parametrize("value", [NAN, INFINITY, -INFINITY])
+@pytest.mark.parametrize(
+    ("name", "index"), [("charges", 4), ("positions", (4, 2)), ("cell", (1, 2, 2))]
+)
+def test_any_bad_value(arguments, monkeypatch, native, name, index, value):
+    """The last one, too, with kernels and without, among values of both signs."""
+    monkeypatch.setenv("LES_NATIVE", native)
+    arguments[name] = with_value(arguments[name], index, value)
+    with pytest.raises(NotFiniteError, match=f"`{name}` must be finite, got {value}"):
+        Ewald()(**arguments)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8])
+def test_whole_numbers_of_any_size(arguments, kind):
+    """As indices of structures."""
+    expected = Ewald()(**arguments)[0]
+    owner = arguments["batch"]
+    arguments["batch"] = owner.to(kind)
+    assert torch.equal(Ewald()(**arguments)[0], expected)
+    torch.testing.assert_close(torch.jit.script(Ewald())(**arguments)[0], expected)
+    charges, positions = arguments["charges"], arguments["positions"]
+    found = dipole_moments(charges, positions, arguments["batch"], 2)
+    assert torch.equal(found, dipole_moments(charges, positions, owner, 2))
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_without_a_cell(arguments, scripted):
+    """Structures are open; as many as ``pbc`` has, or as there are atoms of."""
+    les = torch.jit.script(Les()) if scripted else Les()
+    positions, batch = arguments["positions"], arguments["batch"]
+    options = {"latent_charges": arguments["charges"], "batch": batch}
+    expected = les(positions, torch.zeros(2, 3, 3), **options)["E_lr"]
+    assert torch.equal(les(positions, None, **options)["E_lr"], expected)
+    more = les(positions, None, pbc=torch.zeros(3, 3, dtype=torch.bool), **options)["E_lr"]
+    assert torch.equal(more, torch.cat([expected, torch.zeros(1)]))
+    one = les(positions, None, arguments["charges"])["E_lr"]
+    assert torch.equal(one, les(positions, torch.zeros(1, 3, 3), arguments["charges"])["E_lr"])
+    message = "`cell` must be given where `pbc` is true, got None"
+    with pytest.raises((ValueError, torch.jit.Error), match=message):
+        les(positions, None, pbc=arguments["pbc"], **options)
+
+
+def test_born_effective_charges_without_a_cell(arguments):
+    positions = arguments["positions"].requires_grad_()
+    charges = torch.sin(positions).sum(1)
+    found = born_effective_charges(charges, positions, batch=arguments["batch"])
+    cells = torch.zeros(2, 3, 3)
+    expected = born_effective_charges(charges, positions, cells, arguments["batch"])
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("index", [-1, 3])
 def test_bad_component_of_the_polarisation(arguments, index):
     arguments["latent_charges"] = arguments.pop("charges")
@@ -212,8 +322,47 @@ def test_charges_or_features(arguments):
     list(itertools.product(("sigma", "dl", "norm_factor"), (0.0, -1.0, NAN, INFINITY))),
 )
 def test_bad_ewald_numbers(name, value):
-    with pytest.raises(ValueError, match=f"`{name}` must be positive and finite, got {value}"):
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive number, got {value}"):
         Ewald(**{name: value})
+
+
+@pytest.mark.parametrize("build", [Ewald, LESConfig, lambda **values: Les(values)])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("dl", 1e300, r"`dl` must be between 0.001 and 1000 A, got 1e\+300"),
+        ("dl", 1e-300, "`dl` must be between 0.001 and 1000 A, got 1e-300"),
+        ("sigma", 1e200, r"`sigma` must be between 0.001 and 1000 A, got 1e\+200"),
+        ("norm_factor", 1e99, r"`norm_factor` must be between .* eV A / e\^2, got 1e\+99"),
+        ("sigma", "1", "`sigma` must be a positive number, got '1'"),
+        ("dl", [2.0], r"`dl` must be a positive number, got \[2.0\]"),
+        ("norm_factor", True, "`norm_factor` must be a positive number, got True"),
+        ("remove_self_interaction", "no", "`remove_self_interaction` must be .* got 'no'"),
+    ],
+)
+def test_numbers_out_of_range(build, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        build(**{name: value})
+
+
+@pytest.mark.parametrize(("sigma", "dl"), list(itertools.product((1e-3, 1.0, 1e3), repeat=2)))
+def test_ends_of_the_ranges(sigma, dl):
+    """What is not refused has a mesh."""
+    ewald = Ewald(sigma, dl)
+    assert 0.0 < ewald.spacing < dl / 2.0
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, NAN, "1"])
+def test_bad_dielectric_constants(arguments, value):
+    message = f"`epsilon_factor` must be a positive number, got {value!r}"
+    with pytest.raises(ValueError, match=message):
+        Les({"epsilon_factor": value})
+    charges, positions, cell, batch, _ = arguments.values()
+    with pytest.raises(ValueError, match=message):
+        dipole_moments(charges, positions, batch, 2, epsilon_factor=value)
+    positions.requires_grad_()
+    with pytest.raises(ValueError, match=message):
+        born_effective_charges(charges, positions, cell, batch, epsilon_factor=value)
 
 
 @pytest.mark.parametrize(("name", "value"), [("method", "mesh?"), ("cutoff", "soft")])
@@ -238,13 +387,13 @@ def test_cells_beyond_all_numbers(method):
         Ewald(method=method)(*arguments[:2], arguments[2].unsqueeze(0))
 
 
-@pytest.mark.parametrize("far", [1e7, 1e20])
+@pytest.mark.parametrize("far", [1e7, 1e14])
 @pytest.mark.parametrize("method", ["direct", "mesh", "scripted"])
 def test_grids_that_no_memory_holds(method, far):
     """An atom that has left a slab, for instance."""
     ewald = torch.jit.script(Ewald()) if method == "scripted" else Ewald(method=method)
-    positions = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, far]])
-    arguments = torch.ones(2), positions, 10.0 * torch.eye(3).unsqueeze(0)
+    positions = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, far]]).double()
+    arguments = torch.ones(2).double(), positions, 10.0 * torch.eye(3).unsqueeze(0).double()
     pbc = torch.tensor([[True, True, False]])
     message = r"`cell` is too large for `dl` = 2\..* \[10\.0?, 10\.0?, .* may have left"
     if method == "mesh":

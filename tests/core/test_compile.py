@@ -219,6 +219,21 @@ def test_without_derivatives(make_arguments):
     assert not gradients[2].any()
 
 
+def test_without_cells(make_arguments):
+    """Open structures: as many as ``pbc`` has; and indices of another size."""
+    charges, positions, cell, batch, _ = make_arguments("open")
+    pbc = torch.zeros(len(cell), 3, dtype=torch.bool)
+    ewald = Ewald(dl=2.2)
+    expected = ewald(charges, positions, cell, batch)[0]
+    found = compiled(ewald)(charges, positions, None, batch.to(torch.int32), pbc)[0]
+    assert_same([found], [expected])
+    with pytest.raises(ValueError, match="`cell` must span a volume where `pbc` is true"):
+        compiled(ewald)(charges, positions, None, batch, ~pbc)
+    message = "`cell` or `pbc` must be given with `batch` in compiled code"
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=message):
+        compiled(ewald)(charges, positions, None, batch)
+
+
 def test_none_where_no_potential_is_asked_for(make_arguments):
     assert compiled(Ewald(dl=2.2))(*make_arguments("mixed"))[1] is None
 

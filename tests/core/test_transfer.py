@@ -120,7 +120,7 @@ def test_vectorised_over_values(basis):
     vectors = torch.eye(slope.numel(), dtype=slope.dtype).view(-1, *slope.shape)
     expected = torch.stack([row(vector) for vector in vectors])
     torch.testing.assert_close(torch.vmap(row)(vectors), expected)
-    with pytest.raises(NotImplementedError, match="several structures as one batch"):
+    with pytest.raises(NotImplementedError, match="several structures as one `batch`"):
         torch.vmap(lambda places: spread(values, places, made, DERIVATIVES[1]))(
             random(2, 3, *atoms)
         )

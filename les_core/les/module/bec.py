@@ -1,7 +1,60 @@
-"""Placeholder for a module of published LES; see ``les.les.Les.__setstate__``."""
+"""Born effective charges as a module, as published LES has them."""
 
-from torch import nn
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from les.born import born_effective_charges
 
 
 class BEC(nn.Module):
-    """Holds what the pickle carried; its settings are taken over when a model is loaded."""
+    """:func:`les.born_effective_charges` with the arguments of published LES.
+
+    Pickled models of published LES hold one, whose settings ``les.les.Les`` takes over.
+
+    Args:
+        remove_mean: subtract the mean charge of a structure first.
+        epsilon_factor: high-frequency dielectric constant.
+    """
+
+    def __init__(self, remove_mean: bool = True, epsilon_factor: float = 1.0) -> None:
+        super().__init__()
+        self.remove_mean = remove_mean
+        self.epsilon_factor = epsilon_factor
+
+    def forward(
+        self,
+        q: Tensor,
+        r: Tensor,
+        cell: Tensor | None = None,
+        u: Tensor | None = None,
+        batch: Tensor | None = None,
+        output_index: int | None = None,
+    ) -> Tensor:
+        """Born effective charges that can be trained on.
+
+        Args:
+            q: charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e].
+            r: positions ``[n_atoms, 3]`` [A], must require gradients.
+            cell: ``[n_structures, 3, 3]`` [A]; without it structures are open.
+            u: dipoles; not supported yet.
+            batch: structure of each atom ``[n_atoms]``.
+            output_index: keep only this component of the polarisation.
+
+        Returns:
+            ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` with ``output_index``.
+        """
+        if u is not None:
+            raise ValueError("`u` is not supported yet, it must be None")
+        bec = born_effective_charges(
+            q,
+            r,
+            cell,
+            batch,
+            None,
+            self.remove_mean,
+            self.epsilon_factor,
+            torch.is_grad_enabled(),
+        )
+        return bec if output_index is None else bec[:, output_index]

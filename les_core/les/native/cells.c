@@ -119,8 +119,19 @@ static inline __attribute__((always_inline)) int find_point(
     for (int64_t b = 0; b <= (task)->extent[1]; b++)       \
     for (int64_t c = 0; c <= (task)->extent[2]; c++)
 
+/* Coordinate of an atom along one axis, from that of another one: energies do not depend on which,
+   but float32 has only so many digits. */
+static inline double coordinate(const double *R, const REAL *r, const REAL *origin)
+{
+    double sum = 0.0;
+    for (int i = 0; i < 3; i++)
+        sum += R[i] * ((double)r[i] - (double)origin[i]);
+    return sum;
+}
+
 /* s and K of positions r and cells A, [row][atom][3] and [row][3][3], and where there is a vr, what
-   they change by in the direction (vr, vA); vA may be NULL. */
+   they change by in the direction (vr, vA); vA may be NULL. s is wrapped before it is rounded, so
+   that phases are exact far away from the cell. */
 void les_cells_enter(
     const Task *task, const REAL *r, const REAL *A, const REAL *vr, const REAL *vA, REAL *s, REAL *K,
     REAL *vs, REAL *vK)
@@ -129,16 +140,17 @@ void les_cells_enter(
     const int64_t n_K = 4 * (task->extent[0] + 1) * (task->extent[1] + 1) * (task->extent[2] + 1);
     for (int64_t row = task->rows[0]; row < task->rows[1]; row++) {
         const Cell cell = make_cell(A + 9 * row, vA ? vA + 9 * row : 0);
+        const REAL *origin = r + 3 * row * n, *origin_change = vr ? vr + 3 * row * n : 0;
         for (int64_t atom = row * n; atom < (row + 1) * n; atom++)
             for (int a = 0; a < 3; a++) {
                 const double *R = cell.reciprocal[a], *change = cell.change[a];
                 const REAL *x = r + 3 * atom;
-                s[3 * atom + a] = (REAL)(R[0] * x[0] + R[1] * x[1] + R[2] * x[2]);
+                const double place = coordinate(R, x, origin);
+                s[3 * atom + a] = (REAL)(place - rint(place));
                 if (vr) {
                     const REAL *v = vr + 3 * atom;
-                    vs[3 * atom + a] = (REAL)(
-                        R[0] * v[0] + R[1] * v[1] + R[2] * v[2] + change[0] * x[0] +
-                        change[1] * x[1] + change[2] * x[2]);
+                    vs[3 * atom + a] =
+                        (REAL)(coordinate(R, v, origin_change) + coordinate(change, x, origin));
                 }
             }
         int64_t i = row * n_K;
@@ -162,15 +174,17 @@ void les_cells_enter(
 }
 
 /* The way back: derivatives by r and A from those by s and K, to_s and to_K; or, with changes of
-   these and of s in a direction, their changes. Without cells, to_A, to_K and its change are NULL. */
+   these and of s in a direction, their changes. Without cells, to_A, to_K and its change are NULL.
+   When cells change with the atoms where they are, it matters in which image of the cell these are. */
 void les_cells_leave(
-    const Task *task, const REAL *A, const REAL *vA, const REAL *s, const REAL *vs, const REAL *to_s,
+    const Task *task, const REAL *A, const REAL *vA, const REAL *r, const REAL *vs, const REAL *to_s,
     const REAL *to_s_change, const REAL *to_K, const REAL *to_K_change, REAL *to_r, REAL *to_A)
 {
     const int64_t n = task->n_atoms;
     const int64_t n_K = 4 * (task->extent[0] + 1) * (task->extent[1] + 1) * (task->extent[2] + 1);
     for (int64_t row = task->rows[0]; row < task->rows[1]; row++) {
         const Cell cell = make_cell(A + 9 * row, vA ? vA + 9 * row : 0);
+        const REAL *origin = r + 3 * row * n;
         double sum[3][3] = {{0.0}}, energy = 0.0, energy_change = 0.0;
         for (int64_t atom = row * n; atom < (row + 1) * n; atom++)
             for (int i = 0; i < 3; i++) {
@@ -181,9 +195,10 @@ void les_cells_leave(
                     change += to_s_change[3 * atom + a] * cell.reciprocal[a][i] +
                               to_s[3 * atom + a] * cell.change[a][i];
                 to_r[3 * atom + i] = (REAL)(to_s_change ? change : own);
-                for (int a = 0; a < 3; a++)
-                    sum[a][i] -= to_s_change ? vs[3 * atom + a] * own + s[3 * atom + a] * change
-                                             : s[3 * atom + a] * own;
+                for (int a = 0; a < 3 && to_A; a++) {
+                    const double s = coordinate(cell.reciprocal[a], r + 3 * atom, origin);
+                    sum[a][i] -= to_s_change ? vs[3 * atom + a] * own + s * change : s * own;
+                }
             }
         if (!to_A)
             continue;

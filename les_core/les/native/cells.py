@@ -53,8 +53,9 @@ def cell_sum(
     Returns:
         ``[n_structures]``, and like ``charges``.
     """
-    # Cells that torch.func wraps may not tell that they are differentiated.
-    of_cell = cell.requires_grad or torch._C._are_functorch_transforms_active()
+    # In torch.func and in forward mode cells may not tell that they are differentiated.
+    forward = torch.autograd.forward_ad._current_level >= 0
+    of_cell = cell.requires_grad or forward or torch._C._are_functorch_transforms_active()
     kernels = _CellKernels(compiled, extent, greens, plain, of_cell)
     energy, potential, *_ = energy_and_gradients(kernels, charges, positions, cell)
     return energy, potential
@@ -86,7 +87,7 @@ class _CellKernels:
         to_k = torch.zeros_like(k) if self.of_cell else None
         self.sums.first([q, s, k], [energy, to_q, to_s, to_k])
         to_r, to_a = torch.empty_like(r), torch.zeros_like(a)
-        arrays = [a, None, s, None, to_s, None, to_k, None, to_r, to_a if self.of_cell else None]
+        arrays = [a, None, r, None, to_s, None, to_k, None, to_r, to_a if self.of_cell else None]
         self._run(self.compiled.les_cells_leave, r, arrays)
         return energy, to_q, to_r, to_a
 
@@ -104,7 +105,7 @@ class _CellKernels:
         self.sums.second([q, s, k], [vq, vs, vk], [to_q, to_s, to_k, first_s, first_k])
         to_r, to_a = torch.empty_like(r), torch.zeros_like(a)
         result = to_a if self.of_cell else None
-        arrays = [a, along, s, vs, first_s, to_s, first_k, to_k, to_r, result]
+        arrays = [a, along, r, vs, first_s, to_s, first_k, to_k, to_r, result]
         self._run(self.compiled.les_cells_leave, r, arrays)
         return to_q, to_r, to_a
 

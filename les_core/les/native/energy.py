@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from les.rows import takes_rows
+
 
 class EnergyKernels(Protocol):
     """Energies ``[n_structures]`` of arguments ``[n_structures, ...]``."""
@@ -45,8 +47,10 @@ class _First(torch.autograd.Function):
         ctx.kernels, *arguments = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*arguments, *output[1:])
+        ctx.save_for_forward(*arguments, *output[1:])
 
     @staticmethod
+    @takes_rows
     def backward(ctx: Any, energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
         n = len(incoming)
         arguments, gradients = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
@@ -66,6 +70,28 @@ class _First(torch.autograd.Function):
                 found[i] = second if own is None else own + second
         return None, *found
 
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        """Second derivatives are symmetric: both ways are the same."""
+        n = len(tangents)
+        arguments, gradients = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        directions = [
+            torch.zeros_like(argument) if direction is None else direction
+            for argument, direction in zip(arguments, tangents, strict=True)
+        ]
+        energy = sum(
+            (gradient * direction).flatten(1).sum(dim=1)
+            for gradient, direction in zip(gradients, directions, strict=True)
+        )
+        return energy, *_Second.apply(ctx.kernels, *arguments, *directions)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], kernels: EnergyKernels, *arguments: Tensor
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        """As of :class:`_Second`."""
+        return _as_structures(_First, info.batch_size, in_dims[1:], kernels, arguments)
+
 
 class _Second(torch.autograd.Function):
     @staticmethod
@@ -77,28 +103,60 @@ class _Second(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.kernels, *both = inputs
         ctx.save_for_backward(*both)
+        ctx.save_for_forward(*both)
 
     @staticmethod
+    @takes_rows
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Any, ...]:
-        def first(*arguments: Tensor) -> Any:
-            energy, pull, *_ = torch.func.vjp(ctx.kernels.plain, *arguments)
-            return pull(torch.ones_like(energy))
-
-        def second(*both: Tensor) -> Any:
-            n = len(both) // 2
-            return torch.func.vjp(first, *both[:n])[1](both[n:])
-
+        second = _plain_second(ctx.kernels)
         return None, *torch.func.vjp(second, *ctx.saved_tensors)[1](incoming)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        both = ctx.saved_tensors
+        directions = tuple(
+            torch.zeros_like(value) if direction is None else direction
+            for value, direction in zip(both, tangents, strict=True)
+        )
+        found: tuple[Tensor, ...] = torch.func.jvp(_plain_second(ctx.kernels), both, directions)[1]
+        return found
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], kernels: EnergyKernels, *both: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """What is vectorised over, as the rows of a Hessian, are structures."""
-        size = info.batch_size
-        tensors = [
-            (value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0))
-            for value, dim in zip(both, in_dims[1:], strict=True)
-        ]
-        found = _Second.apply(kernels, *(tensor.flatten(0, 1) for tensor in tensors))
-        return tuple(value.unflatten(0, (size, -1)) for value in found), (0,) * len(found)
+        return _as_structures(_Second, info.batch_size, in_dims[1:], kernels, both)
+
+
+def _as_structures(
+    function: Any,
+    size: int,
+    in_dims: tuple[int | None, ...],
+    kernels: EnergyKernels,
+    tensors: tuple[Tensor, ...],
+) -> tuple[tuple[Tensor, ...], Any]:
+    """One of the functions above, vectorised over ``in_dims`` of the ``tensors``."""
+    if all(dim is None for dim in in_dims):
+        found = function.apply(kernels, *tensors)
+        return found, (None,) * len(found)
+    rows = [
+        (value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0))
+        for value, dim in zip(tensors, in_dims, strict=True)
+    ]
+    found = function.apply(kernels, *(value.flatten(0, 1) for value in rows))
+    return tuple(value.unflatten(0, (size, -1)) for value in found), (0,) * len(found)
+
+
+def _plain_second(kernels: EnergyKernels) -> Callable[..., Any]:
+    """:meth:`EnergyKernels.second` by operations of torch, of arguments and directions in a row."""
+
+    def first(*arguments: Tensor) -> Any:
+        energy, pull, *_ = torch.func.vjp(kernels.plain, *arguments)
+        return pull(torch.ones_like(energy))
+
+    def second(*both: Tensor) -> Any:
+        n = len(both) // 2
+        return torch.func.vjp(first, *both[:n])[1](both[n:])
+
+    return second

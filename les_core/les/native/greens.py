@@ -13,6 +13,7 @@ from torch import Tensor
 
 from les.native.library import call
 from les.native.threads import in_parallel
+from les.rows import takes_rows
 
 #: Of a number, in operations.
 WORK_PER_NUMBER = 16
@@ -59,11 +60,19 @@ class _Evaluate(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         k_squared, *ctx.settings = inputs
         ctx.save_for_backward(k_squared)
+        ctx.save_for_forward(k_squared)
 
     @staticmethod
+    @takes_rows
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None]:
         (k_squared,), (*function, order) = ctx.saved_tensors, ctx.settings
         return incoming * _Evaluate.apply(k_squared, *function, order + 1), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, direction: Tensor, *_: None) -> Tensor:
+        (k_squared,), (*function, order) = ctx.saved_tensors, ctx.settings
+        slope: Tensor = _Evaluate.apply(k_squared, *function, order + 1)
+        return direction * slope
 
     @staticmethod
     def vmap(

@@ -1,4 +1,4 @@
-"""Compiling the kernels, keeping them, and finding them again."""
+"""The kernels for some precision: compiled, or found where they are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from les.native.cache import compile_library, kept_library
+
 #: Environment variable that turns kernels off.
 SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
 
 SOURCES = ("cells.c", "greens.c", "pairs.c", "splines.c", "survey.c", "waves.c")
 HEADERS = ("decay.h", "greens.h")
+
+#: What a compiled file must have.
+SYMBOLS = (
+    *("les_cells_enter", "les_cells_leave", "les_gather", "les_greens", "les_pairs_first"),
+    *("les_pairs_second", "les_spread", "les_survey", "les_waves_first", "les_waves_second"),
+    *("les_waves_space", "les_waves_sums"),
+)
 
 #: Of the splines: largest order and number of derivatives along an axis.
 MOST = 8
@@ -113,22 +121,22 @@ def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
         key = hashlib.sha256("\n".join([platform.system(), platform.machine(), *flags]).encode())
         for source in files:
             key.update(source.read_bytes())
-        folder, name = _folder(), f"kernels-{key.hexdigest()[:32]}"
-        # A part of a file would not fail but crash: its size is in its name.
-        for kept in folder.glob(f"{name}-*.so"):
-            try:
-                if kept.stat().st_size == int(kept.stem.removeprefix(f"{name}-")):
-                    return _load(kept), kept
-            except (OSError, ValueError):  # of another system with the same home: once more
-                pass
-        kept = _compile([*_compiler(), *flags], files[: len(SOURCES)], folder, name)
-        return _load(kept), kept
+        name = f"kernels-{key.hexdigest()[:32]}"
+
+        def build(folder: Path) -> Path:
+            return compile_library([*_compiler(), *flags], files[: len(SOURCES)], folder, name)
+
+        return kept_library(name, build, _load)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return None, error
 
 
 def _load(file: Path) -> ctypes.CDLL:
+    """The kernels of a file, or OSError if it does not hold them."""
     loaded = ctypes.CDLL(str(file))
+    for symbol in SYMBOLS:
+        if not hasattr(loaded, symbol):
+            raise OSError(f"{file} has no kernel {symbol}")
     loaded.les_waves_space.restype = ctypes.c_int64
     return loaded
 
@@ -155,27 +163,3 @@ def _compiler() -> list[str]:
         if path is not None:
             return [path, *command[1:]]
     raise _NoCompilerError("no C compiler")
-
-
-def _folder() -> Path:
-    """Where compiled kernels are kept, of this user alone."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = (base if base.is_absolute() else Path.home() / ".cache") / "les"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user")
-    return folder
-
-
-def _compile(command: list[str], sources: list[Path], folder: Path, name: str) -> Path:
-    """Processes that do so at the same time do not see one another's unfinished files."""
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        unfinished = Path(scratch, f"{name}.so")
-        arguments = [*command, *map(str, sources), "-o", str(unfinished), "-lm"]
-        done = subprocess.run(arguments, capture_output=True, timeout=300, check=False)
-        if done.returncode != 0 or not unfinished.exists():
-            said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-            raise OSError(f"{command[0]} failed: {said}")
-        file = folder / f"{name}-{unfinished.stat().st_size}.so"
-        os.replace(unfinished, file)
-    return file

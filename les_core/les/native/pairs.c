@@ -1,8 +1,9 @@
 /* Pairs of Gaussian charges in vacuum: energies with first derivatives, and the products of their
    second derivatives with vectors; see les/native/pairs.py.
 
-   Atoms are [structure][component][atom], lengths in units in which a pair interacts with
-   q_i q_j h(s), h(s) = erf(sqrt(s)) / sqrt(s), s being the squared distance. */
+   Atoms are [structure][component][atom]. A pair interacts with a q_i q_j h(s), where a is the inverse
+   unit of length, h(s) = erf(sqrt(s)) / sqrt(s), and s the squared distance in this unit. Distances
+   are taken before they are scaled, so that where the structure is does not matter. */
 
 #include <math.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@
 typedef struct {
     int64_t n_structures, n_channels, n_atoms;
     int64_t first, step;       /* of the atoms whose pairs with later ones are summed */
+    double inverse;            /* of the unit of length */
     /* A Chebyshev series of exp(x^2) erfc(x), x < END, is one in
        slope (x - scale) / (x + scale) + intercept. */
     double scale, slope, intercept;
@@ -75,6 +77,7 @@ void les_pairs_first(
     REAL *restrict potential, REAL *restrict gradient, REAL *restrict closest)
 {
     const int64_t n = task->n_atoms, n_channels = task->n_channels;
+    const double inverse = task->inverse;
     for (int64_t structure = 0; structure < task->n_structures; structure++) {
         double total = 0.0, least = INFINITY;
         for (int64_t i = task->first; i + 1 < n; i += task->step) {
@@ -86,7 +89,7 @@ void les_pairs_first(
                 for (int a = 0; a < 3; a++) {
                     const REAL *x = r + a * n;
                     for (int j = 0; j < count; j++)
-                        d[a][j] = (double)(x[i] - x[start + j]);
+                        d[a][j] = inverse * (double)(x[i] - x[start + j]);
                 }
 #pragma omp simd reduction(min : least)
                 for (int j = 0; j < count; j++) {
@@ -97,7 +100,7 @@ void les_pairs_first(
                 for (int64_t c = 0; c < n_channels; c++) {
                     const REAL *charge = q + c * n;
                     REAL *phi = potential + c * n;
-                    const double own = charge[i];
+                    const double own = inverse * charge[i];
                     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
@@ -106,7 +109,7 @@ void les_pairs_first(
                         sum += other * h0[j];
                         phi[start + j] += (REAL)(own * h0[j]);
                     }
-                    phi[i] += (REAL)sum;
+                    phi[i] += (REAL)(inverse * sum);
                 }
 #pragma omp simd reduction(+ : total)
                 for (int j = 0; j < count; j++)
@@ -116,7 +119,7 @@ void les_pairs_first(
                     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
-                        const double slope = -2.0 * products[j] * h1[j] * d[a][j];
+                        const double slope = -2.0 * inverse * products[j] * h1[j] * d[a][j];
                         sum += slope;
                         out[start + j] -= (REAL)slope;
                     }
@@ -139,6 +142,7 @@ void les_pairs_second(
     const REAL *restrict vr, REAL *restrict to_q, REAL *restrict to_r)
 {
     const int64_t n = task->n_atoms, n_channels = task->n_channels;
+    const double inverse = task->inverse;
     for (int64_t structure = 0; structure < task->n_structures; structure++) {
         for (int64_t i = task->first; i + 1 < n; i += task->step) {
             for (int64_t start = i + 1; start < n; start += CHUNK) {
@@ -150,8 +154,8 @@ void les_pairs_second(
                 for (int a = 0; a < 3; a++) {
                     const REAL *x = r + a * n, *y = vr + a * n;
                     for (int j = 0; j < count; j++) {
-                        d[a][j] = (double)(x[i] - x[start + j]);
-                        v[a][j] = (double)(y[i] - y[start + j]);
+                        d[a][j] = inverse * (double)(x[i] - x[start + j]);
+                        v[a][j] = inverse * (double)(y[i] - y[start + j]);
                     }
                 }
                 for (int j = 0; j < count; j++) {
@@ -163,7 +167,7 @@ void les_pairs_second(
                 for (int64_t c = 0; c < n_channels; c++) {
                     const REAL *charge = q + c * n, *change = vq + c * n;
                     REAL *out = to_q + c * n;
-                    const double own = charge[i], own_change = change[i];
+                    const double own = inverse * charge[i], own_change = inverse * change[i];
                     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
@@ -174,16 +178,16 @@ void les_pairs_second(
                         sum += h0[j] * other_change + slope * other;
                         out[start + j] += (REAL)(h0[j] * own_change + slope * own);
                     }
-                    out[i] += (REAL)sum;
+                    out[i] += (REAL)(inverse * sum);
                 }
                 for (int a = 0; a < 3; a++) {
                     REAL *out = to_r + a * n;
                     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
+                        const double slope = products[j] * h2[j] * along[j] - changes[j] * h1[j];
                         const double value =
-                            2.0 * (products[j] * h2[j] * along[j] - changes[j] * h1[j]) * d[a][j] -
-                            2.0 * products[j] * h1[j] * v[a][j];
+                            2.0 * inverse * (slope * d[a][j] - products[j] * h1[j] * v[a][j]);
                         sum += value;
                         out[start + j] -= (REAL)value;
                     }

@@ -22,19 +22,23 @@ static double cross(const REAL *a, const REAL *b, double *out)
     return sqrt(out[0] * out[0] + out[1] * out[1] + out[2] * out[2]);
 }
 
-/* 0, or NaN if one of the values is no number or infinite. */
-static double find_broken(int64_t n, const REAL *values)
+/* Largest size of the values, or NaN if one of them is no number or infinite. */
+static double find_largest(int64_t n, const REAL *values)
 {
-    REAL sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += values[i] - values[i];
-    return sum;
+    REAL broken = 0, largest = 0;
+#pragma omp simd reduction(+ : broken) reduction(max : largest)
+    for (int64_t i = 0; i < n; i++) {
+        const REAL size = values[i] < 0 ? -values[i] : values[i];
+        broken += values[i] - values[i];
+        largest = size > largest ? size : largest;
+    }
+    return (double)largest + (double)broken;
 }
 
 /* Counts are zero before. Numbers: mistakes in the order of atoms and in axes, atoms of the largest
-   open and periodic structure, sum of squared counts, periodic structures, slabs, what find_broken
-   says, and the numbers of k-points along the axes, not rounded down. */
+   open and periodic structure, sum of squared counts, periodic structures, slabs, what find_largest
+   says of positions, charges and cells, and the numbers of k-points along the axes, not rounded
+   down. */
 void les_survey(
     const Task *task, const REAL *charges, const REAL *positions, const REAL *cell,
     const int64_t *owner, const uint8_t *pbc, int64_t *counts, uint8_t *periodic, uint8_t *slab,
@@ -89,9 +93,9 @@ void les_survey(
     numbers[3] = squares;
     numbers[4] = (double)n_periodic;
     numbers[5] = (double)n_slabs;
-    numbers[6] = find_broken(3 * task->n_atoms, positions) +
-                 find_broken(task->n_atoms * task->n_channels, charges) +
-                 find_broken(9 * task->n_structures, cell);
+    numbers[6] = find_largest(3 * task->n_atoms, positions);
+    numbers[7] = find_largest(task->n_atoms * task->n_channels, charges);
+    numbers[8] = find_largest(9 * task->n_structures, cell);
     for (int a = 0; a < 3; a++)
-        numbers[7 + a] = reach[a];
+        numbers[9 + a] = reach[a];
 }

@@ -11,7 +11,7 @@ from les.greens import EDGE_TOLERANCE
 from les.native.library import call
 
 #: How many numbers there are.
-N_NUMBERS = 10
+N_NUMBERS = 12
 
 
 class _Task(ctypes.Structure):

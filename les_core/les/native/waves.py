@@ -43,7 +43,7 @@ def wave_sum(
     Args:
         compiled: as of ``library``.
         charges: ``[n_structures, n_channels, n_atoms]``.
-        fractional: coordinates ``[n_structures, n_atoms, 3]``, of any size.
+        fractional: coordinates ``[n_structures, n_atoms, 3]``, wrapped.
         kernel: the Green's function ``[n_structures, 4, n_points]``, with the signs of
             ``waves.combine``.
         extent: largest number of a wave along each axis.

@@ -1,0 +1,76 @@
+"""Names, shapes and keys of published LES, where they concern charges alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from les import Ewald, Les, born_effective_charges
+from les.module import BEC
+from les.module import Ewald as PublishedEwald
+from les.module.make_kernels import make_kernels
+from les.util import grad
+
+
+@pytest.fixture
+def system(make_system):
+    """Charges that depend on positions, positions and a cell."""
+    charges, positions, cell = make_system("triclinic", 6)
+    positions.requires_grad_()
+    return charges * (1.0 + 0.1 * torch.sin(positions[:, 0])), positions, cell
+
+
+def test_ewald_is_ours():
+    assert PublishedEwald is Ewald
+    assert Ewald(dl=1.5, sigma=1, remove_self_interaction=False, norm_factor=90.0474).dl == 1.5
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_one_component_of_bec(system, index):
+    charges, positions, cell = system
+    whole = born_effective_charges(charges, positions, cell, epsilon_factor=2.0)
+    part = BEC(epsilon_factor=2.0)(q=charges, r=positions, cell=cell, output_index=index)
+    assert part.shape == (6, 3) and part.requires_grad
+    assert torch.equal(part.detach(), whole[:, index])
+    les = Les({"epsilon_factor": 2.0})
+    part = les(positions, cell, charges, compute_bec=True, bec_output_index=index)["BEC"]
+    assert torch.equal(part.detach(), whole[:, index])
+
+
+def test_bec_module(system):
+    charges, positions, cell = system
+    expected = born_effective_charges(charges, positions, cell, remove_mean=False)
+    assert torch.equal(BEC(remove_mean=False)(charges, positions, cell).detach(), expected)
+    assert BEC()(charges, positions, None).shape == (6, 3, 3)
+    with pytest.raises(ValueError, match="`u` is not supported yet"):
+        BEC()(charges, positions, cell, u=positions)
+
+
+def test_kernels_are_those_of_the_sum(make_system):
+    charges, positions, cell = make_system("open", 7)
+    ewald = Ewald(0.9)
+    options = {"compute_u": False, "compute_Q": False}
+    leaf = positions.clone().requires_grad_()
+    kernel, *others = make_kernels(leaf, 0.9, ewald.norm_factor / (2.0 * math.pi), **options)
+    assert others == [None] * 4
+    energy = 0.5 * charges @ kernel @ charges
+    torch.testing.assert_close(energy.view(1), ewald(charges, positions, cell)[0])
+    assert torch.isfinite(torch.autograd.grad(energy, leaf)[0]).all()
+    with pytest.raises(ValueError, match="`compute_u` is not supported yet"):
+        make_kernels(positions, 0.9, 1.0)
+
+
+def test_gradients_of_several_components():
+    x = torch.rand(4, 3).double().requires_grad_()
+    y = torch.stack([x.square().sum(1)[:2].sum() * torch.ones(2), x[:, 0].sum() * torch.ones(2)], 1)
+    found = grad(y=y, x=x)
+    assert found.shape == (4, 3, 2)
+    expected = torch.zeros(4, 3, 2).double()
+    expected[:2, :, 0] = 4.0 * x[:2].detach()
+    expected[:, 0, 1] = 2.0
+    torch.testing.assert_close(found.detach(), expected)
+    phase = grad(y=torch.exp(1j * x.sum()).view(1), x=x, training=False)
+    torch.testing.assert_close(phase, (1j * torch.exp(1j * x.sum())).detach().expand(4, 3))
+    assert grad(y[:, 0], x).requires_grad and not phase.requires_grad
