@@ -18,6 +18,10 @@ from mace.modules.utils import compute_forces, compute_forces_virials, compute_h
 from torch import Tensor, nn
 
 from les import Les, LESConfig, dipole_moments
+from les_mace import neighbours
+
+# The stress of slabs needs the cell that the user has given.
+neighbours.install()
 
 #: Scale of the charge readouts' first random weights, relative to the energy readouts'.
 INITIAL_CHARGE_SCALE = 0.1
@@ -219,7 +223,8 @@ class MACELES(ScaleShiftMACE):
             forces = compute_forces(interaction_energy, positions, keep_graph)
         if compute_hessian:
             assert forces is not None, "forces are needed for the hessian"
-            hessian = compute_hessians_vmap(forces, positions)
+            # Upstream takes a view of them.
+            hessian = compute_hessians_vmap(forces.contiguous(), positions)
 
         scale = self.les.epsilon_factor**0.5
         dipole = dipole_moments(

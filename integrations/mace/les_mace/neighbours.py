@@ -1,0 +1,82 @@
+"""Neighbour lists that leave the cell of a slab as it was given.
+
+Along axes without periodicity mace-torch (0.3.16) searches for neighbours in a cell of its own,
+whose length follows the atoms' coordinates, and hands that cell on to the model: the stress is then
+divided by a volume that is not the structure's and that changes when the slab is moved, and vectors
+of a slab that is not aligned with the coordinate axes may lie in one plane.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mace.data import atomic_data
+from matscipy.neighbours import neighbour_list
+from numpy.typing import NDArray
+
+#: Smallest volume of a cell that counts as one [A^3].
+SMALLEST_VOLUME = 1e-6
+
+#: Pairs ``[2, n_pairs]``, their shifts ``[n_pairs, 3]`` [A] and in cell vectors, the cell [A].
+Neighbourhood = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+def has_stress(cell: NDArray[Any], pbc: NDArray[Any]) -> bool:
+    """Whether a structure has a stress: a periodic axis, and a cell ``[3, 3]`` with a volume."""
+    return bool(np.any(pbc)) and abs(float(np.linalg.det(cell))) > SMALLEST_VOLUME
+
+
+def with_own_cell(get_neighborhood: Callable[..., Neighbourhood]) -> Callable[..., Neighbourhood]:
+    """Upstream's ``get_neighborhood``, which gives slabs and wires their own cell.
+
+    Crystals and open structures are left to upstream. A cell that has no volume, because vectors
+    along open axes are missing, gets unit vectors there.
+    """
+
+    @functools.wraps(get_neighborhood)
+    def neighborhood(
+        positions: NDArray[Any],
+        cutoff: float,
+        pbc: tuple[bool, bool, bool] | None = None,
+        cell: NDArray[Any] | None = None,
+        true_self_interaction: bool = False,
+    ) -> Neighbourhood:
+        if pbc is None or cell is None or sum(pbc) in (0, 3):
+            return get_neighborhood(positions, cutoff, pbc, cell, true_self_interaction)
+        periodic = np.array(pbc, dtype=bool)
+        # Directions normal to all periodic vectors, along which any cell that holds the atoms does.
+        normals = np.linalg.svd(cell[periodic])[2][periodic.sum() :]
+        heights = positions @ normals.T
+        lowest = heights.min(axis=0)
+        lengths = heights.max(axis=0) - lowest + 2.0 * cutoff
+        box = np.array(cell, dtype=float)
+        box[~periodic] = lengths[:, None] * normals
+        sender, receiver, unit_shifts = neighbour_list(
+            quantities="ijS",
+            pbc=pbc,
+            cell=box,
+            positions=positions + (cutoff - lowest) @ normals,
+            cutoff=cutoff,
+        )
+        if not true_self_interaction:
+            kept = (sender != receiver) | (unit_shifts != 0).any(axis=1)
+            sender, receiver, unit_shifts = sender[kept], receiver[kept], unit_shifts[kept]
+        own = np.array(cell, dtype=float)
+        if not has_stress(own, periodic):
+            own[~periodic] = normals
+        return np.stack((sender, receiver)), unit_shifts @ own, unit_shifts, own
+
+    return neighborhood
+
+
+def install() -> None:
+    """Let all data of mace-torch in this process come with their own cells.
+
+    Whoever evaluates a model, upstream's own calculator and training included, makes its data with
+    the function that is replaced here. It finds the same neighbours; energies and forces stay.
+    """
+    if not hasattr(atomic_data.get_neighborhood, "__wrapped__"):
+        atomic_data.get_neighborhood = with_own_cell(atomic_data.get_neighborhood)
