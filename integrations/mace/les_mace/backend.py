@@ -24,6 +24,12 @@ class MACEBackend(Backend):
     symbol = "mace.modules.models:ScaleShiftMACE"
     model_suffixes = (".pt", ".model")
 
+    def problem(self) -> str | None:
+        from les_mace.quiet import quiet_import
+
+        with quiet_import():
+            return super().problem()
+
     def train(self, arguments: Sequence[str], *, les: bool) -> None:
         self.require()
         from les_mace.training import train
@@ -38,12 +44,13 @@ class MACEBackend(Backend):
         dtype: str = "float64",
         bec: bool = False,
         allow_pickle: bool = False,
+        head: str | None = None,
     ) -> Any:
         self.require()
         from les_mace.calculator import LESCalculator
 
         return LESCalculator(
-            model, device=device, default_dtype=dtype, bec=bec, allow_pickle=allow_pickle
+            model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle, head=head
         )
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:

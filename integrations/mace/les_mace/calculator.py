@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from ase.calculators.calculator import all_changes
 from mace.calculators import MACECalculator
+from mace.modules.models import ScaleShiftMACE
+from numpy.typing import NDArray
 
-from les import ChargeSign
-from les.structures import ANY_AXES, LONG_RANGE_AXES, check_atoms, check_elements
+from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.devices import resolve_device
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES
+from les_mace.neighbours import has_stress
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+#: Keywords of upstream's calculator that name models.
+SEVERAL_MODELS = ("models", "model_paths", "model_path")
+DTYPES = ("float32", "float64")
 
-class LESCalculator(MACECalculator):
+
+class LESCalculator(ChargeCalculator, MACECalculator):
     """``MACECalculator`` for models with LES.
 
     Beside upstream's results there are ``charges`` [e], ``dipole`` [e A], ``les_energy``
     [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with
     the component of the polarisation first. In periodic cells ``dipole`` is one branch of a
-    multivalued quantity.
+    multivalued quantity. ``stress`` is per volume of the cell as given, also of a slab; without
+    a periodic axis, or without a volume, there is none.
 
     Training leaves the common sign of all charges open. It is fixed by the first structure
     with more than one element, so that its most electronegative element is negative
@@ -33,50 +44,99 @@ class LESCalculator(MACECalculator):
     Short-range models work as well, and give upstream's results.
 
     Args:
-        model: a model, or a model file.
+        model: one model, or one model file. Several make a
+            ``les.backends.committee.Committee``, from one calculator each.
         bec: compute Born effective charges with every calculation.
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         allow_pickle: read pickled models, which can run code (see ``load_model``).
-        device: where to compute, e.g. ``"cuda"``.
-        default_dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
+        device: where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a GPU where
+            there is one.
+        dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
+        default_dtype: upstream's name of ``dtype``.
+        head: which head of a model with several; default: the one called ``default``, or the
+            only one.
+        compute_atomic_stresses: upstream's, for short-range models.
         kwargs: further arguments of ``MACECalculator``.
+
+    Raises:
+        TypeError: for an unknown keyword, with the closest one.
+        ValueError: for several models, what the model cannot do, a head that it does not have, or
+            a device that is not there.
     """
 
     def __init__(
         self,
-        model: torch.nn.Module | str | Path,
+        model: torch.nn.Module | str | Path | None = None,
         *,
         bec: bool = False,
         sign: int | None = None,
         allow_pickle: bool = False,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
+        dtype: str = "",
         default_dtype: str = "",
+        head: str | None = None,
+        compute_atomic_stresses: bool = False,
         **kwargs: Any,
     ) -> None:
+        for name in SEVERAL_MODELS:
+            if name in kwargs:
+                raise ValueError(
+                    f"give one model, or one model file, as `model` instead of `{name}`; several "
+                    "make a les.backends.committee.Committee, from one calculator each"
+                )
+        self.refuse_unknown_keywords(kwargs)
+        refuse_several_models(model)
+        if dtype and default_dtype and dtype != default_dtype:
+            raise ValueError(f"`dtype` is {dtype!r}, but `default_dtype` {default_dtype!r}")
+        dtype = dtype or default_dtype
+        if dtype and dtype not in DTYPES:
+            raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        device = resolve_device(device)
+        from_file = isinstance(model, (str, Path))
         if isinstance(model, (str, Path)):
-            model = load_model(model, allow_pickle=allow_pickle, device=device)
-        charge_sign = ChargeSign(sign)
-        if kwargs.get("compile_mode") is not None and isinstance(model, MACELES):
+            model = load_model(model, allow_pickle=allow_pickle)
+        if not isinstance(model, ScaleShiftMACE):
+            raise TypeError(
+                f"`model` must be a MACE model or a model file, got {type(model).__name__}"
+            )
+        long_range = isinstance(model, MACELES)
+        if long_range and kwargs.get("compile_mode") is not None:
             raise ValueError("`compile_mode` is not supported for models with LES yet")
-        if bec and not isinstance(model, MACELES):
-            raise ValueError(f"`bec` needs a model with LES, got a {type(model).__name__}")
-        super().__init__(models=model, device=device, default_dtype=default_dtype, **kwargs)
+        if long_range and compute_atomic_stresses:
+            raise ValueError(
+                "`compute_atomic_stresses` needs a model without LES: stresses of atoms are not "
+                "defined for the long-range energy"
+            )
+        heads = list(getattr(model, "heads", ["Default"]))
+        if head is not None and head not in heads:
+            raise ValueError(f"`head` must be one of {', '.join(heads)}, got {head!r}")
+        if head is None:
+            head = next((each for each in heads if each.lower() == "default"), None)
+        if head is None and len(heads) == 1:
+            head = heads[0]
+        own_dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        if dtype and dtype != own_dtype:
+            # That of someone else stays as precise as it is.
+            model = model if from_file else copy.deepcopy(model)
+            model = model.to(getattr(torch, dtype))
+        #: Whether the user still has to say which head is meant.
+        self.head_is_open = head is None
+        # Upstream appends to the list of the class, which all calculators share.
+        self.implemented_properties: list[str] = []
+        super().__init__(
+            models=model,
+            device=str(device),
+            default_dtype=dtype or own_dtype,
+            head=head or heads[0],
+            compute_atomic_stresses=compute_atomic_stresses,
+            **kwargs,
+        )
         self.models[0].eval()
-        self.bec = bec
-        self.charge_sign = charge_sign
-        self.long_range = isinstance(self.models[0], MACELES)
-        self.les_config = self.models[0].les.config() if self.long_range else None
-        # Upstream appends to a list that all its instances share.
-        self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
-        if self.long_range:
-            self.models[0].register_forward_hook(self._keep_output)
-            self.implemented_properties += ["charges", "dipole", "les_energy"]
-            if bec:
-                self.implemented_properties.append("born_effective_charges")
-
-    def _keep_output(self, module: torch.nn.Module, inputs: Any, output: dict[str, Any]) -> None:
-        """Upstream passes on only the outputs it knows; keep the others too."""
-        self._output = {key: x.detach() for key, x in output.items() if x is not None}
+        config = self.models[0].les.config() if long_range else None
+        self.set_up_charges(config, bec=bec, sign=sign)
+        # These have an effect, unlike on other models.
+        embedded = getattr(self.models[0], "embedding_specs", None) or {}
+        self._told.update(self.info_keys.get(name, name) for name in embedded)
 
     def calculate(
         self,
@@ -89,26 +149,66 @@ class LESCalculator(MACECalculator):
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a
                 periodic structure without a cell, elements that the model does not know and,
-                with LES, one periodic axis.
+                with LES, one periodic axis; for a model of several heads, of which none has been
+                chosen; and if results are not finite.
         """
-        structure = atoms if atoms is not None else self.atoms
-        check_atoms(structure, LONG_RANGE_AXES if self.long_range else ANY_AXES)
-        check_elements(structure, self.z_table.zs)
-        if self.long_range:
-            # Calculators may share a model, and a model may ask for less than all of it.
-            self.models[0].compute_bec = self.bec
-            self.models[0].bec_output_index = None
-        super().calculate(atoms, properties, system_changes)
-        if not structure.pbc.any():
+        structure = self._prepare(atoms)
+        with self._output_kept() as out:
+            super().calculate(structure, properties, system_changes)
+        if not has_stress(structure.cell[:], structure.pbc):
             self.results.pop("stress", None)
+        if self.long_range:
+            self.add_charge_results(
+                structure,
+                out["les_energy"].item() * self.energy_units_to_eV,
+                out["charges"],
+                out["dipole"][0],
+                out["BEC"] if self.bec else None,
+            )
+        self.check_results()
+
+    @contextlib.contextmanager
+    def _output_kept(self) -> Iterator[dict[str, torch.Tensor]]:
+        """All that a model with LES gives; upstream passes on only the outputs it knows."""
+        kept: dict[str, torch.Tensor] = {}
         if not self.long_range:
+            yield kept
             return
-        out = self._output
-        numbers = torch.as_tensor(structure.numbers, device=out["charges"].device)
-        sign = self.charge_sign(out["charges"], numbers)
-        self.results["charges"] = sign * self.results["charges"]
-        self.results["dipole"] = sign * self.results["dipole"]
-        self.results["les_energy"] = out["les_energy"].item() * self.energy_units_to_eV
-        if self.bec:
-            tensor = out["BEC"].cpu().numpy()
-            self.results["born_effective_charges"] = sign * tensor.reshape(len(structure), -1)
+
+        def keep(module: torch.nn.Module, inputs: Any, output: dict[str, Any]) -> None:
+            kept.update({key: x.detach() for key, x in output.items() if x is not None})
+
+        model = self.models[0]
+        # Calculators may share a model, and a model may ask for less than all of it.
+        model.compute_bec, model.bec_output_index = self.bec, None
+        handle = model.register_forward_hook(keep)
+        try:
+            yield kept
+        finally:
+            handle.remove()
+
+    def get_hessian(self, atoms: Atoms | None = None) -> NDArray[Any]:
+        """Second derivatives of the energy, ``[3 n_atoms, n_atoms, 3]`` [eV/A^2].
+
+        Raises:
+            ValueError: as :meth:`calculate`.
+        """
+        structure = self._prepare(atoms)
+        if self.long_range:
+            self.models[0].compute_bec = False
+        hessian: NDArray[Any] = super().get_hessian(structure)
+        return hessian
+
+    def _prepare(self, atoms: Atoms | None) -> Atoms:
+        """The structure, after a check that the model has a meaningful result for it."""
+        structure = atoms if atoms is not None else self.atoms
+        if structure is None:
+            raise ValueError("`atoms` must be a structure, got None")
+        if self.head_is_open:
+            raise ValueError(
+                f"the model has the heads {', '.join(self.available_heads)}: say which one is "
+                "meant with `head`, or --head"
+            )
+        self.check_structure(structure, self.z_table.zs)
+        return structure
+

@@ -1,4 +1,4 @@
-"""Loading and saving MACE models with charges.
+"""Loading and saving MACE models, with charges and without.
 
 mace-torch saves models as pickles, and loading a pickle runs whatever code it holds. The
 format here is a dictionary of plain values and tensors: the arguments that rebuild the
@@ -19,29 +19,45 @@ from mace.modules.models import ScaleShiftMACE
 from mace.tools.scripts_utils import extract_config_mace_model
 from mace.tools.torch_tools import default_dtype
 
+from les.backends.model_files import check_parts, load_plain
 from les.files import replacing
 from les_mace.model import MACELES
+from les_mace.quiet import quiet
 
-#: Marks files of this format, and its version.
-FORMAT = "les_mace.MACELES/1"
+#: What a file holds, for messages.
+KIND = "MACE model"
+
+#: Marks of files of this format: the class of the model, and a version.
+FORMATS: dict[type[ScaleShiftMACE], str] = {
+    MACELES: "les_mace.MACELES/1",
+    ScaleShiftMACE: "les_mace.ScaleShiftMACE/1",
+}
 
 
-def save_model(model: MACELES, path: str | Path) -> None:
+def save_model(model: ScaleShiftMACE, path: str | Path) -> None:
     """Write ``model`` so that :func:`load_model` reads it without running code.
 
     The file appears whole or not at all, also if several processes write it.
+
+    Raises:
+        TypeError: for another model than ``MACELES`` and upstream's ``ScaleShiftMACE``.
+        OSError: naming the file, if it cannot be written.
     """
+    if type(model) not in FORMATS:
+        known = " or ".join(each.__name__ for each in FORMATS)
+        raise TypeError(f"`model` must be a {known}, got {type(model).__name__}")
     config = {key: _to_plain(value) for key, value in extract_config_mace_model(model).items()}
     content = {
-        "format": FORMAT,
+        "format": FORMATS[type(model)],
         "config": config,
-        "les_arguments": {
+        "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
+    }
+    if isinstance(model, MACELES):
+        content["les_arguments"] = {
             **model.les.config().to_dict(),
             "compute_bec": model.compute_bec,
             "bec_output_index": model.bec_output_index,
-        },
-        "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
-    }
+        }
     with replacing(path) as temporary:
         torch.save(content, temporary)
 
@@ -56,36 +72,53 @@ def load_model(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is a pickle and ``allow_pickle`` is false, is damaged, or holds
-            something other than a MACE model.
+        les.backends.model_files.PickleRefusedError: if the file is a pickle and ``allow_pickle``
+            is false.
+        ValueError: if the file is damaged, lacks a part, or holds something other than a MACE
+            model.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model file {path}")
-    path.open("rb").close()  # a file that may not be read is not a question of its format
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, where the content is something else
-        if not allow_pickle:
-            raise ValueError(
-                f"{path} is not a plain LES model file; if it is a pickled MACE model from a "
-                "source you trust, pass allow_pickle=True, or --allow-pickle (loading it runs "
-                "the code it holds)"
-            ) from error
-        return _load_pickle(path).to(device)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} holds no MACE model with LES (format {FORMAT!r} expected)")
+    # Where published models look for their class.
+    modules.models.MACELES = MACELES
+    with quiet():
+        content = load_plain(path, KIND, allow_pickle=allow_pickle)
+        if isinstance(content, torch.nn.Module):
+            return _ours(content, path).to(device)
+        return _rebuilt(content, path).to(device)
+
+
+def _rebuilt(content: Any, path: Path) -> ScaleShiftMACE:
+    """The model that :func:`save_model` has made ``content`` of."""
+    check_parts(content, ("format",), path, KIND)
+    classes = {name: model_class for model_class, name in FORMATS.items()}
+    if content["format"] not in classes:
+        known = " or ".join(map(repr, classes))
+        raise ValueError(f"{path} is no {KIND}: its format is {content['format']!r}, not {known}")
+    model_class = classes[content["format"]]
+    own = {MACELES: ("les_arguments",)}.get(model_class, ())
+    check_parts(content, ("config", "state_dict", *own), path, KIND)
     state = content["state_dict"]
-    with default_dtype(state["atomic_energies_fn.atomic_energies"].dtype):
-        config = {key: _from_plain(key, value) for key, value in content["config"].items()}
-        model = MACELES(les_arguments=content["les_arguments"], **config)
+    check_parts(state, ("atomic_energies_fn.atomic_energies",), path, KIND)
+    settings = {name: content[name] for name in own}
+    try:
+        with default_dtype(state["atomic_energies_fn.atomic_energies"].dtype):
+            config = {key: _from_plain(key, value) for key, value in content["config"].items()}
+            model = model_class(**settings, **config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be rebuilt with this mace-torch: {type(error).__name__}: {error}"
+        ) from error
     _load_state(model, state, path)
-    return model.to(device)
+    return model
 
 
-def _load_state(model: MACELES, state: dict[str, torch.Tensor], path: Path) -> None:
+def _load_state(model: ScaleShiftMACE, state: dict[str, torch.Tensor], path: Path) -> None:
     """Load all of ``state``; only buffers that newer releases of mace-torch added may lack."""
-    incompatible = model.load_state_dict(state, strict=False)
+    try:
+        incompatible = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        first = next(iter(str(error).splitlines()[1:]), str(error)).strip()
+        raise ValueError(f"{path} does not fit this mace-torch: {first}") from error
     parameters = dict(model.named_parameters())
     missing = [key for key in incompatible.missing_keys if key in parameters]
     if missing or incompatible.unexpected_keys:
@@ -95,14 +128,9 @@ def _load_state(model: MACELES, state: dict[str, torch.Tensor], path: Path) -> N
         )
 
 
-def _load_pickle(path: Path) -> ScaleShiftMACE:
-    # Where published models look for their class.
-    modules.models.MACELES = MACELES
-    try:
-        model = torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:  # torch raises many kinds; the file is what matters
-        raise ValueError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
-    if isinstance(model, extensions.MACELES):
+def _ours(model: torch.nn.Module, path: Path) -> ScaleShiftMACE:
+    """An unpickled model; that of upstream's own class with LES becomes one of ours."""
+    if isinstance(model, extensions.MACELES) and not isinstance(model, MACELES):
         state = model.__dict__
         model = MACELES.__new__(MACELES)
         model.__setstate__(state)

@@ -18,7 +18,7 @@ from mace.modules.utils import compute_forces, compute_forces_virials, compute_h
 from torch import Tensor, nn
 
 from les import Les, LESConfig, dipole_moments
-from les_mace import neighbours
+from les_mace import lammps, neighbours
 
 # The stress of slabs needs the cell that the user has given.
 neighbours.install()
@@ -133,6 +133,8 @@ class MACELES(ScaleShiftMACE):
         if "layer_widths" not in state:
             state["layer_widths"] = _layer_widths(state["_modules"]["products"])
         super().__setstate__(state)
+        # Upstream's converter for LAMMPS begins by reading the model.
+        lammps.guard_converters(MACELES)
 
     def forward(
         self,
