@@ -1,84 +1,198 @@
-"""Refusal of training data that lacks labels.
+"""Reading training data: every frame that a file has, under whichever keys it has its labels.
 
-mace-torch gives a frame without energy or forces the weight zero, and says so at most in
-its log; NaN labels make every weight of the model NaN.
+mace-torch reads one frame of a file with blank lines between frames, gives a frame without energy
+or forces the weight zero, takes no energies under the names of ASE unless it is told to, and then
+those of isolated atoms as zero; it says so at most in its log. NaN labels make every weight of the
+model NaN.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from ase.io import iread
+import ase.io
+from mace.data import utils
+
+from les.labels import DataError, find_label, read_extxyz
+from les.structures import ANY_AXES, LONG_RANGE_AXES, check_atoms, labels_without_effect
+from les_mace.neighbours import has_stress
+from les_mace.replaced import replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ase import Atoms
 
-#: Labels checked for NaN where they exist.
+logger = logging.getLogger("les")
+
+#: Labels checked where they exist.
 LABELS = ("energy", "forces", "stress", "virials")
 
+#: Losses of upstream that have the stress, and the virials, in them.
+STRESS_LOSSES = ("stress", "huber", "universal")
+VIRIALS_LOSSES = ("virials",)
 
-def checked_loader(load: Callable[..., Any], required: tuple[str, ...]) -> Callable[..., Any]:
-    """Upstream's ``load_from_xyz``, which raises if a frame lacks one of ``required``.
 
-    A frame may do without a label if it says so with ``config_energy_weight=0`` or
-    ``config_forces_weight=0``. Files are read a second time only if something is wrong.
+class UnnamedKey(str):
+    """The key of a label for which nobody has named one: the plain name will do as well."""
+
+    LABELS: ClassVar = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the frames of training data must have.
+
+    Attributes:
+        required: labels that every frame needs.
+        loss: upstream's name of the loss.
+        les: whether the model has charges.
+        used: names of entries of ``atoms.info`` that the model makes use of.
+    """
+
+    required: tuple[str, ...]
+    loss: str
+    les: bool
+    used: Collection[str] = ()
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Labels that the loss does not have."""
+        stress = () if self.loss in STRESS_LOSSES else ("stress",)
+        return (*stress, *(() if self.loss in VIRIALS_LOSSES else ("virials",)))
+
+
+def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., Any]:
+    """Upstream's ``load_from_xyz``, for whole files, with labels that can be trained on.
+
+    A frame may do without a required label if it says so with ``config_energy_weight=0`` or
+    ``config_forces_weight=0``.
     """
 
     @functools.wraps(load)
     def checked(file_path: str, key_specification: Any, *args: Any, **kwargs: Any) -> Any:
-        loaded = load(file_path, key_specification, *args, **kwargs)
-        keys = {**key_specification.info_keys, **key_specification.arrays_keys}
-        complete = all(
-            _problem(config.properties, name, name in required) is None
-            for config in loaded[1]
-            for name in LABELS
-        )
-        if not complete and not kwargs.get("no_data_ok", False):
-            _raise_for_first(file_path, keys, required)
-        return loaded
+        frames = read_frames(file_path)
+        specification = copy.deepcopy(key_specification)
+        for label, keys in (
+            ("energy", specification.info_keys),
+            ("forces", specification.arrays_keys),
+            ("stress", specification.info_keys),
+        ):
+            keys[label] = _settle(label, keys[label], frames)
+        given = {**specification.info_keys, **specification.arrays_keys}
+        required = () if kwargs.get("no_data_ok") else checks.required
+        for where, atoms in frames:
+            _check(where, atoms, given, required, checks)
+        _warn(file_path, [atoms for _, atoms in frames], given, checks)
+        read = SimpleNamespace(read=lambda *_, **__: [atoms for _, atoms in frames])
+        with replaced(utils, "ase", SimpleNamespace(io=read, data=ase.data, Atoms=ase.Atoms)):
+            return load(file_path, specification, *args, **kwargs)
 
     return checked
 
 
-def _problem(labels: dict[str, Any], name: str, required: bool) -> str | None:
-    """What is wrong with the label ``name``, or ``None``."""
-    value = labels.get(name)
-    if value is None:
-        return "is missing" if required else None
+def read_frames(path: str | Path) -> list[tuple[str, Atoms]]:
+    """All frames of a file, each with ``"<file>: frame <n>"``.
+
+    Raises:
+        DataError: for a file that cannot be read as a whole; for extended XYZ, with the line.
+    """
+    name = Path(path).name.removesuffix(".gz")
+    if name.endswith((".xyz", ".extxyz")):
+        return list(read_extxyz(path))
     try:
-        finite = np.isfinite(np.asarray(value, dtype=float)).all()
-    except (TypeError, ValueError):
-        return f"must be numeric, got {value!r}"
-    return None if finite else "must be finite, got NaN or infinity"
+        frames = ase.io.read(path, ":")
+    except Exception as error:  # each format raises errors of its own
+        raise DataError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
+    if not frames:
+        raise DataError(f"{path}: holds no frames")
+    return [(f"{path}: frame {index}", atoms) for index, atoms in enumerate(frames)]
 
 
-def _raise_for_first(file_path: str, keys: dict[str, str], required: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` for the first bad label; it names file, frame and key."""
-    for frame, atoms in enumerate(iread(file_path, ":")):
-        isolated = len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
-        for name in LABELS:
-            waived = isolated or atoms.info.get(f"config_{name}_weight") == 0
-            problem = _problem(_labels(atoms, keys), name, name in required and not waived)
-            if problem is not None:
-                hint = ""
-                if problem == "is missing":
-                    hint = (
-                        f"; name the right key with --{name}_key, or set config_{name}_weight=0 "
-                        "for frames that are meant to have none"
-                    )
-                raise ValueError(
-                    f"{file_path}, frame {frame}: {name} (key {keys[name]!r}) {problem}{hint}"
-                )
+def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]]) -> str:
+    """The key under which all ``frames`` have the label, if any.
+
+    Labels that ASE has moved into a calculator, because their key is a name of its own, go back
+    under the key that begins with ``REF_``.
+
+    Raises:
+        DataError: if some frames have it under ``REF_`` and others under the plain name.
+    """
+    reference = f"REF_{label}"
+    if isinstance(key, UnnamedKey):
+        named = [(where, reference in {**a.info, **a.arrays}) for where, a in frames]
+        plain = [where for where, a in frames if reference not in {**a.info, **a.arrays}
+                 and _plain(a, label) is not None]
+        if not plain:
+            return reference
+        first = next((where for where, is_named in named if is_named), None)
+        if first is not None:
+            raise DataError(
+                f"{plain[0]} has the {label} under {label!r}, {first.rpartition(': ')[2]} under "
+                f"{reference!r}; name the right key with --{label}_key"
+            )
+    elif key != label:
+        return str(key)
+    for _, atoms in frames:
+        value = _plain(atoms, label)
+        store = atoms.arrays if label == "forces" else atoms.info
+        store.pop(reference, None)
+        if value is not None:
+            store[reference] = value
+    return reference
 
 
-def _labels(atoms: Atoms, keys: dict[str, str]) -> dict[str, Any]:
-    """The labels of one frame, found where upstream looks for them."""
+def _plain(atoms: Atoms, label: str) -> Any:
+    """The label under its plain name, which ASE moves into a calculator; ``None`` if missing."""
     results = atoms.calc.results if atoms.calc is not None else {}
-    # ASE moves what has its own names into a calculator; upstream takes these three back.
-    plain = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
-    given = {**plain, **atoms.info, **atoms.arrays}
-    return {name: given.get(keys[name]) for name in LABELS if name in keys}
+    return {**results, **atoms.info, **atoms.arrays}.get(label)
+
+
+def _check(
+    where: str, atoms: Atoms, keys: dict[str, str], required: Collection[str], checks: Checks
+) -> None:
+    """Refuse a frame that cannot be trained on; the error names file, frame and key."""
+    try:
+        check_atoms(atoms, LONG_RANGE_AXES if checks.les else ANY_AXES)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
+    isolated = len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
+    for label in LABELS:
+        shape_of = "stress" if label == "virials" else label
+        value = find_label(atoms, shape_of, where, [keys[label]])
+        waived = isolated or atoms.info.get(f"config_{label}_weight") == 0
+        if value is None and label in required and not waived:
+            raise DataError(
+                f"{where}: {label} (key {keys[label]!r}) is missing; name the right key with "
+                f"--{label}_key, or set config_{label}_weight=0 for frames that are meant to have "
+                "none"
+            )
+        trained = label == "stress" and checks.loss in STRESS_LOSSES and not waived
+        if value is not None and trained and not has_stress(atoms.cell[:], atoms.pbc):
+            raise DataError(
+                f"{where}: has a stress (key {keys[label]!r}), but "
+                + ("no periodic axis" if not atoms.pbc.any() else "its cell has no volume")
+            )
+
+
+def _warn(path: str, frames: list[Atoms], keys: dict[str, str], checks: Checks) -> None:
+    """Say what in a file has no effect on the training."""
+    names = [name for atoms in frames for name in labels_without_effect(atoms)]
+    for name in dict.fromkeys(names):
+        if name not in checks.used:
+            logger.warning(
+                "%s: %d of %d frames have a %s, which this model cannot use: it has no effect",
+                *(path, names.count(name), len(frames), name),
+            )
+    for label in checks.without_effect:
+        n_labels = sum(keys[label] in atoms.info for atoms in frames)
+        if n_labels:
+            logger.warning(
+                "%s: %d of %d frames have %s (key %r), which have no effect with --loss %s",
+                *(path, n_labels, len(frames), label, keys[label], checks.loss),
+            )

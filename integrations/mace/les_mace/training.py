@@ -2,72 +2,75 @@
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import functools
 import logging
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from mace import modules
 from mace.cli import run_train
 from mace.modules import extensions
-from mace.tools import build_default_arg_parser, scripts_utils
+from mace.modules.models import ScaleShiftMACE
+from mace.tools import scripts_utils
 
-from les.files import replacing
-from les_mace.checkpoint import load_model, save_model
-from les_mace.labels import checked_loader
+from les_mace.arguments import parse
+from les_mace.checkpoint import FORMATS, load_model, save_model
+from les_mace.closing import close_run
+from les_mace.labels import Checks, checked_loader
 from les_mace.model import MACELES
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterator, Sequence
+from les_mace.quiet import quiet
+from les_mace.replaced import replaced
+from les_mace.restart import whole_checkpoints
+from les_mace.start import start_model, with_start
 
 logger = logging.getLogger("les")
-
-#: Upstream's ``--model`` names that can carry charges.
-MODELS = ("MACE", "ScaleShiftMACE", "MACELES")
 
 
 def train(arguments: Sequence[str], *, les: bool) -> None:
     """Run ``mace_run_train`` with its own ``arguments``.
 
-    Without ``les`` this is upstream's run, untouched. With it, the model that upstream
-    would build gets charges: the same backbone from the same seed. Two things are added:
-    ``--from MODEL`` starts from a trained short-range model (a pickle, so it runs the code
-    in that file, as upstream's ``--foundation_model`` does), and settings in
-    ``--les_arguments`` default to those of ``les.LESConfig``.
+    Without ``les`` the model is upstream's own. With it, the model that upstream would build gets
+    charges: the same backbone from the same seed. The options that are added, and those that all
+    trainings of les share, are in ``les_mace.arguments``; settings in ``--les_arguments`` default
+    to those of ``les.LESConfig``.
 
     Raises:
-        ValueError: if ``--model`` or the model given by ``--from`` cannot carry charges.
+        ValueError: for options, data or files that cannot be used; the message says which.
     """
-    parser = build_default_arg_parser()
-    parser.prog = "les train mace"
-    if not les:
-        run_train.run(parser.parse_args(arguments))
-        return
-    parser.add_argument(
-        "--from", dest="start", help="trained short-range MACE model to add charges to"
-    )
-    args = parser.parse_args(arguments)
-    if args.model not in MODELS:
-        raise ValueError(f"`--model` must be one of {MODELS} with --les, got {args.model!r}")
-    args.les_arguments = {"cutoff": "smooth", **(args.les_arguments or {})}
-    if args.start is not None:
-        _start_from(args)
+    args = parse(arguments, les=les)
     # Loaders of older models look for the class here.
     modules.models.MACELES = MACELES
-    with (
-        _replaced(extensions, "MACELES", MACELES),
-        _replaced(
-            scripts_utils.data,
-            "load_from_xyz",
-            checked_loader(scripts_utils.data.load_from_xyz, _trained_on(args)),
-        ),
-        _replaced(run_train, "configure_model", _with_charges(run_train.configure_model, args)),
-    ):
-        run_train.run(args)
-    _save_safely(args)
+    heads: list[Any] = []
+    loader = checked_loader(scripts_utils.data.load_from_xyz, _checks(args, les))
+    with quiet(), start_model(args, les=les), whole_checkpoints(args):
+        configure = with_start(run_train.configure_model, args, les=les)
+        if les:
+            configure = _with_charges(configure, args)
+        with (
+            replaced(extensions, "MACELES", MACELES),
+            replaced(scripts_utils.data, "load_from_xyz", loader),
+            replaced(run_train, "configure_model", _seen(configure, heads)),
+        ):
+            run_train.run(args)
+        if args.dry_run or int(os.environ.get("RANK", "0")) > 0:
+            return
+        written = [path for path in map(_save_safely, _models(args)) if path is not None]
+    if written:
+        close_run(written[-1], heads, args)
+
+
+def _seen(configure_model: Callable[..., Any], heads: list[Any]) -> Callable[..., Any]:
+    """Upstream's ``configure_model``, which leaves its configurations of heads in ``heads``."""
+
+    @functools.wraps(configure_model)
+    def configure(*positional: Any) -> Any:
+        heads.extend(positional[6])
+        return configure_model(*positional)
+
+    return configure
 
 
 def _with_charges(
@@ -82,54 +85,37 @@ def _with_charges(
     @functools.wraps(configure_model)
     def configure(*positional: Any, **keyword: Any) -> Any:
         model_class = functools.partial(MACELES, les_arguments=args.les_arguments)
-        with _replaced(modules, "ScaleShiftMACE", model_class):
+        with replaced(modules, "ScaleShiftMACE", model_class):
             return configure_model(*positional, **keyword)
 
     return configure
 
 
-def _trained_on(args: argparse.Namespace) -> tuple[str, ...]:
-    """The labels that every frame needs, given the weights in the loss."""
-    energy = args.loss != "forces_only" and args.energy_weight != 0
-    return ("energy",) * energy + ("forces",) * (args.forces_weight != 0)
+def _checks(args: argparse.Namespace, les: bool) -> Checks:
+    """What the data must have, given the model and the weights in the loss."""
+    required: tuple[str, ...] = ()
+    if les:
+        energy = args.loss != "forces_only" and args.energy_weight != 0
+        required = ("energy",) * energy + ("forces",) * (args.forces_weight != 0)
+    used = ("total_charge", "total_spin", "external_field") if args.model == "PolarMACE" else ()
+    embedded = str(args.embedding_specs or "")
+    named = tuple(name for name in ("total_charge", "total_spin") if name in embedded)
+    return Checks(required, args.loss, les, (*used, *named))
 
 
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
+def _models(args: argparse.Namespace) -> list[Path]:
+    """Upstream's pickles of this run, that of its last stage last."""
+    stems = [args.name, *[f"{args.name}_stagetwo"] * bool(args.swa)]
+    return [Path(args.model_dir, f"{stem}.model") for stem in stems]
 
 
-def _start_from(args: argparse.Namespace) -> None:
-    """Let upstream fine-tune from a short-range model to which charges have been added."""
-    if args.foundation_model is not None:
-        raise ValueError("`--from` and `--foundation_model` exclude each other")
-    short_range = load_model(args.start, allow_pickle=True)
-    try:
-        extended = MACELES.from_short_range(short_range, args.les_arguments)
-    except TypeError as error:
-        raise ValueError(f"--from {args.start}: {error}") from error
-    folder = Path(args.model_dir or args.work_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{args.name}_start.model"
-    with replacing(path) as temporary:
-        torch.save(extended, temporary)
-    logger.info("added charges to %s; the run starts from %s", args.start, path)
-    args.foundation_model = str(path)
-    args.multiheads_finetuning = False
-    if args.E0s is None:
-        args.E0s = "foundation"
-
-
-def _save_safely(args: argparse.Namespace) -> None:
-    """Beside upstream's pickled models, write files that load without running code."""
-    for stem in (args.name, f"{args.name}_stagetwo"):
-        path = Path(args.model_dir, f"{stem}.model")
-        if path.is_file():
-            safe = Path(args.model_dir, f"{stem}.pt")
-            save_model(load_model(path, allow_pickle=True), safe)
-            logger.info("wrote %s", safe)
+def _save_safely(path: Path) -> Path | None:
+    """Beside a pickle that upstream has written, write a file that loads without running code."""
+    model = load_model(path, allow_pickle=True) if path.is_file() else None
+    if type(model) not in FORMATS:
+        return None
+    safe = path.with_suffix(".pt")
+    assert isinstance(model, ScaleShiftMACE)
+    save_model(model, safe)
+    logger.info("wrote %s", safe)
+    return safe

@@ -41,8 +41,10 @@ class NequIPBackend(Backend):
         dtype: str = "float64",
         bec: bool = False,
         allow_pickle: bool = False,
+        head: str | None = None,
     ) -> Any:
         self.require()
+        self.refuse_head(head)
         from les_nequip.calculator import LESCalculator
 
         logger.debug("nequip's models compute in the precision they were built for, not %s", dtype)

@@ -99,6 +99,7 @@ class Backend(ABC):
         dtype: str = "float64",
         bec: bool = False,
         allow_pickle: bool = False,
+        head: str | None = None,
     ) -> Any:
         """ASE calculator for a trained model, with or without LES.
 
@@ -106,8 +107,15 @@ class Backend(ABC):
         ``dipole`` and ``les_energy``; ``stress`` for periodic structures. With ``bec``
         also ``born_effective_charges`` ``[n_atoms, 9]``. A pickled model, which can run
         code when it is loaded, is refused without ``allow_pickle``. Its attribute ``les_config``
-        is the model's ``les.LESConfig``, or ``None`` for a model without LES.
+        is the model's ``les.LESConfig``, or ``None`` for a model without LES. ``head`` says which
+        head of a model with several is meant; backends without such models call
+        :meth:`refuse_head`.
         """
+
+    def refuse_head(self, head: str | None) -> None:
+        """Raise ``ValueError`` for a ``head`` that was given: models of this backend have none."""
+        if head is not None:
+            raise ValueError(f"models of the backend {self.name!r} have no heads, got {head!r}")
 
     def require_ending(self, path: Path) -> None:
         """Raise ``ValueError`` for a model file whose name does not tell this backend."""

@@ -69,7 +69,12 @@ def errors_of(calculator: Any, frames: Frames, name: str = "") -> Errors:
 
 
 def close(
-    backend: Backend, model: Path, sets: Mapping[str, Frames], *, device: str = "cpu"
+    backend: Backend,
+    model: Path,
+    sets: Mapping[str, Frames],
+    *,
+    device: str = "cpu",
+    head: str | None = None,
 ) -> dict[str, Errors]:
     """Evaluate the model file that a training left, and log what its user wants to know.
 
@@ -79,8 +84,10 @@ def close(
     Args:
         backend: whose model it is.
         model: the file, which loads without running code.
-        sets: ``"train"``, ``"valid"`` and maybe ``"test"``, with their labelled frames.
+        sets: ``"train"``, ``"valid"`` and maybe ``"test"``, with their labelled frames; none where
+            the frames are not in memory, and there is no table then.
         device: where to compute.
+        head: which head of a model that has several.
 
     Returns:
         The errors of each set.
@@ -88,14 +95,20 @@ def close(
     Raises:
         ValueError: for a frame that cannot be evaluated; the message names it.
     """
-    logger.info("best model: %s", model)
-    logger.info("  on the command line: les predict %s structures.xyz", shlex.quote(str(model)))
+    option, keyword, which = "", "", ""
+    if head is not None:
+        option, keyword, which = f" --head {shlex.quote(head)}", f", head={head!r}", f", head {head}"
+    path = shlex.quote(str(model))
+    logger.info("best model: %s%s", model, which)
+    logger.info("  on the command line: les predict %s structures.xyz%s", path, option)
     logger.info(
-        "  in Python: from %s import LESCalculator; atoms.calc = LESCalculator(%r)",
-        backend.package,
-        str(model),
+        "  in Python: from %s import LESCalculator; atoms.calc = LESCalculator(%r%s)",
+        *(backend.package, str(model), keyword),
     )
-    calculator = backend.calculator(model, device=device)
+    if not sets:
+        return {}
+    choice = {} if head is None else {"head": head}
+    calculator = backend.calculator(model, device=device, **choice)
     errors = {name: errors_of(calculator, frames, name) for name, frames in sets.items()}
-    logger.info("errors of the best model:\n%s", table(errors))
+    logger.info("errors of the best model%s:\n%s", which, table(errors))
     return errors

@@ -1,0 +1,112 @@
+"""The command line of ``les train mace``: upstream's own, and what all trainings of les share."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from mace.tools import build_default_arg_parser
+from mace.tools.default_keys import DefaultKeys
+
+from les.devices import resolve_device
+from les.training.arguments import Parser, configuration, mapping
+from les.training.files import check_name
+from les_mace.labels import UnnamedKey
+
+logger = logging.getLogger("les")
+
+#: Upstream's ``--model`` names that can carry charges.
+MODELS = ("MACE", "ScaleShiftMACE", "MACELES")
+
+#: Options of all trainings of les -> where upstream keeps the same.
+ALIASES = {"--resume": "restart_latest", "--epochs": "max_num_epochs", "--learning_rate": "lr"}
+
+CONSENT = ("--allow-pickle", "--allow_pickle")
+
+
+def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
+    """Upstream's options, checked, with those of les.
+
+    Besides upstream's there are ``start``, the model that ``--from`` names, ``allow_pickle``, and
+    ``les_given``, whether settings of LES were given.
+
+    Raises:
+        ValueError: for a name that leads to another folder, a device that is not there, a model
+            that cannot carry charges, and consent to run code that is not on the command line.
+        SystemExit: for what the parser refuses.
+    """
+    options = make_parser(les).parse_args(list(arguments))
+    if options.allow_pickle and not set(CONSENT) & set(arguments):
+        raise ValueError(
+            "--allow-pickle, the consent to run code, is given on the command line, not in a file"
+        )
+    check_name(options.name)
+    options.device = str(resolve_device(options.device))
+    for label in UnnamedKey.LABELS:
+        if getattr(options, f"{label}_key") is None:
+            key = UnnamedKey(DefaultKeys[label.upper()].value)
+            setattr(options, f"{label}_key", key)
+    _check_stages(options)
+    options.les_given = options.les_arguments is not None
+    if les:
+        if options.model not in MODELS:
+            raise ValueError(f"`--model` must be one of {MODELS} with --les, got {options.model!r}")
+        options.les_arguments = {"cutoff": "smooth", **(options.les_arguments or {})}
+    return options
+
+
+def _check_stages(options: argparse.Namespace) -> None:
+    """Refuse a second stage that would have no epoch: upstream fails then, at the very end."""
+    n_epochs = options.max_num_epochs
+    start = options.start_swa or max(1, n_epochs // 4 * 3)
+    if (options.swa or options.start_swa is not None) and start == n_epochs:
+        raise ValueError(
+            f"the second stage starts after epoch {start} of {n_epochs} and has no epoch: set "
+            "--start_swa to less, or leave out --swa"
+        )
+
+
+def make_parser(les: bool) -> argparse.ArgumentParser:
+    """Upstream's parser, with errors in one line and the options of les."""
+    parser = build_default_arg_parser()
+    parser.prog = "les train mace"
+    for name in ("error", "parse_args"):
+        setattr(parser, name, types.MethodType(getattr(Parser, name), parser))
+    if hasattr(parser, "_config_file_open_func"):  # configargparse
+        parser._config_file_open_func = _open_configuration
+    actions = {action.dest: action for action in parser._actions}
+    for alias, destination in ALIASES.items():
+        action = actions[destination]
+        action.option_strings = [*action.option_strings, alias]
+        parser._option_string_actions[alias] = action
+    for label in UnnamedKey.LABELS:
+        _change(actions[f"{label}_key"], default=None)
+        actions[f"{label}_key"].help = f"key of the {label}; default: REF_{label}, or without REF_"
+    _change(actions["device"], choices=None)
+    actions["device"].help = "where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1"
+    _change(actions["les_arguments"], type=mapping)
+    actions["les_arguments"].help = "fields of les.LESConfig, or a YAML file of them"
+    what = "MACE model, with LES or to add charges to" if les else "MACE model without LES"
+    parser.add_argument("--from", dest="start", help=f"trained {what}, to start from")
+    parser.add_argument(
+        *CONSENT,
+        action="store_true",
+        help="trust --from, --foundation_model and the checkpoints of --restart_latest: read them "
+        "also if that runs the code they hold",
+    )
+    return parser
+
+
+def _change(action: argparse.Action, **attributes: Any) -> None:
+    for name, value in attributes.items():
+        setattr(action, name, value)
+
+
+def _open_configuration(path: str, *arguments: Any) -> TextIO:
+    """Open a file of ``--config``, or the one that ``les config list`` names so."""
+    find: Callable[[str], Path] = configuration("mace")
+    return find(path).open(*arguments, encoding="utf-8")

@@ -1,0 +1,76 @@
+"""How a training ends: the errors of its model on the structures that upstream trained on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+
+from les.training.closing import close
+from les_mace.backend import MACEBackend
+from les_mace.neighbours import has_stress
+
+if TYPE_CHECKING:
+    from mace.data import Configuration
+    from mace.tools.multihead_tools import HeadConfig
+
+logger = logging.getLogger("les")
+
+LABELS = ("energy", "forces", "stress")
+
+
+def close_run(model: Path, heads: Iterable[HeadConfig], args: argparse.Namespace) -> None:
+    """Log the errors of the model file ``model``, where it is and how to use it, for each head.
+
+    Args:
+        model: file that loads without running code.
+        heads: upstream's, with the structures that they were trained on.
+        args: upstream's options; heads in ``--skip_evaluate_heads`` are left out.
+    """
+    heads = list(heads)
+    skipped = (args.skip_evaluate_heads or "").split(",") if len(heads) > 1 else ()
+    for head in heads:
+        if head.head_name in skipped:
+            continue
+        sets = {"train": [], "valid": [], "test": []}
+        # Data in upstream's own formats are not in memory.
+        if head.collections is not None:
+            sets["train"] = head.collections.train
+            sets["valid"] = head.collections.valid
+            sets["test"] = [each for _, tests in head.collections.tests for each in tests]
+        close(
+            MACEBackend(),
+            model,
+            {name: list(_frames(name, each)) for name, each in sets.items() if each},
+            device=args.device,
+            head=head.head_name if len(heads) > 1 else None,
+        )
+
+
+def _frames(name: str, configurations: Iterable[Configuration]) -> Iterator[Any]:
+    """Configurations of upstream as labelled frames; labels without weight are left out."""
+    for index, each in enumerate(configurations):
+        atoms = Atoms(each.atomic_numbers, each.positions, cell=each.cell, pbc=each.pbc)
+        labels: dict[str, Any] = {}
+        for label in LABELS:
+            value = each.properties.get(label)
+            if value is None or not each.property_weights.get(label):
+                continue
+            array = np.asarray(value, dtype=float)
+            labels[label] = array.reshape(-1) if label == "energy" else array
+            if label == "stress":
+                labels[label] = _voigt(array)
+                if not has_stress(atoms.cell[:], atoms.pbc):
+                    del labels[label]
+        yield f"{name} structure {index}", atoms, labels
+
+
+def _voigt(stress: Any) -> Any:
+    from ase.stress import full_3x3_to_voigt_6_stress
+
+    return full_3x3_to_voigt_6_stress(stress.reshape(3, 3)) if stress.size == 9 else stress
