@@ -14,6 +14,8 @@ WARNINGS = (
     ("Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", UserWarning),
     # TorchScript, about annotations in upstream's classes
     ("The TorchScript type system doesn't support instance-level", UserWarning),
+    # mace-torch's loaders, which pin memory also without a GPU
+    ("'pin_memory' argument is set as true", UserWarning),
     (r".torch\.jit\.", DeprecationWarning),
 )
 #: Starts of lines on standard output.

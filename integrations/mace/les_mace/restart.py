@@ -116,12 +116,14 @@ class WholeCheckpointHandler(CheckpointHandler):
                 raise
             except (ValueError, OSError) as error:
                 logger.warning("%s; looking for an earlier one", error)
-                self.problem = self.problem or ValueError(f"the run cannot be continued: {error}")
+                self.problem = self.problem or ValueError(
+                    f"the run cannot be continued: {error}, or remove it to go on without it"
+                )
                 continue
             try:
                 self.builder.load_checkpoint(state, checkpoint, strict)
             except Exception as error:  # of many kinds, where the parts are of something else
-                reason = str(error).splitlines()[0]
+                reason = " ".join(str(error).split()[:40])
                 self.problem = ValueError(
                     f"{info.path} is of a run with another model or optimizer: {reason}"
                 )

@@ -69,6 +69,12 @@ class Adapter:
         raise NotImplementedError("define the fixture `ewald`")
 
 
+def model_of(calculator: Any) -> Any:
+    """The model of a calculator, also of upstream's that can have several."""
+    model = getattr(calculator, "model", None)
+    return model if model is not None else calculator.models[0]
+
+
 def results_of(calculator: Any, atoms: Atoms) -> dict[str, Any]:
     """All results for ``atoms``, computed anew."""
     calculator.calculate(atoms)

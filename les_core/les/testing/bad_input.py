@@ -1,12 +1,17 @@
-"""Tests: structures without a meaningful result are refused, and the message says why."""
+"""Tests: what has no meaningful result is refused, and the message says why."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 
-from les.testing.adapter import Adapter, CalculatorFactory
+from les.testing.adapter import Adapter, CalculatorFactory, model_of
 from les.testing.structures import crystal, dimer
 
 
@@ -54,3 +59,55 @@ class BadInputTests(Adapter):
         good = dimer()
         good.calc = calc
         assert np.isfinite(good.get_potential_energy())
+
+    def test_unknown_keyword(self, calculator: CalculatorFactory) -> None:
+        calc = calculator()
+        with pytest.raises(TypeError, match="unknown keyword `sing`; did you mean `sign`?"):
+            type(calc)(model_of(calc), sing=1)
+
+    def test_several_models(self, calculator: CalculatorFactory) -> None:
+        calc = calculator()
+        for several in ([model_of(calc)] * 2, ["one.pt", "two.pt"]):
+            with pytest.raises(ValueError, match=r"must be one model, got 2; .*\.Committee"):
+                type(calc)(several)
+
+    def test_born_effective_charges_that_nobody_asked_for(
+        self, calculator: CalculatorFactory
+    ) -> None:
+        atoms = dimer()
+        atoms.calc = calculator()
+        with pytest.raises(PropertyNotImplementedError, match="bec=True"):
+            atoms.calc.get_property("born_effective_charges", atoms)
+
+    def test_results_that_are_not_finite(self, calculator: CalculatorFactory) -> None:
+        calc = calculator()
+        with torch.no_grad():
+            for parameter in model_of(calc).parameters():
+                parameter.fill_(torch.nan)
+        with pytest.raises(ValueError, match="NaN or infinite|must be finite"):
+            calc.calculate(dimer())
+        assert not any(np.isnan(value).any() for value in calc.results.values())
+
+    def test_total_charge_has_no_effect(self, calculator: CalculatorFactory) -> None:
+        calc = calculator()
+        atoms = dimer()
+        atoms.info["total_charge"] = 0
+        calc.calculate(atoms)
+        atoms.info["total_charge"] = -1
+        with pytest.warns(UserWarning, match="total_charge = -1, which this model cannot use"):
+            calc.calculate(atoms)
+        calc.calculate(atoms)  # says so once
+
+    @pytest.mark.parametrize("damage", ["truncated", "changed"])
+    def test_damaged_file(self, reloaded_calculator: Any, tmp_path: Path, damage: str) -> None:
+        path = max(filter(Path.is_file, tmp_path.rglob("*")), key=lambda path: path.stat().st_size)
+        content = bytearray(path.read_bytes())
+        half = len(content) // 2
+        if damage == "truncated":
+            del content[half:]
+        else:
+            content[half : half + 64] = bytes(255 - byte for byte in content[half : half + 64])
+        path.write_bytes(content)
+        load = getattr(type(reloaded_calculator), "from_file", type(reloaded_calculator))
+        with pytest.raises(ValueError, match=f"{path.name}.*damaged"):
+            load(str(path))

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from les.testing.adapter import Adapter, CalculatorFactory, results_of
 from les.testing.batches import BatchFunction
 from les.testing.derivatives import derivative
-from les.testing.structures import crystal, dimer
+from les.testing.structures import ROTATION, crystal, dimer, rotated, strained
+
+
+#: Makes a layer in the plane of x and y one that stands on an edge, turned about z.
+_LYING = ROTATION @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 
 
 def slab(open_axis: int = 2, vacuum: float = 20.0) -> Atoms:
@@ -42,6 +47,51 @@ class SlabTests(Adapter):
             assert results["forces"][atom, axis] == pytest.approx(
                 -derivative(energy), rel=0, abs=self.force_tolerance
             )
+
+    @pytest.mark.parametrize(
+        ("open_axis", "turn", "shift"),
+        [(0, None, 0.0), (1, None, 0.0), (2, None, 0.0), (2, None, 31.0), (2, _LYING, -7.0)],
+        ids=["x", "y", "z", "shifted", "lying"],
+    )
+    def test_stress_of_a_slab(
+        self,
+        calculator: CalculatorFactory,
+        open_axis: int,
+        turn: np.ndarray | None,
+        shift: float,
+    ) -> None:
+        """Per volume of the cell as given, wherever the slab is along its open axis."""
+        calc = calculator()
+        atoms = slab(open_axis)
+        atoms.positions[:, open_axis] += shift
+        if turn is not None:
+            atoms = rotated(atoms, turn)
+        stress = voigt_6_to_full_3x3_stress(results_of(calc, atoms)["stress"])
+        expected = np.zeros((3, 3))
+        for row in range(3):
+            for column in range(row, 3):
+
+                def energy(amount: float, row: int = row, column: int = column) -> float:
+                    strain = np.zeros((3, 3))
+                    strain[row, column] += 0.5 * amount
+                    strain[column, row] += 0.5 * amount
+                    return results_of(calc, strained(atoms, strain))["energy"]
+
+                expected[row, column] = expected[column, row] = derivative(energy)
+        expected /= atoms.get_volume()
+        assert np.abs(expected).max() > 100 * self.stress_tolerance
+        np.testing.assert_allclose(stress, expected, rtol=0, atol=self.stress_tolerance)
+
+    def test_slab_without_vacuum_has_no_stress(self, calculator: CalculatorFactory) -> None:
+        """Its cell has no volume; all other results are there."""
+        calc = calculator()
+        expected = results_of(calc, slab())
+        bare = slab()
+        bare.cell[2] = 0.0
+        actual = results_of(calc, bare)
+        assert "stress" not in actual
+        for key in ("energy", "les_energy", "forces"):
+            np.testing.assert_allclose(actual[key], expected[key], rtol=1e-7, atol=1e-8)
 
     def test_vacuum_does_not_matter(self, calculator: CalculatorFactory) -> None:
         calc = calculator()
