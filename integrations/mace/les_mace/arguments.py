@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import types
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from mace.tools import build_default_arg_parser
 from mace.tools.default_keys import DefaultKeys
 
 from les.devices import resolve_device
-from les.training.arguments import Parser, configuration, mapping
+from les.parser import brief_errors
+from les.training.arguments import configuration, mapping
 from les.training.files import check_name
 from les_mace.labels import UnnamedKey
-
-logger = logging.getLogger("les")
 
 #: Upstream's ``--model`` names that can carry charges.
 MODELS = ("MACE", "ScaleShiftMACE", "MACELES")
@@ -74,8 +70,7 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
     """Upstream's parser, with errors in one line and the options of les."""
     parser = build_default_arg_parser()
     parser.prog = "les train mace"
-    for name in ("error", "parse_args"):
-        setattr(parser, name, types.MethodType(getattr(Parser, name), parser))
+    brief_errors(parser)
     if hasattr(parser, "_config_file_open_func"):  # configargparse
         parser._config_file_open_func = _open_configuration
     actions = {action.dest: action for action in parser._actions}
@@ -106,7 +101,6 @@ def _change(action: argparse.Action, **attributes: Any) -> None:
         setattr(action, name, value)
 
 
-def _open_configuration(path: str, *arguments: Any) -> TextIO:
+def _open_configuration(path: str) -> TextIO:
     """Open a file of ``--config``, or the one that ``les config list`` names so."""
-    find: Callable[[str], Path] = configuration("mace")
-    return find(path).open(*arguments, encoding="utf-8")
+    return configuration("mace")(path).open(encoding="utf-8")

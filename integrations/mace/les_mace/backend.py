@@ -69,10 +69,13 @@ class MACEBackend(Backend):
         return [*job.options("max_num_epochs"), *keys, "--restart_latest", *job.extra]
 
     def trained_model(self, job: TrainingJob) -> Path:
-        path = job.directory / f"{job.name}.model"
-        if not path.is_file():
-            raise FileNotFoundError(f"mace-torch has left no model {path}")
-        return path
+        pickled = job.directory / f"{job.name}.model"
+        plain = pickled.with_suffix(".pt")
+        if plain.is_file():
+            return plain
+        if not pickled.is_file():
+            raise FileNotFoundError(f"mace-torch has left no model {pickled}")
+        return pickled
 
     def history(self, job: TrainingJob) -> list[EpochRecord]:
         path = job.directory / "results" / f"{job.name}_run-{job.seed}_train.txt"

@@ -92,14 +92,14 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         if dtype and dtype not in DTYPES:
             raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
         device = resolve_device(device)
-        from_file = isinstance(model, (str, Path))
+        own: Any = model
         if isinstance(model, (str, Path)):
-            model = load_model(model, allow_pickle=allow_pickle)
-        if not isinstance(model, ScaleShiftMACE):
+            own = load_model(model, allow_pickle=allow_pickle)
+        if not isinstance(own, ScaleShiftMACE):
             raise TypeError(
-                f"`model` must be a MACE model or a model file, got {type(model).__name__}"
+                f"`model` must be a MACE model or a model file, got {type(own).__name__}"
             )
-        long_range = isinstance(model, MACELES)
+        long_range = isinstance(own, MACELES)
         if long_range and kwargs.get("compile_mode") is not None:
             raise ValueError("`compile_mode` is not supported for models with LES yet")
         if long_range and compute_atomic_stresses:
@@ -107,24 +107,19 @@ class LESCalculator(ChargeCalculator, MACECalculator):
                 "`compute_atomic_stresses` needs a model without LES: stresses of atoms are not "
                 "defined for the long-range energy"
             )
-        heads = list(getattr(model, "heads", ["Default"]))
-        if head is not None and head not in heads:
-            raise ValueError(f"`head` must be one of {', '.join(heads)}, got {head!r}")
-        if head is None:
-            head = next((each for each in heads if each.lower() == "default"), None)
-        if head is None and len(heads) == 1:
-            head = heads[0]
-        own_dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        heads = list(getattr(own, "heads", ["Default"]))
+        head = _chosen(head, heads)
+        own_dtype = str(next(own.parameters()).dtype).removeprefix("torch.")
         if dtype and dtype != own_dtype:
             # That of someone else stays as precise as it is.
-            model = model if from_file else copy.deepcopy(model)
-            model = model.to(getattr(torch, dtype))
+            own = copy.deepcopy(own) if own is model else own
+            own = own.to(getattr(torch, dtype))
         #: Whether the user still has to say which head is meant.
         self.head_is_open = head is None
         # Upstream appends to the list of the class, which all calculators share.
         self.implemented_properties: list[str] = []
         super().__init__(
-            models=model,
+            models=own,
             device=str(device),
             default_dtype=dtype or own_dtype,
             head=head or heads[0],
@@ -212,3 +207,11 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         self.check_structure(structure, self.z_table.zs)
         return structure
 
+
+def _chosen(head: str | None, heads: list[str]) -> str | None:
+    """The head that is meant, of those that the model has; ``None`` if that is still open."""
+    if head is not None and head not in heads:
+        raise ValueError(f"`head` must be one of {', '.join(heads)}, got {head!r}")
+    if head is None and len(heads) == 1:
+        return heads[0]
+    return head or next((each for each in heads if each.lower() == "default"), None)

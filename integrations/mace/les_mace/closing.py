@@ -37,7 +37,7 @@ def close_run(model: Path, heads: Iterable[HeadConfig], args: argparse.Namespace
     for head in heads:
         if head.head_name in skipped:
             continue
-        sets = {"train": [], "valid": [], "test": []}
+        sets: dict[str, list[Configuration]] = {"train": [], "valid": [], "test": []}
         # Data in upstream's own formats are not in memory.
         if head.collections is not None:
             sets["train"] = head.collections.train

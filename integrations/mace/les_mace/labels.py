@@ -126,8 +126,11 @@ def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]]) -> str:
     reference = f"REF_{label}"
     if isinstance(key, UnnamedKey):
         named = [(where, reference in {**a.info, **a.arrays}) for where, a in frames]
-        plain = [where for where, a in frames if reference not in {**a.info, **a.arrays}
-                 and _plain(a, label) is not None]
+        plain = [
+            where
+            for where, a in frames
+            if reference not in {**a.info, **a.arrays} and _plain(a, label) is not None
+        ]
         if not plain:
             return reference
         first = next((where for where, is_named in named if is_named), None)

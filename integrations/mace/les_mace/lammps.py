@@ -27,7 +27,7 @@ def guard_converters(model_class: type) -> None:
     for converter in (LAMMPS_MACE, LAMMPS_MLIAP_MACE):
         converter.__init__ = _refusing(converter.__init__, model_class)
     for name in PROGRAMS:
-        program = sys.modules.get(name)
+        program: Any = sys.modules.get(name)
         # Without this it would first ask for a package that would not help.
         if hasattr(program, "LAMMPS_MLIAP_MACE") and hasattr(program, "run_e3nn_to_cueq"):
             program.run_e3nn_to_cueq = _refusing(program.run_e3nn_to_cueq, model_class)

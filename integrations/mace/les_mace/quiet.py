@@ -1,4 +1,4 @@
-"""What upstream says whenever it is imported or builds a model, and that tells its users nothing."""
+"""What upstream says whenever it is used, and that tells its users nothing."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ class WholeCheckpoints(CheckpointIO):
     """
 
     allow_pickle = False
+    old_path: str | None
 
     def found(self) -> list[CheckpointPathInfo]:
         """The checkpoints of this run, the latest epoch first."""

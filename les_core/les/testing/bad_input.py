@@ -62,7 +62,7 @@ class BadInputTests(Adapter):
 
     def test_unknown_keyword(self, calculator: CalculatorFactory) -> None:
         calc = calculator()
-        with pytest.raises(TypeError, match="unknown keyword `sing`; did you mean `sign`?"):
+        with pytest.raises(TypeError, match=r"unknown keyword `sing`; did you mean `sign`"):
             type(calc)(model_of(calc), sing=1)
 
     def test_several_models(self, calculator: CalculatorFactory) -> None:
@@ -84,7 +84,7 @@ class BadInputTests(Adapter):
         with torch.no_grad():
             for parameter in model_of(calc).parameters():
                 parameter.fill_(torch.nan)
-        with pytest.raises(ValueError, match="NaN or infinite|must be finite"):
+        with pytest.raises(ValueError, match=r"NaN or infinite|must be finite"):
             calc.calculate(dimer())
         assert not any(np.isnan(value).any() for value in calc.results.values())
 

@@ -12,7 +12,6 @@ from les.testing.batches import BatchFunction
 from les.testing.derivatives import derivative
 from les.testing.structures import ROTATION, crystal, dimer, rotated, strained
 
-
 #: Makes a layer in the plane of x and y one that stands on an edge, turned about z.
 _LYING = ROTATION @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 

@@ -97,7 +97,11 @@ def close(
     """
     option, keyword, which = "", "", ""
     if head is not None:
-        option, keyword, which = f" --head {shlex.quote(head)}", f", head={head!r}", f", head {head}"
+        option, keyword, which = (
+            f" --head {shlex.quote(head)}",
+            f", head={head!r}",
+            f", head {head}",
+        )
     path = shlex.quote(str(model))
     logger.info("best model: %s%s", model, which)
     logger.info("  on the command line: les predict %s structures.xyz%s", path, option)
@@ -107,8 +111,7 @@ def close(
     )
     if not sets:
         return {}
-    choice = {} if head is None else {"head": head}
-    calculator = backend.calculator(model, device=device, **choice)
+    calculator = backend.calculator(model, device=device, head=head)
     errors = {name: errors_of(calculator, frames, name) for name, frames in sets.items()}
     logger.info("errors of the best model%s:\n%s", which, table(errors))
     return errors

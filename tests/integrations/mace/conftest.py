@@ -152,13 +152,29 @@ def train(les_command):
     return run
 
 
+@pytest.fixture(scope="session")
+def les_run(train, arguments, tmp_path_factory):
+    """Folder of a run with LES."""
+    folder = tmp_path_factory.mktemp("les")
+    train("--les", *arguments(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def short_range_run(train, arguments, tmp_path_factory):
+    """Folder of a run without LES."""
+    folder = tmp_path_factory.mktemp("sr")
+    train("--no-les", *arguments(folder))
+    return folder
+
+
 @pytest.fixture
 def refused(les_command, capsys):
-    """A function that runs ``les train mace --les ...``, which must fail; its message."""
+    """A function that runs ``les train mace ...``, which must fail; its message."""
 
-    def run(arguments):
+    def run(arguments, flag="--les"):
         capsys.readouterr()
-        assert les_command("train", "mace", "--les", *arguments) == 1
+        assert les_command("train", "mace", flag, *arguments) == 1
         lines = capsys.readouterr().err.splitlines()
         assert "Traceback" not in "".join(lines)
         return next(line for line in lines if line.startswith("les: error: "))
