@@ -153,7 +153,7 @@ def test_settings_of_les(initial_state, arguments, tmp_path):
         ({"les_arguments": "{sigma: -1.0}"}, "`sigma` must be"),
         ({"name": "../../x"}, "--name must be the start of file names, without folders"),
         ({"device": "gpu"}, "`device` must be auto, cpu, cuda or cuda:N, got 'gpu'"),
-        ({"max_num_epochs": 1, "swa": True}, "second stage starts after epoch 1 of 1"),
+        ({"max_num_epochs": 1, "start_swa": 1}, "second stage starts after epoch 1 of 1"),
     ],
 )
 def test_bad_arguments(changes, message, refused, arguments, tmp_path, monkeypatch):
