@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
         if getattr(options, f"{label}_key") is None:
             key = UnnamedKey(DefaultKeys[label.upper()].value)
             setattr(options, f"{label}_key", key)
-    _check_stages(options)
+    _refuse_late_failures(options)
     options.les_given = options.les_arguments is not None
     if les:
         if options.model not in MODELS:
@@ -55,8 +55,13 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
     return options
 
 
-def _check_stages(options: argparse.Namespace) -> None:
-    """Refuse a second stage that would have no epoch: upstream fails then, at the very end."""
+def _refuse_late_failures(options: argparse.Namespace) -> None:
+    """Refuse options with which upstream (0.3.16) fails at the very end of the training."""
+    if options.radial_type != "bessel" and options.model in (*MODELS, "PolarMACE"):
+        raise ValueError(
+            f"`--radial_type` must be bessel, got {options.radial_type}: mace-torch cannot write "
+            "the trained model of another one"
+        )
     n_epochs = options.max_num_epochs
     start = options.start_swa or max(1, n_epochs // 4 * 3)
     if (options.swa or options.start_swa is not None) and start == n_epochs:

@@ -57,12 +57,12 @@ class MACEBackend(Backend):
         self.require()
         self.require_ending(target)
         from les_mace.checkpoint import load_model, save_model
-        from les_mace.model import MACELES
 
         model = load_model(source, allow_pickle=allow_pickle)
-        if not isinstance(model, MACELES):
-            raise ValueError(f"{source} must hold a model with LES, got {type(model).__name__}")
-        save_model(model, target)
+        try:
+            save_model(model, target)
+        except TypeError as error:
+            raise ValueError(f"{source}: {error}") from error
 
     def training_arguments(self, job: TrainingJob) -> list[str]:
         keys = [f"--{label}_key=REF_{label}" for label in ("energy", "forces", "stress")]

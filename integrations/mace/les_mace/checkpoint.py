@@ -41,15 +41,22 @@ def save_model(model: ScaleShiftMACE, path: str | Path) -> None:
 
     Raises:
         TypeError: for another model than ``MACELES`` and upstream's ``ScaleShiftMACE``.
+        ValueError: for one that mace-torch cannot rebuild, such as one of another radial basis
+            than Bessel's.
         OSError: naming the file, if it cannot be written.
     """
     if type(model) not in FORMATS:
         known = " or ".join(each.__name__ for each in FORMATS)
         raise TypeError(f"`model` must be a {known}, got {type(model).__name__}")
-    config = {key: _to_plain(value) for key, value in extract_config_mace_model(model).items()}
+    try:
+        config = extract_config_mace_model(model)
+    except AttributeError as error:
+        raise ValueError(
+            f"mace-torch does not tell how this model is made ({error}); keep its pickle"
+        ) from error
     content = {
         "format": FORMATS[type(model)],
-        "config": config,
+        "config": {key: _to_plain(value) for key, value in config.items()},
         "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
     }
     if isinstance(model, MACELES):

@@ -116,6 +116,10 @@ def _save_safely(path: Path) -> Path | None:
         return None
     safe = path.with_suffix(".pt")
     assert isinstance(model, ScaleShiftMACE)
-    save_model(model, safe)
+    try:
+        save_model(model, safe)
+    except ValueError as error:
+        logger.warning("there is only the pickle %s: %s", path, error)
+        return None
     logger.info("wrote %s", safe)
     return safe

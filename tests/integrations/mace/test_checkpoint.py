@@ -15,6 +15,7 @@ from mace.modules import ScaleShiftMACE, extensions
 from mace.tools.scripts_utils import extract_config_mace_model, extract_model, remove_pt_head
 from mace.tools.torch_tools import default_dtype
 
+from les.backends.model_files import PickleRefusedError
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model, save_model
 
@@ -96,7 +97,7 @@ def test_own_format(model, mace_batch, tmp_path):
 
 def test_pickle(model, mace_batch, tmp_path):
     torch.save(model, tmp_path / "model.model")
-    with pytest.raises(ValueError, match=r"model\.model is not a plain .*allow_pickle=True"):
+    with pytest.raises(PickleRefusedError, match=r"model\.model is a pickle.*allow_pickle=True"):
         load_model(tmp_path / "model.model")
     assert_same_model(load_model(tmp_path / "model.model", allow_pickle=True), model, mace_batch)
 
@@ -132,11 +133,14 @@ def test_single_precision_file(model, tmp_path):
 
 
 def test_not_a_model(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no model file .*missing\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"no MACE model file .*missing\.pt"):
         load_model(tmp_path / "missing.pt")
     path = tmp_path / "other.pt"
     torch.save({"weights": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match=r"other\.pt holds no MACE model with LES"):
+    with pytest.raises(ValueError, match=r"other\.pt is no MACE model: it lacks 'format'"):
+        load_model(path)
+    torch.save({"format": "les_mace.MACELES/9"}, path)
+    with pytest.raises(ValueError, match=r"its format is .*/9', not 'les_mace\.MACELES/1' or"):
         load_model(path)
     torch.save(torch.nn.Linear(1, 1), path)
     with pytest.raises(ValueError, match=r"must hold a ScaleShiftMACE model, got Linear"):
@@ -164,6 +168,63 @@ def test_file_that_lacks_weights(model, tmp_path):
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"does not fit.*lacks .*les_readouts\.0\.linear\.weight"):
         load_model(path)
+
+
+@pytest.mark.parametrize("part", ["config", "state_dict", "les_arguments"])
+def test_file_that_lacks_a_part(model, tmp_path, part):
+    path = tmp_path / "model.pt"
+    save_model(model, path)
+    content = torch.load(path, weights_only=True)
+    del content[part]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=rf"model\.pt is no MACE model: it lacks '{part}'"):
+        load_model(path)
+
+
+def test_file_whose_configuration_is_of_something_else(model, tmp_path):
+    path = tmp_path / "model.pt"
+    save_model(model, path)
+    content = torch.load(path, weights_only=True)
+    del content["config"]["r_max"]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"model\.pt cannot be rebuilt with this mace-torch"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"pair_repulsion": True, "distance_transform": "Agnesi"},
+        {
+            "heads": ["pbe", "scan"],
+            "atomic_energies": np.array([[-1.0, -2.0], [-3.0, -4.0]]),
+            "atomic_inter_scale": [1.0, 2.0],
+            "atomic_inter_shift": [0.0, 0.1],
+        },
+    ],
+    ids=["plain", "repulsion", "heads"],
+)
+def test_short_range_model(mace_arguments, mace_batch, tmp_path, changes):
+    with default_dtype(torch.float64):
+        model = ScaleShiftMACE(**{**mace_arguments, **changes})
+    save_model(model, tmp_path / "sr.pt")
+    loaded = load_model(tmp_path / "sr.pt")
+    assert type(loaded) is ScaleShiftMACE
+    batches = [mace_batch([dimer(), crystal("left-handed")]) for _ in range(2)]
+    for batch in batches:
+        batch["head"] = torch.tensor([len(changes.get("heads", [0])) - 1, 0])
+    expected, actual = model(batches[0]), loaded(batches[1])
+    for key in ("energy", "forces"):
+        torch.testing.assert_close(actual[key], expected[key], rtol=0, atol=1e-12)
+
+
+def test_other_models_have_no_plain_file(mace_arguments, tmp_path):
+    with pytest.raises(ValueError, match="mace-torch does not tell how this model is made"):
+        save_model(ScaleShiftMACE(**{**mace_arguments, "radial_type": "gaussian"}), tmp_path / "m")
+    with pytest.raises(TypeError, match="must be a MACELES or ScaleShiftMACE, got Linear"):
+        save_model(torch.nn.Linear(1, 1), tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
 
 
 # --- a published model: norm_factor of its time, self-interaction kept

@@ -8,18 +8,20 @@ import mace  # noqa: F401  (before e3nn)
 import numpy as np
 import pytest
 import torch
+from ase.stress import voigt_6_to_full_3x3_stress
 from e3nn.util import jit
-from mace.calculators import MACECalculator
+from mace.calculators import LAMMPS_MACE, MACECalculator
 from mace.modules import ScaleShiftMACE, extensions
 from mace.modules.models import MACE
 from mace.tools.torch_tools import default_dtype
 
 from les import LESConfig
 from les.testing import AdapterTests, SlabTests
+from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
-from les_mace import MACELES, LESCalculator, load_model, save_model
+from les_mace import MACELES, LESCalculator, lammps, load_model, save_model
 
 
 class TestMACE(AdapterTests, SlabTests):
@@ -62,10 +64,10 @@ def test_gradient_of_a_loss_on_forces_and_stress(model, mace_batch):
     """Training differentiates twice: compare with differences of the loss."""
     model = copy.deepcopy(model)
     weight = list(model.les_readouts[1].parameters())[-1]
+    structures = [dimer(), crystal("triclinic"), crystal("left-handed"), slab(1), slab()]
 
     def loss():
-        batch = mace_batch([dimer(), crystal("triclinic"), crystal("left-handed")])
-        out = model(batch, training=True, compute_stress=True)
+        out = model(mace_batch(structures), training=True, compute_stress=True)
         return (out["forces"] ** 2).sum() + 100.0 * (out["stress"][1:] ** 2).sum()
 
     loss().backward()
@@ -84,6 +86,20 @@ def test_gradient_of_a_loss_on_forces_and_stress(model, mace_batch):
                 weight[2] -= amount
 
     assert weight.grad[2].item() == pytest.approx(float(derivative(shifted)), rel=1e-6)
+
+
+@pytest.mark.parametrize("long_range", [True, False])
+def test_stress_of_slabs_in_a_training_batch(model, short_range_model, mace_batch, long_range):
+    """It is what a calculator gives, also where the slab is elsewhere and others are beside it."""
+    own = copy.deepcopy(model if long_range else short_range_model)
+    moved = slab()
+    moved.positions[:, 2] += 31.0
+    structures = [slab(0), crystal(), moved]
+    stress = own(mace_batch(structures), training=True, compute_stress=True)["stress"]
+    calculator = LESCalculator(own)
+    for atoms, actual in zip([slab(0), crystal(), slab()], stress.detach(), strict=True):
+        expected = voigt_6_to_full_3x3_stress(results_of(calculator, atoms)["stress"])
+        np.testing.assert_allclose(actual, expected, rtol=1e-8, atol=1e-12)
 
 
 def test_gradients_reach_a_new_charge_readout(short_range_model, mace_batch):
@@ -161,6 +177,26 @@ def test_edge_forces_are_refused(model, mace_batch, option):
 def test_lammps_mliap_is_refused(model, mace_batch):
     with pytest.raises(ValueError, match="cannot run as LAMMPS ML-IAP"):
         copy.deepcopy(model)(mace_batch([dimer()]), lammps_mliap=True)
+
+
+@pytest.mark.parametrize("kind", ["libtorch", "mliap"])
+def test_converter_for_lammps_refuses(model, run_program, tmp_path, kind):
+    """When the file would be made, rather than in LAMMPS."""
+    torch.save(model, tmp_path / "les.model")
+    arguments = ["-m", "mace.cli.create_lammps_model", tmp_path / "les.model", "--format", kind]
+    result = run_program(*map(str, arguments), check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "ValueError: a model with LES cannot run in LAMMPS, which passes it no `pbc`"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["les.model"]
+
+
+def test_converter_for_lammps_takes_short_range_models(model, short_range_model):
+    lammps.guard_converters(MACELES)
+    LAMMPS_MACE(copy.deepcopy(short_range_model))
+    with pytest.raises(ValueError, match="cannot run in LAMMPS"):
+        LAMMPS_MACE(model)
 
 
 def test_wire_in_a_batch_is_refused(model, mace_batch):

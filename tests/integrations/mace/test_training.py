@@ -9,6 +9,7 @@ import mace  # noqa: F401  (before e3nn)
 import numpy as np
 import pytest
 import torch
+from ase.io import read
 from mace.modules import ScaleShiftMACE
 
 from les.backends import TrainingJob
@@ -89,6 +90,42 @@ def test_without_les_is_upstreams_own_run(short_range_run, arguments, run_progra
         assert torch.equal(value, expected[key]), key
 
 
+@pytest.mark.parametrize("flag", ["--les", "--no-les"])
+def test_closing(flag, train, data_files, arguments, caplog, tmp_path):
+    """Errors as anyone would compute them, the best model, how to use it; also of a test file."""
+    options = arguments(tmp_path, max_num_epochs=1, test_file=data_files[1], loss="stress")
+    train(flag, *options)
+    text = caplog.text[caplog.text.index("best model: ") :]
+    assert text.startswith(f"best model: {tmp_path / 'small.pt'}")
+    assert f"les predict {tmp_path / 'small.pt'} structures.xyz" in text
+    assert f"LESCalculator('{tmp_path / 'small.pt'}')" in text
+    calculator = LESCalculator(tmp_path / "small.pt")
+    frames = read(data_files[1], ":")
+    errors = [
+        results_of(calculator, atoms)["forces"] - atoms.arrays["REF_forces"] for atoms in frames
+    ]
+    mae = 1000.0 * np.abs(np.concatenate(errors)).mean()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith(("valid", "test"))]
+    assert len(rows) == 2
+    for row in rows:
+        assert float(row[2].split("/")[0]) == pytest.approx(mae, rel=0.01)
+
+
+def test_two_heads(train, les_command, data_files, arguments, caplog, tmp_path):
+    """A head is trained on data of its own, and named where the model is used."""
+    train_file, valid_file = map(str, data_files)
+    heads = {
+        name: {"train_file": train_file, "valid_file": valid_file, "E0s": "average"}
+        for name in ("pbe", "scan")
+    }
+    train("--les", *arguments(tmp_path, max_num_epochs=1, heads=repr(heads)))
+    for head in heads:
+        assert f"best model: {tmp_path / 'small.pt'}, head {head}" in caplog.text
+        assert f"errors of the best model, head {head}:" in caplog.text
+        assert results_of(LESCalculator(tmp_path / "small.pt", head=head), dimer())["les_energy"]
+    assert les_command("doctor", tmp_path / "small.pt") == 0
+
+
 @pytest.mark.parametrize("model", ["MACE", "ScaleShiftMACE"])
 def test_backbone_starts_from_the_same_weights(model, initial_state, arguments, tmp_path):
     options = arguments(tmp_path, model=model)
@@ -153,6 +190,7 @@ def test_settings_of_les(initial_state, arguments, tmp_path):
         ({"les_arguments": "{sigma: -1.0}"}, "`sigma` must be"),
         ({"name": "../../x"}, "--name must be the start of file names, without folders"),
         ({"device": "gpu"}, "`device` must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"radial_type": "gaussian"}, "`--radial_type` must be bessel, got gaussian: mace-torch"),
         ({"max_num_epochs": 1, "start_swa": 1}, "second stage starts after epoch 1 of 1"),
     ],
 )
