@@ -67,7 +67,7 @@ def test_close(caplog):
     sets = {"train": [frame("H2", 4.2, 0.5)], "test": [frame("H2", 4.4, 0.0)]}
     with caplog.at_level(logging.INFO, logger="les"):
         errors = close(backend, Path("my runs/water.some"), sets, device="cuda")
-    assert backend.calls == [(Path("my runs/water.some"), {"device": "cuda"})]
+    assert backend.calls == [(Path("my runs/water.some"), {"device": "cuda", "head": None})]
     assert errors["test"].mae("energy") == pytest.approx(0.2)
     assert "best model: my runs/water.some" in caplog.text
     assert "les predict 'my runs/water.some' structures.xyz" in caplog.text
@@ -77,6 +77,25 @@ def test_close(caplog):
     assert "energy MAE / RMSE [meV/atom] | forces MAE / RMSE [meV/A]" in head
     assert [x.strip() for x in train.split("|")] == ["train", "100 / 100", "500 / 500"]
     assert [x.strip() for x in test.split("|")] == ["test", "200 / 200", "0 / 0"]
+
+
+def test_close_of_one_of_several_heads(caplog):
+    backend = SomeBackend()
+    with caplog.at_level(logging.INFO, logger="les"):
+        close(backend, Path("water.some"), {"train": [frame("H2", 4.2, 0.5)]}, head="pbe")
+    assert backend.calls[0][1]["head"] == "pbe"
+    assert "best model: water.some, head pbe" in caplog.text
+    assert "les predict water.some structures.xyz --head pbe" in caplog.text
+    assert "LESCalculator('water.some', head='pbe')" in caplog.text
+
+
+def test_close_without_structures(caplog):
+    """As of data that are not in memory."""
+    backend = SomeBackend()
+    with caplog.at_level(logging.INFO, logger="les"):
+        assert close(backend, Path("water.some"), {}) == {}
+    assert "best model: water.some" in caplog.text
+    assert backend.calls == []
 
 
 def test_the_model_is_told_before_a_frame_fails(caplog):

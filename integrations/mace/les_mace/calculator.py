@@ -131,7 +131,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         self.set_up_charges(config, bec=bec, sign=sign)
         # These have an effect, unlike on other models.
         embedded = getattr(self.models[0], "embedding_specs", None) or {}
-        self._told.update(self.info_keys.get(name, name) for name in embedded)
+        self.used_labels = {self.info_keys.get(name, name) for name in embedded}
 
     def calculate(
         self,

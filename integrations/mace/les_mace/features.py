@@ -11,7 +11,7 @@ FEATURES = {
     "training": yes(),
     "from_trained": yes(),
     "foundation": yes("Short-range ones, with `--from FILE` or upstream's `--foundation_model`"),
-    "resume": yes("`--restart_latest`, upstream's own"),
+    "resume": yes("Also as upstream's `--restart_latest`"),
     "heads": yes("`--head` says which one is meant"),
     "compiled_training": no("mace-torch has no compiled training of such models"),
     "molecules_and_crystals": yes(),

@@ -13,15 +13,16 @@ import functools
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ase.io
 from mace.data import utils
 
-from les.labels import DataError, find_label, read_extxyz
-from les.structures import ANY_AXES, LONG_RANGE_AXES, check_atoms, labels_without_effect
+from les.extxyz import DataError
+from les.labels import find_label
+from les.structure_files import read_structures
+from les.structures import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms
 from les_mace.neighbours import has_stress
 from les_mace.replaced import replaced
 
@@ -76,7 +77,7 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
 
     @functools.wraps(load)
     def checked(file_path: str, key_specification: Any, *args: Any, **kwargs: Any) -> Any:
-        frames = read_frames(file_path)
+        frames = list(read_structures(file_path))
         specification = copy.deepcopy(key_specification)
         for label, keys in (
             ("energy", specification.info_keys),
@@ -94,24 +95,6 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
             return load(file_path, specification, *args, **kwargs)
 
     return checked
-
-
-def read_frames(path: str | Path) -> list[tuple[str, Atoms]]:
-    """All frames of a file, each with ``"<file>: frame <n>"``.
-
-    Raises:
-        DataError: for a file that cannot be read as a whole; for extended XYZ, with the line.
-    """
-    name = Path(path).name.removesuffix(".gz")
-    if name.endswith((".xyz", ".extxyz")):
-        return list(read_extxyz(path))
-    try:
-        frames = ase.io.read(path, ":")
-    except Exception as error:  # each format raises errors of its own
-        raise DataError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
-    if not frames:
-        raise DataError(f"{path}: holds no frames")
-    return [(f"{path}: frame {index}", atoms) for index, atoms in enumerate(frames)]
 
 
 def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]]) -> str:
@@ -185,13 +168,10 @@ def _check(
 
 def _warn(path: str, frames: list[Atoms], keys: dict[str, str], checks: Checks) -> None:
     """Say what in a file has no effect on the training."""
-    names = [name for atoms in frames for name in labels_without_effect(atoms)]
-    for name in dict.fromkeys(names):
-        if name not in checks.used:
-            logger.warning(
-                "%s: %d of %d frames have a %s, which this model cannot use: it has no effect",
-                *(path, names.count(name), len(frames), name),
-            )
+    unused = UnusedLabels(checks.used)
+    for atoms in frames:
+        unused.add(atoms)
+    unused.warn(path)
     for label in checks.without_effect:
         n_labels = sum(keys[label] in atoms.info for atoms in frames)
         if n_labels:

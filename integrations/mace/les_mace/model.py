@@ -15,16 +15,14 @@ import torch
 from e3nn.util.jit import compile_mode
 from mace.modules.models import ScaleShiftMACE
 from mace.modules.utils import compute_forces, compute_forces_virials, compute_hessians_vmap
-from torch import Tensor, nn
+from torch import Tensor
 
 from les import Les, LESConfig, dipole_moments
 from les_mace import lammps, neighbours
+from les_mace.readouts import charge_readouts, layer_widths
 
 # The stress of slabs needs the cell that the user has given.
 neighbours.install()
-
-#: Scale of the charge readouts' first random weights, relative to the energy readouts'.
-INITIAL_CHARGE_SCALE = 0.1
 
 #: Keys of published LES that ask for something this class does not do; they must be false.
 UNSUPPORTED = (
@@ -35,30 +33,6 @@ UNSUPPORTED = (
     "use_induced_dipole",
     "use_anisotropic_polarizability",
 )
-
-
-def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
-    """Copies of the energy readouts with new small random weights, to give charges.
-
-    They must not start at zero: the energy is quadratic in the charges, so there would be
-    no gradient. Whatever upstream's readouts are made of, their weights are normal with unit
-    variance, which is what e3nn expects, and biases are zero.
-    """
-    copies = nn.ModuleList([copy.deepcopy(readout) for readout in readouts])
-    with torch.no_grad():
-        for readout in copies:
-            weights = [p for name, p in readout.named_parameters() if name.endswith("weight")]
-            for parameter in readout.parameters():
-                parameter.zero_()
-            for weight in weights:
-                weight.normal_()
-            weights[-1].mul_(INITIAL_CHARGE_SCALE)
-    return copies
-
-
-def _layer_widths(products: nn.ModuleList) -> list[int]:
-    """Number of features each layer contributes to upstream's ``node_feats``."""
-    return [int(product.linear.irreps_out.dim) for product in products]  # type: ignore[union-attr,arg-type]
 
 
 @compile_mode("script")
@@ -101,7 +75,7 @@ class MACELES(ScaleShiftMACE):
         self.bec_output_index: int | None = own.get("bec_output_index")
         self.les = Les(les_arguments)
         self.les_readouts = charge_readouts(self.readouts)
-        self.layer_widths = _layer_widths(self.products)
+        self.layer_widths = layer_widths(self.products)
 
     @classmethod
     def from_short_range(
@@ -131,7 +105,7 @@ class MACELES(ScaleShiftMACE):
         """Unpickle, also what upstream's own class of this name wrote."""
         state = {"compute_bec": False, "bec_output_index": None, **state}
         if "layer_widths" not in state:
-            state["layer_widths"] = _layer_widths(state["_modules"]["products"])
+            state["layer_widths"] = layer_widths(state["_modules"]["products"])
         super().__setstate__(state)
         # Upstream's converter for LAMMPS begins by reading the model.
         lammps.guard_converters(MACELES)
