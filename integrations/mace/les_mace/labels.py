@@ -22,7 +22,7 @@ from mace.data import utils
 from les.extxyz import DataError
 from les.labels import find_label
 from les.structure_files import read_structures
-from les.structures import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms
+from les.structures import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les_mace.neighbours import has_stress
 from les_mace.replaced import replaced
 
@@ -54,12 +54,14 @@ class Checks:
         loss: upstream's name of the loss.
         les: whether the model has charges.
         used: names of entries of ``atoms.info`` that the model makes use of.
+        elements: atomic numbers that the model knows which the run starts from; all without one.
     """
 
     required: tuple[str, ...]
     loss: str
     les: bool
     used: Collection[str] = ()
+    elements: Collection[int] | None = None
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -145,6 +147,8 @@ def _check(
     """Refuse a frame that cannot be trained on; the error names file, frame and key."""
     try:
         check_atoms(atoms, LONG_RANGE_AXES if checks.les else ANY_AXES)
+        if checks.elements is not None:
+            check_elements(atoms, checks.elements)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     isolated = len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"

@@ -147,7 +147,7 @@ def claimed(options: argparse.Namespace) -> Iterator[None]:
     Raises:
         ValueError: if there are checkpoints of a run of this name that is not continued: at its
             end, upstream would take the latest of them all. If there are none, but a record of
-            epochs that a continued run would lose.
+            its epochs, which would be lost or mixed with those of another run.
         les.locks.InUseError: if the run is going on in another process.
     """
     if options.dry_run or options.distributed:  # of the latter's processes each comes here
@@ -164,13 +164,13 @@ def claimed(options: argparse.Namespace) -> Iterator[None]:
                 f"{found[0].path} is there already: continue that run with --resume, or use "
                 "another --name, --seed or --work_dir"
             )
-        if not found and options.restart_latest:
+        if not found:
             _refuse_lost_epochs(options, folder, tag)
         yield
 
 
 def _refuse_lost_epochs(options: argparse.Namespace, folder: Path, tag: str) -> None:
-    """Refuse to begin at epoch 0 where upstream's record of this run knows later ones."""
+    """Refuse to begin at epoch 0 where upstream's record of such a run knows later ones."""
     record = Path(options.results_dir or Path(options.work_dir, "results"), f"{tag}_train.txt")
     last = 0
     with contextlib.suppress(FileNotFoundError):

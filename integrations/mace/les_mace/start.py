@@ -92,15 +92,36 @@ def with_start(
 
     @functools.wraps(configure_model)
     def configure(
-        args: Any, train_loader: Any, atomic_energies: Any, model_foundation: Any = None, *rest: Any
+        args: Any,
+        train_loader: Any,
+        atomic_energies: Any,
+        model_foundation: Any = None,
+        *rest: Any,
+        **keyword: Any,
     ) -> Any:
         start = model_foundation
         if les and start is not None and not isinstance(start, MACELES):
             start = MACELES.from_short_range(start, options.les_arguments)
-        model, output_args = configure_model(args, train_loader, atomic_energies, start, *rest)
+        model, output_args = configure_model(
+            args, train_loader, atomic_energies, start, *rest, **keyword
+        )
+        if isinstance(model_foundation, MACELES):
+            _refuse_lost_charges(model, model_foundation)
         if start is not None and atomic_energies is not None:
             energies = model.atomic_energies_fn.atomic_energies
             energies.copy_(torch.as_tensor(atomic_energies).reshape(energies.shape))
         return model, output_args
 
     return configure
+
+
+def _refuse_lost_charges(model: MACELES, start: MACELES) -> None:
+    """Refuse heads to which upstream has not copied the charge readouts of ``start``."""
+    state = start.les_readouts.state_dict()
+    for name, value in model.les_readouts.state_dict().items():
+        if value.shape != state[name].shape:
+            raise ValueError(
+                f"the trained charges of a model with LES fit a model of one head, this has "
+                f"{', '.join(model.heads)}: leave out --heads and --pt_train_file, or start from a "
+                "short-range model"
+            )

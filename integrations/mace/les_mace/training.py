@@ -44,8 +44,8 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     # Loaders of older models look for the class here.
     modules.models.MACELES = MACELES
     heads: list[Any] = []
-    loader = checked_loader(scripts_utils.data.load_from_xyz, _checks(args, les))
-    with quiet(), start_model(args, les=les), whole_checkpoints(args):
+    with quiet(), start_model(args, les=les) as start, whole_checkpoints(args):
+        loader = checked_loader(scripts_utils.data.load_from_xyz, _checks(args, start, les=les))
         configure = with_start(run_train.configure_model, args, les=les)
         if les:
             configure = _with_charges(configure, args)
@@ -55,7 +55,7 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
             replaced(run_train, "configure_model", _seen(configure, heads)),
         ):
             run_train.run(args)
-        if args.dry_run or int(os.environ.get("RANK", "0")) > 0:
+        if args.dry_run or (args.distributed and os.environ.get("RANK", "0") != "0"):
             return
         written = [path for path in map(_save_safely, _models(args)) if path is not None]
     if written:
@@ -66,9 +66,9 @@ def _seen(configure_model: Callable[..., Any], heads: list[Any]) -> Callable[...
     """Upstream's ``configure_model``, which leaves its configurations of heads in ``heads``."""
 
     @functools.wraps(configure_model)
-    def configure(*positional: Any) -> Any:
-        heads.extend(positional[6])
-        return configure_model(*positional)
+    def configure(*positional: Any, **keyword: Any) -> Any:
+        heads.extend(positional[6] if len(positional) > 6 else keyword["head_configs"])
+        return configure_model(*positional, **keyword)
 
     return configure
 
@@ -91,8 +91,8 @@ def _with_charges(
     return configure
 
 
-def _checks(args: argparse.Namespace, les: bool) -> Checks:
-    """What the data must have, given the model and the weights in the loss."""
+def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool) -> Checks:
+    """What the data must have, given the start, the model and the weights in the loss."""
     required: tuple[str, ...] = ()
     if les:
         energy = args.loss != "forces_only" and args.energy_weight != 0
@@ -100,7 +100,8 @@ def _checks(args: argparse.Namespace, les: bool) -> Checks:
     used = ("total_charge", "total_spin", "external_field") if args.model == "PolarMACE" else ()
     embedded = str(args.embedding_specs or "")
     named = tuple(name for name in ("total_charge", "total_spin") if name in embedded)
-    return Checks(required, args.loss, les, (*used, *named))
+    elements = None if start is None else frozenset(start.atomic_numbers.tolist())
+    return Checks(required, args.loss, les, (*used, *named), elements)
 
 
 def _models(args: argparse.Namespace) -> list[Path]:

@@ -8,6 +8,7 @@ import mace  # noqa: F401  (before e3nn)
 import numpy as np
 import pytest
 import torch
+from ase.io import read, write
 from mace.modules import ScaleShiftMACE
 from mace.tools.torch_tools import default_dtype
 
@@ -114,6 +115,26 @@ def test_starts_that_are_refused(
         changes = {key: value.replace(name, str(path)) for key, value in changes.items()}
     error = refused(arguments(tmp_path, **changes), flag)
     assert re.search(message, error), error
+
+
+def test_elements_that_the_start_does_not_know(
+    refused, short_range_run, data_files, arguments, tmp_path
+):
+    frames = read(data_files[0], ":")
+    frames[3].symbols[0] = "Au"
+    write(tmp_path / "gold.xyz", frames, format="extxyz")
+    start = {"from": short_range_run / "small.pt", "train_file": tmp_path / "gold.xyz"}
+    error = refused(arguments(tmp_path, **start))
+    assert "gold.xyz: frame 3: the model knows the elements H, O, got Au" in error
+
+
+def test_trained_charges_are_not_lost_to_other_heads(
+    refused, les_run, data_files, arguments, tmp_path
+):
+    train_file, valid_file = map(str, data_files)
+    heads = {name: {"train_file": train_file, "valid_file": valid_file} for name in ("a", "b")}
+    error = refused(arguments(tmp_path, **{"from": les_run / "small.pt", "heads": repr(heads)}))
+    assert "charges of a model with LES fit a model of one head, this has a, b" in error
 
 
 def test_a_pickle_does_not_become_plain_by_its_name(refused, short_range_run, arguments, tmp_path):
