@@ -47,6 +47,7 @@ def interrupted(les_command, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_resume_after_a_kill(train, arguments, tmp_path):
     """At any moment, also while a checkpoint is written."""
     command = [sys.executable, "-m", "les", "train", "mace", "--les"]
@@ -84,6 +85,7 @@ def test_stopped_while_saving(flag, interrupted, train, arguments, tmp_path):
     assert set(content) == {"model", "optimizer", "lr_scheduler"}
 
 
+@pytest.mark.slow
 def test_second_stage(interrupted, train, arguments, tmp_path):
     options = ["--les", *arguments(tmp_path, max_num_epochs=4, start_swa=2)]
     interrupted(checkpoint(tmp_path, 3, "_swa").name, *options)

@@ -111,6 +111,7 @@ def test_closing(flag, train, data_files, arguments, caplog, tmp_path):
         assert float(row[2].split("/")[0]) == pytest.approx(mae, rel=0.01)
 
 
+@pytest.mark.slow
 def test_two_heads(train, les_command, data_files, arguments, caplog, tmp_path):
     """A head is trained on data of its own, and named where the model is used."""
     train_file, valid_file = map(str, data_files)
