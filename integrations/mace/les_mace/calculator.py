@@ -15,7 +15,7 @@ from mace.modules.models import ScaleShiftMACE
 from numpy.typing import NDArray
 
 from les.backends.calculator import ChargeCalculator, refuse_several_models
-from les.devices import resolve_device
+from les.devices import resolve_device, resolve_dtype
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES
 from les_mace.neighbours import has_stress
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 #: Keywords of upstream's calculator that name models.
 SEVERAL_MODELS = ("models", "model_paths", "model_path")
-DTYPES = ("float32", "float64")
 
 
 class LESCalculator(ChargeCalculator, MACECalculator):
@@ -88,9 +87,6 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         refuse_several_models(model)
         if dtype and default_dtype and dtype != default_dtype:
             raise ValueError(f"`dtype` is {dtype!r}, but `default_dtype` {default_dtype!r}")
-        dtype = dtype or default_dtype
-        if dtype and dtype not in DTYPES:
-            raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
         device = resolve_device(device)
         own: Any = model
         if isinstance(model, (str, Path)):
@@ -109,11 +105,11 @@ class LESCalculator(ChargeCalculator, MACECalculator):
             )
         heads = list(getattr(own, "heads", ["Default"]))
         head = _chosen(head, heads)
-        own_dtype = str(next(own.parameters()).dtype).removeprefix("torch.")
-        if dtype and dtype != own_dtype:
-            # That of someone else stays as precise as it is.
-            own = copy.deepcopy(own) if own is model else own
-            own = own.to(getattr(torch, dtype))
+        own_dtype = next(own.parameters()).dtype
+        self.dtype = resolve_dtype(dtype or default_dtype, own_dtype)
+        if self.dtype != own_dtype and own is model:
+            own = copy.deepcopy(own)  # that of someone else stays as precise as it is
+        own = own.to(self.dtype)
         #: Whether the user still has to say which head is meant.
         self.head_is_open = head is None
         # Upstream appends to the list of the class, which all calculators share.
@@ -121,7 +117,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         super().__init__(
             models=own,
             device=str(device),
-            default_dtype=dtype or own_dtype,
+            default_dtype=str(self.dtype).removeprefix("torch."),
             head=head or heads[0],
             compute_atomic_stresses=compute_atomic_stresses,
             **kwargs,
@@ -149,7 +145,8 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         """
         structure = self._prepare(atoms)
         with self._output_kept() as out:
-            super().calculate(structure, properties, system_changes)
+            super().calculate(self._placed(structure), properties, system_changes)
+        self.atoms = structure.copy()  # what the results belong to, as it was given
         if not has_stress(structure.cell[:], structure.pbc):
             self.results.pop("stress", None)
         if self.long_range:
@@ -191,8 +188,11 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         structure = self._prepare(atoms)
         if self.long_range:
             self.models[0].compute_bec = False
-        hessian: NDArray[Any] = super().get_hessian(structure)
+        hessian: NDArray[Any] = super().get_hessian(self._placed(structure))
         return hessian
+
+    def _placed(self, structure: Atoms) -> Atoms:
+        return self.place(structure, self.dtype)
 
     def _prepare(self, atoms: Atoms | None) -> Atoms:
         """The structure, after a check that the model has a meaningful result for it."""

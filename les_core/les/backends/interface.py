@@ -115,7 +115,7 @@ class Backend(ABC):
     def refuse_head(self, head: str | None) -> None:
         """Raise ``ValueError`` for a ``head`` that was given: models of this backend have none."""
         if head is not None:
-            raise ValueError(f"models of the backend {self.name!r} have no heads, got {head!r}")
+            raise ValueError(f"models of {self.name} have no heads, got the head {head!r}")
 
     def require_ending(self, path: Path) -> None:
         """Raise ``ValueError`` for a model file whose name does not tell this backend."""

@@ -21,11 +21,6 @@ class TrainingBackend(Backend):
         """The files of the run ``name`` in ``folder``."""
         return RunFiles(folder, name, cls.suffix)
 
-    def refuse_head(self, head: str | None) -> None:
-        """Raise ``ValueError`` if one of several heads of a model is asked for."""
-        if head is not None:
-            raise ValueError(f"models of {self.name} have no heads, got the head {head!r}")
-
     def training_arguments(self, job: TrainingJob) -> list[str]:
         return [*job.options(), "--resume", *job.extra]
 

@@ -135,6 +135,20 @@ def test_the_given_model_keeps_its_precision(model):
     assert {parameter.dtype for parameter in own.parameters()} == {torch.float64}
 
 
+@pytest.mark.parametrize("structure", [dimer, slab, crystal])
+def test_single_precision_far_from_the_origin(model, structure):
+    calculator = LESCalculator(copy.deepcopy(model), dtype="float32", bec=True)
+    atoms = structure()
+    near = results_of(calculator, atoms)
+    hessian = calculator.get_hessian(atoms)
+    atoms.positions += [1e4, -3e4, 2e4]
+    far = results_of(calculator, atoms)
+    assert calculator.atoms == atoms
+    for key in ("energy", "les_energy", "forces", "charges", "born_effective_charges"):
+        np.testing.assert_allclose(far[key], near[key], rtol=1e-5, atol=1e-5, err_msg=key)
+    np.testing.assert_allclose(calculator.get_hessian(atoms), hessian, rtol=1e-4, atol=1e-3)
+
+
 def test_calculators_leave_nothing_behind(model):
     own = copy.deepcopy(model)
     before = list(MACECalculator.implemented_properties)
