@@ -54,7 +54,10 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
             replaced(scripts_utils.data, "load_from_xyz", loader),
             replaced(run_train, "configure_model", _seen(configure, heads)),
         ):
-            run_train.run(args)
+            try:
+                run_train.run(args)
+            except AssertionError as error:  # how upstream refuses options
+                raise ValueError(f"mace-torch: {error}" if str(error) else repr(error)) from error
         if args.dry_run or (args.distributed and os.environ.get("RANK", "0") != "0"):
             return
         written = [path for path in map(_save_safely, _models(args)) if path is not None]

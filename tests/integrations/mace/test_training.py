@@ -183,6 +183,11 @@ def test_settings_of_les(initial_state, arguments, tmp_path):
 # --- what is refused
 
 
+def test_what_upstream_refuses_is_a_sentence(refused, arguments, tmp_path):
+    given = [text for text in arguments(tmp_path) if not text.startswith("--E0s")]
+    assert refused(given) == "les: error: mace-torch: Atomic energies must be provided"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
