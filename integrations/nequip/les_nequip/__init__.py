@@ -10,13 +10,24 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["LES", "AddLES", "LESCalculator", "PairPotentials"]
+__all__ = [
+    "LES",
+    "AddLES",
+    "LESCalculator",
+    "PairPotentials",
+    "TrainedModel",
+    "load_model",
+    "save_model",
+]
 
 _MODULES = {
     "AddLES": "les_nequip.fine_tuning",
     "LES": "les_nequip.module",
     "LESCalculator": "les_nequip.calculator",
     "PairPotentials": "les_nequip.chain",
+    "TrainedModel": "les_nequip.trained",
+    "load_model": "les_nequip.model_files",
+    "save_model": "les_nequip.model_files",
 }
 
 

@@ -36,14 +36,16 @@ def refuse_in_graph(bad: Tensor, problem: str) -> None:
     torch._assert_async((~bad).all(), f"a structure {problem}")
 
 
-def periodic_structures(
+def periodic_axes(
     data: AtomicDataDict.Type,
     cell: Tensor,
     setting: str,
     made_for: str,
     refuse: Callable[[Tensor, str], None],
+    *,
+    slabs: bool,
 ) -> Tensor:
-    """Periodic structures of a batch, ``[n_structures]``, boolean.
+    """Periodic axes of the structures of a batch, ``[n_structures, 3]``, boolean.
 
     Without ``pbc`` in the data, neighbours across a face of the cell tell a periodic
     structure, and the absence of a cell an open one. A cell that no pair of neighbours
@@ -56,17 +58,23 @@ def periodic_structures(
         made_for: the boundary condition that all structures must have, ``"periodic"`` or
             ``"open"``, if there is one.
         refuse: called with structures ``[n_structures]`` that contradict the configuration,
-            have one or two periodic axes, or do not tell what they are, and the problem.
+            have a number of periodic axes that is not supported, or do not tell what they are,
+            and the problem.
+        slabs: whether structures with two periodic axes are supported.
     """
     pbc = data.get(AtomicDataDict.PBC_KEY)
     if pbc is not None:
         pbc = pbc.view(-1, 3)
-        periodic = pbc.all(dim=1)
-        refuse(
-            pbc.any(dim=1) & ~periodic,
-            "has one or two periodic axes: slabs and wires are not supported yet; for a slab "
-            "with enough vacuum set pbc to true along all axes",
-        )
+        periodic, n_axes = pbc.all(dim=1), pbc.sum(dim=1)
+        refuse(n_axes == 1, "has one periodic axis: wires are not supported")
+        if not slabs:
+            refuse(
+                n_axes == 2,
+                "has two periodic axes: compiled models with LES take no slabs; use the model as "
+                "it was trained, or, with enough vacuum, set pbc to true along all axes",
+            )
+        elif setting in ("periodic", "open"):
+            refuse(n_axes == 2, f"is a slab, but this LES model is for {setting} ones (`boundary`)")
     else:
         spans = has_volume(cell)
         periodic = torch.ones_like(spans) if setting == "periodic" else crosses_cell(data)
@@ -77,8 +85,9 @@ def periodic_structures(
                 "structure, or molecule in a box? Set `boundary` of LES to 'periodic' or 'open'",
             )
         refuse(periodic & ~spans, "must have a cell to be periodic")
+        pbc = periodic.unsqueeze(-1).expand(-1, 3)
     if made_for == "periodic":
-        refuse(~periodic, "is open, but this LES model is for periodic ones (`boundary`)")
+        refuse(~pbc.any(dim=1), "is open, but this LES model is for periodic ones (`boundary`)")
     if made_for == "open":
         refuse(periodic, "is periodic, but this LES model is for open ones (`boundary`)")
-    return periodic
+    return pbc

@@ -9,163 +9,126 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ase.calculators.calculator import all_changes
 from nequip.data import AtomicDataDict
+from nequip.data._nl import DEFAULT_NEIGHBORLIST_BACKEND
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.integrations.ase import NequIPCalculator
-from nequip.integrations.utils import basic_transforms, handle_chemical_species_map
-from nequip.model.inference_models import load_compiled_model
-from nequip.nn import graph_model
 
-from les import ChargeSign, LESConfig, dipole_moments
-from les.structures import ANY_AXES, check_atoms, check_elements
+from les import LESConfig, dipole_moments
+from les.backends.calculator import ChargeCalculator
+from les.devices import resolve_device
+from les.structures import LONG_RANGE_AXES
 from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
+from les_nequip.loading import Loaded, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ase import Atoms
 
 
-class LESCalculator(NequIPCalculator):
+class LESCalculator(ChargeCalculator, NequIPCalculator):
     """``NequIPCalculator`` for models with LES.
 
     Beside upstream's results there are ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV]
     and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
     component of the polarisation first. In periodic cells ``dipole`` is one branch of a
-    multivalued quantity. Compiled models give what they were compiled for: charges with
+    multivalued quantity. Structures with a cell of three vectors, and at least one periodic
+    axis, have a ``stress``. Compiled models give what they were compiled for: charges with
     ``--target ase_les``, with Born effective charges ``--target ase_les_bec``.
 
     Training leaves the common sign of all charges open. It is fixed by the first structure
     with more than one element, so that its most electronegative element is negative
     (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
 
-    Short-range models work as well, and give upstream's results.
+    Short-range models work as well.
 
     Args:
-        model: a model in evaluation mode.
-        device: where to compute, e.g. ``"cuda"``.
-        settings: what the model's metadata say about LES; for a model that is not compiled
-            they are taken from it.
+        model: a model, which is set to evaluation, or a file: a model (``.nequip.pt``), a
+            checkpoint (``.ckpt``), a package (``.nequip.zip``) or a compiled model
+            (``.nequip.pt2``).
+        device: where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         bec: report Born effective charges with every calculation.
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
+        dtype: ``"float64"``, ``"float32"`` or, empty, the precision of the file. Models that are
+            built already, and compiled ones, have the one they have.
+        allow_pickle: read files that run the code they hold when they are loaded: packages,
+            compiled models, and checkpoints with more than plain values.
+        transforms: what turns structures into input, where ``model`` is a model; made for it if
+            they are not given.
+        chemical_species_to_atom_type_map: chemical symbol -> type; the types of the model are
+            chemical symbols without it.
+        neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``.
         kwargs: further arguments of ``NequIPCalculator``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        TypeError: for an unknown keyword, and for several models.
+        ValueError: for files that are damaged, hold no model of nequip, or are not to be loaded
+            without ``allow_pickle``; for a device, precision or property that is not possible.
     """
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: torch.nn.Module | str | Path,
         device: str | torch.device = "cpu",
         *,
-        settings: dict[str, Any] | None = None,
         bec: bool = False,
         sign: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        charge_sign = ChargeSign(sign)
-        super().__init__(model, device, **kwargs)
-        modules: Iterable[Any] = model.modules()
-        self.les_modules = [module for module in modules if getattr(module, "is_les", False)]
-        if settings is None and self.les_modules:
-            metadata: Any = model.metadata
-            settings = json.loads(metadata[METADATA_KEY])
-        self.settings = settings
-        self.les_config: LESConfig | None = None
-        if settings is not None:
-            names = LESConfig().to_dict()
-            self.les_config = LESConfig(**{key: x for key, x in settings.items() if key in names})
-        if bec and settings is None:
-            raise ValueError("`bec` needs a model with LES, this one has none")
-        self.bec = bec
-        self.charge_sign = charge_sign
-        self.implemented_properties: list[str] = list(self.implemented_properties)
-        if settings is not None:
-            self.implemented_properties += ["charges", "dipole", "les_energy"]
-            if bec:
-                self.implemented_properties.append("born_effective_charges")
-
-    @classmethod
-    def from_compiled_model(
-        cls,
-        compile_path: str | Path,
-        device: str | torch.device = "cpu",
+        dtype: str = "",
+        allow_pickle: bool = False,
+        transforms: Sequence[Callable[..., Any]] | None = None,
         chemical_species_to_atom_type_map: dict[str, str] | bool | None = None,
-        *,
-        bec: bool = False,
-        neighborlist_backend: str = "matscipy",
+        neighborlist_backend: str = DEFAULT_NEIGHBORLIST_BACKEND,
         neighborlist_backend_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
-    ) -> LESCalculator:
-        """From a model compiled for ``--target ase``, ``ase_les`` or ``ase_les_bec``.
-
-        Arguments as upstream's. A compiled model is a program: load it only from a source
-        that you trust.
-
-        Raises:
-            ValueError: if it was compiled for another target, or without the Born effective
-                charges that ``bec`` asks for.
-        """
-        model, metadata = load_compiled_model(str(compile_path), device, None, None)
-        outputs = set(model.output_keys)
-        needed = {AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.FORCE_KEY}
-        if not needed <= outputs or AtomicDataDict.BATCH_KEY in model.input_keys:
-            raise ValueError(
-                f"{compile_path} was compiled for another program (its outputs are "
-                f"{sorted(outputs)}); compile it with --target ase_les"
+    ) -> None:
+        self.refuse_unknown_keywords(kwargs)
+        if isinstance(model, (list, tuple)):
+            raise TypeError(
+                "`model` must be one model or file, got several; les.backends.committee.Committee "
+                "makes one calculator of several"
             )
-        if bec and AtomicDataDict.BORN_CHARGE_KEY not in outputs:
-            raise ValueError(
-                f"{compile_path} has no Born effective charges; compile it with "
-                "--target ase_les_bec"
-            )
-        type_names = metadata[graph_model.TYPE_NAMES_KEY]
-        settings = metadata.get(METADATA_KEY)
-        return cls(
+        device = resolve_device(device)
+        loaded = load(
             model,
             device,
-            settings=None if settings is None else json.loads(settings),
-            bec=bec,
-            transforms=basic_transforms(
-                metadata,
-                metadata[graph_model.R_MAX_KEY],
-                type_names,
-                handle_chemical_species_map(chemical_species_to_atom_type_map, type_names),
-                neighborlist_backend=neighborlist_backend,
-                neighborlist_backend_kwargs=neighborlist_backend_kwargs,
-            ),
-            **kwargs,
+            dtype=dtype,
+            allow_pickle=allow_pickle,
+            transforms=transforms,
+            species=chemical_species_to_atom_type_map,
+            neighborlist_backend=neighborlist_backend,
+            neighborlist_backend_kwargs=neighborlist_backend_kwargs,
         )
+        super().__init__(loaded.model, device, transforms=loaded.transforms, **kwargs)
+        modules: Iterable[Any] = loaded.model.modules()
+        self.les_modules = [module for module in modules if getattr(module, "is_les", False)]
+        self.settings = _settings(loaded, self.les_modules)
+        config = None
+        if self.settings is not None:
+            names = LESConfig().to_dict()
+            config = LESConfig(**{key: x for key, x in self.settings.items() if key in names})
+        self.set_up_charges(config, bec=bec, sign=sign)
+        if bec and loaded.outputs and AtomicDataDict.BORN_CHARGE_KEY not in loaded.outputs:
+            raise ValueError(
+                f"{model} has no Born effective charges; compile it with --target ase_les_bec"
+            )
 
     @classmethod
     def from_file(
-        cls,
-        path: str | Path,
-        device: str | torch.device = "cpu",
-        *,
-        allow_pickle: bool = False,
-        **kwargs: Any,
+        cls, path: str | Path, device: str | torch.device = "cpu", **kwargs: Any
     ) -> LESCalculator:
-        """From a compiled model (``.nequip.pt2``), a package (``.nequip.zip``) or a checkpoint.
+        """From a file; the same as the class with it, whose arguments these are."""
+        return cls(Path(path), device, **kwargs)
 
-        The names of the model's atom types must be chemical symbols.
+    @classmethod
+    def from_compiled_model(  # type: ignore[override]
+        cls, compile_path: str | Path, device: str | torch.device = "cpu", **kwargs: Any
+    ) -> LESCalculator:
+        """From a compiled model; the same as the class with it, whose arguments these are.
 
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: for a package or checkpoint without ``allow_pickle``: they are pickles,
-                which can run code when they are loaded.
+        A compiled model is a program, so it needs ``allow_pickle``.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no model file {path}")
-        options = {"device": device, "chemical_species_to_atom_type_map": True, **kwargs}
-        if path.name.endswith(".nequip.pth"):
-            raise ValueError(f"{path} is TorchScript; compile the model with --mode aotinductor")
-        if path.name.endswith(".nequip.pt2"):
-            return cls.from_compiled_model(path, **options)
-        if not allow_pickle:
-            raise ValueError(
-                f"{path} is a pickled NequIP model; if its source is one you trust, pass "
-                "allow_pickle=True, or --allow-pickle (loading it runs the code it holds)"
-            )
-        return cls._from_saved_model(path, **options)
+        return cls(Path(compile_path), device, **kwargs)
 
     def calculate(
         self,
@@ -178,12 +141,12 @@ class LESCalculator(NequIPCalculator):
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a
                 periodic structure without a cell, elements that the model does not know and,
-                with LES, one or two periodic axes, or a boundary condition that the model was
-                not made for.
+                with LES, one periodic axis, two of a compiled model, or a boundary condition
+                that the model was not made for; for results that are not finite.
         """
         structure = atoms if atoms is not None else self.atoms
-        check_atoms(structure, ANY_AXES if self.settings is None else (0, 3))
-        self._check_elements(structure)
+        axes = LONG_RANGE_AXES if self.les_modules else (0, 3)
+        self.check_structure(structure, self._elements(), axes)
         self._check_boundary(structure)
         configured = [module.compute_bec for module in self.les_modules]
         for module in self.les_modules:
@@ -194,38 +157,34 @@ class LESCalculator(NequIPCalculator):
             for module, compute_bec in zip(self.les_modules, configured, strict=True):
                 module.compute_bec = compute_bec
         self.results["energy"] = self.results["free_energy"] = float(self.results["energy"])
-        if not structure.pbc.any():
+        if not structure.pbc.any() or structure.cell.rank < 3:
             self.results.pop("stress", None)
+        self.check_results()
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:
         """Keep the results that upstream does not know."""
-        if self.settings is None or not {AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY} <= set(out):
+        if not self.long_range or not {AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY} <= set(out):
             return
         charges = out[AtomicDataDict.CHARGE_KEY].detach().squeeze(-1).cpu()
-        numbers = torch.as_tensor(self.atoms.numbers)
-        sign = self.charge_sign(charges, numbers)
-        charges = sign * charges
         # The square root of epsilon_factor is in the charges already.
         dipole = dipole_moments(
             charges,
             torch.as_tensor(self.atoms.positions, dtype=charges.dtype),
             torch.zeros(len(charges), dtype=torch.long),
             1,
-            self.settings["remove_mean"],
+            self.les_config.remove_mean,
         )
-        self.results["charges"] = charges.numpy()
-        self.results["dipole"] = dipole[0].numpy()
-        self.results["les_energy"] = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
-        if self.bec:
-            bec = sign * out[AtomicDataDict.BORN_CHARGE_KEY].detach().cpu()
-            self.results["born_effective_charges"] = bec.reshape(len(charges), 9).numpy()
+        bec = out[AtomicDataDict.BORN_CHARGE_KEY].reshape(-1, 3, 3) if self.bec else None
+        les_energy = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
+        self.add_charge_results(self.atoms, les_energy, charges, dipole[0], bec)
 
-    def _check_elements(self, atoms: Atoms) -> None:
-        """Upstream does not say which element it does not know."""
+    def _elements(self) -> list[int]:
+        """Atomic numbers that the model knows; all there are if nothing says which."""
         for mapper in self.transforms:
             if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
-                known = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
-                check_elements(atoms, known)
+                known: list[int] = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
+                return known
+        return list(range(1, 119))
 
     def _check_boundary(self, atoms: Atoms) -> None:
         """Compiled models do not see ``pbc``: refuse what they were not made for."""
@@ -236,3 +195,12 @@ class LESCalculator(NequIPCalculator):
             raise ValueError(
                 f"this model was compiled for {boundary} structures, got pbc {atoms.pbc.tolist()}"
             )
+
+
+def _settings(loaded: Loaded, les_modules: Sequence[Any]) -> dict[str, Any] | None:
+    """What the model says about LES."""
+    if loaded.settings is not None or not les_modules:
+        return loaded.settings
+    metadata: Any = loaded.model.metadata
+    settings: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+    return settings

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from hydra.utils import get_method
-from nequip.utils import dtype_from_name, torch_default_dtype
+from nequip.utils import torch_default_dtype
 
 from les_nequip.module import LES
+from les_nequip.trained import refuse_other_model
 from les_nequip.upstream import pass_pbc
 
 #: Place in front of which upstream's models have their pair potential.
@@ -32,8 +33,8 @@ def AddLES(
         model:
           _target_: les_nequip.AddLES
           model:
-            _target_: nequip.model.ModelFromCheckpoint
-            checkpoint_path: /path/to/best.ckpt
+            _target_: les_nequip.TrainedModel
+            model_file: /path/to/model.nequip.pt
 
     Args:
         model: the section that builds the trained model, or the model.
@@ -57,15 +58,16 @@ def AddLES(
         raise ValueError("`compile_mode` of a model that is built already cannot be changed")
     models: Any = trained.values() if isinstance(trained, torch.nn.ModuleDict) else [trained]
     for graph_model in models:
-        found = list(graph_model.type_names)
-        if type_names is not None and list(type_names) != found:
-            raise ValueError(f"the trained model knows the types {found}, got {list(type_names)}")
-        if model_dtype is not None and dtype_from_name(model_dtype) != graph_model.model_dtype:
-            raise ValueError(
-                f"the trained model has the precision {graph_model.model_dtype}, "
-                f"got {model_dtype!r}"
-            )
+        refuse_other_model(graph_model, type_names, model_dtype)
         _add(graph_model, seed, dict(les or {}))
+    short_range = dict(model) if isinstance(model, Mapping) else getattr(model, "les_section", None)
+    if short_range is not None:  # how this one is built, for its files
+        trained.les_section = {
+            "_target_": "les_nequip.AddLES",
+            "model": getattr(trained, "les_section", short_range),
+            "les": dict(les or {}),
+            "seed": seed,
+        }
     return trained
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from les import ChargeReadout, Ewald
 from les.born import phase_evaluation
 from les.traceable import traceable_potential
-from les_nequip.boundary import periodic_structures, refuse, refuse_in_graph
+from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
 from les_nequip.reach import Reach
 from les_nequip.settings import core_config
@@ -48,7 +48,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
         irreps_in: what the modules before this one provide (upstream passes them).
         boundary: ``"periodic"``, ``"open"`` or ``"mixed"``: the boundary conditions of the
             structures, which the data must not contradict; ``"auto"`` takes those of the data,
-            and for compiled models those of the data seen before.
+            slabs with two periodic axes among them, and for compiled models, which take no
+            slabs, those of the data seen before.
         max_cell: longest lattice vector, or one number per lattice vector, that a compiled
             model can do [A]; its cost grows with their product. Without it, 1.1 times the
             longest seen before.
@@ -131,16 +132,17 @@ class LES(GraphModuleMixin, torch.nn.Module):
         if is_tracing():
             boundary = self.reach.boundary()
             extent = self.reach.extent(self.ewald.dl) if boundary != "open" else []
-            periodic = periodic_structures(data, cell, setting, boundary, refuse_in_graph)
+            pbc = periodic_axes(data, cell, setting, boundary, refuse_in_graph, slabs=False)
             potential = traceable_potential(
-                self.ewald, charges, positions, cell, batch, boundary, extent, periodic
+                self.ewald, charges, positions, cell, batch, boundary, extent, pbc.all(dim=1)
             )
         else:
             # nequip-compile compares its graph with this, on input that may lack `pbc`.
             boundary = self.reach.boundary() if is_exporting() else setting
-            periodic = periodic_structures(data, cell, setting, boundary, refuse)
-            self.reach.see(cell, periodic)
-            potential = self._potential(charges, positions, cell, batch, periodic)
+            slabs = not is_exporting()
+            pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
+            self.reach.see(cell, pbc)
+            potential = self._potential(charges, positions, cell, batch, pbc)
 
         share = (0.5 * charges * potential).unsqueeze(-1)
         structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
@@ -152,7 +154,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         exporting = is_exporting() and positions.requires_grad
         if self.compute_bec or exporting:
             data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
-                charges, positions, cell, structure, periodic
+                charges, positions, cell, structure, pbc
             )
         return data
 
@@ -162,17 +164,16 @@ class LES(GraphModuleMixin, torch.nn.Module):
         positions: Tensor,
         cell: Tensor,
         batch: Tensor | None,
-        periodic: Tensor,
+        pbc: Tensor,
     ) -> Tensor:
         """Potential at the charges ``[n_atoms]`` [eV/e]."""
-        pbc = periodic.unsqueeze(-1).expand(-1, 3)
         if batch is None or not bool((batch[1:] < batch[:-1]).any()):
             potential = self.ewald(charges, positions, cell, batch, pbc, True)[1]
             assert potential is not None
             return potential
         # Upstream allows any order of atoms.
         order = torch.argsort(batch, stable=True)
-        potential = self._potential(charges[order], positions[order], cell, batch[order], periodic)
+        potential = self._potential(charges[order], positions[order], cell, batch[order], pbc)
         return torch.zeros_like(potential).index_copy(0, order, potential)
 
     def _atom_features(self, data: AtomicDataDict.Type) -> Tensor:
@@ -186,7 +187,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         return scatter(features, centres, dim=0, dim_size=n_atoms) / math.sqrt(NEIGHBOURS)
 
     def _born_effective_charges(
-        self, charges: Tensor, positions: Tensor, cell: Tensor, batch: Tensor, periodic: Tensor
+        self, charges: Tensor, positions: Tensor, cell: Tensor, batch: Tensor, pbc: Tensor
     ) -> Tensor:
         if not positions.requires_grad:
             raise ValueError(
@@ -197,7 +198,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             positions,
             cell,
             batch,
-            periodic.unsqueeze(-1).expand(-1, 3),
+            pbc,
             self.config.remove_mean,
             self.config.epsilon_factor,
             self.training,

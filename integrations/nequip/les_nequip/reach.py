@@ -46,6 +46,7 @@ class Reach:
             self.set_max_cell(max_cell)
         self.periodic = False
         self.open = False
+        self.slab = False
         self.longest = [0.0, 0.0, 0.0]
 
     def set_max_cell(self, max_cell: float | Sequence[float]) -> None:
@@ -59,14 +60,16 @@ class Reach:
             )
         self.max_cell = [float(length) for length in lengths]
 
-    def see(self, cell: Tensor, periodic: Tensor) -> None:
-        """Record structures: ``cell [n_structures, 3, 3]``, ``periodic [n_structures]``."""
+    def see(self, cell: Tensor, pbc: Tensor) -> None:
+        """Record structures: ``cell`` and ``pbc`` ``[n_structures, 3, 3]``, ``[n_structures, 3]``."""
+        periodic, n_axes = pbc.all(dim=1), pbc.sum(dim=1)
         lengths = torch.linalg.vector_norm(cell.detach(), dim=-1) * periodic.unsqueeze(-1)
-        kinds = torch.stack([periodic.any(), (~periodic).any()]).to(lengths.dtype)
-        values: list[float] = torch.cat([kinds, lengths.amax(dim=0)]).tolist()
+        kinds = torch.stack([periodic.any(), (n_axes == 0).any(), (n_axes == 2).any()])
+        values: list[float] = torch.cat([kinds.to(lengths.dtype), lengths.amax(dim=0)]).tolist()
         self.periodic = self.periodic or values[0] > 0
         self.open = self.open or values[1] > 0
-        self.longest = [max(pair) for pair in zip(self.longest, values[2:], strict=True)]
+        self.slab = self.slab or values[2] > 0
+        self.longest = [max(pair) for pair in zip(self.longest, values[3:], strict=True)]
 
     @property
     def lengths(self) -> list[float]:
@@ -77,10 +80,15 @@ class Reach:
         """Boundary condition of a compiled model, one of ``les.traceable.BOUNDARIES``.
 
         Raises:
-            ValueError: if it is not configured and no structures were seen.
+            ValueError: if it is not configured and no structures were seen, or slabs.
         """
         if self.setting != "auto":
             return self.setting
+        if self.slab:
+            raise ValueError(
+                "LES cannot be compiled for slabs, which this model has seen: use the model as it "
+                "was trained, or set `boundary` to 'periodic', 'open' or 'mixed' for others"
+            )
         if not (self.periodic or self.open):
             raise ValueError(
                 "LES cannot be compiled before it has seen a structure: set `boundary` to "
@@ -102,17 +110,19 @@ class Reach:
         return [math.floor(length / dl * (1.0 + EDGE_TOLERANCE)) for length in self.lengths]
 
     def to_tensor(self) -> Tensor:
-        """The record as numbers, ``[5]``; :meth:`load_tensor` reads them."""
-        return torch.tensor([self.periodic, self.open, *self.longest], dtype=torch.float64)
+        """The record as numbers, ``[6]``; :meth:`load_tensor` reads them."""
+        record = [self.periodic, self.open, *self.longest, self.slab]
+        return torch.tensor(record, dtype=torch.float64)
 
     def load_tensor(self, state: Tensor) -> None:
+        """Take over the record of :meth:`to_tensor`; of earlier releases without slabs."""
         values: list[float] = state.tolist()
         self.periodic, self.open = values[0] > 0, values[1] > 0
-        self.longest = values[2:]
+        self.longest, self.slab = values[2:5], any(values[5:])
 
     def to_dict(self) -> dict[str, Any]:
         """What a compiled model is made for, as far as it is known, for its metadata."""
-        known = self.setting != "auto" or self.periodic or self.open
+        known = self.setting != "auto" or ((self.periodic or self.open) and not self.slab)
         return {
             "boundary": self.boundary() if known else self.setting,
             "max_cell": self.lengths,

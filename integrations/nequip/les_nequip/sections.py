@@ -1,0 +1,116 @@
+"""Sections of a configuration that build a model: what they may name, and building it.
+
+A checkpoint says by name which functions make its model. A file from elsewhere could name any
+function there is, so only those that are known to build models are called on its behalf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+from hydra.utils import get_method
+from nequip.model import override_model_compile_mode
+from nequip.utils.global_state import global_state_initialized, set_global_state
+
+from les.backends.model_files import OPT_IN, PickleRefusedError
+
+#: Builder of a model that a file holds; see ``les_nequip.trained``.
+TRAINED_MODEL: Final = ("les_nequip.TrainedModel", "les_nequip.trained.TrainedModel")
+ADD_LES: Final = ("les_nequip.AddLES", "les_nequip.fine_tuning.AddLES")
+LES: Final = ("les_nequip.LES", "les_nequip.module.LES")
+CHAIN: Final = ("les_nequip.PairPotentials", "les_nequip.chain.PairPotentials")
+
+#: What builds models and their parts from plain values, and does nothing else.
+BUILDERS: Final = frozenset(
+    {
+        *ADD_LES,
+        *LES,
+        *CHAIN,
+        "nequip.model.NequIPGNNModel",
+        "nequip.model.PresetNequIPGNNModel",
+        "nequip.model.FullNequIPGNNModel",
+        "nequip.model.ZBLPairPotential",
+        "nequip.model.modify",
+        "nequip.model.modify_utils.modify",
+        "nequip.model.nequip_models.NequIPGNNModel",
+        "nequip.model.nequip_models.PresetNequIPGNNModel",
+        "nequip.model.nequip_models.FullNequIPGNNModel",
+        "nequip.model.pair_potential.ZBLPairPotential",
+        "nequip.nn.embedding.PolynomialCutoff",
+        "nequip.nn.embedding.cutoffs.PolynomialCutoff",
+        "nequip.nn.pair_potential.ZBL",
+        "allegro.model.AllegroModel",
+        "allegro.model.allegro_models.AllegroModel",
+        "allegro.model.allegro_models.FullAllegroModel",
+        "allegro.nn.TwoBodyBesselScalarEmbed",
+        "allegro.nn.TwoBodySplineScalarEmbed",
+        "allegro.nn.scalarembed.TwoBodyBesselScalarEmbed",
+        "allegro.nn.scalarembed.TwoBodySplineScalarEmbed",
+    }
+)
+
+
+def targets(value: Any) -> Iterator[str]:
+    """All that ``value``, of nested mappings and lists, names to be called."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield str(value["_target_"])
+        for item in value.values():
+            yield from targets(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from targets(item)
+
+
+def refuse_other_builders(value: Any, path: Any, also: Collection[str] = ()) -> None:
+    """Refuse a part of a file that would have anything but models built.
+
+    Args:
+        value: the part, of plain values.
+        path: the file, for messages.
+        also: further names that may be called.
+
+    Raises:
+        PickleRefusedError: naming the first that is neither in :data:`BUILDERS` nor in ``also``.
+    """
+    for name in targets(value):
+        if name not in BUILDERS and name not in also:
+            raise PickleRefusedError(
+                f"{path} says that {name} is to be called, which is none of the functions that les "
+                f"knows to build models; {OPT_IN}"
+            )
+    if "${" in str(value):
+        raise PickleRefusedError(f"{path} holds values that are yet to be resolved; {OPT_IN}")
+
+
+def in_precision(section: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """``section`` with the precision ``dtype`` wherever it names one."""
+    return {
+        key: dtype
+        if key == "model_dtype"
+        else in_precision(value, dtype)
+        if isinstance(value, Mapping)
+        else value
+        for key, value in section.items()
+    }
+
+
+def build(section: Mapping[str, Any], compile_mode: str = "eager") -> Any:
+    """The model of a ``section``.
+
+    Raises:
+        ValueError: if nothing can be built from it; the message says why.
+    """
+    if not global_state_initialized():
+        set_global_state()
+    arguments = dict(section)
+    target = arguments.pop("_target_")
+    try:
+        with override_model_compile_mode(compile_mode):
+            return get_method(target)(**arguments)
+    except Exception as error:  # builders and Hydra raise many kinds
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{target} cannot build the model: {type(error).__name__}: {reason}"
+        ) from error
