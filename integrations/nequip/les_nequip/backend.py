@@ -24,14 +24,19 @@ class NequIPBackend(Backend):
     package = "les_nequip"
     distribution = "nequip"
     symbol = "nequip.model:NequIPGNNModel"
-    model_suffixes: ClassVar[tuple[str, ...]] = (".ckpt", ".nequip.zip", ".nequip.pt2")
+    model_suffixes: ClassVar[tuple[str, ...]] = (
+        ".nequip.pt",  # MACE has .pt
+        ".ckpt",
+        ".nequip.zip",
+        ".nequip.pt2",
+    )
     config_folder = "configs/nequip"
 
     def train(self, arguments: Sequence[str], *, les: bool) -> None:
         self.require()
         from les_nequip.training import train
 
-        train(arguments, les=les)
+        train(arguments, les=les, backend=self)
 
     def calculator(
         self,
@@ -47,46 +52,39 @@ class NequIPBackend(Backend):
         self.refuse_head(head)
         from les_nequip.calculator import LESCalculator
 
-        logger.debug("nequip's models compute in the precision they were built for, not %s", dtype)
-        return LESCalculator.from_file(model, device=device, bec=bec, allow_pickle=allow_pickle)
+        # The others compute in the precision they were built for.
+        any_precision = str(model).endswith((".nequip.pt", ".ckpt"))
+        calculator = LESCalculator(
+            model,
+            device=device,
+            dtype=dtype if any_precision else "",
+            bec=bec,
+            allow_pickle=allow_pickle,
+        )
+        if calculator.precision != dtype:
+            logger.warning("%s computes in %s, not %s", model, calculator.precision, dtype)
+        return calculator
 
     def training_arguments(self, job: TrainingJob) -> list[str]:
-        from les_nequip.slot import override_text
-
-        accelerator, _, index = job.device.replace("cuda", "gpu").partition(":")
-        overrides: dict[str, Any] = {
-            "train_file": str(job.train_file),
-            "valid_file": str(job.valid_file),
-            "seed": job.seed,
-            "accelerator": accelerator,
-            "hydra.run.dir": str(job.directory),
-            # Upstream's log is in the folder's output already.
-            "hydra/job_logging": "stdout",
-            "++trainer.enable_progress_bar": False,
-        }
-        if index:
-            overrides["trainer.devices"] = [int(index)]
-        if job.epochs is not None:
-            overrides["max_epochs"] = job.epochs
-        latest = job.directory / "last.ckpt"
-        if latest.is_file():
-            overrides["++ckpt_path"] = str(latest)
         return [
-            *("--config-path", str(job.config.parent), "--config-name", job.config.stem),
-            *(f"{key}={override_text(value)}" for key, value in overrides.items()),
+            *job.options(),
+            "--resume",
+            # Upstream's log is in the folder's output already.
+            "hydra/job_logging=stdout",
+            "++trainer.enable_progress_bar=false",
             *job.extra,
         ]
 
     def trained_model(self, job: TrainingJob) -> Path:
-        path = job.directory / "best.ckpt"
-        if not (path.is_file() and (job.directory / "finished").is_file()):
+        path = job.directory / f"{job.name}.nequip.pt"
+        if not (path.is_file() and (job.directory / job.name / "finished").is_file()):
             raise FileNotFoundError(f"{self.distribution} has not finished {path}")
         return path
 
     def history(self, job: TrainingJob) -> list[EpochRecord]:
         # Each start of a run, first or continued, has its own folder; a later one may do
         # the last epoch again.
-        folders = sorted((job.directory / "logs").glob("version_*"), key=_version)
+        folders = sorted((job.directory / job.name / "logs").glob("version_*"), key=_version)
         epochs: dict[int, dict[str, float]] = {}
         for folder in folders:
             started = set()

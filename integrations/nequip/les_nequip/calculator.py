@@ -100,6 +100,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
             neighborlist_backend_kwargs=neighborlist_backend_kwargs,
         )
         super().__init__(loaded.model, device, transforms=loaded.transforms, **kwargs)
+        self.precision = loaded.precision
         modules: Iterable[Any] = loaded.model.modules()
         self.les_modules = [module for module in modules if getattr(module, "is_les", False)]
         self.settings = _settings(loaded, self.les_modules)

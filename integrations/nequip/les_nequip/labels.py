@@ -1,27 +1,48 @@
-"""Refusal of training data that lacks labels.
+"""Labelled structures from files, for upstream's data sets, which are read through here.
 
-nequip does not say in which file and frame a label is missing, and it trains on NaN until
-every weight of the model is NaN.
+nequip does not say in which file and frame a label is missing, trains on NaN until every weight
+of the model is NaN, and takes one of several energies in a frame without a word. ASE ends at the
+first blank line. Here, each frame of a file counts, and has the labels that the loss needs under
+the same names throughout a run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from typing import TYPE_CHECKING, Any
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import torch
+import ase.io
+import numpy as np
+from ase.data import atomic_numbers
 from hydra.utils import instantiate
 from nequip.data import AtomicDataDict
-from nequip.data.dataset import ASEDataset
+from nequip.data.dataset import ASEDataset, ase_dataset
+from omegaconf import DictConfig, OmegaConf
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from les.labels import DataError, find_label, read_extxyz
+from les.structures import (
+    ANY_AXES,
+    LONG_RANGE_AXES,
+    check_atoms,
+    check_elements,
+    labels_without_effect,
+)
 
-    from omegaconf import DictConfig
+logger = logging.getLogger("les")
 
-#: Where ASE's name of a label, which nequip always understands, is not nequip's.
-ASE_NAMES = {AtomicDataDict.TOTAL_ENERGY_KEY: "energy"}
+#: Label -> upstream's name of it; ASE's is that of the label.
+FIELDS = {
+    "energy": AtomicDataDict.TOTAL_ENERGY_KEY,
+    "forces": AtomicDataDict.FORCE_KEY,
+    "stress": AtomicDataDict.STRESS_KEY,
+}
+#: Endings of the names of files that ASE reads as extended XYZ.
+EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
 
 
 def labels_in_loss(config: DictConfig) -> dict[str, bool]:
@@ -37,43 +58,160 @@ def labels_in_loss(config: DictConfig) -> dict[str, bool]:
     }
 
 
-@contextlib.contextmanager
-def checked_datasets(labels: Mapping[str, bool]) -> Iterator[None]:
-    """Upstream's ASE datasets, read in here, raise if a frame lacks one of ``labels``."""
-    original = ASEDataset.__init__
-    ASEDataset.__init__ = _checked(original, labels)
+class LabelledFiles:
+    """The files of a run.
+
+    Args:
+        fields: upstream's names of the labels in the loss, and whether they may be NaN.
+        elements: atomic numbers that the model knows; all without.
+        les: whether the model has LES.
+
+    Attributes:
+        keys: field -> its name in the files, of those that were read.
+        mappings: the files that were read, each with the data set's ``key_mapping``.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, bool], elements: Sequence[int] | None = None, *, les: bool
+    ) -> None:
+        self.fields = dict(fields)
+        self.elements = elements
+        self.axes = LONG_RANGE_AXES if les else ANY_AXES
+        self.keys: dict[str, str] = {}
+        self.mappings: dict[str, dict[str, str]] = {}
+        self._found_in: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    @classmethod
+    def of(cls, config: DictConfig, *, les: bool) -> LabelledFiles:
+        """Those of the run that ``config`` describes."""
+        types = OmegaConf.select(config, "training_module.model.type_names") or []
+        numbers = [atomic_numbers.get(name) for name in types]
+        known = None if None in numbers or not numbers else numbers
+        return cls(labels_in_loss(config), known, les=les)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """In here, upstream's ASE data sets get their frames from :meth:`frames`."""
+        original, signature = ASEDataset.__init__, inspect.signature(ASEDataset.__init__)
+
+        def initialise(*args: Any, **kwargs: Any) -> None:
+            given = signature.bind(*args, **kwargs).arguments
+            path, mapping = given["file_path"], given.get("key_mapping") or {}
+            frames = (atoms for _, atoms in self.frames(path, mapping, given.get("ase_args")))
+            # Upstream reads with `ase.io.iread`, by this name.
+            ase_dataset.ase = SimpleNamespace(io=SimpleNamespace(iread=lambda **_: frames))
+            try:
+                original(*args, **kwargs)
+            finally:
+                ase_dataset.ase = ase
+            if not given["self"].data_list:
+                raise DataError(f"{path} has no frames")
+            self.mappings[str(path)] = dict(mapping)
+
+        ASEDataset.__init__ = initialise
+        try:
+            yield
+        finally:
+            ASEDataset.__init__ = original
+
+    def frames(
+        self,
+        path: str | Path,
+        mapping: Mapping[str, str],
+        ase_args: Mapping[str, Any] | None = None,
+    ) -> Iterator[tuple[str, Any]]:
+        """Frames of a file with one set of labels each, and their places for messages.
+
+        Raises:
+            les.labels.DataError: naming file, frame and key, for missing, mixed or bad labels and
+                for structures on which the model has no meaningful result.
+        """
+        for where, atoms in self._checked(path, ase_args or {}):
+            for name, value in labels_without_effect(atoms).items():
+                if name not in self._told:
+                    self._told.add(name)
+                    logger.warning("%s: %s = %s has no effect on the model", where, name, value)
+            for field, allow_nan in self.fields.items():
+                self._keep_one(atoms, field, allow_nan, mapping, where)
+            yield where, atoms
+
+    def check(self, path: str | Path) -> None:
+        """Raise ``les.labels.DataError`` for a file that the model cannot be tested on."""
+        for _ in self._checked(path, {}):
+            pass
+
+    def _checked(
+        self, path: str | Path, ase_args: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Any]]:
+        for where, atoms in _read(Path(path), ase_args):
+            try:
+                check_atoms(atoms, self.axes)
+                if self.elements is not None:
+                    check_elements(atoms, self.elements)
+            except ValueError as error:
+                raise DataError(f"{where}: {error}") from error
+            yield where, atoms
+
+    def labelled(self, path: str | Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+        """Frames of a file with those labels that they have, of the run's names and units."""
+        for where, atoms in _read(Path(path), {}):
+            labels = {}
+            for label, field in FIELDS.items():
+                value = None
+                with contextlib.suppress(DataError):  # the NaN of one that is left out
+                    names = [self.keys[field]] if field in self.keys else None
+                    value = find_label(atoms, label, where, names)
+                labels[label] = value
+            yield where, atoms, labels
+
+    def _keep_one(
+        self, atoms: Any, field: str, allow_nan: bool, mapping: Mapping[str, str], where: str
+    ) -> None:
+        """Check the label of one frame, and remove others that could be taken for it."""
+        own = [name for name, known in FIELDS.items() if known == field] or [field]
+        names = [key for key, target in mapping.items() if target == field]
+        names += [name for name in own if name not in names]
+        places = [atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}]
+        found = [name for name in names if any(name in place for place in places)]
+        known = self.keys.get(field)
+        looked = " or ".join(map(repr, names))
+        if not found:
+            option = f"; name it with --{own[0]}_key" if own[0] in FIELDS else ""
+            raise DataError(f"{where}: {field} (key {looked}) is missing{option}")
+        if known is not None and known not in found:
+            raise DataError(
+                f"{where}: {field} is there as {found[0]!r}, but {self._found_in[field]} has it as "
+                f"{known!r}; all frames of a run must have the same key"
+            )
+        if known is None:
+            known = self.keys[field] = found[0]
+            self._found_in[field] = where
+        value = next(place[known] for place in reversed(places) if known in place)
+        try:
+            array = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            raise DataError(f"{where}: key {known!r} must be numeric, got {value!r}") from None
+        if np.isinf(array).any() or not (allow_nan or np.isfinite(array).all()):
+            raise DataError(f"{where}: {field} (key {known!r}) must be finite, got NaN or infinity")
+        for name in found:
+            for place in places:
+                if name != known:
+                    place.pop(name, None)
+
+
+def _read(path: Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Frames of a file in any format, with their places for messages."""
+    if path.name.endswith(EXTXYZ) and not ase_args:
+        yield from read_extxyz(path)
+        return
+    frame = -1
     try:
-        yield
-    finally:
-        ASEDataset.__init__ = original
-
-
-def _checked(initialise: Callable[..., None], labels: Mapping[str, bool]) -> Callable[..., None]:
-    @functools.wraps(initialise)
-    def checked(dataset: ASEDataset, *args: Any, **kwargs: Any) -> None:
-        initialise(dataset, *args, **kwargs)
-        mapping = kwargs.get("key_mapping") or {}
-        if not dataset.data_list:
-            raise ValueError(f"{dataset.file_path} has no frames")
-        for frame, data in enumerate(dataset.data_list):
-            for field, allow_nan in labels.items():
-                problem = _problem(data.get(field), allow_nan)
-                if problem is not None:
-                    keys = [key for key, name in mapping.items() if name == field]
-                    named = " or ".join(map(repr, [*keys, ASE_NAMES.get(field, field)]))
-                    raise ValueError(
-                        f"{dataset.file_path}, frame {frame}: {field} (key {named}) {problem}"
-                    )
-
-    return checked
-
-
-def _problem(value: Any, allow_nan: bool) -> str | None:
-    if value is None:
-        return (
-            "is missing; map the key that the file has to the name that nequip expects with "
-            "`data.key_mapping`, e.g. {REF_energy: total_energy, REF_forces: forces}"
-        )
-    if torch.isinf(value).any() or not (allow_nan or torch.isfinite(value).all()):
-        return "must be finite, got NaN or infinity"
-    return None
+        for frame, atoms in enumerate(ase.io.iread(path, **ase_args, parallel=False)):
+            yield f"{path}: frame {frame}", atoms
+    except DataError:
+        raise
+    except Exception as error:  # each format raises errors of its own
+        raise DataError(
+            f"{path}: cannot be read after {frame + 1} frames: {type(error).__name__}: {error}"
+        ) from error

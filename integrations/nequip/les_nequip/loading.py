@@ -26,6 +26,8 @@ class Loaded:
 
     model: Any
     transforms: list[Callable[..., Any]]
+    #: ``"float32"`` or ``"float64"``.
+    precision: str
     #: Of a compiled model: what its metadata say about LES, and the names of its outputs.
     settings: dict[str, Any] | None = None
     outputs: frozenset[str] = field(default_factory=frozenset)
@@ -54,7 +56,7 @@ def load(
             )
         if transforms is None:
             transforms = _transforms(model.metadata, species, neighbours)
-        return Loaded(model, list(transforms))
+        return Loaded(model, list(transforms), str(own).removeprefix("torch."))
     if transforms is not None:
         raise ValueError("`transforms` are for a model that is built, and `model` is a file")
     path = Path(model)
@@ -64,7 +66,11 @@ def load(
         check_compiled(path, allow_pickle)
         return _compiled(path, device, dtype, species, neighbours)
     loaded = load_model(path, dtype=dtype, allow_pickle=allow_pickle)
-    return Loaded(loaded, _transforms(loaded.metadata, species, neighbours))
+    return Loaded(
+        loaded,
+        _transforms(loaded.metadata, species, neighbours),
+        str(loaded.model_dtype).removeprefix("torch."),
+    )
 
 
 def _compiled(
@@ -93,6 +99,7 @@ def _compiled(
     return Loaded(
         model,
         _transforms(metadata, species, neighbours),
+        own,
         None if settings is None else json.loads(settings),
         outputs,
     )

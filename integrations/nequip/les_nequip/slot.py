@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from les_nequip.model_files import read_stored
+from les_nequip.overrides import set_section
+from les_nequip.sections import ADD_LES, CHAIN, LES, TRAINED_MODEL
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omegaconf import DictConfig
 
 MODEL = "training_module.model"
-#: Names of the module in configurations.
-LES = ("les_nequip.LES", "les_nequip.module.LES")
-ADD_LES = ("les_nequip.AddLES", "les_nequip.fine_tuning.AddLES")
-CHAIN = ("les_nequip.PairPotentials", "les_nequip.chain.PairPotentials")
-#: Upstream's builders of trained models; these have no slot.
-TRAINED = ("nequip.model.ModelFromCheckpoint", "nequip.model.ModelFromPackage")
+#: Builders of trained models; these have no slot.
+TRAINED = (*TRAINED_MODEL, "nequip.model.ModelFromCheckpoint", "nequip.model.ModelFromPackage")
 #: What every model builder of upstream takes.
 COMMON = ("seed", "model_dtype", "type_names", "compile_mode")
 
@@ -66,55 +66,43 @@ def add_to_slot(config: DictConfig, settings: Mapping[str, Any]) -> list[str]:
         # Modules of the chain are built by the chain.
         chain = [{**module, "_partial_": True} for module in (*present, les)]
         value = {"_target_": CHAIN[0], "potentials": chain}
-    return _set(f"{MODEL}.pair_potential", value, exists="pair_potential" in model)
+    return set_section(f"{MODEL}.pair_potential", value, exists="pair_potential" in model)
 
 
-def add_to_trained(config: DictConfig, start: Path, settings: Mapping[str, Any]) -> list[str]:
-    """Overrides that replace the model by the trained one in ``start``, with LES added.
+def start_from(
+    config: DictConfig, start: Path, settings: Mapping[str, Any], *, les: bool, allow_pickle: bool
+) -> list[str]:
+    """Overrides that replace the model by the trained one in ``start``.
+
+    With ``les``, LES is added to one that has none.
 
     Raises:
-        ValueError: if there is no such file, or it is neither a checkpoint nor a package.
+        FileNotFoundError, ValueError: as ``les_nequip.load_model``; for ``settings`` of a model
+            that has LES, and for such a model without ``les``.
     """
-    if not start.is_file():
-        raise ValueError(f"--from: there is no file {start}")
-    path = str(start.resolve())  # checkpoints of the new run look for it there
-    if start.suffix == ".ckpt":
-        trained = {"_target_": TRAINED[0], "checkpoint_path": path}
-    elif start.name.endswith(".nequip.zip"):
-        trained = {"_target_": TRAINED[1], "package_path": path}
-    else:
+    stored = read_stored(start, allow_pickle=allow_pickle)
+    if stored.has_les and not les:
+        raise ValueError(f"--from: {start} has LES; train it further with --les")
+    if stored.has_les and settings:
         raise ValueError(
-            f"--from must be a checkpoint (.ckpt) or a package (.nequip.zip), got {start}"
+            f"--les_arguments: {start} has LES already, with its own settings; it is trained "
+            "further as it is"
         )
+    stored.model()  # so that what does not fit is found here
     model = _model(config)
     kept = {name: model[name] for name in COMMON if name in model}
-    value = {
-        "_target_": ADD_LES[0],
-        **kept,
-        "model": {**trained, "compile_mode": "eager"},
-        "les": dict(settings),
+    trained = {
+        "_target_": TRAINED_MODEL[0],
+        "model_file": str(start.resolve()),
+        "section": stored.section,
     }
-    return _set(MODEL, value, exists=True)
-
-
-def override_text(value: Any) -> str:
-    """``value`` in the grammar of Hydra's overrides; interpolations stay interpolations."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{override_text(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(override_text, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (int, float)):
-        return repr(value)
-    # Hydra takes a backslash for itself only before a quote and at the end.
-    text = str(value).replace("\\'", "\\\\'").replace("'", "\\'")
-    return f"'{text}'"
-
-
-def _set(key: str, value: Any, *, exists: bool) -> list[str]:
-    # Hydra merges a dictionary into one that is there, so that goes first.
-    return [f"~{key}"] * exists + [f"+{key}={override_text(value)}"]
+    if allow_pickle:
+        trained["allow_pickle"] = True
+    if stored.has_les or not les:
+        value = {**trained, **kept}
+    else:
+        value = {"_target_": ADD_LES[0], **kept, "model": trained, "les": dict(settings)}
+    return set_section(MODEL, value, exists=True)
 
 
 def _model(config: DictConfig) -> dict[str, Any]:

@@ -1,190 +1,205 @@
-"""Training through nequip-train, with LES put into the model of its configuration."""
+"""``les train nequip``: what is asked for as a run of ``nequip-train``, and what comes of it."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
-from hydra.errors import CompactHydraException, InstantiationException
-from nequip.scripts import train as nequip_train
-from omegaconf import OmegaConf
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
 
-from les.config import read_yaml
-from les_nequip.labels import checked_datasets, labels_in_loss
+from les.training.closing import close
+from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
+from les_nequip.labels import FIELDS, LabelledFiles
+from les_nequip.model_files import PLAIN, load_model, save_model
+from les_nequip.overrides import override_text
+from les_nequip.program import Outcome, run
+from les_nequip.runs import RunFolder, check_continued
 from les_nequip.settings import core_config
-from les_nequip.slot import add_to_slot, add_to_trained, override_text
+from les_nequip.slot import add_to_slot, start_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from omegaconf import DictConfig
+    from les.backends import Backend
 
 logger = logging.getLogger("les")
 
-#: Registered by each run of upstream, which expects to be the first of its process.
-RESOLVER = "training_data_stats"
 
+def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
+    """Run ``nequip-train`` in this process, and say what has come of it.
 
-def train(arguments: Sequence[str], *, les: bool) -> None:
-    """Run ``nequip-train`` with its own ``arguments``, in this process.
-
-    Without ``les`` this is upstream's run, untouched. With it, the slot ``pair_potential``
-    of the configured model gets LES, as the override
-    ``+training_module.model.pair_potential={_target_: les_nequip.LES}`` would do, and frames
-    that lack a label in the loss are refused. Two arguments are added: ``--les_arguments``
-    names a YAML file with settings of LES, and ``--from`` a trained short-range model (a
-    checkpoint, which runs the code in it when it is loaded, or a package) to add LES to.
+    The arguments are those of the other models, which are turned into overrides, and those of
+    ``nequip-train``. With ``les``, the slot ``pair_potential`` of the configured model gets LES, as
+    the override ``+training_module.model.pair_potential={_target_: les_nequip.LES}`` would do;
+    ``--from`` replaces the model by a trained one.
 
     Raises:
-        ValueError: if LES cannot be added to the configured model; if labels are missing.
+        FileNotFoundError, ValueError: for arguments that are wrong, contradict each other or have
+            no effect; for data and files that cannot be used.
     """
-    own = _own_parser()
     if {"-h", "--help"} & set(arguments):
-        _print_help(own)
+        print_help(backend.name, les)
         return
-    if not les:
-        _run(arguments)
-        return
-    ours, rest = own.parse_known_args(arguments)
-    theirs = get_args_parser().parse_args(rest)
-    if theirs.multirun or theirs.experimental_rerun:
-        raise ValueError(
-            "--multirun and --experimental-rerun are not possible with --les; run les train "
-            "once for each setting"
-        )
-    settings = {} if ours.les_arguments is None else _read_settings(ours.les_arguments)
-    config = _compose(theirs)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options, theirs, rest = parse(backend.name, arguments, les=les)
+    settings = _settings(options) if les else {}
+    command = _Command(theirs, rest)
+    command.add(translated(options, command.compose()))
+    config = command.compose()
+    if "plugins" not in config.get("trainer", {}):
+        command.add(["+trainer.plugins=[{_target_: les_nequip.checkpoints.WholeFiles}]"])
+    folder = _folder(options, theirs.overrides, backend)
+    resumed = folder is not None and folder.claim(
+        _kept(folder, options, config, les), resume=bool(options.resume)
+    )
     if config.get("ckpt_path") is not None:
-        _check_continued(Path(config.ckpt_path), changed=bool(settings or ours.start))
-    if ours.start is None:
-        overrides = add_to_slot(config, settings)
-    else:
-        overrides = add_to_trained(config, ours.start, settings)
-    for override in overrides:
-        logger.info("override: %s", override)
-    with checked_datasets(labels_in_loss(config)):
-        _run([*rest, *overrides])
-
-
-def _check_continued(checkpoint: Path, *, changed: bool) -> None:
-    """Upstream takes the whole model of a continued run from its checkpoint."""
-    if changed:
-        raise ValueError(
-            "--les_arguments and --from have no effect on a run that `ckpt_path` continues"
+        if resumed or settings or options.start:
+            given = "--resume" if resumed else "--les_arguments and --from"
+            raise ValueError(f"`ckpt_path` names a run to continue, on which {given} has no effect")
+    if folder is not None:
+        command.add([f"hydra.run.dir={override_text(str(folder.folder.absolute()))}"])
+        if resumed:
+            command.add([f"++ckpt_path={override_text(str(folder.last.absolute()))}"])
+    command.add(_model(options, config, settings, les=les))
+    config = command.compose()
+    if config.get("ckpt_path") is not None:
+        check_continued(
+            Path(config.ckpt_path),
+            config,
+            les=les,
+            allow_pickle=options.allow_pickle,
+            strict=resumed,
         )
-    if not checkpoint.is_file():
-        raise ValueError(f"ckpt_path: there is no file {checkpoint}")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-    if not any(".readout.network." in name for name in state):
-        raise ValueError(
-            f"ckpt_path: {checkpoint} is of a run without LES and would continue without it; "
-            "add LES to its model with --from"
-        )
+    files = LabelledFiles.of(config, les=les)
+    for label, field in FIELDS.items():
+        if getattr(options, f"{label}_key") is not None and field not in files.fields:
+            raise ValueError(f"--{label}_key has no effect: the loss compares no {label}")
+    if options.test_file is not None:
+        files.check(options.test_file)
+    with files.reading():
+        outcome = run([*rest, *command.overrides], command.config_path)
+    if outcome is not None:
+        target = folder.model if folder else outcome.best.with_name(f"{command.name}{PLAIN}")
+        _close(backend, outcome, target, _sets(files, config, options.test_file))
 
 
-def _own_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    group = parser.add_argument_group("with --les")
-    group.add_argument(
-        "--les_arguments",
-        type=Path,
-        metavar="YAML",
-        help="settings of LES: those of les.LESConfig, boundary, max_cell and compute_bec",
-    )
-    group.add_argument(
-        "--from",
-        dest="start",
-        type=Path,
-        metavar="MODEL",
-        help="trained short-range model (.ckpt or .nequip.zip) to add LES to; it replaces the "
-        "model of the configuration",
-    )
-    return parser
+class _Command:
+    """A command line of upstream, with further overrides."""
+
+    def __init__(self, theirs: argparse.Namespace, rest: Sequence[str]) -> None:
+        self.theirs = theirs
+        self.rest = list(rest)
+        self.overrides: list[str] = []
+        self.name = (theirs.config_name or "config").removesuffix(".yaml")
+        path = theirs.config_path or os.getcwd()
+        if path.startswith("pkg://"):
+            raise ValueError(f"--config-path must be a folder, got {path}")
+        self.config_path = os.path.abspath(path)
+
+    def add(self, overrides: Sequence[str]) -> None:
+        for override in overrides:
+            logger.info("override: %s", override)
+        self.overrides += overrides
+
+    def compose(self) -> DictConfig:
+        """The configuration that upstream is going to see."""
+        folders = [self.config_path]
+        if self.theirs.config_dir is not None:
+            folders.insert(0, os.path.abspath(self.theirs.config_dir))
+        # Hydra's interface for programs knows one folder to start from, and others beside it.
+        folders.sort(key=lambda folder: not Path(folder, f"{self.name}.yaml").is_file())
+        if not Path(folders[0], f"{self.name}.yaml").is_file():
+            raise ValueError(
+                f"there is no configuration {Path(folders[0], self.name)}.yaml; name one with "
+                "--config FILE, or --config NAME of `les config list`"
+            )
+        overrides = [*self.theirs.overrides, *self.overrides]
+        if len(folders) > 1:
+            overrides.append(f"hydra.searchpath={override_text([f'file://{folders[1]}'])}")
+        try:
+            with initialize_config_dir(folders[0], version_base=None):
+                return compose(self.name, overrides)
+        except CompactHydraException as error:
+            raise ValueError(str(error)) from error
 
 
-def _print_help(own: argparse.ArgumentParser) -> None:
-    upstream = get_args_parser()
-    for action in upstream._actions:
-        if not isinstance(action.help, str):  # made up later by Hydra
-            action.help = "Install or uninstall shell completion"
-    argparse.ArgumentParser(
-        "les train {nequip,allegro}",
-        description="Trains what a configuration file describes, with the arguments of "
-        "nequip-train: -cn NAME [-cp FOLDER] and overrides such as max_epochs=10.",
-        parents=[upstream, own],
-        add_help=False,
-    ).print_help()
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of LES, checked."""
+    settings: dict[str, Any] = options.les_arguments or {}
     try:
-        settings = read_yaml(path)
         core_config(settings)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"--les_arguments: {error}") from error
     return settings
 
 
-def _compose(arguments: argparse.Namespace) -> DictConfig:
-    """The configuration that upstream is going to see."""
-    name = (arguments.config_name or "config").removesuffix(".yaml")
-    folders = [_config_path(arguments)]
-    if arguments.config_dir is not None:
-        folders.insert(0, os.path.abspath(arguments.config_dir))
-    # Hydra's interface for programs knows one folder to start from, and others beside it.
-    folders.sort(key=lambda folder: not Path(folder, f"{name}.yaml").is_file())
-    overrides = list(arguments.overrides)
-    if len(folders) > 1:
-        overrides.append(f"hydra.searchpath={override_text([f'file://{folders[1]}'])}")
+def _folder(
+    options: argparse.Namespace, overrides: Sequence[str], backend: Backend
+) -> RunFolder | None:
+    """Where the run is to leave its results; Hydra's choice without any of our options."""
+    given = [name for name in OF_THE_RUN if getattr(options, name)]
+    if not given:
+        return None
+    if any(text.startswith("hydra.run.dir=") for text in overrides):
+        given = [name for name in given if name in ("work_dir", "name", "resume")]
+        if given:
+            raise ValueError(f"hydra.run.dir excludes --{given[0]}")
+        return None
+    return RunFolder(options.work_dir or Path(), options.name or backend.name)
+
+
+def _kept(
+    folder: RunFolder, options: argparse.Namespace, config: DictConfig, les: bool
+) -> dict[str, Any]:
+    """What a run that continues this one must agree with; it may be longer."""
+    values = {name: x for name, x in vars(options).items() if name != "epochs" and x is not None}
+    for name in ("train_file", "valid_file"):
+        values[name] = str(values.get(name) or config.get(name) or "")
+    return folder.files.settings(values, les)
+
+
+def _model(
+    options: argparse.Namespace, config: DictConfig, settings: dict[str, Any], *, les: bool
+) -> list[str]:
+    """Overrides of the model section."""
+    if options.start is None:
+        return add_to_slot(config, settings) if les else []
+    if options.model:
+        raise ValueError("--from excludes --model: the model has its own settings")
+    return start_from(
+        config, Path(options.start), settings, les=les, allow_pickle=options.allow_pickle
+    )
+
+
+def _sets(files: LabelledFiles, config: DictConfig, test_file: Path | None) -> dict[str, Any]:
+    """The labelled frames of the run's files, by the names of the sets."""
+    paths: dict[str, str] = {}
+    for name, key in (("train", "train"), ("valid", "val"), ("test", "test")):
+        found = OmegaConf.select(config, f"data.{key}_file_path")
+        several = list(found) if OmegaConf.is_list(found) else [found]
+        for index, path in enumerate(several):
+            if isinstance(path, str) and path in files.mappings:
+                paths[f"{name} {index}" if len(several) > 1 else name] = path
+    if not paths:  # one file that is split, or data by another name
+        paths = {Path(path).name: path for path in files.mappings}
+    if test_file is not None:
+        paths["test"] = str(test_file)
+    return {name: files.labelled(path) for name, path in paths.items()}
+
+
+def _close(backend: Backend, outcome: Outcome, target: Path, sets: dict[str, Any]) -> None:
+    """Write the best model as plain values, and say how good it is and how to use it."""
     try:
-        with initialize_config_dir(folders[0], version_base=None):
-            return compose(name, overrides)
-    except CompactHydraException as error:
-        raise ValueError(str(error)) from error
-
-
-def _config_path(arguments: argparse.Namespace) -> str:
-    """Folder of the configuration; upstream's default, where the program was started."""
-    path = arguments.config_path or os.getcwd()
-    if path.startswith("pkg://"):
-        raise ValueError(f"--config-path must be a folder, got {path}")
-    return os.path.abspath(path)
-
-
-def _run(arguments: Sequence[str]) -> None:
-    """``nequip-train``, which reads its arguments from ``sys.argv``."""
-    # Upstream remembers the folder it was imported in, and takes relative ones from its own.
-    parsed = get_args_parser().parse_args(list(arguments))
-    path = () if parsed.experimental_rerun else ("--config-path", _config_path(parsed))
-    # Further processes of a distributed run start this program.
-    program = Path(sys.executable).with_name("nequip-train")
-    with _arguments([str(program), *arguments, *path]):
-        try:
-            nequip_train.main()
-        except InstantiationException as error:
-            cause: BaseException | None = error
-            while isinstance(cause, InstantiationException):  # one for each level of sections
-                cause = cause.__cause__
-            if isinstance(cause, (ValueError, OSError)):
-                raise ValueError(str(cause)) from error
-            raise
-        finally:
-            OmegaConf.clear_resolver(RESOLVER)
-
-
-@contextlib.contextmanager
-def _arguments(values: list[str]) -> Iterator[None]:
-    original = sys.argv
-    sys.argv = values
-    try:
-        yield
-    finally:
-        sys.argv = original
+        model = load_model(outcome.best)
+    except ValueError as error:
+        logger.warning("the best model is in %s only: %s", outcome.best, error)
+        return
+    save_model(model, target)
+    if sets:
+        close(backend, target, sets, device=str(outcome.device))
+    else:
+        logger.info("best model: %s", target)

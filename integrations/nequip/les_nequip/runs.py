@@ -1,0 +1,130 @@
+"""Where a run leaves its results, and what one that continues it has to agree with."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import DictConfig, OmegaConf
+
+from les.files import replacing
+from les.training.files import RunFiles
+from les.training.history import refuse_other_settings
+from les_nequip.model_files import PLAIN, read_checkpoint
+from les_nequip.sections import refuse_other_builders, targets
+
+logger = logging.getLogger("les")
+
+#: Sections that a run which is continued takes from its checkpoint, whatever is configured.
+OF_THE_CHECKPOINT: Final = (
+    "optimizer",
+    "lr_scheduler",
+    "loss",
+    "train_metrics",
+    "val_metrics",
+    "test_metrics",
+)
+#: Checkpoints that the shipped configurations write.
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class RunFolder:
+    """Results of the run ``name``: its model in ``folder``, and what upstream writes in
+    ``folder/name``.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.files = RunFiles(folder, name, PLAIN)
+        self.folder = folder / name
+
+    @property
+    def model(self) -> Path:
+        """The best model, when the run has ended."""
+        return self.files.model
+
+    @property
+    def last(self) -> Path:
+        """The state after the last epoch."""
+        return self.folder / LAST
+
+    @property
+    def _settings(self) -> Path:
+        return self.folder / "settings.json"
+
+    def claim(self, settings: Mapping[str, Any], *, resume: bool) -> bool:
+        """Make the folder; whether there is a run to continue.
+
+        Raises:
+            ValueError: if there is one and ``resume`` is false, or with other settings, or of
+                which the last checkpoint is missing.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoints = sorted(self.folder.glob("*.ckpt"))
+        if checkpoints and not resume:
+            raise ValueError(
+                f"{checkpoints[0]} is there already: continue that run with --resume, or use "
+                "another --name or --work_dir"
+            )
+        if not checkpoints:
+            with replacing(self._settings) as temporary:
+                temporary.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+            return False
+        if not self.last.is_file():
+            raise ValueError(
+                f"{self.folder} has no {LAST} to continue from; name one of its checkpoints with "
+                "++ckpt_path=FILE"
+            )
+        if self._settings.is_file():
+            before = json.loads(self._settings.read_text(encoding="utf-8"))
+            refuse_other_settings({"settings": before, "history": []}, settings, self.last)
+        return True
+
+
+def check_continued(
+    checkpoint: Path, config: DictConfig, *, les: bool, allow_pickle: bool, strict: bool
+) -> None:
+    """Check the file that a run is to continue from, before upstream loads it.
+
+    Args:
+        checkpoint: the file.
+        config: the configuration of the run that continues.
+        les: whether it is to have LES.
+        allow_pickle: load what runs the code it holds.
+        strict: whether configured sections without effect are an error or a warning.
+
+    Raises:
+        FileNotFoundError, ValueError: for a file that is missing, damaged, no checkpoint of
+            nequip-train, or would have code run that the configuration does not name; of a run
+            with LES where that is not wanted, or the other way round; as ``strict`` says.
+    """
+    content = read_checkpoint(checkpoint, allow_pickle=allow_pickle)
+    hyper = content["hyper_parameters"]
+    has_les = any(".readout.network." in name for name in content["state_dict"])
+    if les and not has_les:
+        raise ValueError(
+            f"{checkpoint} is of a run without LES and would continue without it; add LES to its "
+            "model with --from"
+        )
+    if has_les and not les:
+        raise ValueError(f"{checkpoint} is of a run with LES; continue it with --les")
+    if not allow_pickle:
+        module = hyper["info_dict"]["training_module"]["_target_"]
+        own = set(targets(OmegaConf.to_container(config, resolve=False)))
+        built = {key: value for key, value in hyper.items() if key != "info_dict"}
+        refuse_other_builders([{"_target_": module}, built], checkpoint, also=own)
+    for section in OF_THE_CHECKPOINT:
+        configured = config.training_module.get(section)
+        if OmegaConf.is_config(configured):
+            configured = OmegaConf.to_container(configured, resolve=True)
+        if configured != hyper.get(section):
+            message = (
+                f"{checkpoint} is continued with its own `training_module.{section}`, "
+                f"{hyper.get(section)}; the configuration has another one, {configured}, "
+                "without effect"
+            )
+            if strict:
+                raise ValueError(f"{message}; use the same settings, or another --name")
+            logger.warning("%s", message)
