@@ -7,16 +7,16 @@ beside them those of Hydra, which ``nequip-train`` has.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
 from les.devices import resolve_device
-from les.training.arguments import TrainingParser
+from les.parser import brief_errors
+from les.training.arguments import TrainingParser, label_keys
 from les_nequip.labels import FIELDS
 from les_nequip.overrides import override_text, set_section
 
@@ -50,15 +50,15 @@ def build_parser(backend: str, les: bool) -> TrainingParser:
             "from": "model to train further, or to add LES to (.nequip.pt, .ckpt, .nequip.zip)",
             "model": "changes of `training_module.model` of the configuration",
             "epochs": "number of epochs",
-            "device": "auto, cpu, cuda or cuda:N; default: that of the configuration",
         },
         defaults={},
     )
-    if "--allow-pickle" not in parser._option_string_actions:
-        parser.model.add_argument(
-            "--allow-pickle", action="store_true", help="trust files that run code when loaded"
-        )
+    helps = {
+        "config": "configuration of nequip-train: a YAML file, or a name of `les config list`",
+        "device": "auto (a GPU if there is one), cpu, cuda; default: that of the configuration",
+    }
     for action in parser._actions:
+        action.help = helps.get(action.dest, action.help)
         action.required = False
         if not isinstance(action, argparse._StoreTrueAction) and action.dest != "help":
             action.default = None
@@ -71,10 +71,12 @@ def parse(
     """Our options, Hydra's, and the arguments that are Hydra's.
 
     Raises:
-        ValueError: for arguments that neither of us knows, or that exclude each other.
+        ValueError: for arguments that exclude each other.
+        SystemExit: for arguments that neither of us knows.
     """
-    ours, rest = build_parser(backend, les).parse_known_args(arguments)
-    parser = get_args_parser()
+    own, parser = build_parser(backend, les), get_args_parser()
+    brief_errors(parser)
+    ours, rest = own.parse_known_args(arguments)
     flags, overrides = _apart(rest, parser)
     if ours.config is not None:
         if any(text.startswith(("-cn", "-cp", "--config")) for text in flags):
@@ -83,15 +85,7 @@ def parse(
         flags += ["--config-name", ours.config.stem]
     theirs, unknown = parser.parse_known_args([*flags, *overrides])
     if unknown:
-        known = [
-            text
-            for each in (build_parser(backend, les), parser)
-            for action in each._actions
-            for text in action.option_strings
-        ]
-        closest = get_close_matches(unknown[0].partition("=")[0], known, n=1)
-        hint = f"; did you mean {closest[0]}?" if closest else ""
-        raise ValueError(f"unknown argument {unknown[0]}{hint}")
+        own.error(f"unrecognized arguments: {unknown[0]}")
     if theirs.multirun or theirs.experimental_rerun:
         raise ValueError(
             "--multirun and --experimental-rerun are not possible here; run les train once for "
@@ -105,10 +99,7 @@ def _apart(
 ) -> tuple[list[str], list[str]]:
     """Options of Hydra with their values, and its overrides, which argparse wants in one piece."""
     takes_value = {
-        text
-        for action in parser._actions
-        if action.nargs is None
-        for text in action.option_strings
+        text for action in parser._actions if action.nargs is None for text in action.option_strings
     }
     flags: list[str] = []
     overrides: list[str] = []
@@ -124,9 +115,8 @@ def print_help(backend: str, les: bool) -> None:
     for action in upstream._actions:
         if not isinstance(action.help, str):  # made up later by Hydra
             action.help = "Install or uninstall shell completion"
-    build_parser(backend, les).print_help()
-    print("\nArguments of nequip-train:\n")
-    print(upstream.format_help().partition("\n\n")[2])
+    text = upstream.format_help().partition("\n\n")[2]
+    sys.stdout.write(f"{build_parser(backend, les).format_help()}\nof nequip-train:\n{text}")
 
 
 def translated(options: argparse.Namespace, config: DictConfig) -> list[str]:
@@ -157,15 +147,15 @@ def translated(options: argparse.Namespace, config: DictConfig) -> list[str]:
             second = value * config[SECOND_RATE] / config[variable]
             overrides.append(f"{SECOND_RATE}={second!r}")
         overrides.append(f"{variable}={override_text(value)}")
-    overrides += _key_mapping(given, config)
+    overrides += _key_mapping(options, config)
     for key, value in given.get("model", {}).items():
         overrides.append(f"++training_module.model.{key}={override_text(value)}")
     return overrides
 
 
-def _key_mapping(given: dict[str, Any], config: DictConfig) -> list[str]:
+def _key_mapping(options: argparse.Namespace, config: DictConfig) -> list[str]:
     """The override of ``data.key_mapping`` that the options with keys make."""
-    keys = {label: given[f"{label}_key"] for label in FIELDS if f"{label}_key" in given}
+    keys = label_keys(options, FIELDS)
     if not keys:
         return []
     before = OmegaConf.select(config, "data.key_mapping")

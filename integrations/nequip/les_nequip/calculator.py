@@ -14,7 +14,7 @@ from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.integrations.ase import NequIPCalculator
 
 from les import LESConfig, dipole_moments
-from les.backends.calculator import ChargeCalculator
+from les.backends.calculator import ChargeCalculator, refuse_several_models
 from les.devices import resolve_device
 from les.structures import LONG_RANGE_AXES
 from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
@@ -62,9 +62,10 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        TypeError: for an unknown keyword, and for several models.
-        ValueError: for files that are damaged, hold no model of nequip, or are not to be loaded
-            without ``allow_pickle``; for a device, precision or property that is not possible.
+        TypeError: for an unknown keyword.
+        ValueError: for several models; for files that are damaged, hold no model of nequip, or
+            are not to be loaded without ``allow_pickle``; for a device, precision or property
+            that is not possible.
     """
 
     def __init__(
@@ -83,11 +84,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         **kwargs: Any,
     ) -> None:
         self.refuse_unknown_keywords(kwargs)
-        if isinstance(model, (list, tuple)):
-            raise TypeError(
-                "`model` must be one model or file, got several; les.backends.committee.Committee "
-                "makes one calculator of several"
-            )
+        refuse_several_models(model)
         device = resolve_device(device)
         loaded = load(
             model,
@@ -164,7 +161,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:
         """Keep the results that upstream does not know."""
-        if not self.long_range or not {AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY} <= set(out):
+        if self.les_config is None or not {AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY} <= set(out):
             return
         charges = out[AtomicDataDict.CHARGE_KEY].detach().squeeze(-1).cpu()
         # The square root of epsilon_factor is in the charges already.

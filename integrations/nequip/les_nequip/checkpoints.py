@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,7 @@ class WholeFiles(TorchCheckpointIO):
         Raises:
             OSError: naming ``path``, if it cannot be written.
         """
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with replacing(target) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
-        except OSError as error:
-            raise OSError(error.errno, f"checkpoint not written: {error.strerror}", str(target))
+        with replacing(target) as temporary:
+            torch.save(checkpoint, temporary)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,6 +65,8 @@ class LabelledFiles:
         fields: upstream's names of the labels in the loss, and whether they may be NaN.
         elements: atomic numbers that the model knows; all without.
         les: whether the model has LES.
+        exact: fields that must have the keys of the data set's ``key_mapping``; others may also
+            go by ASE's names.
 
     Attributes:
         keys: field -> its name in the files, of those that were read.
@@ -72,9 +74,15 @@ class LabelledFiles:
     """
 
     def __init__(
-        self, fields: Mapping[str, bool], elements: Sequence[int] | None = None, *, les: bool
+        self,
+        fields: Mapping[str, bool],
+        elements: Sequence[int] | None = None,
+        *,
+        les: bool,
+        exact: Collection[str] = (),
     ) -> None:
         self.fields = dict(fields)
+        self.exact = frozenset(exact)
         self.elements = elements
         self.axes = LONG_RANGE_AXES if les else ANY_AXES
         self.keys: dict[str, str] = {}
@@ -83,12 +91,12 @@ class LabelledFiles:
         self._told: set[str] = set()
 
     @classmethod
-    def of(cls, config: DictConfig, *, les: bool) -> LabelledFiles:
-        """Those of the run that ``config`` describes."""
+    def of(cls, config: DictConfig, *, les: bool, exact: Collection[str] = ()) -> LabelledFiles:
+        """Those of the run that ``config`` describes; further arguments as of the class."""
         types = OmegaConf.select(config, "training_module.model.type_names") or []
         numbers = [atomic_numbers.get(name) for name in types]
         known = None if None in numbers or not numbers else numbers
-        return cls(labels_in_loss(config), known, les=les)
+        return cls(labels_in_loss(config), known, les=les, exact=exact)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -97,17 +105,17 @@ class LabelledFiles:
 
         def initialise(*args: Any, **kwargs: Any) -> None:
             given = signature.bind(*args, **kwargs).arguments
-            path, mapping = given["file_path"], given.get("key_mapping") or {}
+            path, mapping = given["file_path"], _with_defaults(given.get("key_mapping") or {})
             frames = (atoms for _, atoms in self.frames(path, mapping, given.get("ase_args")))
             # Upstream reads with `ase.io.iread`, by this name.
             ase_dataset.ase = SimpleNamespace(io=SimpleNamespace(iread=lambda **_: frames))
             try:
-                original(*args, **kwargs)
+                original(**{**given, "key_mapping": mapping})
             finally:
                 ase_dataset.ase = ase
             if not given["self"].data_list:
                 raise DataError(f"{path} has no frames")
-            self.mappings[str(path)] = dict(mapping)
+            self.mappings[str(path)] = mapping
 
         ASEDataset.__init__ = initialise
         try:
@@ -141,9 +149,7 @@ class LabelledFiles:
         for _ in self._checked(path, {}):
             pass
 
-    def _checked(
-        self, path: str | Path, ase_args: Mapping[str, Any]
-    ) -> Iterator[tuple[str, Any]]:
+    def _checked(self, path: str | Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for where, atoms in _read(Path(path), ase_args):
             try:
                 check_atoms(atoms, self.axes)
@@ -170,8 +176,8 @@ class LabelledFiles:
     ) -> None:
         """Check the label of one frame, and remove others that could be taken for it."""
         own = [name for name, known in FIELDS.items() if known == field] or [field]
-        names = [key for key, target in mapping.items() if target == field]
-        names += [name for name in own if name not in names]
+        mapped = [key for key, target in mapping.items() if target == field]
+        names = mapped if field in self.exact else [*mapped, *own]
         places = [atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}]
         found = [name for name in names if any(name in place for place in places)]
         known = self.keys.get(field)
@@ -194,10 +200,16 @@ class LabelledFiles:
             raise DataError(f"{where}: key {known!r} must be numeric, got {value!r}") from None
         if np.isinf(array).any() or not (allow_nan or np.isfinite(array).all()):
             raise DataError(f"{where}: {field} (key {known!r}) must be finite, got NaN or infinity")
-        for name in found:
+        for name in {*mapped, *own} - {known}:
             for place in places:
-                if name != known:
-                    place.pop(name, None)
+                place.pop(name, None)
+
+
+def _with_defaults(mapping: Mapping[str, str]) -> dict[str, str]:
+    """A ``key_mapping`` in which each label that has no key has that of the other models."""
+    mapped = set(mapping.values())
+    defaults = {f"REF_{label}": field for label, field in FIELDS.items() if field not in mapped}
+    return {**defaults, **mapping}
 
 
 def _read(path: Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

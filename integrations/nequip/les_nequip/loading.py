@@ -15,7 +15,8 @@ from nequip.model.inference_models import load_compiled_model
 from nequip.nn import graph_model
 
 from les_nequip.keys import METADATA_KEY
-from les_nequip.model_files import COMPILED, check_compiled, load_model
+from les_nequip.model_files import COMPILED, load_model
+from les_nequip.upstream_files import check_compiled
 
 DTYPES = ("", "float32", "float64")
 
@@ -55,7 +56,8 @@ def load(
                 "is from, or leave `dtype` out"
             )
         if transforms is None:
-            transforms = _transforms(model.metadata, species, neighbours)
+            metadata: Any = model.metadata
+            transforms = _transforms(metadata, species, neighbours)
         return Loaded(model, list(transforms), str(own).removeprefix("torch."))
     if transforms is not None:
         raise ValueError("`transforms` are for a model that is built, and `model` is a file")
@@ -115,7 +117,5 @@ def _transforms(
     # Types are chemical symbols, unless said otherwise.
     chosen = handle_chemical_species_map(True if species is None else species, names)
     cutoff = float(metadata[graph_model.R_MAX_KEY])
-    made: list[Callable[..., Any]] = basic_transforms(
-        metadata, cutoff, names, chosen, **neighbours
-    )
+    made: list[Callable[..., Any]] = basic_transforms(metadata, cutoff, names, chosen, **neighbours)
     return made

@@ -61,7 +61,7 @@ class Reach:
         self.max_cell = [float(length) for length in lengths]
 
     def see(self, cell: Tensor, pbc: Tensor) -> None:
-        """Record structures: ``cell`` and ``pbc`` ``[n_structures, 3, 3]``, ``[n_structures, 3]``."""
+        """Record structures: ``cell [n_structures, 3, 3]`` [A], ``pbc [n_structures, 3]``."""
         periodic, n_axes = pbc.all(dim=1), pbc.sum(dim=1)
         lengths = torch.linalg.vector_norm(cell.detach(), dim=-1) * periodic.unsqueeze(-1)
         kinds = torch.stack([periodic.any(), (n_axes == 0).any(), (n_axes == 2).any()])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
 from les.files import replacing
+from les.locks import locked
 from les.training.files import RunFiles
 from les.training.history import refuse_other_settings
-from les_nequip.model_files import PLAIN, read_checkpoint
+from les_nequip.model_files import PLAIN
 from les_nequip.sections import refuse_other_builders, targets
+from les_nequip.upstream_files import read_checkpoint
 
 logger = logging.getLogger("les")
 
@@ -32,9 +35,7 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class RunFolder:
-    """Results of the run ``name``: its model in ``folder``, and what upstream writes in
-    ``folder/name``.
-    """
+    """Where a run has its model, in ``folder``, and what upstream writes, in ``folder/name``."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.files = RunFiles(folder, name, PLAIN)
@@ -54,14 +55,25 @@ class RunFolder:
     def _settings(self) -> Path:
         return self.folder / "settings.json"
 
-    def claim(self, settings: Mapping[str, Any], *, resume: bool) -> bool:
-        """Make the folder; whether there is a run to continue.
+    @contextlib.contextmanager
+    def claim(self, settings: Mapping[str, Any], *, resume: bool) -> Iterator[bool]:
+        """Make the folder, and keep other processes away from it in this context.
+
+        Yields:
+            Whether there is a run to continue.
 
         Raises:
             ValueError: if there is one and ``resume`` is false, or with other settings, or of
                 which the last checkpoint is missing.
+            les.locks.InUseError: if the run is going on in another process.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder):
+            yield self._is_continued(settings, resume)
+
+    def _is_continued(self, settings: Mapping[str, Any], resume: bool) -> bool:
+        for left in self.folder.glob("*.part"):  # by a run that was killed while writing
+            left.unlink()
         checkpoints = sorted(self.folder.glob("*.ckpt"))
         if checkpoints and not resume:
             raise ValueError(

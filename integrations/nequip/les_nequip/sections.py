@@ -6,7 +6,7 @@ function there is, so only those that are known to build models are called on it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from hydra.utils import get_method
@@ -82,6 +82,42 @@ def refuse_other_builders(value: Any, path: Any, also: Collection[str] = ()) -> 
             )
     if "${" in str(value):
         raise PickleRefusedError(f"{path} holds values that are yet to be resolved; {OPT_IN}")
+
+
+def plain(value: Any, where: Any) -> Any:
+    """``value`` in dictionaries, lists, texts and numbers."""
+    if isinstance(value, Mapping):
+        return {plain(key, where): plain(item, where) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, where) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"{where} holds a {type(value).__name__} where plain values are expected")
+
+
+def without_files(
+    section: Mapping[str, Any], read: Callable[[str], dict[str, Any]]
+) -> dict[str, Any]:
+    """``section`` with the sections of the models in the files that it names in their place.
+
+    Args:
+        section: of plain values.
+        read: returns the section of the model in a file.
+    """
+    target = section.get("_target_")
+    if target in TRAINED_MODEL:
+        inner: dict[str, Any] = section.get("section") or read(section["model_file"])
+        return inner
+    for name, key in (
+        ("nequip.model.ModelFromCheckpoint", "checkpoint_path"),
+        ("nequip.model.ModelFromPackage", "package_path"),
+    ):
+        if target == name:
+            return read(section[key])
+    return {
+        key: without_files(value, read) if isinstance(value, Mapping) else value
+        for key, value in section.items()
+    }
 
 
 def in_precision(section: Mapping[str, Any], dtype: str) -> dict[str, Any]:

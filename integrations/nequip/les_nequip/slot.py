@@ -91,7 +91,7 @@ def start_from(
     stored.model()  # so that what does not fit is found here
     model = _model(config)
     kept = {name: model[name] for name in COMMON if name in model}
-    trained = {
+    trained: dict[str, Any] = {
         "_target_": TRAINED_MODEL[0],
         "model_file": str(start.resolve()),
         "section": stored.section,

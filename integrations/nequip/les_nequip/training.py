@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
+from les.training.arguments import label_keys
 from les.training.closing import close
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
 from les_nequip.labels import FIELDS, LabelledFiles
@@ -53,17 +54,32 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
     if "plugins" not in config.get("trainer", {}):
         command.add(["+trainer.plugins=[{_target_: les_nequip.checkpoints.WholeFiles}]"])
     folder = _folder(options, theirs.overrides, backend)
-    resumed = folder is not None and folder.claim(
-        _kept(folder, options, config, les), resume=bool(options.resume)
-    )
-    if config.get("ckpt_path") is not None:
-        if resumed or settings or options.start:
-            given = "--resume" if resumed else "--les_arguments and --from"
-            raise ValueError(f"`ckpt_path` names a run to continue, on which {given} has no effect")
-    if folder is not None:
-        command.add([f"hydra.run.dir={override_text(str(folder.folder.absolute()))}"])
-        if resumed:
-            command.add([f"++ckpt_path={override_text(str(folder.last.absolute()))}"])
+    if folder is None:
+        _train(command, options, settings, None, False, les=les, backend=backend)
+        return
+    command.add([f"hydra.run.dir={override_text(str(folder.folder.absolute()))}"])
+    kept = _kept(folder, options, config, les)
+    with folder.claim(kept, resume=options.resume) as resumed:
+        _train(command, options, settings, folder, resumed, les=les, backend=backend)
+
+
+def _train(
+    command: _Command,
+    options: argparse.Namespace,
+    settings: dict[str, Any],
+    folder: RunFolder | None,
+    resumed: bool,
+    *,
+    les: bool,
+    backend: Backend,
+) -> None:
+    """Carry out the run, in a ``folder`` that is its own."""
+    config = command.compose()
+    if config.get("ckpt_path") is not None and (resumed or settings or options.start):
+        given = "--resume" if resumed else "--les_arguments and --from"
+        raise ValueError(f"`ckpt_path` names a run to continue, on which {given} has no effect")
+    if folder is not None and resumed:
+        command.add([f"++ckpt_path={override_text(str(folder.last.absolute()))}"])
     command.add(_model(options, config, settings, les=les))
     config = command.compose()
     if config.get("ckpt_path") is not None:
@@ -74,14 +90,15 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
             allow_pickle=options.allow_pickle,
             strict=resumed,
         )
-    files = LabelledFiles.of(config, les=les)
-    for label, field in FIELDS.items():
-        if getattr(options, f"{label}_key") is not None and field not in files.fields:
+    keys = label_keys(options, FIELDS)
+    files = LabelledFiles.of(config, les=les, exact=[FIELDS[label] for label in keys])
+    for label in keys:
+        if FIELDS[label] not in files.fields:
             raise ValueError(f"--{label}_key has no effect: the loss compares no {label}")
     if options.test_file is not None:
         files.check(options.test_file)
     with files.reading():
-        outcome = run([*rest, *command.overrides], command.config_path)
+        outcome = run([*command.rest, *command.overrides], command.config_path)
     if outcome is not None:
         target = folder.model if folder else outcome.best.with_name(f"{command.name}{PLAIN}")
         _close(backend, outcome, target, _sets(files, config, options.test_file))
