@@ -48,8 +48,9 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The state after the last epoch."""
-        return self.folder / LAST
+        """The state after the last epoch, or else after the best one."""
+        last, best = self.folder / LAST, self.folder / BEST
+        return best if best.is_file() and not last.is_file() else last
 
     @property
     def _settings(self) -> Path:
@@ -86,9 +87,11 @@ class RunFolder:
             return False
         if not self.last.is_file():
             raise ValueError(
-                f"{self.folder} has no {LAST} to continue from; name one of its checkpoints with "
+                f"{self.folder} has neither {LAST} nor {BEST} to continue from; name one of its checkpoints with "
                 "++ckpt_path=FILE"
             )
+        if self.last.name == BEST:
+            logger.warning("%s has no %s: continuing after the best epoch", self.folder, LAST)
         if self._settings.is_file():
             before = json.loads(self._settings.read_text(encoding="utf-8"))
             refuse_other_settings({"settings": before, "history": []}, settings, self.last)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
+
+from les.backends import get_backend
 
 #: Builders of small NequIP and Allegro models for H and O, and their arguments.
 BUILDERS = {"nequip": "nequip.model.NequIPGNNModel", "allegro": "allegro.model.AllegroModel"}
@@ -116,3 +119,34 @@ def nequip_checkpoint(undone):
         return path
 
     return write_checkpoint
+
+
+#: What makes the models of the shipped configurations small.
+SIZES = {
+    "nequip": {"num_layers": 1, "num_features": 4, "radial_mlp_width": 8},
+    "allegro": {
+        "num_layers": 1,
+        "num_scalar_features": 8,
+        "num_tensor_features": 4,
+        "scalar_embed_mlp_hidden_layers_width": 8,
+        "allegro_mlp_hidden_layers_width": 8,
+        "readout_mlp_hidden_layers_width": 8,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def make_config(tmp_path_factory):
+    """A function that writes a shipped configuration, made smaller, with changes of its model."""
+
+    def make(name="small", system="water", kind="nequip", **model):
+        config = yaml.safe_load(get_backend(kind).configs()[system].read_text())
+        config.update(elements=["H", "O"], max_epochs=2, batch_size=4, valid_batch_size=4)
+        config["trainer"].update(log_every_n_steps=1, enable_progress_bar=False)
+        section = config["training_module"]["model"]
+        section.update(SIZES[kind], model_dtype="float64", **model)
+        path = tmp_path_factory.mktemp("config") / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return make

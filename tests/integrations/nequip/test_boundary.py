@@ -24,8 +24,12 @@ def models(nequip_model):
     }
 
 
+def model_output(model, data):
+    return {key: value.detach() for key, value in model(dict(data)).items()}
+
+
 def energy(model, data):
-    return model(dict(data))["les_energy"].flatten()
+    return model_output(model, data)["les_energy"].flatten()
 
 
 def boxed(atoms, size=15.0):
@@ -132,13 +136,66 @@ def test_data_that_contradict_the_setting(models, boundary, structure, message, 
             energy(models[boundary], without_pbc(batch))
 
 
-@pytest.mark.parametrize("boundary", ["auto", "open", "periodic", "mixed"])
-def test_slab_is_refused(models, boundary, nequip_data):
-    slab = crystal("cubic")
-    slab.pbc = [True, True, False]
-    message = "structure 1 of the batch has one or two periodic axes: slabs and wires are not"
-    with pytest.raises(ValueError, match=message):
-        energy(models[boundary], nequip_data(dimer(), slab))
+def flat(axes):
+    """A crystal with some of its axes open."""
+    result = crystal("cubic")
+    result.pbc = axes
+    return result
+
+
+@pytest.mark.parametrize("boundary", ["auto", "mixed"])
+def test_slab(models, boundary, nequip_data):
+    """It has the energy of the sum for slabs, beside other structures."""
+    batch = nequip_data(dimer(), flat([True, True, False]))
+    found = model_output(models[boundary], batch)
+    charges = found["charges"].flatten()[len(dimer()) :]
+    slab = flat([True, True, False])
+    expected, _ = les_of(models[boundary]).ewald(
+        charges,
+        torch.tensor(slab.positions),
+        torch.tensor(slab.cell[:])[None],
+        pbc=torch.tensor(slab.pbc)[None],
+    )
+    assert found["les_energy"][1].item() == pytest.approx(expected.item(), rel=1e-10)
+    periodic = energy(models[boundary], nequip_data(dimer(), flat(True)))
+    assert abs(periodic[1].item() - expected.item()) > 1e-3
+
+
+@pytest.mark.parametrize("boundary", ["open", "periodic"])
+def test_slab_that_contradicts_the_setting(models, boundary, nequip_data):
+    batch = nequip_data(flat([False, True, True]))
+    with pytest.raises(ValueError, match=f"is a slab, but this LES model is for {boundary} ones"):
+        energy(models[boundary], batch)
+
+
+def test_wire_is_refused(models, nequip_data):
+    batch = nequip_data(dimer(), flat([True, False, False]))
+    with pytest.raises(ValueError, match="structure 1 of the batch has one periodic axis"):
+        energy(models["auto"], batch)
+
+
+def test_models_that_have_seen_slabs_are_not_compiled(nequip_model, nequip_data):
+    """Upstream's programs pass no `pbc`: a slab would be summed as a crystal."""
+    model = nequip_model(les={})
+    reach = les_of(model).reach
+    model(nequip_data(crystal("cubic"), flat([True, True, False])))
+    with pytest.raises(ValueError, match="LES cannot be compiled for slabs"):
+        reach.boundary()
+    other = nequip_model(les={})
+    other.load_state_dict(model.state_dict())
+    assert les_of(other).reach.slab
+    assert reach.to_dict()["boundary"] == "auto"
+    configured = nequip_model(les={"boundary": "mixed"})
+    configured.load_state_dict(model.state_dict())
+    assert les_of(configured).reach.boundary() == "mixed"
+
+
+def test_record_of_earlier_releases(nequip_model):
+    """They knew no slabs."""
+    reach = les_of(nequip_model(les={})).reach
+    reach.load_tensor(torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0]))
+    assert (reach.periodic, reach.open, reach.slab) == (True, False, False)
+    assert reach.longest == [3.0, 4.0, 5.0]
 
 
 def test_record_of_structures(nequip_model, nequip_data):

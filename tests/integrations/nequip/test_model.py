@@ -10,7 +10,7 @@ import pytest
 import torch
 from nequip.integrations.ase import NequIPCalculator
 
-from les.testing import AdapterTests
+from les.testing import AdapterTests, SlabTests
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator, PairPotentials
@@ -54,7 +54,7 @@ def make_models(nequip_model):
     return make
 
 
-class NequIPTests(AdapterTests):
+class NequIPTests(AdapterTests, SlabTests):
     kind = "nequip"
     # Upstream's positions are in float64 always, and so are derivatives with respect to them.
     single_dtype = np.float64

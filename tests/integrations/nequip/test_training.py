@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,24 +25,6 @@ ZBL = {
     "chemical_species": ["H", "O"],
 }
 LES_SLOT = "{_target_: les_nequip.LES}"
-
-
-@pytest.fixture(scope="module")
-def make_config(tmp_path_factory):
-    """A function that writes a shipped configuration, made smaller, with changes."""
-
-    def make(name="small", system="water", **model):
-        config = yaml.safe_load(BACKEND.configs()[system].read_text())
-        config.update(elements=["H", "O"], max_epochs=2, batch_size=4, valid_batch_size=4)
-        config["trainer"]["log_every_n_steps"] = 1
-        section = config["training_module"]["model"]
-        sizes = {"num_layers": 1, "num_features": 4, "radial_mlp_width": 8}
-        section.update(sizes, model_dtype="float64", **model)
-        path = tmp_path_factory.mktemp("config") / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(config))
-        return path
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -85,19 +66,25 @@ def short_range_run(train, tmp_path_factory):
     return train("--no-les", tmp_path_factory.mktemp("sr"))
 
 
-def weights(job, name="best"):
+def weights(folder, name="best"):
     """Weights of the trained model, without what an average or optimiser adds."""
-    content = torch.load(job.directory / f"{name}.ckpt", weights_only=False)["state_dict"]
+    content = torch.load(folder / f"{name}.ckpt", weights_only=True)["state_dict"]
     return {key: value for key, value in content.items() if key.startswith("model.")}
 
 
+def folder(job):
+    """Where upstream leaves its files."""
+    return job.directory / job.name
+
+
 def calculator(job, **options):
-    return BACKEND.calculator(BACKEND.trained_model(job), allow_pickle=True, **options)
+    """It needs no trust."""
+    return BACKEND.calculator(BACKEND.trained_model(job), **options)
 
 
 def section_of(job):
     """The model section that upstream saw."""
-    content = torch.load(job.directory / "best.ckpt", weights_only=False)
+    content = torch.load(folder(job) / "best.ckpt", weights_only=True)
     return content["hyper_parameters"]["model"]
 
 
@@ -115,7 +102,7 @@ def test_run_with_les(les_run):
     assert results["les_energy"] != 0.0
     assert np.isfinite(results["born_effective_charges"]).all()
     assert section_of(les_run)["pair_potential"] == {"_target_": "les_nequip.LES"}
-    overrides = yaml.safe_load((les_run.directory / ".hydra" / "overrides.yaml").read_text())
+    overrides = yaml.safe_load((folder(les_run) / ".hydra" / "overrides.yaml").read_text())
     assert any("pair_potential" in text and "les_nequip.LES" in text for text in overrides)
 
 
@@ -123,7 +110,7 @@ def test_charges_are_trained(les_run, nequip_model):
     section = dict(section_of(les_run))
     section.pop("_target_")
     start = nequip_model(**{**section, "dtype": section["model_dtype"]}).state_dict()
-    trained = weights(les_run)
+    trained = weights(folder(les_run))
     for key, value in start.items():
         if "readout" in key and "pair_potential" in key and key.endswith("weight"):
             change = trained[f"model.sole_model.{key}"] - value
@@ -142,69 +129,38 @@ def test_history(les_run):
 def test_unfinished_run(make_job, les_run, tmp_path):
     with pytest.raises(FileNotFoundError, match="nequip has not finished"):
         BACKEND.trained_model(make_job(tmp_path))
-    (tmp_path / "best.ckpt").touch()
+    (tmp_path / "small.nequip.pt").touch()
     with pytest.raises(FileNotFoundError, match="nequip has not finished"):
         BACKEND.trained_model(make_job(tmp_path))
     assert BACKEND.history(make_job(tmp_path)) == []
 
 
-def run_upstream(job, *overrides):
+def run_upstream(job, folder, *overrides):
     """``nequip-train`` in a process of its own."""
     program = Path(sys.executable).with_name("nequip-train")
+    arguments = [
+        *("--config-path", job.config.parent, "--config-name", job.config.stem),
+        *(f"train_file={job.train_file}", f"valid_file={job.valid_file}", f"seed={job.seed}"),
+        *(f"hydra.run.dir={folder}", *overrides),
+    ]
     result = subprocess.run(
-        [program, *BACKEND.training_arguments(job), *overrides],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
+        [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr[-4000:]
 
 
 def test_upstreams_own_command(les_run, make_job, tmp_path):
     """``nequip-train`` with the override gives the same, bit for bit."""
-    job = make_job(tmp_path)
-    run_upstream(job, f"+training_module.model.pair_potential={LES_SLOT}")
-    assert_same(weights(job), weights(les_run))
+    slot = f"+training_module.model.pair_potential={LES_SLOT}"
+    run_upstream(make_job(tmp_path), tmp_path / "run", slot)
+    assert_same(weights(tmp_path / "run"), weights(folder(les_run)))
 
 
 def test_without_les_is_upstreams_own_run(short_range_run, make_job, tmp_path):
-    job = make_job(tmp_path)
-    run_upstream(job)
-    assert_same(weights(job), weights(short_range_run))
-    assert not any("pair_potential" in key for key in weights(short_range_run))
-
-
-def test_continued_run(train, make_config, tmp_path):
-    """It picks up where the last checkpoint is, and gives what one long run gives."""
-    config = make_config()
-    content = yaml.safe_load(config.read_text())
-    # What an epoch does must not depend on how many there are, nor on those before.
-    content["training_module"]["lr_scheduler"]["scheduler"]["T_max"] = 9
-    content["data"]["train_dataloader"]["shuffle"] = False
-    config.write_text(yaml.safe_dump(content))
-    train("--les", tmp_path / "parts", config=config, epochs=1)
-    second = train("--les", tmp_path / "parts", config=config, epochs=3)
-    assert [record.epoch for record in BACKEND.history(second)] == [0, 1, 2]
-    whole = train("--les", tmp_path / "whole", config=config, epochs=3)
-    for key, value in weights(whole, "last").items():
-        torch.testing.assert_close(weights(second, "last")[key], value, rtol=0, atol=1e-9)
-
-
-def test_continued_run_of_a_model_without_les(short_range_run, make_job, les_command, capsys):
-    """Upstream would take the model from the checkpoint, and train it without a word."""
-    job = make_job(short_range_run.directory)  # holds last.ckpt
-    for extra, message in (
-        ((), "is of a run without LES and would continue without it; add LES .* --from"),
-        (
-            ("--from", job.directory / "best.ckpt"),
-            "--from have no effect on a run that `ckpt_path`",
-        ),
-    ):
-        arguments = [*BACKEND.training_arguments(job), *map(str, extra)]
-        assert any("ckpt_path" in argument for argument in arguments)
-        capsys.readouterr()
-        assert les_command("train", "nequip", "--les", *arguments) == 1
-        assert re.search(message, capsys.readouterr().err)
+    run_upstream(make_job(tmp_path), tmp_path / "run")
+    expected = weights(folder(short_range_run))
+    assert_same(weights(tmp_path / "run"), expected)
+    assert not any("pair_potential" in key for key in expected)
 
 
 def test_zbl_in_the_configuration(train, make_config, tmp_path):
@@ -221,35 +177,6 @@ def test_zbl_in_the_configuration(train, make_config, tmp_path):
     close = dimer()
     close.positions[1] *= 0.3
     assert results_of(calc, close)["energy"] > results_of(calc, dimer())["energy"] + 5.0
-
-
-@pytest.fixture(scope="module", params=["checkpoint", "package"])
-def start(request, short_range_run, tmp_path_factory):
-    """A trained short-range model, in both kinds of files."""
-    path = BACKEND.trained_model(short_range_run)
-    if request.param == "checkpoint":
-        return path
-    package = tmp_path_factory.mktemp("package") / "model.nequip.zip"
-    program = Path(sys.executable).with_name("nequip-package")
-    result = subprocess.run(
-        [program, "build", path, package], capture_output=True, text=True, cwd=package.parent
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
-    return package
-
-
-def test_from_a_trained_short_range_model(start, short_range_run, train, tmp_path):
-    optimizer = "{_target_: torch.optim.Adam, lr: 1e-9}"
-    options = ["--from", start, "~training_module.optimizer"]
-    options.append(f"+training_module.optimizer={optimizer}")
-    job = train("--les", tmp_path, *options, epochs=1)
-    short_range, long_range = calculator(short_range_run), calculator(job)
-    # Steps of 1e-9: the backbone is that of the start, and the charges are small.
-    for structure in (dimer(), crystal()):
-        before, after = results_of(short_range, structure), results_of(long_range, structure)
-        assert after["energy"] - before["energy"] == pytest.approx(after["les_energy"], abs=1e-6)
-        assert 0 < abs(after["les_energy"]) < 0.1 * len(structure)
-        assert 0 < np.abs(after["charges"]).max() < 0.5
 
 
 # The first of the checkpoint callbacks, which upstream takes, is that of the best epoch.
