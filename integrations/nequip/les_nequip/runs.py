@@ -87,8 +87,8 @@ class RunFolder:
             return False
         if not self.last.is_file():
             raise ValueError(
-                f"{self.folder} has neither {LAST} nor {BEST} to continue from; name one of its checkpoints with "
-                "++ckpt_path=FILE"
+                f"{self.folder} has neither {LAST} nor {BEST} to continue from; name one of "
+                "its checkpoints with ++ckpt_path=FILE"
             )
         if self.last.name == BEST:
             logger.warning("%s has no %s: continuing after the best epoch", self.folder, LAST)

@@ -12,7 +12,7 @@ import yaml
 from nequip.model.saved_models import load_saved_model
 from nequip.utils.global_state import set_global_state
 
-from les.backends.model_files import OPT_IN, PickleRefusedError, load_plain
+from les.backends.model_files import OPT_IN, PickleRefusedError, check_parts, load_plain
 from les_nequip.sections import plain, refuse_other_builders, without_files
 from les_nequip.stored import Stored
 
@@ -37,7 +37,9 @@ def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> dict[str, Any]
     Raises:
         FileNotFoundError, OSError, ValueError: as ``les_nequip.load_model``.
     """
-    content = load_plain(path, "checkpoint of nequip-train", allow_pickle=allow_pickle)
+    kind = "checkpoint of nequip-train"
+    content = load_plain(path, kind, allow_pickle=allow_pickle)
+    check_parts(content, ("hyper_parameters", "state_dict"), path, kind)
     try:
         hyper = content["hyper_parameters"]
         complete = (

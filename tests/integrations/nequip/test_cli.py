@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
+import torch
 import yaml
-from ase.io import read, write
+from ase.io import write
 from nequip.train import NequIPLightningModule
 
 from les.backends import get_backend
@@ -132,10 +132,10 @@ def test_program_of_hydra(refused, tmp_path):
     assert "multirun" in refused("--multirun")
 
 
-def test_help_is_upstreams(les_command, capsys):
+def test_help(les_command, capsys):
     assert les_command("train", "nequip", "--les", "--help") == 0
     text = capsys.readouterr().out
-    for option in ("--config-name", "--config-path", "--les_arguments", "--from"):
+    for option in ("--config-name", "--config-path", "--les_arguments", "--from", "--resume"):
         assert option in text
 
 
@@ -145,13 +145,10 @@ def test_help_is_upstreams(les_command, capsys):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--les_arguments", "bad.yaml"], "bad.yaml.*unknown key 'simga'; did you mean 'sigma'"),
-        (["--les_arguments", "own.yaml"], "own.yaml.*'boundry'; did you mean 'boundary'"),
-        (["--les_arguments", "list.yaml"], "list.yaml"),
+        (["--les_arguments", "own.yaml"], "--les_arguments.*'boundry'; did you mean 'boundary'"),
         (["max_epoch=2"], "Could not override 'max_epoch'"),
         (["--les_arguments", "boundary.yaml"], r"`boundary` must be one of .*got 'slab'"),
-        (["--from", "nowhere.ckpt"], "--from: there is no file nowhere.ckpt"),
-        (["--from", "bad.yaml"], r"--from must be a checkpoint \(.ckpt\) or a package"),
+        (["trainer.accelerator=gpu"], "gpu|GPU|CUDA"),
         (
             ["~training_module.model", "+training_module.model={_target_: nequip.model.Nothing}"],
             "cannot find nequip.model.Nothing",
@@ -160,66 +157,35 @@ def test_help_is_upstreams(les_command, capsys):
             ["~training_module.model", "+training_module.model={_target_: nequip.model.LJ}"],
             "cannot find|no argument `pair_potential`",
         ),
+        (["--config", "water"], "--config excludes --config-name"),
+        (["--name", "x"], "hydra.run.dir excludes --name"),
     ],
 )
 def test_bad_arguments(refused, extra, message, tmp_path, monkeypatch):
+    if "accelerator" in extra[0] and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.yaml").write_text("simga: 1.2\n")
     (tmp_path / "own.yaml").write_text("boundry: open\n")
-    (tmp_path / "list.yaml").write_text("- sigma\n")
     (tmp_path / "boundary.yaml").write_text("boundary: slab\n")
     error = refused(*extra)
     assert re.search(message, error), error
 
 
-def test_missing_files(refused, tmp_path):
-    assert "nowhere.xyz" in refused(train_file=tmp_path / "nowhere.xyz")
-    assert "nowhere.yaml" in refused("--les_arguments", tmp_path / "nowhere.yaml")
+@pytest.mark.parametrize("value", ["list.yaml", "nowhere.yaml", "[sigma]"])
+def test_settings_that_are_no_mapping(les_command, arguments, value, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.yaml").write_text("- sigma\n")
+    with pytest.raises(SystemExit):
+        les_command("train", "nequip", "--les", *arguments("--les_arguments", value))
+    error = capsys.readouterr().err
+    assert value in error
+    assert error.count("\n") == 1
 
 
-def broken(frames, key, frame, value):
-    """``frames`` with another label, or none."""
-    atoms = frames[frame]
-    labels = atoms.info if key in atoms.info else atoms.arrays
-    if value is None:
-        del labels[key]
-    else:
-        labels[key] = labels[key] * value
-    return frames
-
-
-@pytest.mark.parametrize("which", ["train_file", "valid_file"])
-@pytest.mark.parametrize(
-    ("key", "field"), [("REF_energy", "total_energy"), ("REF_forces", "forces")]
-)
-@pytest.mark.parametrize("value", [None, np.nan, np.inf])
-def test_labels_of_every_frame(refused, data_files, which, key, field, value, tmp_path):
-    original = data_files[which == "valid_file"]
-    path = tmp_path / "bad.xyz"
-    write(path, broken(read(original, ":"), key, 3, value), format="extxyz")
-    error = refused(**{which: path})
-    problem = "is missing" if value is None else "must be finite, got NaN or infinity"
-    assert f"bad.xyz, frame 3: {field} (key '{key}' or" in error
-    assert problem in error
-
-
-def test_labels_under_another_key(refused, data_files, tmp_path):
-    path = tmp_path / "force.xyz"
-    path.write_text(data_files[0].read_text().replace("REF_forces", "force"))
-    error = refused(train_file=path)
-    assert "force.xyz, frame 0: forces (key 'REF_forces' or 'forces') is missing" in error
-    assert "`data.key_mapping`" in error
-
-
-def test_labels_without_les_are_upstreams_business(les_command, arguments, data_files, tmp_path):
-    """Of a run without LES, nothing is checked or changed."""
-    from nequip.data.dataset import ASEDataset
-
-    original = ASEDataset.__init__
-    path = tmp_path / "bad.xyz"
-    write(path, broken(read(data_files[0], ":"), "REF_energy", 3, np.nan), format="extxyz")
-    assert les_command("train", "nequip", "--no-les", *arguments(train_file=path)) == 0
-    assert ASEDataset.__init__ is original
+def test_missing_configuration(les_command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert les_command("train", "nequip", "--les", "max_epochs=1") == 1
+    assert "there is no configuration" in capsys.readouterr().err
 
 
 # --- predictions
@@ -233,28 +199,29 @@ def model_file(nequip_section, nequip_model, nequip_checkpoint, tmp_path_factory
 
 
 @pytest.mark.parametrize("backend", ["nequip", "allegro"])
-def test_predict(backend, les_command, model_file, check_predictions, tmp_path, capsys):
+def test_predict(backend, les_command, model_file, check_predictions, tmp_path):
     write(tmp_path / "structures.xyz", [dimer(), crystal()], format="extxyz")
     output = tmp_path / "out.xyz"
     options = ("predict", "--backend", backend, model_file, tmp_path / "structures.xyz")
-    options += ("-o", output, "--bec")
-    assert les_command(*options) == 1
-    assert "--allow-pickle" in capsys.readouterr().err
-    assert les_command(*options, "--allow-pickle") == 0
-    calculator = LESCalculator.from_file(model_file, allow_pickle=True, bec=True)
-    check_predictions(output, [dimer(), crystal()], calculator)
+    assert les_command(*options, "-o", output, "--bec") == 0
+    check_predictions(output, [dimer(), crystal()], LESCalculator(model_file, bec=True))
 
 
-@pytest.mark.parametrize("problem", ["Au", "pbc must have 0 or 3 axes true"])
+def test_doctor_on_a_model(les_command, model_file, capsys):
+    assert les_command("doctor", model_file) == 0
+    assert "nequip, LES with sigma = 1 A" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("problem", ["Au", "pbc must have 0, 2 or 3 axes true"])
 def test_predict_names_the_bad_frame(problem, les_command, model_file, tmp_path, capsys):
     bad = crystal()
     if problem == "Au":
         bad.numbers[0] = 79
     else:
-        bad.pbc = [True, True, False]
+        bad.pbc = [True, False, False]
     path = tmp_path / "bad.xyz"
     write(path, [dimer(), bad], format="extxyz")
-    options = ("--backend", "nequip", "--allow-pickle", "-o", tmp_path / "out.xyz")
+    options = ("--backend", "nequip", "-o", tmp_path / "out.xyz")
     assert les_command("predict", *options, model_file, path) == 1
     error = capsys.readouterr().err
     assert re.search(rf"bad\.xyz: frame 1: .*{problem}", error), error

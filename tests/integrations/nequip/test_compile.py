@@ -127,8 +127,12 @@ def test_compiled_model(boundary, checkpoint):
     trained = checkpoint("nequip", boundary, **SMALL)
     result, path = run_compile(trained, "ase_les_bec")
     assert result.returncode == 0, result.stderr[-4000:]
-    eager = LESCalculator.from_file(trained, allow_pickle=True, bec=True)
-    compiled = LESCalculator.from_file(path, bec=True)
+    eager = LESCalculator(trained, bec=True)
+    with pytest.raises(ValueError, match=r"is a compiled model, a program; .*--allow-pickle"):
+        LESCalculator(path)
+    with pytest.raises(ValueError, match=r"`dtype` is float32, but .* was compiled in float64"):
+        LESCalculator(path, dtype="float32", allow_pickle=True)
+    compiled = LESCalculator(path, bec=True, allow_pickle=True)
     assert compiled.settings["boundary"] == boundary
     structures = list(BATCHES[boundary])
     if boundary == "open":
@@ -148,6 +152,10 @@ def test_compiled_model(boundary, checkpoint):
     other = {"open": crystal("cubic"), "periodic": dimer()}[boundary]
     with pytest.raises(ValueError, match=f"was compiled for {boundary} structures, got pbc"):
         compiled.calculate(other)
+    slab = crystal("cubic")
+    slab.pbc = [True, True, False]
+    with pytest.raises(ValueError, match=r"pbc must have 0 or 3 axes true, got"):
+        compiled.calculate(slab)
     if boundary == "periodic":
         with pytest.raises(RuntimeError, match="max_cell"):
             compiled.calculate(crystal("cubic").repeat((2, 1, 1)))

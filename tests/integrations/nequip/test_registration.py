@@ -149,6 +149,9 @@ def test_names_without_nequip(run_program):
         "AddLES",
         "LESCalculator",
         "PairPotentials",
+        "TrainedModel",
+        "load_model",
+        "save_model",
     ]
     for line in lines:
         assert "BackendError backend 'nequip': nequip is not installed" in line

@@ -1,0 +1,227 @@
+"""Model files: plain values that build nothing but models, and what is wrong with others."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from les.backends import backend_of, get_backend
+from les.backends.model_files import PickleRefusedError
+from les.testing.adapter import results_of
+from les.testing.structures import crystal, dimer
+from les_nequip import AddLES, LESCalculator, load_model, save_model
+
+pytestmark = pytest.mark.usefixtures("nequip_state")
+
+LES = {"output_scaling_factor": 3.0}
+ZBL = {
+    "_target_": "nequip.nn.pair_potential.ZBL",
+    "_partial_": True,
+    "units": "metal",
+    "chemical_species": ["H", "O"],
+}
+CHAIN = {
+    "_target_": "les_nequip.PairPotentials",
+    "potentials": [ZBL, {"_target_": "les_nequip.LES", "_partial_": True}],
+}
+MODELS = {
+    "nequip": {"les": LES},
+    "allegro": {"kind": "allegro", "les": LES},
+    "short-range": {},
+    "chain": {"pair_potential": CHAIN},
+    "compiled": {"les": LES, "compile_mode": "compile"},
+}
+
+
+@pytest.fixture(scope="module")
+def model_file(nequip_model, nequip_section, tmp_path_factory):
+    """A function that writes a model, and returns it and its file."""
+
+    def make(name="nequip", dtype="float64"):
+        settings = {**MODELS[name], "dtype": dtype}
+        model = nequip_model(**{**settings, "compile_mode": "eager"})
+        path = tmp_path_factory.mktemp("model") / "model.nequip.pt"
+        save_model(model, path, nequip_section(**settings))
+        return model, path
+
+    return make
+
+
+def test_its_ending_tells_the_backend():
+    assert backend_of("water.nequip.pt") == "nequip"  # not MACE, which has .pt
+    assert backend_of("best.ckpt") == "nequip"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_saved_and_loaded(name, model_file, nequip_transforms):
+    model, path = model_file(name)
+    expected = LESCalculator(model, transforms=nequip_transforms)
+    for actual in (LESCalculator(path), LESCalculator.from_file(str(path))):
+        for atoms in (dimer(), crystal()):
+            results = results_of(actual, atoms)
+            for key, value in results_of(expected, atoms).items():
+                np.testing.assert_allclose(results[key], value, rtol=0, atol=1e-12, err_msg=key)
+    assert not actual.model.is_compile_graph_model
+    save_model(actual.model, path.with_name("again.nequip.pt"))
+    again = load_model(path.with_name("again.nequip.pt")).state_dict()
+    assert all(torch.equal(again[key], value) for key, value in model.state_dict().items())
+
+
+def test_model_with_les_added(model_file, tmp_path):
+    """It is written as what it is now, not as what it was made from."""
+    model = AddLES(load_model(model_file("short-range")[1]), {"sigma": 1.2}).eval()
+    save_model(model, tmp_path / "added.nequip.pt")
+    calculator = LESCalculator(tmp_path / "added.nequip.pt")
+    assert calculator.les_config.sigma == 1.2
+    expected = results_of(LESCalculator(model), dimer())
+    np.testing.assert_allclose(results_of(calculator, dimer())["charges"], expected["charges"])
+
+
+@pytest.mark.parametrize("own", ["float32", "float64"])
+def test_precision(own, model_file):
+    path = model_file(dtype=own)[1]
+    single, double = (LESCalculator(path, dtype=name) for name in ("float32", "float64"))
+    assert {parameter.dtype for parameter in single.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in double.model.parameters()} == {torch.float64}
+    assert LESCalculator(path).precision == own
+    assert get_backend("nequip").calculator(path, dtype="float32").precision == "float32"
+    first, second = results_of(single, crystal()), results_of(double, crystal())
+    np.testing.assert_allclose(first["forces"], second["forces"], rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="`dtype` must be one of float32, float64, got 'half'"):
+        LESCalculator(path, dtype="half")
+    other = {"float32": "float64", "float64": "float32"}[own]
+    with pytest.raises(ValueError, match=f"`dtype` is {other}, but this model is built already"):
+        LESCalculator(load_model(path), dtype=other)
+
+
+def test_device(model_file):
+    path = model_file()[1]
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert LESCalculator(path, device="auto").device.type == expected
+    with pytest.raises(ValueError, match="`device` is cuda:99, but torch sees"):
+        LESCalculator(path, device="cuda:99")
+
+
+def test_head(model_file):
+    with pytest.raises(ValueError, match="`head`: models of nequip have none, got 'pbe'"):
+        get_backend("nequip").calculator(model_file()[1], head="pbe")
+
+
+# --- what is refused to be written
+
+
+def test_what_cannot_be_written(nequip_model, nequip_section, tmp_path):
+    model, section = nequip_model(), nequip_section()
+    with pytest.raises(ValueError, match=r"must end with \.nequip\.pt"):
+        save_model(model, tmp_path / "model.pt", section)
+    with pytest.raises(ValueError, match="`section` must be given"):
+        save_model(model, tmp_path / "model.nequip.pt")
+    with pytest.raises(ValueError, match=r"says that os\.getcwd is to be called"):
+        save_model(model, tmp_path / "model.nequip.pt", {"_target_": "os.getcwd"})
+    with pytest.raises(ValueError, match="holds a Tensor where plain values are expected"):
+        save_model(model, tmp_path / "model.nequip.pt", {**section, "r_max": torch.ones(1)})
+    assert not list(tmp_path.iterdir())
+
+
+# --- files that would run code
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('the trap ran')",))
+
+
+def changed(path, edit):
+    content = torch.load(path, weights_only=True)
+    edit(content)
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda content: content.update(section={"_target_": "os.system", "command": "false"}),
+        lambda content: content["section"].update(pair_potential={"_target_": "os.abort"}),
+        lambda content: content["section"].update(x=[{"y": {"_target_": "torch.load"}}]),
+        lambda content: content["section"].update(_target_="nequip.model.modify_utils.torch.load"),
+        lambda content: content["section"].update(seed="${oc.env:HOME}"),
+        lambda content: content.update(trap=Trap()),
+    ],
+    ids=["builder", "slot", "nested", "by way of a module", "interpolation", "pickle"],
+)
+def test_traps(place, model_file):
+    path = changed(model_file()[1], place)
+    with pytest.raises(PickleRefusedError, match=r"model.nequip.pt .*--allow-pickle"):
+        LESCalculator(path)
+
+
+def test_unknown_format(model_file):
+    path = changed(model_file()[1], lambda content: content.update(format="les_nequip.model/2"))
+    with pytest.raises(ValueError, match=r"format 'les_nequip.model/2'; .* reads 'les_nequip.mo"):
+        load_model(path)
+
+
+# --- files that are damaged, or something else
+
+
+@pytest.mark.parametrize("part", ["section", "state_dict", "format"])
+def test_missing_parts(part, model_file):
+    path = changed(model_file()[1], lambda content: content.pop(part))
+    with pytest.raises(ValueError, match=f"model.nequip.pt is no NequIP model: it lacks '{part}'"):
+        load_model(path)
+
+
+def test_weights_of_another_model(model_file):
+    path = changed(model_file()[1], lambda content: content["section"].update(num_features=5))
+    with pytest.raises(ValueError, match=r"model.nequip.pt does not fit nequip 0"):
+        load_model(path)
+
+
+def test_section_that_builds_nothing(model_file):
+    path = changed(model_file()[1], lambda content: content["section"].update(num_layer=5))
+    with pytest.raises(ValueError, match=r"model.nequip.pt does not fit nequip .*num_layer"):
+        load_model(path)
+
+
+def archive():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("a/data.txt", "something else")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("suffix", [".nequip.pt", ".ckpt", ".nequip.zip", ".nequip.pt2"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", archive(), archive()[:40], pickle.dumps({"a": 1}), "tensor", "checkpoint"],
+    ids=["empty", "text", "archive", "half", "pickle", "tensor", "checkpoint"],
+)
+def test_foreign_files(content, suffix, trust, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save({"tensor": torch.ones(3), "checkpoint": {"hyper_parameters": {}}}[content], path)
+    with pytest.raises(ValueError, match=str(path)) as caught:
+        LESCalculator(path, allow_pickle=trust)
+    told = isinstance(caught.value, PickleRefusedError)
+    # Whole archives may be packages or compiled models; nothing else may advise to trust.
+    assert not told or (not trust and suffix in (".nequip.zip", ".nequip.pt2"))
+
+
+@pytest.mark.parametrize("suffix", [".nequip.pt", ".ckpt", ".nequip.zip", ".nequip.pt2", ".pt"])
+def test_files_that_are_not_there(suffix, tmp_path):
+    with pytest.raises((FileNotFoundError, ValueError), match=f"nowhere{suffix}"):
+        LESCalculator(tmp_path / f"nowhere{suffix}", allow_pickle=True)
+    (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises((OSError, ValueError), match=f"folder{suffix}"):
+        LESCalculator(tmp_path / f"folder{suffix}", allow_pickle=True)
