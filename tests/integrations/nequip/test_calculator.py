@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from ase.stress import voigt_6_to_full_3x3_stress
 from nequip.integrations.ase import NequIPCalculator
 
 from les import LESConfig
 from les.testing.adapter import results_of
+from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
 from les_nequip import LES, LESCalculator
 from les_nequip.backend import AllegroBackend, NequIPBackend
@@ -43,6 +45,33 @@ def test_calculator_for_a_short_range_model(nequip_model, nequip_transforms):
         ValueError, match="`bec` needs a model with one charge on each atom, this has no LES"
     ):
         LESCalculator(model, bec=True, transforms=nequip_transforms)
+
+
+@pytest.mark.parametrize("pbc", [[True, True, False], [False, True, False], [True, True, True]])
+def test_stress_of_a_short_range_model(pbc, nequip_model, nequip_transforms):
+    """The derivative of the energy per volume of the cell as given, for any periodic axes."""
+    calculator = LESCalculator(nequip_model(), transforms=nequip_transforms)
+    atoms = crystal("triclinic")
+    atoms.pbc = pbc
+    atoms.positions += [0.0, 0.0, 17.0]
+    stress = voigt_6_to_full_3x3_stress(results_of(calculator, atoms)["stress"])
+    for row, column in ((0, 0), (1, 1), (2, 2), (1, 2)):
+
+        def energy(amount, row=row, column=column):
+            strain = np.eye(3)
+            strain[row, column] += 0.5 * amount
+            strain[column, row] += 0.5 * amount
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell[:] @ strain)
+            strained.positions = atoms.positions @ strain
+            return results_of(calculator, strained)["energy"]
+
+        expected = derivative(energy) / atoms.get_volume()
+        assert stress[row, column] == pytest.approx(expected, rel=0, abs=1e-8)
+    flat = crystal("cubic")
+    flat.pbc = [True, True, False]
+    flat.cell[2] = 0.0
+    assert "stress" not in results_of(calculator, flat)
 
 
 def test_sign_is_chosen_once(nequip_model, nequip_transforms):
@@ -98,18 +127,22 @@ def checkpoint(nequip_section, nequip_model, nequip_checkpoint, nequip_data, tmp
 
 
 @pytest.mark.parametrize("backend", [NequIPBackend(), AllegroBackend()])
-def test_pickled_files_need_trust(backend, checkpoint):
-    with pytest.raises(ValueError, match=r"allow_pickle=True, or --allow-pickle"):
-        backend.calculator(checkpoint)
-    calculator = backend.calculator(checkpoint, allow_pickle=True, bec=True)
-    assert results_of(calculator, dimer())["born_effective_charges"].shape == (6, 9)
-    with pytest.raises(FileNotFoundError, match=r"no model file .*other\.ckpt"):
+def test_plain_checkpoints_need_no_trust(backend, checkpoint):
+    """Read as plain values or as upstream does, a checkpoint is the same model."""
+    results = [
+        results_of(backend.calculator(checkpoint, allow_pickle=trust, bec=True), dimer())
+        for trust in (False, True)
+    ]
+    assert results[0]["born_effective_charges"].shape == (6, 9)
+    for key, value in results[1].items():
+        np.testing.assert_array_equal(results[0][key], value, err_msg=key)
+    with pytest.raises(FileNotFoundError, match=r"no .* file .*other\.ckpt"):
         backend.calculator(checkpoint.with_name("other.ckpt"), allow_pickle=True)
 
 
 def test_record_of_structures_is_in_the_file(checkpoint):
     """So that it can be compiled."""
-    model = LESCalculator.from_file(checkpoint, allow_pickle=True).model
+    model = LESCalculator(checkpoint).model
     assert les_of(model).reach.boundary() == "mixed"
     assert les_of(model).reach.longest == [5.0, 5.0, 5.0]
 
@@ -118,4 +151,4 @@ def test_unknown_element(checkpoint):
     gold = dimer()
     gold.numbers[0] = 79
     with pytest.raises(ValueError, match="knows the elements H, O, got Au"):
-        LESCalculator.from_file(checkpoint, allow_pickle=True).calculate(gold)
+        LESCalculator(checkpoint).calculate(gold)
