@@ -2,7 +2,7 @@
 
 nequip does not say in which file and frame a label is missing, trains on NaN until every weight
 of the model is NaN, and takes one of several energies in a frame without a word. ASE ends at the
-first blank line. Here, each frame of a file counts, and has the labels that the loss needs under
+first blank line of a file. Here, each frame counts, and has the labels that the loss needs under
 the same names throughout a run.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,16 +23,16 @@ from nequip.data import AtomicDataDict
 from nequip.data.dataset import ASEDataset, ase_dataset
 from omegaconf import DictConfig, OmegaConf
 
-from les.labels import DataError, find_label, read_extxyz
+from les.extxyz import DataError
+from les.labels import find_label, similar_keys
+from les.structure_files import read_structures
 from les.structures import (
     ANY_AXES,
     LONG_RANGE_AXES,
+    UnusedLabels,
     check_atoms,
     check_elements,
-    labels_without_effect,
 )
-
-logger = logging.getLogger("les")
 
 #: Label -> upstream's name of it; ASE's is that of the label.
 FIELDS = {
@@ -41,8 +40,6 @@ FIELDS = {
     "forces": AtomicDataDict.FORCE_KEY,
     "stress": AtomicDataDict.STRESS_KEY,
 }
-#: Endings of the names of files that ASE reads as extended XYZ.
-EXTXYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
 
 
 def labels_in_loss(config: DictConfig) -> dict[str, bool]:
@@ -88,7 +85,6 @@ class LabelledFiles:
         self.keys: dict[str, str] = {}
         self.mappings: dict[str, dict[str, str]] = {}
         self._found_in: dict[str, str] = {}
-        self._told: set[str] = set()
 
     @classmethod
     def of(cls, config: DictConfig, *, les: bool, exact: Collection[str] = ()) -> LabelledFiles:
@@ -132,20 +128,19 @@ class LabelledFiles:
         """Frames of a file with one set of labels each, and their places for messages.
 
         Raises:
-            les.labels.DataError: naming file, frame and key, for missing, mixed or bad labels and
+            les.extxyz.DataError: naming file, frame and key, for missing, mixed or bad labels and
                 for structures on which the model has no meaningful result.
         """
+        unused = UnusedLabels()
         for where, atoms in self._checked(path, ase_args or {}):
-            for name, value in labels_without_effect(atoms).items():
-                if name not in self._told:
-                    self._told.add(name)
-                    logger.warning("%s: %s = %s has no effect on the model", where, name, value)
+            unused.add(atoms)
             for field, allow_nan in self.fields.items():
                 self._keep_one(atoms, field, allow_nan, mapping, where)
             yield where, atoms
+        unused.warn(path)
 
     def check(self, path: str | Path) -> None:
-        """Raise ``les.labels.DataError`` for a file that the model cannot be tested on."""
+        """Raise ``les.extxyz.DataError`` for a file that the model cannot be tested on."""
         for _ in self._checked(path, {}):
             pass
 
@@ -183,8 +178,12 @@ class LabelledFiles:
         known = self.keys.get(field)
         looked = " or ".join(map(repr, names))
         if not found:
-            option = f"; name it with --{own[0]}_key" if own[0] in FIELDS else ""
-            raise DataError(f"{where}: {field} (key {looked}) is missing{option}")
+            hint = ""
+            if own[0] in FIELDS:
+                meant = " or ".join(map(repr, similar_keys(atoms, own[0], names)))
+                perhaps = f", perhaps {meant}," if meant else ""
+                hint = f"; name the right key{perhaps} with --{own[0]}_key"
+            raise DataError(f"{where}: {field} (key {looked}) is missing{hint}")
         if known is not None and known not in found:
             raise DataError(
                 f"{where}: {field} is there as {found[0]!r}, but {self._found_in[field]} has it as "
@@ -214,15 +213,13 @@ def _with_defaults(mapping: Mapping[str, str]) -> dict[str, str]:
 
 def _read(path: Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Frames of a file in any format, with their places for messages."""
-    if path.name.endswith(EXTXYZ) and not ase_args:
-        yield from read_extxyz(path)
+    if not ase_args:
+        yield from read_structures(path)
         return
     frame = -1
     try:
         for frame, atoms in enumerate(ase.io.iread(path, **ase_args, parallel=False)):
             yield f"{path}: frame {frame}", atoms
-    except DataError:
-        raise
     except Exception as error:  # each format raises errors of its own
         raise DataError(
             f"{path}: cannot be read after {frame + 1} frames: {type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ import pytest
 from ase.io import read, write
 from nequip.data.dataset import ASEDataset, ase_dataset
 
-from les.labels import DataError
+from les.extxyz import DataError
 from les_nequip.labels import LabelledFiles
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
@@ -103,7 +103,7 @@ def test_labels_of_every_frame(files, written, frames, key, value):
     else:
         labels[key] = labels[key] * value
     field = {"REF_energy": "total_energy", "REF_forces": "forces"}[key]
-    problem = "is missing; name it with --" if value is None else "must be finite, got NaN"
+    problem = "is missing; name the right key" if value is None else "must be finite, got NaN"
     with pytest.raises(DataError, match=rf"data.xyz: frame 3: {field} \(key '{key}'.*{problem}"):
         load(files, written(frames))
 
@@ -118,8 +118,7 @@ def test_blank_line_between_frames(files, written, data_files):
     """ASE would end there, and the rest of the file be lost."""
     lines = data_files[0].read_text().split("\n")
     lines.insert(int(lines[0]) + 2, "")
-    with pytest.raises(DataError, match="frame 1: line 9 must be a number of atoms, got ''"):
-        load(files, written("\n".join(lines)))
+    assert len(load(files, written("\n".join(lines))).data_list) == 12
 
 
 def test_truncated_file(files, written, data_files):
@@ -160,7 +159,7 @@ def test_state_without_effect(files, written, frames, caplog):
     load(files, written(frames))
     told = [record.message for record in caplog.records if "total_charge" in record.message]
     assert len(told) == 1
-    assert "frame 0: total_charge = 1 has no effect on the model" in told[0]
+    assert "12 of 12 structures of" in told[0]
 
 
 def test_structures_that_cannot_be_trained_on(files, written, frames):
