@@ -108,7 +108,7 @@ def test_device(model_file):
 
 
 def test_head(model_file):
-    with pytest.raises(ValueError, match="`head`: models of nequip have none, got 'pbe'"):
+    with pytest.raises(ValueError, match="models of nequip have no heads, got the head 'pbe'"):
         get_backend("nequip").calculator(model_file()[1], head="pbe")
 
 
