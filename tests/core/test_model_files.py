@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from les.backends.model_files import EARLIER, PickleRefusedError, check_parts, load_plain
+from les.backends.model_files import (
+    EARLIER,
+    PickleRefusedError,
+    check_file,
+    check_parts,
+    load_plain,
+)
 
 CONTENT = {"weights": torch.arange(40.0), "settings": {"sigma": 1.0, "name": "water"}}
 
@@ -176,3 +182,17 @@ def test_parts():
         check_parts({}, ["bias"], "a.pt", "model")
     with pytest.raises(ValueError, match=r"a\.pt is no model: it holds a list"):
         check_parts([1], ["weights"], "a.pt", "model")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".pt2"])
+def test_archives_that_torch_writes_by_other_means(suffix, tmp_path):
+    """Packages and compiled programs have no part of ``torch.save``, but checksums."""
+    path = tmp_path / f"model{suffix}"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/code.py", "pass\n" * 100)
+    assert check_file(path, "model") == (True, False)
+    content = bytearray(path.read_bytes())
+    content[100] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged: the checksum of its part 'model/code.py'"):
+        check_file(path, "model")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,7 @@ import yaml
 from nequip.model.saved_models import load_saved_model
 from nequip.utils.global_state import set_global_state
 
-from les.backends.model_files import OPT_IN, PickleRefusedError, check_parts, load_plain
+from les.backends.model_files import OPT_IN, PickleRefusedError, check_file, check_parts, load_plain
 from les_nequip.sections import plain, refuse_other_builders, without_files
 from les_nequip.stored import Stored
 
@@ -87,28 +86,9 @@ def read_trained(path: Path, allow_pickle: bool, read: SectionReader) -> Stored:
     return Stored(path, section, weights, averages)
 
 
-def check_archive(path: Path, kind: str) -> None:
-    """Verify the checksums of all parts of a zip archive that is none of ``torch.save``."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no {kind} file {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
-        raise ValueError(
-            f"{path} is truncated or damaged ({error}), or no {kind}; copy it again from where it "
-            "came"
-        ) from error
-    if damaged is not None:
-        raise ValueError(
-            f"{path} is damaged: the checksum of its part {damaged!r} is wrong; copy it again from "
-            "where it came"
-        )
-
-
 def read_package(path: Path, allow_pickle: bool, read: SectionReader) -> Stored:
     """The model in a package; arguments and errors as those of :func:`read_trained`."""
-    check_archive(path, "package of nequip")
+    check_file(path, "package of nequip")
     if not allow_pickle:
         raise PickleRefusedError(
             f"{path} is a package, with pickles and the code to load; {OPT_IN}"
@@ -136,7 +116,7 @@ def as_upstream_loads_it(path: Path) -> Any:
         FileNotFoundError, OSError, ValueError: as ``les_nequip.load_model``.
     """
     if path.name.endswith(".nequip.zip"):
-        check_archive(path, "package of nequip")
+        check_file(path, "package of nequip")
     else:
         hyper = read_checkpoint(path, allow_pickle=True)["hyper_parameters"]
         if hyper["info_dict"]["training_module"]["_target_"] in _TRAINING_MODULES:
@@ -156,6 +136,6 @@ def check_compiled(path: Path, allow_pickle: bool) -> None:
     Raises:
         FileNotFoundError, OSError, ValueError: as ``les_nequip.load_model``.
     """
-    check_archive(path, "compiled NequIP model")
+    check_file(path, "compiled NequIP model")
     if not allow_pickle:
         raise PickleRefusedError(f"{path} is a compiled model, a program; {OPT_IN}")

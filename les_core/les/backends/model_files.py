@@ -28,6 +28,10 @@ ARCHIVE = b"PK\x03\x04"
 EARLIER = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 N_PICKLES = 5
 
+#: Endings of archives that torch writes by other means: packages with their code, and what it has
+#: compiled.
+PROGRAMS = (".zip", ".pt2")
+
 #: Parts that only archives with TorchScript have, which is code.
 SCRIPT = "constants.pkl"
 
@@ -143,7 +147,7 @@ def _check_archive(path: Path, kind: str) -> set[str]:
             f"{path} is damaged: the checksum of its part {damaged!r} is wrong; copy it again from "
             "where it came"
         )
-    if "data.pkl" not in names:
+    if "data.pkl" not in names and not path.name.endswith(PROGRAMS):
         raise ValueError(f"{path} is no {kind}: an archive that torch has not written")
     return names
 
