@@ -194,5 +194,5 @@ def test_archives_that_torch_writes_by_other_means(suffix, tmp_path):
     content = bytearray(path.read_bytes())
     content[100] ^= 255
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged: the checksum of its part 'model/code.py'"):
+    with pytest.raises(ValueError, match=r"damaged: the checksum of its part 'model/code.py'"):
         check_file(path, "model")
