@@ -65,7 +65,7 @@ class RunFolder:
 
         Raises:
             ValueError: if there is one and ``resume`` is false, or with other settings, or of
-                which the last checkpoint is missing.
+                which the checkpoints to continue from are missing; if there is only a model.
             les.locks.InUseError: if the run is going on in another process.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +80,10 @@ class RunFolder:
             raise ValueError(
                 f"{checkpoints[0]} is there already: continue that run with --resume, or use "
                 "another --name or --work_dir"
+            )
+        if not checkpoints and self.model.exists():
+            raise ValueError(
+                f"{self.model} is there already, of another run; use another --name or --work_dir"
             )
         if not checkpoints:
             with replacing(self._settings) as temporary:

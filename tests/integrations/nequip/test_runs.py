@@ -171,6 +171,15 @@ def test_run_that_is_there_already(refused, arguments, finished):
     assert (finished / "run" / "last.ckpt").read_bytes() == before
 
 
+def test_model_of_another_run(refused, arguments, finished, tmp_path):
+    """It is not replaced when the run has ended."""
+    model = tmp_path / "run.nequip.pt"
+    model.write_bytes((finished / "run.nequip.pt").read_bytes())
+    for extra in ([], ["--resume"], [f"--from={model}"]):
+        error = refused("--les", *arguments(tmp_path), *extra)
+        assert "run.nequip.pt is there already, of another run" in error
+
+
 def test_run_that_is_going_on(refused, arguments, finished):
     with locked(finished / "run"):
         assert "is in use by process" in refused("--les", *arguments(finished), "--resume")
