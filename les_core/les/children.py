@@ -64,6 +64,9 @@ def end_with_parent() -> None:
     """
     if os.environ.pop(VARIABLE, None) is None:
         return
+    # Its parent interrupts it so that it closes its files. What a shell runs in the background
+    # ignores that, and children inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pipe = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -34,9 +34,9 @@ finally:
 """
 
 PARENT = """
-import os, pathlib, sys
+import os, pathlib, signal, sys
 from les.children import child
-from les.testing.processes import ended, wait_until
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where these tests run in the background
 with child([sys.executable, "-c", sys.argv[1]], pathlib.Path(), os.environ, sys.stdout) as process:
     process.wait()
 """
