@@ -181,7 +181,7 @@ def _doctor(argv: list[str]) -> int:
     if arguments.features:
         from les.backends.features import table
 
-        print(table([get_backend(name) for name in backend_names()]), end="")
+        print(table({name: get_backend(name).features for name in backend_names()}), end="")
     elif arguments.model is None:
         print("\n".join(examine()))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -32,11 +31,9 @@ def test_the_page_has_the_table(capsys):
 
 
 def test_columns_and_notes():
-    def backend(name, **changes):
-        return SimpleNamespace(name=name, features={**dict.fromkeys(FEATURES, yes()), **changes})
-
-    two = backend("two", training=no("why"), slabs=yes("limit"), wires=no("why"))
-    lines = table([backend("one"), two, backend("three")]).splitlines()
+    all_work = dict.fromkeys(FEATURES, yes())
+    two = {**all_work, "training": no("why"), "slabs": yes("limit"), "wires": no("why")}
+    lines = table({"one": all_work, "two": two, "three": all_work}).splitlines()
     assert lines[0] == "| | one, three | two |"
     assert lines[2] == f"| {FEATURES['training']} | yes | no (1) |"
     assert f"| {FEATURES['slabs']} | yes | yes (2) |" in lines

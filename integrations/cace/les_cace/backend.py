@@ -27,7 +27,7 @@ class CACEBackend(TrainingBackend):
         self.require()
         from les_cace.training import train
 
-        train(arguments, les=les)
+        train(arguments, les=les, backend=self)
 
     def calculator(
         self,

@@ -22,7 +22,6 @@ from les.training.history import fitting, refuse_other_settings
 from les.training.loaders import make_loaders
 from les.training.loop import Loop, Stage
 from les_cace.arguments import LABELS, parse, to_stage
-from les_cace.backend import CACEBackend
 from les_cace.checkpoint import load_model, model_content, model_from, read
 from les_cace.data import LabelledStructures, collate_labelled, compare
 from les_cace.model import CACE
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from les.training.backend import TrainingBackend
     from les.training.files import RunFiles
 
 logger = logging.getLogger("les")
@@ -47,7 +47,7 @@ logger = logging.getLogger("les")
 READOUT = ("n_layers", "n_hidden", "add_linear_nn")
 
 
-def train(arguments: Sequence[str], *, les: bool) -> None:
+def train(arguments: Sequence[str], *, les: bool, backend: TrainingBackend) -> None:
     """Carry out ``les train cace`` with ``arguments`` (see ``les_cace.arguments``).
 
     Raises:
@@ -56,12 +56,19 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
     """
     options = parse(arguments, les=les)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = CACEBackend.files(options.work_dir, options.name)
+    files = backend.files(options.work_dir, options.name)
     with files.claim(options.resume) as continued:
-        _train(options, files, les=les, continued=continued)
+        _train(options, files, les=les, continued=continued, backend=backend)
 
 
-def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued: bool) -> None:
+def _train(
+    options: argparse.Namespace,
+    files: RunFiles,
+    *,
+    les: bool,
+    continued: bool,
+    backend: TrainingBackend,
+) -> None:
     """Train, from the start or after the last epoch of an earlier run."""
     device = resolve_device(options.device)
     if options.start is not None and (options.model is not None or options.readout is not None):
@@ -110,7 +117,7 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
         torch.save(content, temporary)
     axes = LONG_RANGE_AXES if les else ANY_AXES
     sets = labelled_sets(options, labels, keys=label_keys(options, LABELS), axes=axes)
-    close(CACEBackend(), files.model, sets, device=str(device))
+    close(backend, files.model, sets, device=str(device))
 
 
 def _stages(options: argparse.Namespace) -> list[Stage]:

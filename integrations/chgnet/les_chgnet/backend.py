@@ -30,7 +30,7 @@ class CHGNetBackend(TrainingBackend):
         self.require()
         from les_chgnet.training import train
 
-        train(arguments, les=les, start=self.start)
+        train(arguments, les=les, backend=self, start=self.start)
 
     def calculator(
         self,

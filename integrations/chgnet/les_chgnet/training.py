@@ -24,7 +24,6 @@ from les.training.history import fitting, refuse_other_settings
 from les.training.loaders import make_loaders
 from les_chgnet.arguments import parse
 from les_chgnet.atomic_energies import shift_atomic_energies
-from les_chgnet.backend import CHGNetBackend
 from les_chgnet.checkpoint import load_model, model_from, read_checkpoint, save_model
 from les_chgnet.data import LABELS, LabelledGraphs
 from les_chgnet.device import chgnet_device
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from les.training.backend import TrainingBackend
     from les.training.closing import Frames
     from les.training.files import RunFiles
 
@@ -62,7 +62,9 @@ FURTHER_OF_TRAINER = frozenset({"weight_decay", "momentum", "delta", "scheduler_
 NEW_CHARGES = 10.0
 
 
-def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> None:
+def train(
+    arguments: Sequence[str], *, les: bool, backend: TrainingBackend, start: str | None = None
+) -> None:
     """Carry out ``les train chgnet`` with ``arguments`` (see ``les_chgnet.arguments``).
 
     ``start`` is the model to start from if ``arguments`` name none.
@@ -75,12 +77,19 @@ def train(arguments: Sequence[str], *, les: bool, start: str | None = None) -> N
     if les and options.freeze_short_range and options.atomic_energies == "train":
         raise ValueError("--freeze_short_range and --atomic_energies train exclude each other")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = CHGNetBackend.files(options.work_dir, options.name)
+    files = backend.files(options.work_dir, options.name)
     with files.claim(options.resume) as continued:
-        _train(options, files, les=les, continued=continued)
+        _train(options, files, les=les, continued=continued, backend=backend)
 
 
-def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued: bool) -> None:
+def _train(
+    options: argparse.Namespace,
+    files: RunFiles,
+    *,
+    les: bool,
+    continued: bool,
+    backend: TrainingBackend,
+) -> None:
     """Train, from the start or after the last epoch of an earlier run."""
     device = chgnet_device(options.device)
     axes = LONG_RANGE_AXES if les else ANY_AXES
@@ -128,7 +137,7 @@ def _train(options: argparse.Namespace, files: RunFiles, *, les: bool, continued
         best = read_checkpoint(files.best)
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
-    close(CHGNetBackend(), files.model, labelled(options, axes), device=str(device))
+    close(backend, files.model, labelled(options, axes), device=str(device))
 
 
 def labelled(options: argparse.Namespace, axes: Collection[int]) -> dict[str, Frames]:

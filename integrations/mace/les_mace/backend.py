@@ -34,7 +34,7 @@ class MACEBackend(Backend):
         self.require()
         from les_mace.training import train
 
-        train(arguments, les=les)
+        train(arguments, les=les, backend=self)
 
     def calculator(
         self,

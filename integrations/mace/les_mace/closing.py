@@ -12,22 +12,26 @@ import numpy as np
 from ase import Atoms
 
 from les.training.closing import close
-from les_mace.backend import MACEBackend
 from les_mace.neighbours import has_stress
 
 if TYPE_CHECKING:
     from mace.data import Configuration
     from mace.tools.multihead_tools import HeadConfig
 
+    from les.backends import Backend
+
 logger = logging.getLogger("les")
 
 LABELS = ("energy", "forces", "stress")
 
 
-def close_run(model: Path, heads: Iterable[HeadConfig], args: argparse.Namespace) -> None:
+def close_run(
+    backend: Backend, model: Path, heads: Iterable[HeadConfig], args: argparse.Namespace
+) -> None:
     """Log the errors of the model file ``model``, where it is and how to use it, for each head.
 
     Args:
+        backend: MACE's.
         model: file that loads without running code.
         heads: upstream's, with the structures that they were trained on.
         args: upstream's options; heads in ``--skip_evaluate_heads`` are left out.
@@ -44,7 +48,7 @@ def close_run(model: Path, heads: Iterable[HeadConfig], args: argparse.Namespace
             sets["valid"] = head.collections.valid
             sets["test"] = [each for _, tests in head.collections.tests for each in tests]
         close(
-            MACEBackend(),
+            backend,
             model,
             {name: list(_frames(name, each)) for name, each in sets.items() if each},
             device=args.device,

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mace import modules
 from mace.cli import run_train
@@ -26,10 +26,13 @@ from les_mace.replaced import replaced
 from les_mace.restart import whole_checkpoints
 from les_mace.start import start_model, with_start
 
+if TYPE_CHECKING:
+    from les.backends import Backend
+
 logger = logging.getLogger("les")
 
 
-def train(arguments: Sequence[str], *, les: bool) -> None:
+def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
     """Run ``mace_run_train`` with its own ``arguments``.
 
     Without ``les`` the model is upstream's own. With it, the model that upstream would build gets
@@ -62,7 +65,7 @@ def train(arguments: Sequence[str], *, les: bool) -> None:
             return
         written = [path for path in map(_save_safely, _models(args)) if path is not None]
     if written:
-        close_run(written[-1], heads, args)
+        close_run(backend, written[-1], heads, args)
 
 
 def _seen(configure_model: Callable[..., Any], heads: list[Any]) -> Callable[..., Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from les.backends.interface import Backend
+from collections.abc import Mapping
+from typing import NamedTuple
 
 #: Name of a feature -> what it is, in the order of the table.
 FEATURES = {
@@ -57,19 +54,20 @@ def no(reason: str) -> Support:
     return Support(False, reason)
 
 
-def table(backends: Sequence[Backend]) -> str:
-    """All features of ``backends`` as a Markdown table with numbered notes below it.
+def table(features_of: Mapping[str, Mapping[str, Support]]) -> str:
+    """All features of backends as a Markdown table with numbered notes below it.
 
-    Backends that share their features share a column.
+    Args:
+        features_of: name of a backend -> its features. Backends that share them share a column.
     """
     columns: list[tuple[list[str], Mapping[str, Support]]] = []
-    for backend in backends:
+    for backend, own in features_of.items():
         for names, features in columns:
-            if features == backend.features:
-                names.append(backend.name)
+            if features == own:
+                names.append(backend)
                 break
         else:
-            columns.append(([backend.name], backend.features))
+            columns.append(([backend], own))
     notes: dict[str, int] = {}
 
     def cell(support: Support) -> str:
