@@ -15,7 +15,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from les_bench.fetch import cache_folder, known_checksums
+from les.user_cache import user_cache
+from les_bench.fetch import known_checksums
 from les_bench.labels import DataError, read_frames
 from les_bench.systems import Layout, System
 
@@ -83,7 +84,7 @@ def load(system: System, data: str = "auto") -> Dataset:
 def find(system: System, data: str = "auto") -> tuple[str, Path, Layout]:
     """Source name, folder and layout that :func:`load` reads, or ``DataError``."""
     if data == "auto":
-        sources = {"fetched": cache_folder(), "embedded": _embedded()}
+        sources = {"fetched": user_cache(), "embedded": _embedded()}
         if os.environ.get("LES_DATA_DIR"):
             sources = {"datadir": Path(os.environ["LES_DATA_DIR"]), **sources}
     else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from les.user_cache import user_cache
 
 LOG = logging.getLogger("les")
 
@@ -39,11 +40,6 @@ REMOTE: dict[str, tuple[RemoteFile, ...]] = {
 }
 
 
-def cache_folder() -> Path:
-    """Folder that fetched files go to: ``$XDG_CACHE_HOME/les`` or ``~/.cache/les``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "les"
-
-
 def fetch(system: str) -> list[Path]:
     """Fetch the files of ``system`` that are not there yet; returns all of its files."""
     if system not in REMOTE:
@@ -51,7 +47,7 @@ def fetch(system: str) -> list[Path]:
             f"no public file with a known checksum is listed for {system!r} "
             f"(listed: {', '.join(REMOTE)}); put the files into a folder and name it with --data"
         )
-    return [_fetch(remote, cache_folder() / remote.target) for remote in REMOTE[system]]
+    return [_fetch(remote, user_cache() / remote.target) for remote in REMOTE[system]]
 
 
 def _fetch(remote: RemoteFile, path: Path) -> Path:

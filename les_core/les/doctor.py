@@ -87,7 +87,8 @@ def examine_file(
         ValueError: if it is damaged or no model; the message names it.
     """
     backend = backend or backend_of(path)
-    check_file(path, "model")
+    if path.exists():  # else it may be the name of a model that comes with its backend
+        check_file(path, "model")
     calculator = load_calculator(get_backend(backend), path, head=head, allow_pickle=allow_pickle)
     return f"{path}: {backend}, {examine_model(calculator.les_config)}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from itertools import islice
@@ -61,7 +62,7 @@ def blocks(path: str | Path) -> Iterator[tuple[str, list[str]]]:
                 yield where, lines
                 n_lines += len(lines) - 1
                 n_frames += 1
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     if n_frames == 0:
         raise DataError(f"{path}: holds no frames")

@@ -72,7 +72,8 @@ def writing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         # An error about another file, such as one that is read, is left as it is.
-        own = error.filename is None or os.path.realpath(error.filename).startswith(place)
+        # Temporary files have the name of ``path``, a point and more.
+        own = error.filename is None or _is_of(os.path.realpath(error.filename), place)
         if error.errno is None or not own:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -96,6 +97,10 @@ def remove_unfinished(path: str | Path) -> None:
     for file in target.parent.iterdir():
         if pattern.fullmatch(file.name):
             file.unlink(missing_ok=True)
+
+
+def _is_of(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}.")
 
 
 def _target(path: Path) -> tuple[Path, int | None]:

@@ -135,8 +135,15 @@ def labels_without_effect(atoms: Any) -> dict[str, Any]:
     return {
         name: atoms.info[name]
         for name, usual in _STATE.items()
-        if name in atoms.info and not np.isin(np.asarray(atoms.info[name]), usual).all()
+        if atoms.info.get(name) is not None and not _is_usual(atoms.info[name], usual)
     }
+
+
+def _is_usual(value: Any, usual: tuple[int, ...]) -> bool:
+    try:
+        return bool(np.isin(np.asarray(value, dtype=float), usual).all())
+    except (TypeError, ValueError):  # text, for instance
+        return False
 
 
 class UnusedLabels:

@@ -10,9 +10,9 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
+from les.user_cache import user_cache
 from les_bench import datasets
 from les_bench.datasets import find, load
-from les_bench.fetch import cache_folder
 from les_bench.labels import DataError, read_frames
 from les_bench.systems import SYSTEMS, get_system
 
@@ -102,7 +102,7 @@ def test_order_of_sources(
     monkeypatch.setattr(datasets, "_embedded", lambda: data)
     monkeypatch.delenv("LES_DATA_DIR", raising=False)
     assert find(DIPEPTIDES)[0] == "embedded"
-    fetched = cache_folder() / DIPEPTIDES.layout.train
+    fetched = user_cache() / DIPEPTIDES.layout.train
     fetched.parent.mkdir(parents=True)
     fetched.touch()
     assert find(DIPEPTIDES)[0] == "fetched"

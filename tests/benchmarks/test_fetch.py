@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from les.user_cache import user_cache
 from les_bench import datasets, fetch
 from les_bench.datasets import load
 from les_bench.labels import DataError
@@ -54,7 +55,7 @@ def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
 def test_fetch_once(public: tuple[Path, Server]) -> None:
     _, server = public
     (path,) = fetch.fetch("water")
-    assert path == fetch.cache_folder() / "water" / "water.xyz"
+    assert path == user_cache() / "water" / "water.xyz"
     assert path.read_text() == "content"
     assert fetch.fetch("water") == [path]
     assert len(server.asked) == 1
@@ -72,7 +73,7 @@ def test_wrong_content_is_not_kept(public: tuple[Path, Server]) -> None:
     remote.write_text("something else")
     with pytest.raises(fetch.FetchError, match=r"water\.xyz: SHA256 hash of downloaded file"):
         fetch.fetch("water")
-    assert not [path for path in fetch.cache_folder().rglob("*") if path.is_file()]
+    assert not [path for path in user_cache().rglob("*") if path.is_file()]
 
 
 def test_no_network_and_unlisted_system(public: tuple[Path, Server]) -> None:
@@ -119,7 +120,7 @@ def cached(
         for name, path in names.items()
     )
     monkeypatch.setattr(fetch, "REMOTE", {"dipeptides": files})
-    folder = shutil.copytree(data, fetch.cache_folder())
+    folder = shutil.copytree(data, user_cache())
     return folder, folder / "dipeptides_train.xyz"
 
 

@@ -25,9 +25,9 @@ assert "LES_END_WITH_STDIN" not in os.environ and sys.stdin.read() == ""
 if "--deaf" in sys.argv:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-pathlib.Path("new").write_text(f"{os.getpid()} {inner.pid}")
-os.replace("new", "ids")
 try:
+    pathlib.Path("new").write_text(f"{os.getpid()} {inner.pid}")
+    os.replace("new", "ids")
     time.sleep(60)
 finally:
     pathlib.Path("closed").touch()

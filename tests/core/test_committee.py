@@ -167,6 +167,13 @@ def test_charges_of_zero_decide_nothing():
     assert sign(np.array([[0.8, -0.4, -0.4], [-0.8, 0.4, 0.4]]), np.array([8, 1, 1])) == [-1, 1]
 
 
+def test_a_member_without_charges_has_no_say():
+    sign = CommitteeSign()
+    charges = np.array([[0.0, 0.0, 0.0], [0.8, -0.4, -0.4], [-0.8, 0.4, 0.4]])
+    assert sign(charges, np.array([8, 1, 1]))[1:] == [-1, 1]
+    assert sign.decided
+
+
 def test_ase_knows_the_results(water):
     water.calc = Committee([Member(0), Member(1)])
     assert water.get_potential_energy() == water.calc.results["energy"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import lzma
 
 import numpy as np
@@ -50,14 +51,20 @@ def test_blank_line_within_a_frame(blocks, tmp_path):
         list(read_extxyz(path))
 
 
-@pytest.mark.parametrize(("end", "compress"), [("bz2", bz2.compress), ("xz", lzma.compress)])
+@pytest.mark.parametrize(
+    ("end", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
+)
 def test_compressed(blocks, end, compress, tmp_path):
     path = tmp_path / f"data.extxyz.{end}"
     path.write_bytes(compress("".join(blocks).encode()))
     assert [atoms.info["n"] for _, atoms in read_extxyz(path)] == [0, 1, 2]
-    path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(DataError, match="cannot be read"):
-        list(read_extxyz(path))
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes(x ^ 0xFF for x in whole[middle : middle + 20])
+    for damaged in (whole[:-8], changed + whole[middle + 20 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="cannot be read"):
+            list(read_extxyz(path))
 
 
 def test_entries_are_read_when_asked_for(blocks, tmp_path):

@@ -26,7 +26,7 @@ def folder(compiled, monkeypatch, tmp_path):
     """Nothing is kept yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cache._warn_once.cache_clear()
-    yield tmp_path / "cache" / "les"
+    yield tmp_path / "cache" / "les" / "kernels"
     cache._warn_once.cache_clear()
 
 

@@ -24,7 +24,8 @@ def forgotten(monkeypatch, tmp_path):
     """Nothing is compiled yet, nor will what is be kept; the folder where it goes."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     forget()
-    yield tmp_path / "les"
+    (tmp_path / "les").mkdir()
+    yield tmp_path / "les" / "kernels"
     forget()
 
 
@@ -71,7 +72,7 @@ def test_compilers(compiled, forgotten, monkeypatch):
 def test_folder_is_absolute(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache.cache_folder() == tmp_path / ".cache" / "les"
+    assert cache.cache_folder() == tmp_path / ".cache" / "les" / "kernels"
 
 
 @pytest.mark.parametrize("variable", ["PATH", native.SWITCH])

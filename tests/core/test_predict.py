@@ -325,6 +325,35 @@ def test_nothing_but_bad_structures(fake, five, tmp_path, fails):
     write(five, frames, format="extxyz")
     argv = ["predict", "a", str(five), "--backend", "fake", "-o", str(tmp_path / "out.xyz")]
     assert "has no structure that can be evaluated" in fails(*argv, "--skip-bad")
+    assert kept(tmp_path) == [five]  # nothing to go on with
+
+
+def test_structures_that_were_left_out_are_not_forgotten(five, tmp_path):
+    class Broken(Interrupted):
+        def calculate(self, atoms):
+            if self.n_calls == 1:
+                self.n_calls += 1
+                raise ValueError("no")
+            super().calculate(atoms)
+
+    output = tmp_path / "out.xyz"
+    with pytest.raises(KeyboardInterrupt):
+        predict(Broken(interrupt), five, output, skip_bad=True)
+    with pytest.raises(ValueError, match=r"an earlier run left out .*five.xyz: frame 1: no"):
+        predict(Interrupted(list), five, output, resume=True)
+    assert predict(Interrupted(list), five, output, resume=True, skip_bad=True).n_written == 4
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("full"), RuntimeError("can't allocate memory: 8 TB")]
+)
+def test_too_little_memory_says_nothing_of_a_structure(error, five, tmp_path):
+    def fail():
+        raise error
+
+    with pytest.raises((MemoryError, torch.OutOfMemoryError)):
+        predict(Interrupted(fail), five, tmp_path / "out.xyz", skip_bad=True)
+    assert predict(Interrupted(list), five, tmp_path / "out.xyz", resume=True).n_written == 5
 
 
 def test_errors_of_other_kinds_name_the_structure(five, tmp_path):

@@ -13,7 +13,7 @@ from chgnet.trainer import Trainer
 from tqdm import tqdm
 
 from les.backends import EpochRecord
-from les.checks import NotFiniteError
+from les.checks import NotFiniteError, TooLargeError
 from les.files import replacing
 from les.training.errors import Errors
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
@@ -109,7 +109,7 @@ class ResumableTrainer(Trainer):
             with tqdm(total=self.epochs, initial=self.starting_epoch, unit="epoch") as progress:
                 self.progress = progress
                 super().train(train_loader, val_loader, **options)
-        except NotFiniteError as error:  # charges: the data have been checked
+        except (NotFiniteError, TooLargeError) as error:  # charges: the data are checked
             raise diverged(len(self.records), self.files.checkpoint) from error
         if len(self.records) < self.epochs:
             raise diverged(len(self.records), self.files.checkpoint)

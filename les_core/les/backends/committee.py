@@ -181,19 +181,21 @@ class CommitteeSign:
     def _decide(self, charges: NDArray[Any], atomic_numbers: NDArray[Any], several: bool) -> None:
         shifted = charges - charges.mean(axis=1, keepdims=True)
         sizes = np.linalg.norm(shifted, axis=1)
-        products = shifted @ shifted[0]
-        if not (products != 0.0).all():  # e.g. of a single atom
+        charged = np.flatnonzero(sizes)
+        if charged.size == 0:  # e.g. a single atom
             return
+        # Models without charges have no say.
+        products = shifted @ shifted[charged[0]]
         self.relative = np.where(products < 0.0, -1, 1).tolist()
         if not several:
             return
         self.decided = True
-        correlations = np.abs(products) / (sizes * sizes[0])
+        correlations = np.abs(products[charged]) / (sizes[charged] * sizes[charged[0]])
         weakest = int(correlations.argmin())
         if correlations[weakest] < WEAK_CORRELATION:
             warnings.warn(
-                f"the charges of members 0 and {weakest} of this committee hardly agree "
-                f"(correlation {correlations[weakest]:.2g}): their mean says little",
+                f"the charges of members {charged[0]} and {charged[weakest]} of this committee "
+                f"hardly agree (correlation {correlations[weakest]:.2g}): their mean says little",
                 stacklevel=4,
             )
         if self.common is None:

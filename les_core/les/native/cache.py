@@ -21,6 +21,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from les.user_cache import user_cache
+
 #: Kernels that were not used for so long [s] are removed when others are compiled. When they were
 #: used last is noted once a day.
 FORGOTTEN_AFTER, DAY = 30 * 24 * 3600.0, 24 * 3600.0
@@ -95,8 +97,7 @@ def cache_folder() -> Path:
     Raises:
         UntrustedError: if others may write there.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = (base if base.is_absolute() else Path.home() / ".cache") / "les"
+    folder = user_cache() / "kernels"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     refuse_others(folder)
     return folder

@@ -145,7 +145,7 @@ def _load(file: Path) -> ctypes.CDLL:
 def _warn_once(problem: str) -> None:
     warnings.warn(
         f"`les` runs without its compiled kernels, which is slower: {problem}\n"
-        "They are kept in $XDG_CACHE_HOME/les or ~/.cache/les and compiled by $CC, "
+        "They are kept in $XDG_CACHE_HOME/les/kernels or ~/.cache/les/kernels and compiled by $CC, "
         f"{', '.join(COMPILERS)}; {SWITCH}=0 turns them off",
         stacklevel=3,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from les.extxyz import DataError
 from les.files import replacing
@@ -122,7 +123,7 @@ def _keep(journal: Journal, total: int) -> None:
     """Leave the journal if there is something in it, and say how to go on."""
     with contextlib.suppress(OSError):
         journal.close()
-    if journal.n_records == 0:
+    if journal.n_records == 0 or not journal.path.exists():
         journal.remove()
         return
     logger.warning(
@@ -158,6 +159,9 @@ def _evaluate(
     from tqdm import tqdm
 
     done = journal.n_records
+    left_out = next((kept["bad"] for kept in journal if "bad" in kept), None)
+    if left_out is not None and not skip_bad:
+        raise ValueError(f"an earlier run left out {left_out} (--skip-bad goes on so)")
     sign = getattr(calculator, "charge_sign", None)
     if journal.last is not None and sign is not None:
         vars(sign).update(journal.last["sign"])
@@ -166,9 +170,11 @@ def _evaluate(
             record: dict[str, Any] = {}
             try:
                 record["results"] = _results(calculator, load())
-            except (OSError, MemoryError):
+            except (OSError, MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # upstreams raise many kinds; what matters is where
+                if "can't allocate memory" in str(error):  # torch's, on the CPU
+                    raise MemoryError(f"{where}: {error}") from error
                 record["bad"] = _reason(where, error)
                 if not skip_bad:
                     raise ValueError(f"{record['bad']} (--skip-bad leaves it out)") from error
@@ -226,6 +232,7 @@ def _assemble(
             write(atoms)
             prediction.n_written += 1
         if prediction.n_written == 0:
+            journal.remove()  # to go on with it would end here again
             raise ValueError(
                 f"{structures} has no structure that can be evaluated: {prediction.bad[0]}"
             )

@@ -99,7 +99,7 @@ class Journal:
     def remove(self) -> None:
         """Close and remove the file."""
         self._file.close()
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def _examine(self, identity: Mapping[str, Any]) -> int:
         """Count the records of the file; returns the size of its whole lines."""
@@ -111,7 +111,7 @@ class Journal:
         if different:
             raise ValueError(
                 f"{self.path} is of another run, with other {' and '.join(different)}; repeat the "
-                "command of that run, or remove the file to start again"
+                "command of that run, or move the file away to start again"
             )
         for end, record in records:
             self.n_records += 1
@@ -146,7 +146,7 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
                 if file.read(1):  # more follows, so it is not what a killed process leaves
                     raise ValueError(
-                        f"{path} is damaged in line {number}; remove it to start again"
+                        f"{path} is damaged in line {number}; move it away to start again"
                     )
                 return
             end += len(line)

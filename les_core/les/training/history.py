@@ -47,7 +47,8 @@ def is_best(loss: float, records: Sequence[EpochRecord]) -> bool:
 def diverged(epoch: int, checkpoint: Path) -> ValueError:
     """What to raise when the errors of ``epoch`` are no longer numbers."""
     return ValueError(
-        f"training diverged: errors became NaN in epoch {epoch}; try a lower --learning_rate. "
+        f"training diverged: errors or charges have grown beyond measure in epoch {epoch}; try a "
+        "lower --learning_rate. "
         f"The state before, if there is one, is in {checkpoint}"
     )
 

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
 from les.backends import EpochRecord
-from les.checks import NotFiniteError
+from les.checks import NotFiniteError, TooLargeError
 from les.files import replacing
 from les.training.errors import Errors
 from les.training.files import RunFiles
@@ -136,7 +136,7 @@ class Loop:
                     train_loss = self._steps(train_loader)
                     seconds = time.perf_counter() - start
                     errors = self.evaluate(valid_loader)
-                except NotFiniteError as error:  # charges: the data have been checked
+                except (NotFiniteError, TooLargeError) as error:  # charges: the data are checked
                     raise diverged(self.n_done, self.files.checkpoint) from error
                 if not math.isfinite(errors.loss()):
                     raise diverged(self.n_done, self.files.checkpoint)
