@@ -2,12 +2,13 @@ r"""Cardinal B-splines: their values, their polynomials, and their Fourier trans
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from les.kept import kept
 
 #: Orders of the splines. Fewer than 4 have no continuous second derivative, and so no
 #: continuous gradient of a loss on forces; more gain nothing in float64.
@@ -41,7 +42,7 @@ def spline(order: int, x: float) -> float:
     return (rise + fall) / (order - 1)
 
 
-@functools.lru_cache(maxsize=64)
+@kept(at_most=64)
 def pieces(order: int, n_derivatives: int) -> Tensor:
     """Coefficients of the polynomials that a spline consists of, ``[n_derivatives, order, order]``.
 

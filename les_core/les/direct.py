@@ -12,13 +12,13 @@ k-points that differ by sign and not by inversion, on O(M) data.
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
 from torch import Tensor
 
 from les.greens import cutoff_ends, periodic_greens_function, slab_greens_function
+from les.kept import kept
 from les.lattice import exactly, reciprocal_vectors, wrapped
 from les.native.cells import cell_sum
 from les.native.greens import GreensFunction
@@ -57,8 +57,7 @@ def _k_grid(extent: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
     return (signs.t().unsqueeze(2) * numbers.t().unsqueeze(1)).flatten(1), multiplicity
 
 
-@functools.lru_cache(maxsize=4)
-@torch.inference_mode(False)
+@kept(at_most=4)
 def _kept_grid(
     extent: tuple[int, int, int], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ from les.batch import Batch, select
 from les.bspline import squared_factor
 from les.checks import MOST_POINTS, too_many_points
 from les.greens import EDGE_TOLERANCE, periodic_greens_function, slab_greens_function
+from les.kept import kept
 from les.lattice import exactly, reciprocal_vectors, wrapped
 from les.mesh_waves import MeshWaves
 from les.power import weighted_power
@@ -252,6 +253,6 @@ def deconvolution(
     return numbers, factors[0] * factors[1] * factors[2]
 
 
-@functools.lru_cache(maxsize=256)
+@kept(at_most=256)
 def _inverse_factor(order: int, size: int, extent: int) -> Tensor:
     return squared_factor(order, size, extent).reciprocal()

@@ -10,7 +10,6 @@ but their number depends on it: energies do not jump when the size of the mesh c
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -20,6 +19,7 @@ from les.accuracy import MESH_ACCURACY, Resolution, resolve
 from les.batch import Batch
 from les.checks import MOST_POINTS
 from les.greens import cutoff_weight
+from les.kept import kept
 from les.lattice import exactly
 from les.mesh import by_size, deconvolution, mesh_size, sum_on_mesh
 from les.native.library import library
@@ -132,8 +132,7 @@ def _fold(x: Tensor, sigma: float) -> Tensor:
     return torch.minimum(x, start) + transition * (t - t**4 / 2.0 + t**5 / 5.0)
 
 
-@functools.lru_cache(maxsize=2)
-@torch.inference_mode(False)
+@kept(at_most=2)
 def _kernel(
     sizes: tuple[int, int, int], sigma: float, resolution: Resolution, device: torch.device
 ) -> Tensor:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from les.kept import kept
 from les.transfer import NONE, Derivative
 
 #: Products of two axes at a time, so that they stay in cache (CPU), or keep many cores busy
@@ -126,7 +127,7 @@ def _by_first_axes(
     return found
 
 
-@functools.lru_cache(maxsize=64)
+@kept(at_most=64)
 def along(size: int, times: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """A derivative along an axis: which of its cosines and sines becomes which, and factors."""
     source = torch.arange(size, device=device)
@@ -137,7 +138,7 @@ def along(size: int, times: int, dtype: torch.dtype, device: torch.device) -> tu
     return source, torch.cat([signs[0] * powers, signs[1] * powers])
 
 
-@functools.lru_cache(maxsize=64)
+@kept(at_most=64)
 def _in_plane(
     derivatives: tuple[tuple[int, int], ...],
     sizes: tuple[int, int],

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from les.kept import kept
 from les.transfer import Derivative
 from les.wave_products import WaveProducts, products_of_two
 
@@ -125,6 +126,6 @@ class Waves:
         return axis_bases(self.fractional, list(self.extent))
 
 
-@functools.lru_cache(maxsize=64)
+@kept(at_most=64)
 def _kept_combinations(dtype: torch.dtype, device: torch.device) -> Tensor:
     return combinations(torch.empty(0, dtype=dtype, device=device))

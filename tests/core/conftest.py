@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,6 +71,22 @@ def device(request: pytest.FixtureRequest, missing: str | None) -> Iterator[torc
         pytest.skip(f"of the CPU only: {marker.args[0]}")
     with device, _DrawnOnTheCPU():
         yield device
+
+
+@pytest.fixture
+def forget_tables() -> Iterator[Callable[[], None]]:
+    """Forgets what earlier calls have kept for later ones; compiled kernels and threads stay."""
+    stay = {"les.native.library", "les.native.threads"}
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.startswith("les.") and name not in stay]:
+            for value in vars(sys.modules[name]).values():
+                if hasattr(value, "cache_clear") and value.__module__ not in stay:
+                    value.cache_clear()
+
+    forget()
+    yield forget
+    forget()
 
 
 class System(NamedTuple):

@@ -114,25 +114,9 @@ CASES = {
 }
 
 
-def forget_tables():
-    """That earlier calls have left for later ones; compiled kernels and threads stay."""
-    stay = {"les.native.library", "les.native.threads"}
-    for name in [name for name in sys.modules if name.startswith("les.") and name not in stay]:
-        for value in vars(sys.modules[name]).values():
-            if hasattr(value, "cache_clear") and value.__module__ not in stay:
-                value.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _own_tables():
-    forget_tables()
-    yield
-    forget_tables()
-
-
 @pytest.mark.parametrize("native", ["0", "1"])
 @pytest.mark.parametrize("case", CASES)
-def test_default_device(arguments, monkeypatch, case, native):
+def test_default_device(arguments, monkeypatch, forget_tables, case, native):
     """On the meta device there are no values, and nothing else goes with it."""
     monkeypatch.setenv("LES_NATIVE", native)
     monkeypatch.setitem(open_mesh.WORTH_A_MESH, False, (20, 1e12))

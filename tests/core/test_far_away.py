@@ -67,6 +67,33 @@ def test_sum(kind, method, monkeypatch):
 
 
 @pytest.mark.usefixtures("_kernels")
+@pytest.mark.parametrize("kind", ["slab", "crystal"])
+@pytest.mark.parametrize("method", ["direct", "mesh"])
+def test_stress(kind, method):
+    """From strain of positions and cell; on a mesh that of a slab is good in its plane."""
+    charges, positions, cell, pbc = make_system(kind)
+    charges, positions, cell = charges.double(), positions.double(), cell.double()
+    axis = cell[0, 0] / cell[0, 0].norm()
+    normal = torch.linalg.cross(axis, cell[0, 1])
+    normal = normal / normal.norm()
+    frame = torch.stack([axis, torch.linalg.cross(normal, axis), normal])
+
+    def stress(module, positions):
+        strain = torch.zeros_like(frame).requires_grad_()
+        deformation = torch.eye(3).to(frame) + 0.5 * (strain + strain.t())
+        energy, _ = module(charges, positions @ deformation, cell @ deformation, None, pbc)
+        return frame @ torch.autograd.grad(energy.sum(), strain)[0] @ frame.t()
+
+    near = stress(Ewald(method="direct"), positions)
+    far = stress(Ewald(method=method), positions + FAR)
+    if method == "direct":
+        assert_close([far], [near], 1e-9)
+    else:
+        seen = 2 if kind == "slab" else 3
+        assert_close([far[:seen, :seen]], [near[:seen, :seen]], 2e-6)
+
+
+@pytest.mark.usefixtures("_kernels")
 @pytest.mark.parametrize("method", ["direct", "mesh"])
 def test_unwrapped_trajectory(method):
     """Atoms many cells away, each in another direction: positions of float32 in float64."""

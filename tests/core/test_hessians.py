@@ -110,6 +110,19 @@ def test_hessians(energy, kind, method):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, msg=message)
 
 
+@pytest.mark.usefixtures("_kernels", "forget_tables")
+@pytest.mark.parametrize("method", ["direct", "mesh"])
+@pytest.mark.parametrize("kind", PBC)
+@pytest.mark.parametrize("way", ["torch.func", "reverse twice", "forward"])
+def test_hessians_in_a_new_process(energy, kind, method, way):
+    """What the first call keeps for later ones must not be of the transform that it ran in."""
+    function, positions, _ = energy(kind, method)
+    first = WAYS[way](function, positions)
+    torch.testing.assert_close(WAYS[way](function, positions), first)
+    expected = WAYS["functional"](function, positions).view_as(first)
+    torch.testing.assert_close(first, expected)
+
+
 @pytest.mark.parametrize("kind", PBC)
 @pytest.mark.parametrize("form", ["scripted", "operator"])
 def test_hessians_of_other_forms(energy, kind, form):

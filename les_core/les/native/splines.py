@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 
 import torch
 from torch import Tensor
 
 from les.bspline import ORDERS, pieces
+from les.kept import kept
 from les.native.library import MOST, call, library
 from les.native.threads import in_parallel
 from les.transfer import Derivative
@@ -112,15 +112,13 @@ def spline_kernels(
     return SplineKernels(compiled, fractional, owner, shape, order, derivatives)
 
 
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)
+@kept(at_most=64)
 def _polynomials(order: int, heights: int, dtype: torch.dtype) -> Tensor:
     """``[heights, power, point]``; the first point sees the last piece of a spline."""
     return pieces(order, heights).flip(1).transpose(1, 2).to(dtype).contiguous()
 
 
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)
+@kept(at_most=64)
 def _listed(derivatives: tuple[Derivative, ...]) -> Tensor:
     """The list as ``[n_derivatives, 3]``, kept for the next call."""
     return torch.tensor(derivatives, dtype=torch.int64, device="cpu")
