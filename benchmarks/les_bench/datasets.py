@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from les.files import checksum
 from les.user_cache import user_cache
 from les_bench.fetch import known_checksums
 from les_bench.labels import DataError, read_frames
@@ -59,7 +59,7 @@ def load(system: System, data: str = "auto") -> Dataset:
         if path is None:
             raise DataError(f"{folder / getattr(layout, split)}: the {split} file is missing")
     found = [path for path in paths.values() if path is not None]
-    checksums = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    checksums = {path: checksum(path) for path in found}
     _verify(source, folder, checksums, system)
     frames = {
         split: read_frames(path, periodic=system.periodic)
@@ -76,7 +76,7 @@ def load(system: System, data: str = "auto") -> Dataset:
         system,
         source,
         **frames,
-        checksums={path.name: checksum for path, checksum in checksums.items()},
+        checksums={path.name: digest for path, digest in checksums.items()},
         energy_offsets=_subtract_atomic_energies(frames),
     )
 
@@ -125,13 +125,13 @@ def _verify(source: str, folder: Path, checksums: Mapping[Path, str], system: Sy
         remedy = "install les again"
     else:
         return  # the user's own
-    for path, checksum in checksums.items():
+    for path, found in checksums.items():
         expected = known.get(path.relative_to(folder).as_posix())
         if expected is None:
             LOG.warning("%s: used as it is; no checksum of it is known", path)
-        elif checksum != expected:
+        elif found != expected:
             raise DataError(
-                f"{path} is damaged: its sha256 must be {expected}, got {checksum}; {remedy}"
+                f"{path} is damaged: its sha256 must be {expected}, got {found}; {remedy}"
             )
 
 

@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and checksums of files."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -22,6 +23,19 @@ _KINDS = {
 
 #: Parts of what torch says, without a path or a reason, when it cannot write a file.
 _TORCH_COULD_NOT_WRITE = ("PytorchStreamWriter", "inline_container.cc")
+
+
+def checksum(path: str | Path) -> str:
+    """SHA-256 of the content of a file in hexadecimal digits, read piece by piece.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:  # Python 3.10 has no hashlib.file_digest
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import socket
@@ -13,11 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from les.files import remove_unfinished, replacing, writing
+from les.files import checksum, remove_unfinished, replacing, writing
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("size", [0, 3, 2**20, 2**20 + 1])
+def test_checksum(size, tmp_path):
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(content)
+    expected = hashlib.sha256(content).hexdigest()
+    assert checksum(tmp_path / "file") == checksum(str(tmp_path / "file")) == expected
 
 
 def test_writes_a_new_file(tmp_path):

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from les.files import checksum
 from les.native import cache
 from les.native.library import _compiler
 
@@ -83,7 +84,7 @@ def test_file_that_cannot_be_loaded(folder, find):
     folder.mkdir(mode=0o700, parents=True)
     text = folder / "text"
     text.write_text("no library")
-    other = text.rename(folder / f"{NAME}-{cache._checksum(text)}.so")
+    other = text.rename(folder / f"{NAME}-{checksum(text)[: cache.DIGITS]}.so")
     file, built = find()
     assert built
     assert set(folder.iterdir()) == {file, other}

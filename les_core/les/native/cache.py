@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
-import hashlib
 import os
 import shutil
 import stat
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from les.files import checksum
 from les.user_cache import user_cache
 
 #: Kernels that were not used for so long [s] are removed when others are compiled. When they were
@@ -56,7 +56,7 @@ def kept_library(
         folder = cache_folder()
         for file in folder.glob(f"{name}-*.so"):
             refuse_others(file)
-            if _checksum(file) != file.stem.removeprefix(f"{name}-"):
+            if checksum(file)[:DIGITS] != file.stem.removeprefix(f"{name}-"):
                 _remove(file)
                 continue
             try:
@@ -86,7 +86,7 @@ def compile_library(command: list[str], sources: list[Path], folder: Path, name:
             said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
             raise OSError(f"{command[0]} failed: {said}")
         unfinished.chmod(0o700)
-        file = folder / f"{name}-{_checksum(unfinished)}.so"
+        file = folder / f"{name}-{checksum(unfinished)[:DIGITS]}.so"
         os.replace(unfinished, file)
     return file
 
@@ -113,10 +113,6 @@ def refuse_others(path: Path) -> None:
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.filemode(found.st_mode)
         raise UntrustedError(f"others may write to {path} ({mode}); `chmod go-w` changes that")
-
-
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:DIGITS]
 
 
 def _note_use(file: Path) -> None:

@@ -110,7 +110,7 @@ def _identity(
 ) -> dict[str, Any]:
     """What the results depend on besides the structures."""
     from les import __version__
-    from les.predict.journal import checksum
+    from les.files import checksum
 
     return {
         # A name that is no file is one of a model that comes with its backend.

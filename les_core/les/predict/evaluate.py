@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from les.extxyz import DataError
-from les.files import replacing
+from les.files import checksum, replacing
 from les.locks import locked
 from les.predict.comparison import Comparison
-from les.predict.journal import Journal, checksum, journal_path
+from les.predict.journal import Journal, journal_path
 from les.predict.output import ARRAY_KEYS, INFO_KEYS, SPREAD, attach, format_of, writer
 from les.structure_files import Entry, count_structures, entries
 from les.structures import ANY_AXES, UnusedLabels, check_atoms

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import zlib
@@ -24,15 +23,6 @@ def journal_path(output: Path) -> Path:
     """The file that keeps results until ``output`` is written: beside it, behind all links."""
     target = Path(os.path.realpath(output))
     return target.with_name(f"{target.name}.journal")
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of the content of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class Journal:
@@ -142,8 +132,8 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
     end = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            checksum, _, text = line.rstrip(b"\n").partition(b" ")
-            if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+            digest, _, text = line.rstrip(b"\n").partition(b" ")
+            if not line.endswith(b"\n") or digest != b"%08x" % zlib.crc32(text):
                 if file.read(1):  # more follows, so it is not what a killed process leaves
                     raise ValueError(
                         f"{path} is damaged in line {number}; move it away to start again"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from les.files import remove_unfinished
+from les.files import checksum, remove_unfinished
 from les.locks import locked
 
 logger = logging.getLogger("les")
@@ -88,7 +87,7 @@ class RunFiles:
         kept = {key: x for key, x in options.items() if key not in MAY_CHANGE}
         for key in CHECKSUMS:
             with contextlib.suppress(OSError):  # reading it will say so
-                kept[key] = hashlib.sha256(Path(options[key]).read_bytes()).hexdigest()
+                kept[key] = checksum(options[key])
         # Under the names that the user knows.
         return {"les": les, **{"from" if key == "start" else key: x for key, x in kept.items()}}
 
