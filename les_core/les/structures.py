@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -144,6 +146,18 @@ def _is_usual(value: Any, usual: tuple[int, ...]) -> bool:
         return bool(np.isin(np.asarray(value, dtype=float), usual).all())
     except (TypeError, ValueError):  # text, for instance
         return False
+
+
+class UnusedLabelWarning(UserWarning):
+    """A structure has a label that :func:`labels_without_effect` names and its model cannot use."""
+
+
+@contextlib.contextmanager
+def unused_labels_told() -> Iterator[None]:
+    """Silence :class:`UnusedLabelWarning` where :class:`UnusedLabels` tells of a whole file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedLabelWarning)
+        yield
 
 
 class UnusedLabels:

@@ -12,6 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from les import LESConfig
 from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.structures import unused_labels_told
 
 SEVERAL = LESConfig(use_atomwise=True, n_features=4, n_channels=2)
 
@@ -158,6 +159,10 @@ def test_labels_without_effect_are_told_once(water):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         calculator.calculate(water)
+        with unused_labels_told():
+            SomeCalculator().calculate(water)
+            with pytest.raises(UserWarning, match="another"):
+                warnings.warn("another", stacklevel=1)
 
 
 def test_structures_that_are_refused(water):

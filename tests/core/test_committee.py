@@ -80,6 +80,18 @@ def test_means_and_standard_deviations(water):
     assert results["energies"].sum() == pytest.approx(results["energy"])
 
 
+def test_means_of_single_precision_are_double(water):
+    class Single(Member):
+        def calculate(self, *arguments):
+            super().calculate(*arguments)
+            self.results = {key: np.float32(value) for key, value in self.results.items()}
+
+    results = results_of(Committee([Single(0), Single(1)]), water)
+    assert isinstance(results["energy"], float)
+    assert isinstance(results["energy_std"], float)
+    assert results["forces"].dtype == np.float64
+
+
 @pytest.mark.parametrize("signs", list(itertools.product([1, -1], repeat=3)))
 def test_signs_that_training_left_open(signs, water):
     """The same models, however their charges came out."""

@@ -17,6 +17,7 @@ from les.gauge import ChargeSign
 from les.structures import (
     ANY_AXES,
     LONG_RANGE_AXES,
+    UnusedLabelWarning,
     centred,
     check_atoms,
     check_elements,
@@ -138,6 +139,7 @@ class ChargeCalculator(Calculator):
                 warnings.warn(
                     f"the structure has {name} = {value}, which this model cannot use: it has no "
                     "effect on the results",
+                    UnusedLabelWarning,
                     stacklevel=3,
                 )
 

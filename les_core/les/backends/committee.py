@@ -110,9 +110,9 @@ class Committee(ChargeCalculator):
         common = set.intersection(*map(set, self.member_results))
         for key in (*EVEN, *ODD):
             if key in common:
-                values = np.array([results[key] for results in self.member_results])
-                self.results[key] = _plain(values.mean(axis=0))
-                self.results[f"{key}_std"] = _plain(values.std(axis=0))
+                values = np.array([results[key] for results in self.member_results], np.float64)
+                self.results[key] = values.mean(axis=0)
+                self.results[f"{key}_std"] = values.std(axis=0)
         self.check_results()
 
     def _align(self) -> None:
@@ -214,7 +214,3 @@ def _kind(member: Any) -> str:
     if config is None:
         return "no LES"
     return "LES" if config.n_channels == 1 else "LES with several charges on each atom"
-
-
-def _plain(array: NDArray[Any]) -> Any:
-    return array if array.ndim else array.item()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import stat
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,14 +21,11 @@ from les.predict.comparison import Comparison
 from les.predict.journal import Journal, journal_path
 from les.predict.output import ARRAY_KEYS, INFO_KEYS, SPREAD, attach, format_of, writer
 from les.structure_files import Entry, count_structures, entries
-from les.structures import ANY_AXES, UnusedLabels, check_atoms
+from les.structures import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
 from les.targets import check_target
 from les.training.errors import Errors
 
 logger = logging.getLogger("les")
-
-#: What a calculator warns of in a single structure; here it is said once for the whole file.
-_UNUSED_LABEL = "the structure has .* cannot use"
 
 
 @dataclass
@@ -185,8 +181,7 @@ def _evaluate(
 
 def _results(calculator: Any, atoms: Any) -> dict[str, Any]:
     check_atoms(atoms, ANY_AXES)  # what the model supports, its calculator knows
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_UNUSED_LABEL)
+    with unused_labels_told():
         calculator.calculate(atoms)
     return {
         key: _plain(value)

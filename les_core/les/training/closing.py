@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import shlex
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from les.labels import labelled_frames
+from les.structures import unused_labels_told
 from les.training.errors import Errors, table
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def errors_of(calculator: Any, frames: Frames, name: str = "") -> Errors:
     errors = Errors()
     for where, atoms, labels in tqdm(frames, desc=f"errors on {name}", unit="structure"):
         try:
-            with warnings.catch_warnings():
-                # Who reads the frames has told of labels without effect.
-                warnings.filterwarnings("ignore", ".*which this model cannot use", UserWarning)
+            with unused_labels_told():  # by who reads the frames
                 calculator.calculate(atoms)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{where}: {error}") from error
