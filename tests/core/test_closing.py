@@ -57,6 +57,18 @@ def test_errors_count_per_atom_and_per_component():
     assert errors.mae("magmoms") is errors.mae("stress") is None
 
 
+@pytest.mark.parametrize(("unsigned", "error"), [((), 1.5), ({"magmoms"}, 0.5)])
+def test_magnitudes_are_compared_without_the_signs_of_labels(unsigned, error):
+    calculator = Constant()
+    calculator.unsigned_labels = unsigned
+    where, atoms, labels = frame("H2", 4.2, -0.5)
+    labels["magmoms"] = np.array([1.5, -1.5])
+    errors = errors_of(calculator, [(where, atoms, labels)])
+    assert errors.mae("magmoms") == error
+    assert errors.mae("forces") == 0.5
+    assert labels["magmoms"].tolist() == [1.5, -1.5]
+
+
 def test_a_frame_that_cannot_be_evaluated_is_named():
     with pytest.raises(ValueError, match=r"data\.xyz: frame 1: the model does not know xenon"):
         errors_of(Constant(), [frame("H2", 4.2, 0.5), frame("Xe", 0.0, 0.0)])

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class LESCalculator(ChargeCalculator, CHGNetCalculator):
     """``CHGNetCalculator`` for models with LES, also for molecules.
 
-    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, ``magmoms``
-    and for periodic structures whose cell has a volume ``stress`` in the order of Voigt; with LES
-    also ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV] and, if asked for,
-    ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the component of the
+    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, ``magmoms``,
+    which are magnitudes, and for periodic structures whose cell has a volume ``stress`` in the
+    order of Voigt; with LES also ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV] and, if
+    asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the component of the
     polarisation first. In periodic cells ``dipole`` is one branch of a multivalued quantity.
     ``charges`` need not sum to the total charge; ``dipole`` and ``born_effective_charges`` are
     those of the charges less their mean. There are no features of the crystal, which upstream's
@@ -60,6 +60,8 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         ValueError: for several models, options out of range or not possible here or for this
             model, and as ``les_chgnet.load_model``.
     """
+
+    unsigned_labels = frozenset({"magmoms"})
 
     def __init__(
         self,

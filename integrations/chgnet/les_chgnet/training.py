@@ -34,7 +34,7 @@ from les_chgnet.trainer import ResumableTrainer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from les.training.backend import TrainingBackend
     from les.training.closing import Frames
@@ -141,18 +141,11 @@ def _train(
 
 
 def labelled(options: argparse.Namespace, axes: Collection[int]) -> dict[str, Frames]:
-    """The labelled frames to compare with at the end, with what CHGNet has of magnetic moments."""
+    """The labelled frames to compare with at the end."""
     required = [LABELS[letter] for letter in options.targets if letter != "m"]
     optional = ["magmoms"] * ("m" in options.targets)
     keys = label_keys(options, LABELS.values())
-    sets = labelled_sets(options, required, optional=optional, keys=keys, axes=axes)
-    return {name: map(_without_sign, frames) for name, frames in sets.items()}
-
-
-def _without_sign(frame: tuple[str, Any, Mapping[str, Any]]) -> tuple[str, Any, Mapping[str, Any]]:
-    where, atoms, labels = frame
-    moments = labels.get("magmoms")
-    return where, atoms, {**labels, "magmoms": None if moments is None else abs(moments)}
+    return labelled_sets(options, required, optional=optional, keys=keys, axes=axes)
 
 
 def _model(options: argparse.Namespace, les: bool) -> tuple[CHGNet, float | None]:

@@ -56,11 +56,14 @@ class ChargeCalculator(Calculator):
             negative, and kept from then on: it must not change along a trajectory.
         used_labels: names of labels in ``les.structures.labels_without_effect`` that, other than
             usual, this model can use.
+        unsigned_labels: labels of which the model predicts the magnitudes only, and whose signs
+            are left out where results are compared with them.
     """
 
     les_config: LESConfig | None = None
     bec = False
     used_labels: Collection[str] = ()
+    unsigned_labels: Collection[str] = ()
     results: dict[str, Any]
 
     @property

@@ -81,6 +81,8 @@ class Committee(ChargeCalculator):
         self.bec = all(getattr(member, "bec", False) for member in self.members)
         used = [set(getattr(member, "used_labels", ())) for member in self.members]
         self.used_labels = set.intersection(*used)
+        unsigned = [set(getattr(member, "unsigned_labels", ())) for member in self.members]
+        self.unsigned_labels = set.intersection(*unsigned)
         self.member_results: list[dict[str, Any]] = []
         common = set.intersection(*(set(each.implemented_properties) for each in self.members))
         means = [name for name in (*EVEN, *ODD) if name in common]

@@ -106,8 +106,7 @@ def predict(
             if checksum(structures) != content:
                 raise ValueError(f"{structures} has changed since this run began")
             check_target(output, [structures], force=force)  # hours may have passed
-            unused = UnusedLabels(getattr(calculator, "used_labels", ()))
-            prediction = _assemble(structures, journal, output, unused, with_place=skip_bad)
+            prediction = _assemble(calculator, structures, journal, output, with_place=skip_bad)
         except BaseException:
             _keep(journal, total)
             raise
@@ -203,13 +202,14 @@ def _reason(where: str, error: Exception) -> str:
 
 
 def _assemble(
-    structures: Path, journal: Journal, output: Path, unused: UnusedLabels, *, with_place: bool
+    calculator: Any, structures: Path, journal: Journal, output: Path, *, with_place: bool
 ) -> Prediction:
     """Write the output from the structures and the results that the journal has.
 
     ``with_place`` makes each structure say its place in the input.
     """
-    prediction = Prediction()
+    prediction = Prediction(errors=Errors.of(calculator))
+    unused = UnusedLabels(getattr(calculator, "used_labels", ()))
     comparison = Comparison(prediction.errors)
     with replacing(output) as temporary, writer(temporary, format_of(output)) as write:
         for frame, ((where, load), record) in enumerate(

@@ -55,7 +55,7 @@ def errors_of(calculator: Any, frames: Frames, name: str = "") -> Errors:
     """
     from tqdm import tqdm
 
-    errors = Errors()
+    errors = Errors.of(calculator)
     for where, atoms, labels in tqdm(frames, desc=f"errors on {name}", unit="structure"):
         try:
             with unused_labels_told():  # by who reads the frames

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -19,13 +19,26 @@ UNITS: dict[str, tuple[str, float]] = {
 
 
 class Errors:
-    """Loss and errors of many batches; all components of all samples count the same."""
+    """Loss and errors of many batches; all components of all samples count the same.
 
-    def __init__(self) -> None:
+    Args:
+        unsigned: labels whose magnitudes alone :meth:`add_structure` compares.
+    """
+
+    def __init__(self, unsigned: Collection[str] = ()) -> None:
+        self.unsigned = unsigned
         self.loss_sum, self.n_batches = 0.0, 0
         self.squares: dict[str, float] = {}
         self.magnitudes: dict[str, float] = {}
         self.sizes: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, calculator: Any) -> Errors:
+        """No errors yet, to be counted of the results of an ASE calculator.
+
+        What the calculator names in ``unsigned_labels``, it predicts the magnitudes of.
+        """
+        return cls(getattr(calculator, "unsigned_labels", ()))
 
     def add_loss(self, loss: Tensor) -> None:
         """Count the loss of one batch."""
@@ -54,8 +67,11 @@ class Errors:
             if expected is None or label not in results:
                 continue
             divisor = n_atoms if label == "energy" else 1
-            predicted = torch.as_tensor(results[label]).reshape(expected.shape)
-            self.add(label, predicted / divisor, torch.as_tensor(expected) / divisor)
+            target = torch.as_tensor(expected)
+            predicted = torch.as_tensor(results[label]).reshape(target.shape)
+            if label in self.unsigned:
+                target = target.abs()
+            self.add(label, predicted / divisor, target / divisor)
 
     def loss(self) -> float:
         """Mean over batches."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from ase.io import read, write
 
 from les.backends import backend_names, backend_of, get_backend
+from les.backends.committee import Committee
+from les.predict import predict
 from les.testing.structures import crystal, dimer
 from les_chgnet import LESCalculator, save_model
 from les_chgnet.backend import CHGNetBackend, PretrainedCHGNetBackend
@@ -76,6 +79,25 @@ def test_predict(les_command, model_file, structures, check_predictions, dtype, 
     calculator = LESCalculator(model_file, bec=True, dtype=dtype, use_device="cpu")
     check_predictions(output, [dimer(), crystal()], calculator)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_errors_of_magnetic_moments(les_command, model_file, tmp_path, capsys):
+    """The model knows no sign, so that labels of an antiferromagnet do not count theirs."""
+    calculator, atoms = LESCalculator(model_file, dtype="float64", use_device="cpu"), crystal()
+    calculator.calculate(atoms)
+    moments = calculator.results["magmoms"]
+    assert moments.min() > 1e-3
+    signs = np.where(np.arange(len(atoms)) % 2, -1, 1)
+    atoms.arrays["REF_magmoms"] = signs * (moments + 0.25)
+    write(tmp_path / "structures.xyz", atoms, format="extxyz")
+    files = (model_file, tmp_path / "structures.xyz", "-o", tmp_path / "out.xyz")
+    assert les_command("predict", *files, "--dtype", "float64") == 0
+    head, row, *_ = capsys.readouterr().out.splitlines()
+    assert head.endswith("| magmoms MAE / RMSE [mu_B]")
+    assert row.endswith("| 0.25 / 0.25")
+    committee = Committee([calculator, calculator])
+    prediction = predict(committee, tmp_path / "structures.xyz", tmp_path / "committee.xyz")
+    assert prediction.errors.mae("magmoms") == pytest.approx(0.25, abs=1e-6)
 
 
 def test_predict_without_les(les_command, short_range_model, structures, tmp_path, capsys):

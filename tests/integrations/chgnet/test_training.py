@@ -20,6 +20,7 @@ from pymatgen.core import Structure
 from torch.utils.data import DataLoader
 
 from les.backends import EpochRecord, TrainingJob, get_backend
+from les.predict import predict
 from les.testing.adapter import results_of
 from les.testing.structures import CELLS, crystal, dimer
 from les.training.errors import Errors
@@ -163,6 +164,9 @@ def test_closing(
     errors = {
         split: [tuple(map(float, x.split("/"))) for x in rows[split]] for split in ("valid", "test")
     }
+    calculator = get_backend("chgnet").calculator(tmp_path / "efsm" / "small.pth.tar")
+    predicted = predict(calculator, crystal_files["valid_file"], tmp_path / "out.xyz").errors
+    assert f"{predicted.mae('magmoms'):.3g} / {predicted.rmse('magmoms'):.3g}" in rows["valid"][-1]
     assert all(0 < mae <= rmse for row in errors.values() for mae, rmse in row)
     history = json.loads((tmp_path / "efsm" / "small_history.json").read_text())
     best = min(history, key=lambda record: record["valid_loss"])
