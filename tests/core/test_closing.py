@@ -13,7 +13,8 @@ from ase.calculators.calculator import Calculator
 from ase.io import write
 
 from les.backends import Backend
-from les.training.closing import close, errors_of, labelled_sets
+from les.training import closing
+from les.training.closing import close, errors_of, labelled_sets, sample
 
 
 class Constant(Calculator):
@@ -89,6 +90,45 @@ def test_close(caplog):
     assert "energy MAE / RMSE [meV/atom] | forces MAE / RMSE [meV/A]" in head
     assert [x.strip() for x in train.split("|")] == ["train", "100 / 100", "500 / 500"]
     assert [x.strip() for x in test.split("|")] == ["test", "200 / 200", "0 / 0"]
+
+
+def test_large_sets_are_sampled(caplog, monkeypatch):
+    """From their beginning to their end, and the table says so."""
+    monkeypatch.setattr(closing, "MOST_FRAMES", 100)
+    backend = SomeBackend()
+
+    def sets():
+        """Energies from 0 to 1 eV/atom above those of the calculator; files are read once."""
+        frames = (frame("H2", 4.0 + index / 500, 0.0) for index in range(1000))
+        return {"train": frames, "valid": iter([frame("H2", 4.2, 0.0)] * 100)}
+
+    with caplog.at_level(logging.INFO, logger="les"):
+        errors = close(backend, Path("water.some"), sets())
+    assert list(errors) == ["train (100 of 1000)", "valid"]
+    assert [each.sizes["energy"] for each in errors.values()] == [100, 100]
+    *_, train, valid = caplog.text.splitlines()
+    assert train.startswith("train (100 of 1000) | ")
+    assert valid.startswith("valid               | 100 / 100")
+    # Five standard errors of the mean of 100 values that spread evenly from 0 to 1.
+    mean = errors["train (100 of 1000)"].mae("energy")
+    assert mean == pytest.approx(0.5, abs=5 * 0.29 / 10)
+    again = close(backend, Path("water.some"), sets())
+    assert again["train (100 of 1000)"].mae("energy") == mean
+
+
+@pytest.mark.parametrize("most", [1, 7, 20, 40])
+def test_every_frame_has_its_chance(most):
+    chosen, total = sample(((index, None, {}) for index in range(20)), most)
+    numbers = [number for number, *_ in chosen]
+    assert total == 20
+    assert len(set(numbers)) == len(numbers) == min(most, 20)
+    if most >= 20:
+        assert numbers == list(range(20))
+    tenths = [0] * 10
+    for number, *_ in sample(((index, None, {}) for index in range(10000)), 1000)[0]:
+        tenths[number // 1000] += 1
+    assert min(tenths) > 60
+    assert max(tenths) < 140
 
 
 def test_close_of_one_of_several_heads(caplog):

@@ -50,7 +50,7 @@ def close_run(
         close(
             backend,
             model,
-            {name: list(_frames(name, each)) for name, each in sets.items() if each},
+            {name: _frames(name, each) for name, each in sets.items() if each},
             device=args.device,
             head=head.head_name if len(heads) > 1 else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,11 @@ logger = logging.getLogger("les")
 Frames = Iterable[tuple[str, Any, Mapping[str, Any]]]
 
 
+#: Frames of each set that are evaluated at most: all may take hours, and the mean errors of these
+#: are those of all to some per cent.
+MOST_FRAMES = 1000
+
+
 def labelled_sets(
     options: argparse.Namespace, required: Sequence[str], **settings: Any
 ) -> dict[str, Frames]:
@@ -40,6 +46,31 @@ def labelled_sets(
         for name, path in paths.items()
         if path is not None
     }
+
+
+def sample(frames: Frames, most: int, name: str = "") -> tuple[list[Any], int]:
+    """At most ``most`` of the frames, each with the same chance, and how many there are.
+
+    Neither the beginning of a file nor every n-th frame of it need be like the rest. The same
+    frames are chosen each time, and no more than these are held in memory.
+
+    Args:
+        frames: the frames, which are read once.
+        most: how many to take.
+        name: what the progress bar is about.
+    """
+    from tqdm import tqdm
+
+    chosen: list[Any] = []
+    chance = random.Random(0)
+    total = 0
+    for frame in tqdm(frames, desc=f"reading {name}", unit="structure", leave=False):
+        total += 1
+        if len(chosen) < most:
+            chosen.append(frame)
+        elif (place := chance.randrange(total)) < most:
+            chosen[place] = frame
+    return chosen, total
 
 
 def errors_of(calculator: Any, frames: Frames, name: str = "") -> Errors:
@@ -78,6 +109,8 @@ def close(
 
     The model goes through the same calculator as everyone's: what the table says is what one gets.
     Where the model is and how to use it is logged first, and stays true if a structure fails.
+    Of each set at most :data:`MOST_FRAMES` frames are evaluated, chosen by :func:`sample`; where
+    there are more, the table says so.
 
     Args:
         backend: whose model it is.
@@ -88,7 +121,7 @@ def close(
         head: which head of a model that has several.
 
     Returns:
-        The errors of each set.
+        The errors of each set, by its name and, if there are more frames, how many were taken.
 
     Raises:
         ValueError: for a frame that cannot be evaluated; the message names it.
@@ -110,6 +143,10 @@ def close(
     if not sets:
         return {}
     calculator = backend.calculator(model, device=device, head=head)
-    errors = {name: errors_of(calculator, frames, name) for name, frames in sets.items()}
+    errors = {}
+    for name, frames in sets.items():
+        chosen, total = sample(frames, MOST_FRAMES, name)
+        row = name if len(chosen) == total else f"{name} ({len(chosen)} of {total})"
+        errors[row] = errors_of(calculator, chosen, row)
     logger.info("errors of the best model%s:\n%s", which, table(errors))
     return errors
