@@ -21,8 +21,8 @@ FEATURES = {
     "precisions": yes(),
     "safe_files": yes(),
     "published": no("There are none of another format"),
-    "compiled_models": no("The calculator has no option for it"),
+    "compiled_models": no("The calculator refuses `compile` and `compile_mode`"),
     "torchscript": no("Upstream's graphs are Python objects"),
     "ase": yes(),
-    "lammps": no("There is no pair style for it"),
+    "lammps": no("Its model files are neither TorchScript, for pair styles, nor objects of ML-IAP"),
 }

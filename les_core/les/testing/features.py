@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from ase.io import write
 
 from les.backends import Backend, BackendError
@@ -84,8 +84,11 @@ class FeatureTests:
         with pytest.raises(BackendError, match="has no published models to convert"):
             self.backend.convert(tmp_path / "a", tmp_path / "b")
 
-    def test_no_compiled_models(self) -> None:
-        assert "compile" not in inspect.signature(self.calculator_class).parameters
+    @pytest.mark.parametrize("keyword", ["compile", "compile_mode"])
+    def test_no_compiled_models(self, keyword: str, model_file: Path) -> None:
+        """What asks for them with other backends and with upstreams is refused."""
+        with pytest.raises(TypeError, match=f"got an unknown keyword `{keyword}`"):
+            self.calculator_class(model_file, **{keyword: "default"})
 
     def test_no_compiled_training(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
@@ -94,7 +97,9 @@ class FeatureTests:
         assert "--batch_size" in text
         assert "--compile" not in text
 
-    def test_no_lammps(self) -> None:
-        """There is nothing that could be called."""
-        module = inspect.getmodule(type(self.backend))
-        assert "lammps" not in (inspect.getsource(module) if module else "")
+    def test_no_lammps(self, model_file: Path) -> None:
+        """A model file is not what LAMMPS loads: TorchScript, or for ML-IAP a pickled object."""
+        with pytest.raises(RuntimeError, match=r"constants\.pkl"):
+            torch.jit.load(str(model_file))
+        content = torch.load(model_file, map_location="cpu", weights_only=False)
+        assert not callable(getattr(content, "compute_forces", None))
