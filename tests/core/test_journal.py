@@ -62,7 +62,7 @@ def test_a_changed_byte_is_noticed(path):
         changed = bytearray(content)
         changed[place] ^= 1
         path.write_bytes(changed)
-        with pytest.raises(ValueError, match=f"{path} is damaged in line [23]; remove it"):
+        with pytest.raises(ValueError, match=f"{path} is damaged in line [23]; move it away"):
             Journal(path, IDENTITY)
 
 
