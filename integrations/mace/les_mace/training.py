@@ -24,6 +24,7 @@ from les_mace.model import MACELES
 from les_mace.quiet import quiet
 from les_mace.replaced import replaced
 from les_mace.restart import whole_checkpoints
+from les_mace.settings import settings_of
 from les_mace.start import start_model, with_start
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
         ValueError: for options, data or files that cannot be used; the message says which.
     """
     args = parse(arguments, les=les)
+    settings = settings_of(args, les=les)  # those given: a start and upstream change them
     # Loaders of older models look for the class here.
     modules.models.MACELES = MACELES
     heads: list[Any] = []
-    with quiet(), start_model(args, les=les) as start, whole_checkpoints(args):
+    with quiet(), start_model(args, les=les) as start, whole_checkpoints(args, settings):
         loader = checked_loader(scripts_utils.data.load_from_xyz, _checks(args, start, les=les))
         configure = with_start(run_train.configure_model, args, les=les)
         if les:
