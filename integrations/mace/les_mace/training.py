@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("les")
 
+#: Losses of upstream that do not have the energy, or the forces, in them.
+WITHOUT_FORCES = ("dipole", "dipole_polar")
+WITHOUT_ENERGY = ("forces_only", *WITHOUT_FORCES)
+
 
 def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
     """Run ``mace_run_train`` with its own ``arguments``.
@@ -100,11 +104,13 @@ def _with_charges(
 
 
 def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool) -> Checks:
-    """What the data must have, given the start, the model and the weights in the loss."""
-    required: tuple[str, ...] = ()
-    if les:
-        energy = args.loss != "forces_only" and args.energy_weight != 0
-        required = ("energy",) * energy + ("forces",) * (args.forces_weight != 0)
+    """What the data must have, given the start, the model and the weights in the loss.
+
+    That is the same with LES and without: runs that are compared see the same data.
+    """
+    energy = args.loss not in WITHOUT_ENERGY and args.energy_weight != 0
+    forces = args.loss not in WITHOUT_FORCES and args.forces_weight != 0
+    required = ("energy",) * energy + ("forces",) * forces
     used = ("total_charge", "total_spin", "external_field") if args.model == "PolarMACE" else ()
     embedded = str(args.embedding_specs or "")
     named = tuple(name for name in ("total_charge", "total_spin") if name in embedded)

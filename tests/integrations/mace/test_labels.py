@@ -189,10 +189,9 @@ def test_other_formats_of_ase(initial_state, data_files, arguments, tmp_path):
     assert torch.equal(*(x["atomic_energies_fn.atomic_energies"] for x in (expected, state)))
 
 
-def test_short_range_training_takes_frames_that_upstream_takes(
-    initial_state, data_files, arguments, tmp_path
-):
-    """``--no-les`` accepts frames without a label."""
+@pytest.mark.parametrize("flag", ["--les", "--no-les"])
+def test_the_same_labels_with_les_and_without(flag, refused, data_files, arguments, tmp_path):
+    """Upstream would train on the others; with average energies of elements, the model is NaN."""
     bad = write_changed(data_files[0], tmp_path / "bad.xyz", without_energy(3))
-    options = arguments(tmp_path, train_file=bad, E0s="{1: 0.0, 8: -2.0}")
-    assert initial_state("--no-les", options)
+    error = refused(arguments(tmp_path, train_file=bad), flag)
+    assert "bad.xyz: frame 3: energy (key 'REF_energy') is missing" in error
