@@ -21,6 +21,7 @@ from les_mace.checkpoint import FORMATS, load_model, save_model
 from les_mace.closing import close_run
 from les_mace.labels import Checks, checked_loader
 from les_mace.model import MACELES
+from les_mace.neighbours import own_cells
 from les_mace.quiet import quiet
 from les_mace.replaced import replaced
 from les_mace.restart import whole_checkpoints
@@ -53,7 +54,12 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
     # Loaders of older models look for the class here.
     modules.models.MACELES = MACELES
     heads: list[Any] = []
-    with quiet(), start_model(args, les=les) as start, whole_checkpoints(args, settings):
+    with (
+        quiet(),
+        own_cells(),
+        start_model(args, les=les) as start,
+        whole_checkpoints(args, settings),
+    ):
         loader = checked_loader(scripts_utils.data.load_from_xyz, _checks(args, start, les=les))
         configure = with_start(run_train.configure_model, args, les=les)
         if les:
