@@ -19,7 +19,7 @@ from les.structures import LONG_RANGE_AXES, UnusedLabels, check_atoms, check_ele
 #: Units: eV, eV/A, eV/A^3, Bohr magnetons, e A, e, e.
 NAMES: dict[str, tuple[str, ...]] = {
     "energy": ("REF_energy", "energy"),
-    "forces": ("REF_forces", "forces", "force"),
+    "forces": ("REF_forces", "forces"),
     "stress": ("REF_stress", "stress"),
     "magmoms": ("REF_magmoms", "magmoms"),
     "dipole": ("REF_dipole", "dipole"),
@@ -53,12 +53,51 @@ _PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
+class LabelKeys:
+    """The keys of the labels in all files of a run: one for each label.
+
+    Energies under ``REF_energy`` and under ``energy`` may come from different methods; to train on
+    both at once is hardly meant.
+
+    Args:
+        keys: label -> key, for those whose key is known; that of another label is the first of
+            :data:`NAMES` that a frame has.
+    """
+
+    def __init__(self, keys: Mapping[str, str] | None = None) -> None:
+        self._given = dict(keys or {})
+        #: Label -> key, and where it was found first.
+        self._found: dict[str, tuple[str, str]] = {}
+
+    def names(self, label: str) -> Sequence[str]:
+        """Keys under which the label may be."""
+        return [self._given[label]] if label in self._given else NAMES[label]
+
+    def find(self, atoms: Any, label: str, where: str) -> str | None:
+        """The key under which a frame has the label; ``None`` if it has none.
+
+        Raises:
+            DataError: if an earlier frame has it under another key.
+        """
+        given = _given(atoms)
+        key = next((name for name in self.names(label) if given.get(name) is not None), None)
+        if key is None:
+            return None
+        known, first = self._found.setdefault(label, (key, where))
+        if known != key:
+            raise DataError(
+                f"{where} has the {label} under {key!r}, {first} under {known!r}: all frames of a "
+                f"run must have the same key; name the right one with --{label}_key"
+            )
+        return key
+
+
 def labelled_frames(
     path: str | Path,
     required: Sequence[str],
     optional: Sequence[str] = (),
     *,
-    keys: Mapping[str, str] | None = None,
+    keys: LabelKeys | Mapping[str, str] | None = None,
     elements: Iterable[int] | None = None,
     axes: Collection[int] = LONG_RANGE_AXES,
     told: bool = False,
@@ -72,16 +111,18 @@ def labelled_frames(
         path: extxyz file, plain or ``.gz``.
         required: labels that every frame has; stress only together with pbc.
         optional: labels that are ``None`` where a frame has none.
-        keys: label -> key in the file, for those that differ from :data:`NAMES`.
+        keys: label -> key in the file, for those that differ from :data:`NAMES`; or what the files
+            of a run share, which then have one key for each label.
         elements: atomic numbers that the model knows; all without.
         axes: numbers of periodic axes that are accepted.
         told: the file has been read before, and the warning given.
 
     Raises:
-        DataError: naming file, frame and key, for missing or bad labels and for structures on
-            which a model has no meaningful result.
+        DataError: naming file, frame and key, for missing or bad labels, for those under another
+            key than in earlier frames, and for structures on which a model has no meaningful
+            result.
     """
-    keys = keys or {}
+    shared = keys if isinstance(keys, LabelKeys) else LabelKeys(keys)
     unused = UnusedLabels()
     for where, atoms in read_extxyz(path):
         unused.add(atoms)
@@ -100,9 +141,10 @@ def labelled_frames(
             )
         labels = {}
         for label in (*required, *optional):
-            names = [keys[label]] if label in keys else NAMES[label]
-            labels[label] = find_label(atoms, label, where, names)
-            if labels[label] is None and label in required:
+            key = shared.find(atoms, label, where)
+            labels[label] = None if key is None else find_label(atoms, label, where, [key])
+            if key is None and label in required:
+                names = shared.names(label)
                 looked = " or ".join(map(repr, names))
                 found = " or ".join(map(repr, similar_keys(atoms, label, names)))
                 hint = f", perhaps {found}," if found else ""

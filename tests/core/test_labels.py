@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from les.labels import NAMES, DataError, find_label, labelled_frames, read_extxyz
+from les.labels import NAMES, DataError, LabelKeys, find_label, labelled_frames, read_extxyz
 
 
 def molecule(**info):
@@ -233,6 +233,31 @@ def test_frames_to_train_on(training_frames, tmp_path):
 def test_frames_not_to_train_on(training_frames, text, options, message):
     with pytest.raises(DataError, match=rf"train.xyz: frame [01]: .*{message}"):
         training_frames(TRAINING.replace("E=", "REF_stress='1 1 1 0 0 0' E=") + text, **options)
+
+
+def test_one_key_for_all_frames_of_a_run(tmp_path):
+    """Also where frames have both, and those of optional labels; a key that is named is the one."""
+    first, second = tmp_path / "first.xyz", tmp_path / "second.xyz"
+    named = TRAINING.replace("E=", "REF_energy=")
+    plain, both = TRAINING.replace("E=", "energy="), TRAINING.replace("E=", "REF_energy=1 energy=")
+    first.write_text(named + both)
+    second.write_text(plain)
+    keys = LabelKeys()
+    assert len(list(labelled_frames(first, ["energy"], keys=keys))) == 2
+    message = (
+        "second.xyz: frame 0 has the energy under 'energy', .*first.xyz: frame 0 under "
+        "'REF_energy'.* --energy_key"
+    )
+    for required, optional in ((["energy"], []), ([], ["energy"])):
+        with pytest.raises(DataError, match=message):
+            list(labelled_frames(second, required, optional, keys=keys))
+    assert len(list(labelled_frames(second, ["energy"]))) == 1  # a run of its own
+    second.write_text(plain + named)
+    with pytest.raises(DataError, match=r"frame 1 has .*'REF_energy', .*frame 0 under 'energy'"):
+        list(labelled_frames(second, ["energy"]))
+    second.write_text(plain + both)
+    frames = labelled_frames(second, ["energy"], keys={"energy": "energy"})
+    assert [labels["energy"].item() for _, _, labels in frames] == [-1.5, -1.5]
 
 
 def test_numbers_of_periodic_axes(training_frames):

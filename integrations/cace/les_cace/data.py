@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from les.labels import labelled_frames
+from les.labels import LabelKeys, labelled_frames
 from les.structures import LONG_RANGE_AXES, centred
 from les_cace.batches import Batch, Structure, collate, to_structure
 from les_cace.model import CACE
@@ -28,7 +28,8 @@ class LabelledStructures(Dataset):
         cutoff: of the model [A].
         labels: ``"energy"``, ``"forces"``, maybe ``"stress"``; every frame needs them.
         elements: atomic numbers that the model knows; all without.
-        keys: label -> key in the file, for those that differ from ``les.labels.NAMES``.
+        keys: label -> key in the file, for those that differ from ``les.labels.NAMES``; or what the
+            files of a run share.
         axes: numbers of periodic axes that are accepted.
 
     Raises:
@@ -41,7 +42,7 @@ class LabelledStructures(Dataset):
         cutoff: float,
         labels: Sequence[str],
         elements: Sequence[int] | None = None,
-        keys: Mapping[str, str] | None = None,
+        keys: LabelKeys | Mapping[str, str] | None = None,
         *,
         axes: Collection[int] = LONG_RANGE_AXES,
     ) -> None:

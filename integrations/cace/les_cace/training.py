@@ -14,6 +14,7 @@ from les.backends.model_files import check_parts
 from les.config import refuse_unknown
 from les.devices import resolve_device
 from les.files import replacing
+from les.labels import LabelKeys
 from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
@@ -142,7 +143,7 @@ def _read(
     cutoff = check_positive("cutoff", given.get("cutoff", DEFAULT_CUTOFF))
     if start is not None:
         zs, cutoff = start.representation.zs, start.cutoff
-    keys = label_keys(options, LABELS)
+    keys = LabelKeys(label_keys(options, LABELS))
 
     def read(path: Path, elements: Sequence[int] | None) -> LabelledStructures:
         return LabelledStructures(

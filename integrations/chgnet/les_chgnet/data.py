@@ -14,7 +14,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from les.labels import DataError, labelled_frames
+from les.labels import DataError, LabelKeys, labelled_frames
 from les.structures import LONG_RANGE_AXES, centred
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class LabelledGraphs(Dataset):
         converter: makes the graphs.
         targets: upstream's letters, ``"ef"``, ``"efs"``, ...; only magnetic moments may be
             missing, in some of the frames.
-        keys: label -> key in the file, for those that differ from ``les.labels.NAMES``.
+        keys: label -> key in the file, for those that differ from ``les.labels.NAMES``; or what the
+            files of a run share.
         axes: numbers of periodic axes that are accepted.
 
     Raises:
@@ -56,7 +57,7 @@ class LabelledGraphs(Dataset):
         path: str | Path,
         converter: CrystalGraphConverter,
         targets: str,
-        keys: Mapping[str, str] | None = None,
+        keys: LabelKeys | Mapping[str, str] | None = None,
         *,
         axes: Collection[int] = LONG_RANGE_AXES,
     ) -> None:

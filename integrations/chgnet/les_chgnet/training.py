@@ -17,6 +17,7 @@ from chgnet.trainer import Trainer
 from les.backends.model_files import check_parts
 from les.config import refuse_unknown
 from les.files import writing
+from les.labels import LabelKeys
 from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
@@ -115,12 +116,13 @@ def _train(
             with fitting(files.checkpoint):
                 trainer.load_state(state)
             logger.info("continuing after epoch %d", trainer.starting_epoch)
+        keys = LabelKeys(label_keys(options, LABELS.values()))
         data = {
             split: LabelledGraphs(
                 path,
                 GraphConverter.like(model.graph_converter),
                 options.targets,
-                label_keys(options, LABELS.values()),
+                keys,
                 axes=axes,
             )
             for split in ("train", "valid", "test")

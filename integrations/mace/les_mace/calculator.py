@@ -18,7 +18,7 @@ from les.backends.calculator import ChargeCalculator, refuse_several_models
 from les.devices import resolve_device, resolve_dtype
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES
-from les_mace.neighbours import has_stress
+from les_mace.neighbours import has_stress, own_cells
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -190,6 +190,11 @@ class LESCalculator(ChargeCalculator, MACECalculator):
             self.models[0].compute_bec = False
         hessian: NDArray[Any] = super().get_hessian(self._placed(structure))
         return hessian
+
+    def _atoms_to_batch(self, atoms: Atoms) -> Any:
+        """Upstream's batch, of which all results are made."""
+        with own_cells():
+            return super()._atoms_to_batch(atoms)
 
     def _placed(self, structure: Atoms) -> Atoms:
         return self.place(structure, self.dtype)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ import ase.io
 from mace.data import utils
 
 from les.extxyz import DataError
-from les.labels import find_label
+from les.labels import LabelKeys, find_label
 from les.structure_files import read_structures
 from les.structures import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les_mace.neighbours import has_stress
@@ -76,6 +77,8 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
     A frame may do without a required label if it says so with ``config_energy_weight=0`` or
     ``config_forces_weight=0``.
     """
+    # Each head may be of another method, with keys of its own.
+    found: defaultdict[str | None, LabelKeys] = defaultdict(LabelKeys)
 
     @functools.wraps(load)
     def checked(file_path: str, key_specification: Any, *args: Any, **kwargs: Any) -> Any:
@@ -86,7 +89,7 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
             ("forces", specification.arrays_keys),
             ("stress", specification.info_keys),
         ):
-            keys[label] = _settle(label, keys[label], frames)
+            keys[label] = _settle(label, keys[label], frames, found[kwargs.get("head_name")])
         given = {**specification.info_keys, **specification.arrays_keys}
         required = () if kwargs.get("no_data_ok") else checks.required
         for where, atoms in frames:
@@ -99,31 +102,27 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
     return checked
 
 
-def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]]) -> str:
+def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]], found: LabelKeys) -> str:
     """The key under which all ``frames`` have the label, if any.
 
     Labels that ASE has moved into a calculator, because their key is a name of its own, go back
     under the key that begins with ``REF_``.
 
+    Args:
+        label: which one.
+        key: under which it is to be; one that nobody has named is what the frames have.
+        frames: of one file, with their places.
+        found: what all files share.
+
     Raises:
-        DataError: if some frames have it under ``REF_`` and others under the plain name.
+        DataError: if some frames have it under ``REF_`` and others under the plain name, in this
+            file or another one.
     """
     reference = f"REF_{label}"
     if isinstance(key, UnnamedKey):
-        named = [(where, reference in {**a.info, **a.arrays}) for where, a in frames]
-        plain = [
-            where
-            for where, a in frames
-            if reference not in {**a.info, **a.arrays} and _plain(a, label) is not None
-        ]
-        if not plain:
+        keys = {found.find(atoms, label, where) for where, atoms in frames}
+        if keys <= {None, reference}:
             return reference
-        first = next((where for where, is_named in named if is_named), None)
-        if first is not None:
-            raise DataError(
-                f"{plain[0]} has the {label} under {label!r}, {first.rpartition(': ')[2]} under "
-                f"{reference!r}; name the right key with --{label}_key"
-            )
     elif key != label:
         return str(key)
     for _, atoms in frames:

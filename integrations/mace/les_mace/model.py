@@ -18,11 +18,8 @@ from mace.modules.utils import compute_forces, compute_forces_virials, compute_h
 from torch import Tensor
 
 from les import Les, LESConfig, dipole_moments
-from les_mace import lammps, neighbours
+from les_mace import lammps
 from les_mace.readouts import charge_readouts, layer_widths
-
-# The stress of slabs needs the cell that the user has given.
-neighbours.install()
 
 #: Keys of published LES that ask for something this class does not do; they must be false.
 UNSUPPORTED = (

@@ -4,12 +4,17 @@ Along axes without periodicity mace-torch (0.3.16) searches for neighbours in a 
 whose length follows the atoms' coordinates, and hands that cell on to the model: the stress is then
 divided by a volume that is not the structure's and that changes when the slab is moved, and vectors
 of a slab that is not aligned with the coordinate axes may lie in one plane.
+
+Its own models of long range read that cell, too, and are meant for it: only our calculator and our
+training get the structure's own, within :func:`own_cells`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -24,16 +29,20 @@ SMALLEST_VOLUME = 1e-6
 Neighbourhood = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
+#: Whether data are made for our calculator or our training; each thread has a value of its own.
+_own_cells: ContextVar[bool] = ContextVar("les_mace_own_cells", default=False)
+
+
 def has_stress(cell: NDArray[Any], pbc: NDArray[Any]) -> bool:
     """Whether a structure has a stress: a periodic axis, and a cell ``[3, 3]`` with a volume."""
     return bool(np.any(pbc)) and abs(float(np.linalg.det(cell))) > SMALLEST_VOLUME
 
 
 def with_own_cell(get_neighborhood: Callable[..., Neighbourhood]) -> Callable[..., Neighbourhood]:
-    """Upstream's ``get_neighborhood``, which gives slabs and wires their own cell.
+    """Upstream's ``get_neighborhood``, which within :func:`own_cells` gives slabs their own cell.
 
-    Crystals and open structures are left to upstream. A cell that has no volume, because vectors
-    along open axes are missing, gets unit vectors there.
+    The same goes for wires. Crystals and open structures are left to upstream. A cell that has no
+    volume, because vectors along open axes are missing, gets unit vectors there.
     """
 
     @functools.wraps(get_neighborhood)
@@ -44,7 +53,7 @@ def with_own_cell(get_neighborhood: Callable[..., Neighbourhood]) -> Callable[..
         cell: NDArray[Any] | None = None,
         true_self_interaction: bool = False,
     ) -> Neighbourhood:
-        if pbc is None or cell is None or sum(pbc) in (0, 3):
+        if not _own_cells.get() or pbc is None or cell is None or sum(pbc) in (0, 3):
             return get_neighborhood(positions, cutoff, pbc, cell, true_self_interaction)
         periodic = np.array(pbc, dtype=bool)
         # Directions normal to all periodic vectors, along which any cell that holds the atoms does.
@@ -72,11 +81,17 @@ def with_own_cell(get_neighborhood: Callable[..., Neighbourhood]) -> Callable[..
     return neighborhood
 
 
-def install() -> None:
-    """Let all data of mace-torch in this process come with their own cells.
+@contextlib.contextmanager
+def own_cells() -> Iterator[None]:
+    """Let the data that mace-torch makes in this context come with their own cells.
 
-    Whoever evaluates a model, upstream's own calculator and training included, makes its data with
-    the function that is replaced here. It finds the same neighbours; energies and forces stay.
+    The neighbours are the same. Outside of this context, and in other threads, mace-torch does what
+    it does by itself.
     """
     if not hasattr(atomic_data.get_neighborhood, "__wrapped__"):
         atomic_data.get_neighborhood = with_own_cell(atomic_data.get_neighborhood)
+    token = _own_cells.set(True)
+    try:
+        yield
+    finally:
+        _own_cells.reset(token)

@@ -13,7 +13,7 @@ import glob
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from les.backends.model_files import PickleRefusedError, check_parts, load_plain
 from les.files import replacing
 from les.locks import locked
 from les_mace.replaced import replaced
+from les_mace.settings import agree
 
 logger = logging.getLogger("les")
 
@@ -141,20 +142,27 @@ def folder_of(options: argparse.Namespace) -> Path:
 
 
 @contextlib.contextmanager
-def claimed(options: argparse.Namespace) -> Iterator[None]:
+def claimed(options: argparse.Namespace, settings: Mapping[str, Any]) -> Iterator[None]:
     """Keep other processes away from the run's checkpoints, and other runs' from this one.
 
     Raises:
         ValueError: if there are checkpoints of a run of this name that is not continued: at its
             end, upstream would take the latest of them all. If there are none, but a record of
-            its epochs, which would be lost or mixed with those of another run.
+            its epochs, which would be lost or mixed with those of another run. If a run that is
+            continued had other ``settings``.
         les.locks.InUseError: if the run is going on in another process.
     """
-    if options.dry_run or options.distributed:  # of the latter's processes each comes here
+    if options.dry_run:
         yield
         return
     folder, tag = folder_of(options), tools.get_tag(options.name, options.seed)
     folder.mkdir(parents=True, exist_ok=True)
+    kept_settings = folder / f"{tag}_settings.json"
+    if options.distributed:  # each process comes here, with the same settings
+        continued = options.restart_latest and bool(WholeCheckpoints(str(folder), tag).found())
+        agree(kept_settings, settings, continued=continued)
+        yield
+        return
     with locked(folder / tag):
         for part in folder.glob(f"{glob.escape(tag)}_epoch-*.part"):  # of a run that was killed
             part.unlink()
@@ -166,6 +174,7 @@ def claimed(options: argparse.Namespace) -> Iterator[None]:
             )
         if not found:
             _refuse_lost_epochs(options, folder, tag)
+        agree(kept_settings, settings, continued=bool(found))
         yield
 
 
@@ -185,11 +194,16 @@ def _refuse_lost_epochs(options: argparse.Namespace, folder: Path, tag: str) -> 
 
 
 @contextlib.contextmanager
-def whole_checkpoints(options: argparse.Namespace) -> Iterator[None]:
-    """Let upstream's training read and write its files in the ways of this module."""
+def whole_checkpoints(options: argparse.Namespace, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Let upstream's training read and write its files in the ways of this module.
+
+    Args:
+        options: upstream's.
+        settings: what a continued run must agree with (``les_mace.settings``).
+    """
     handler = functools.partial(WholeCheckpointHandler, allow_pickle=options.allow_pickle)
     with (
-        claimed(options),
+        claimed(options, settings),
         replaced(tools, "CheckpointHandler", handler),
         replaced(tools, "train", _continuing(tools.train)),
         replaced(torch, "save", save_whole),

@@ -21,15 +21,21 @@ from les_mace.checkpoint import FORMATS, load_model, save_model
 from les_mace.closing import close_run
 from les_mace.labels import Checks, checked_loader
 from les_mace.model import MACELES
+from les_mace.neighbours import own_cells
 from les_mace.quiet import quiet
 from les_mace.replaced import replaced
 from les_mace.restart import whole_checkpoints
+from les_mace.settings import settings_of
 from les_mace.start import start_model, with_start
 
 if TYPE_CHECKING:
     from les.backends import Backend
 
 logger = logging.getLogger("les")
+
+#: Losses of upstream that do not have the energy, or the forces, in them.
+WITHOUT_FORCES = ("dipole", "dipole_polar")
+WITHOUT_ENERGY = ("forces_only", *WITHOUT_FORCES)
 
 
 def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
@@ -44,10 +50,16 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
         ValueError: for options, data or files that cannot be used; the message says which.
     """
     args = parse(arguments, les=les)
+    settings = settings_of(args, les=les)  # those given: a start and upstream change them
     # Loaders of older models look for the class here.
     modules.models.MACELES = MACELES
     heads: list[Any] = []
-    with quiet(), start_model(args, les=les) as start, whole_checkpoints(args):
+    with (
+        quiet(),
+        own_cells(),
+        start_model(args, les=les) as start,
+        whole_checkpoints(args, settings),
+    ):
         loader = checked_loader(scripts_utils.data.load_from_xyz, _checks(args, start, les=les))
         configure = with_start(run_train.configure_model, args, les=les)
         if les:
@@ -98,11 +110,13 @@ def _with_charges(
 
 
 def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool) -> Checks:
-    """What the data must have, given the start, the model and the weights in the loss."""
-    required: tuple[str, ...] = ()
-    if les:
-        energy = args.loss != "forces_only" and args.energy_weight != 0
-        required = ("energy",) * energy + ("forces",) * (args.forces_weight != 0)
+    """What the data must have, given the start, the model and the weights in the loss.
+
+    That is the same with LES and without: runs that are compared see the same data.
+    """
+    energy = args.loss not in WITHOUT_ENERGY and args.energy_weight != 0
+    forces = args.loss not in WITHOUT_FORCES and args.forces_weight != 0
+    required = ("energy",) * energy + ("forces",) * forces
     used = ("total_charge", "total_spin", "external_field") if args.model == "PolarMACE" else ()
     embedded = str(args.embedding_specs or "")
     named = tuple(name for name in ("total_charge", "total_spin") if name in embedded)

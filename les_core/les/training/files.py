@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -36,6 +36,30 @@ def check_name(name: str) -> str:
             "given by --work_dir"
         )
     return name
+
+
+def agreed_settings(
+    options: Mapping[str, Any],
+    les: bool,
+    *,
+    may_change: Collection[str] = MAY_CHANGE,
+    by_content: Collection[str] = CHECKSUMS,
+) -> dict[str, Any]:
+    """What a run that continues one with ``options`` must agree with.
+
+    Args:
+        options: by name.
+        les: whether the model has charges.
+        may_change: names of options that are left out.
+        by_content: names of options whose files are replaced by checksums.
+    """
+    kept = {key: x for key, x in options.items() if key not in may_change}
+    for key in by_content:
+        if kept.get(key) is not None:
+            with contextlib.suppress(OSError):  # reading it will say so
+                kept[key] = checksum(Path(kept[key]))
+    # Under the names that the user knows.
+    return {"les": les, **{"from" if key == "start" else key: x for key, x in kept.items()}}
 
 
 @dataclass(frozen=True)
@@ -84,12 +108,7 @@ class RunFiles:
 
         All ``options`` but :data:`MAY_CHANGE`; data files may move, but must stay the same.
         """
-        kept = {key: x for key, x in options.items() if key not in MAY_CHANGE}
-        for key in CHECKSUMS:
-            with contextlib.suppress(OSError):  # reading it will say so
-                kept[key] = checksum(options[key])
-        # Under the names that the user knows.
-        return {"les": les, **{"from" if key == "start" else key: x for key, x in kept.items()}}
+        return agreed_settings(options, les)
 
     @contextlib.contextmanager
     def claim(self, resume: bool) -> Iterator[bool]:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +81,27 @@ def fitting(path: Path) -> Iterator[None]:
         ) from error
 
 
-def refuse_other_settings(state: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+def refuse_other_settings(
+    state: Mapping[str, Any],
+    now: Mapping[str, Any],
+    path: Path,
+    *,
+    by_content: Collection[str] = CHECKSUMS,
+) -> None:
     """Refuse to continue the run in ``path`` if it is another one.
 
     Args:
         state: content of ``path``.
         now: settings of this run.
         path: for messages.
+        by_content: names of settings that are checksums of files.
 
     Raises:
         ValueError: if the settings differ.
     """
     before = state["settings"]
     for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key) and key in CHECKSUMS:
+        if before.get(key) != now.get(key) and key in by_content:
             raise ValueError(
                 f"{path} is of a run with other contents of `{key}`; use the same data, or another "
                 "--name or --work_dir"

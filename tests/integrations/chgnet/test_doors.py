@@ -93,6 +93,16 @@ def test_mistyped(option, message, usage_error, arguments, tmp_path):
     assert message in usage_error("--les", *arguments(tmp_path), option)
 
 
+def test_one_key_in_all_files(refused, arguments, data_files, tmp_path):
+    frames = read(data_files[1], ":")
+    for frame in frames:
+        frame.info["energy"] = frame.info.pop("REF_energy")
+    write(tmp_path / "plain.xyz", frames, format="extxyz")
+    error = refused("--les", *arguments(tmp_path, valid_file=tmp_path / "plain.xyz"))
+    message = "plain.xyz: frame 0 has the energy under 'energy', .*train.xyz: frame 0 under 'REF_en"
+    assert re.search(message, error), error
+
+
 def test_pickles_to_start_from(train, refused, arguments, pickled, tmp_path):
     fine_tuning = arguments(tmp_path / "run", **{"from": pickled, "model": None})
     error = refused("--les", *fine_tuning)

@@ -103,15 +103,17 @@ def model(short_range_model, scale_charges):
 
 @pytest.fixture(scope="session")
 def mace_batch() -> Callable[[list[Atoms]], dict[str, torch.Tensor]]:
-    """A function that makes upstream's batch of structures, in float64."""
+    """A function that makes upstream's batch of structures as a training does, in float64."""
     from mace.data import AtomicData, KeySpecification, config_from_atoms
     from mace.tools.torch_geometric import Batch
     from mace.tools.torch_tools import default_dtype
     from mace.tools.utils import AtomicNumberTable
 
+    from les_mace.neighbours import own_cells
+
     def batch(structures: list[Atoms]) -> dict[str, torch.Tensor]:
         table = AtomicNumberTable([1, 8])
-        with default_dtype("float64"):
+        with default_dtype("float64"), own_cells():
             graphs = [
                 AtomicData.from_config(
                     config_from_atoms(atoms, KeySpecification()), z_table=table, cutoff=4.0

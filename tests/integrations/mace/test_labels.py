@@ -68,7 +68,7 @@ def rename(frames):
         (without_forces, r"frame 4: forces \(key 'REF_forces'\) is missing"),
         (with_nan, r"frame 3: key 'REF_forces' holds NaN or infinite values"),
         (without_labels, r"frame 0: energy \(key 'REF_energy'\) is missing"),
-        (with_energies_of_two_kinds, r"frame 1 has the energy under 'energy', frame 0 under 'REF_"),
+        (with_energies_of_two_kinds, r"frame 1 has the energy under 'energy', .*frame 0 under 'RE"),
         (with_atoms_at_one_place, r"frame 2: atoms 0 and 1 are at the same place"),
         (with_one_periodic_axis, r"frame 1: pbc must have 0, 2 or 3 axes true"),
     ],
@@ -98,13 +98,24 @@ def test_frames_may_waive_a_label(initial_state, data_files, arguments, tmp_path
 
 @pytest.mark.parametrize("flag", ["--les", "--no-les"])
 def test_labels_under_the_names_of_ase(flag, initial_state, data_files, arguments, tmp_path):
-    """They are found, named or not, also where another file has names of its own."""
+    """They are found, named or not, where all files have them."""
     expected = initial_state(flag, arguments(tmp_path))
     plain = write_changed(data_files[0], tmp_path / "plain.xyz", rename)
-    for keys in ({}, {"energy_key": "energy", "forces_key": "forces", "valid_file": plain}):
-        state = initial_state(flag, arguments(tmp_path, train_file=plain, **keys))
+    files = {"train_file": plain, "valid_file": plain}
+    for keys in ({}, {"energy_key": "energy", "forces_key": "forces"}):
+        state = initial_state(flag, arguments(tmp_path, **files, **keys))
         for key, value in expected.items():  # the average energies are in it
             assert torch.equal(state[key], value), key
+
+
+def test_one_key_in_all_files(refused, data_files, arguments, tmp_path):
+    plain = write_changed(data_files[0], tmp_path / "plain.xyz", rename)
+    error = refused(arguments(tmp_path, valid_file=plain))
+    assert re.search(
+        "plain.xyz: frame 0 has the energy under 'energy', .*train.*xyz: frame 0 under 'REF_energy'"
+        ".* --energy_key",
+        error,
+    ), error
 
 
 def test_a_key_that_is_named_is_the_only_one(refused, data_files, arguments, tmp_path):
@@ -124,7 +135,7 @@ def test_isolated_atoms_under_the_names_of_ase(initial_state, data_files, argume
             frames.append(atom)
 
     path = write_changed(data_files[0], tmp_path / "atoms.xyz", with_atoms)
-    state = initial_state("--les", arguments(tmp_path, train_file=path))
+    state = initial_state("--les", arguments(tmp_path, train_file=path, valid_file=path))
     energies = state["atomic_energies_fn.atomic_energies"].reshape(-1).tolist()
     assert energies == pytest.approx([-0.4, -6.0])
 
@@ -184,15 +195,14 @@ def test_stress_of_what_has_none(refused, data_files, arguments, tmp_path):
 def test_other_formats_of_ase(initial_state, data_files, arguments, tmp_path):
     plain = write_changed(data_files[0], tmp_path / "plain.xyz", rename)
     write(tmp_path / "train.traj", read(plain, ":"))
-    options = arguments(tmp_path, train_file=tmp_path / "train.traj")
+    options = arguments(tmp_path, train_file=tmp_path / "train.traj", valid_file=plain)
     expected, state = initial_state("--les", arguments(tmp_path)), initial_state("--les", options)
     assert torch.equal(*(x["atomic_energies_fn.atomic_energies"] for x in (expected, state)))
 
 
-def test_short_range_training_takes_frames_that_upstream_takes(
-    initial_state, data_files, arguments, tmp_path
-):
-    """``--no-les`` accepts frames without a label."""
+@pytest.mark.parametrize("flag", ["--les", "--no-les"])
+def test_the_same_labels_with_les_and_without(flag, refused, data_files, arguments, tmp_path):
+    """Upstream would train on the others; with average energies of elements, the model is NaN."""
     bad = write_changed(data_files[0], tmp_path / "bad.xyz", without_energy(3))
-    options = arguments(tmp_path, train_file=bad, E0s="{1: 0.0, 8: -2.0}")
-    assert initial_state("--no-les", options)
+    error = refused(arguments(tmp_path, train_file=bad), flag)
+    assert "bad.xyz: frame 3: energy (key 'REF_energy') is missing" in error

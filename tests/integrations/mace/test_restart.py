@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import ase.io
 import mace  # noqa: F401  (before e3nn)
 import pytest
 import torch
@@ -129,8 +130,14 @@ def test_checkpoints_that_cannot_be_continued(run, refused, tmp_path):
     assert re.search("epoch-1.pt is no MACE checkpoint: it lacks 'optimizer'", error), error
 
     checkpoint(tmp_path, 1).write_bytes(whole)
+    settings = tmp_path / "checkpoints" / "small_run-3_settings.json"
+    kept = settings.read_bytes()
+    settings.unlink()  # as with a run of mace_run_train
     error = refused([*run, RESUME, "--num_channels=4"])
     assert re.search("epoch-1.pt is of a run with another model.*size mismatch", error), error
+    settings.write_bytes(kept[:20])
+    assert "settings.json is damaged" in refused([*run, RESUME])
+    settings.write_bytes(kept)
 
     error = refused(run)  # not continued: upstream would take the later of old and new epochs
     assert re.search("epoch-1.pt is there already: continue that run with --resume", error), error
@@ -139,6 +146,28 @@ def test_checkpoints_that_cannot_be_continued(run, refused, tmp_path):
     error = refused([*run, RESUME])
     assert re.search("knows 2 epochs of this run, but .*checkpoints has no checkpoint", error)
     assert epochs_of(tmp_path) == epochs
+
+
+def test_other_settings_and_data_are_refused(run, refused, train, data_files, tmp_path):
+    """In both spellings; data that were only written anew, and a longer run, are none."""
+    record = epochs_of(tmp_path)
+    changed = tmp_path / "changed.xyz"
+    frames = ase.io.read(data_files[0], ":")
+    for atoms in frames:
+        atoms.info["REF_energy"] += 3.0
+    ase.io.write(changed, frames)
+    for resume in ("--resume", RESUME):
+        error = refused([*run, resume, f"--train_file={changed}"])
+        assert re.search("settings.json is of a run with other contents of `train_file`", error)
+        error = refused([*run, resume, "--les_arguments={sigma: 3.0}"])
+        assert re.search("`les_arguments` = {'cutoff': 'smooth'}, this one has .*3.0", error)
+    assert "`les` = True" in refused([*run, RESUME], "--no-les")
+    assert "`forces_weight`" in refused([*run, RESUME, "--forces_weight=7"])
+    assert epochs_of(tmp_path) == record
+    copy = tmp_path / "copy.xyz"
+    copy.write_bytes(data_files[0].read_bytes())
+    train("--les", *run, RESUME, f"--train_file={copy}", "--log_level=WARNING")
+    assert max(epochs_of(tmp_path)) == 2
 
 
 def test_a_full_disk_is_told_with_the_file(les_command, arguments, capsys, monkeypatch, tmp_path):
