@@ -73,7 +73,8 @@ def input_text(
         f"{name} {x:.10f} {y:.10f} {z:.10f}" for name, (x, y, z) in zip("ABC", cell)
     )
     coordinates = "\n".join(
-        f"{symbol} {x:.10f} {y:.10f} {z:.10f}" for symbol, (x, y, z) in zip(atoms.symbols, positions)
+        f"{symbol} {x:.10f} {y:.10f} {z:.10f}"
+        for symbol, (x, y, z) in zip(atoms.symbols, positions)
     )
     kinds = "\n".join(
         f"&KIND {element}\nBASIS_SET {method.basis(element)}\n"
@@ -257,10 +258,11 @@ def run(program: str, folder: Path) -> str:
 
 
 def complaint(text: str) -> str:
-    """What CP2K says in its box of stars before it gives up, or the last line of its output."""
-    boxed = [line.strip(" *|\\/_-") for line in text.splitlines() if re.match(r"\s*\*.*\*$", line)]
-    lines = [line for line in boxed if re.search(r"[a-z]{3}", line)]
-    return " ".join(lines[:4]) or (text.strip().splitlines() or ["no output"])[-1].strip()
+    """What CP2K says in its box of stars when it gives up, or the last line of its output."""
+    box = text.rpartition("[ABORT]")[2] if "[ABORT]" in text else ""
+    lines = [line.strip(" *|\\/") for line in box.partition("*****")[0].splitlines()]
+    said = " ".join(line for line in lines if re.search(r"[a-z]{3}", line))
+    return said or (text.strip().splitlines() or ["no output"])[-1].strip()
 
 
 def read_output(text: str, method: Method, n_atoms: int) -> Result:
@@ -305,7 +307,10 @@ def _numbers(text: str, pattern: str, count: int) -> np.ndarray:
 def _forces(text: str, n_atoms: int) -> np.ndarray:
     """Forces (n_atoms, 3) in atomic units."""
     lines = text.rsplit("ATOMIC FORCES in [a.u.]", 1)[-1].splitlines()
-    rows = [re.match(rf"\s+\d+\s+\d+\s+[A-Z][a-z]?\s+{NUMBER}\s+{NUMBER}\s+{NUMBER}\s*$", line) for line in lines]
+    rows = [
+        re.match(rf"\s+\d+\s+\d+\s+[A-Z][a-z]?\s+{NUMBER}\s+{NUMBER}\s+{NUMBER}\s*$", line)
+        for line in lines
+    ]
     found = np.array([[float(value) for value in row.groups()] for row in rows if row is not None])
     if found.shape != (n_atoms, 3):
         raise CalculationError(f"the output has forces of {len(found)} atoms, not of {n_atoms}")

@@ -28,7 +28,9 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, kind: str, part: str, trajectory: Trajectory, number: int | None, end: str) -> Path:
+    def path(
+        self, kind: str, part: str, trajectory: Trajectory, number: int | None, end: str
+    ) -> Path:
         """Where a file of ``kind`` (frames, born, failed, ...) is; its folder is made."""
         name = trajectory.name if number is None else f"{trajectory.name}-{number:03d}"
         path = self.folder / kind / part / (name + end)

@@ -11,7 +11,7 @@ from ase.optimize import FIRE
 from dft.methods import WATER
 from dft.trajectories import Trajectory, seed_of
 from dft.work import Part
-from water import EQUILIBRATION, METHOD, SPACING, box, classical
+from water import METHOD, box, classical
 
 DENSITIES = (0.997, 0.90)  # g/cm3
 #: split -> temperatures (K) and frames of each trajectory
@@ -20,8 +20,9 @@ PLAN = {
     "val": ((320.0,), 9),
     "test": ((300.0, 380.0), 8),
 }
-#: Length (steps of 1 fs) of the GFN1-xTB dynamics that follows the classical one.
-SETTLING = 25
+EQUILIBRATION = 3000  # steps of 0.5 fs
+SPACING = 1000
+SETTLING = 10  # steps of 1 fs of the GFN1-xTB dynamics that follows the classical one
 CUTOFF = 4.4  # of the classical dynamics, A
 
 
@@ -32,7 +33,7 @@ def start(rng: np.random.Generator, density: float) -> Atoms:
 
 
 def liquid(name: str, density: float, temperature: float, count: int) -> list[Atoms]:
-    """Snapshots of one classical trajectory 0.75 ps apart, settled by GFN1-xTB dynamics."""
+    """Snapshots of one classical trajectory 0.5 ps apart, settled by GFN1-xTB dynamics."""
     seed = seed_of("dft", "water", name)
     rng = np.random.RandomState(seed)
     atoms = start(np.random.default_rng(seed), density)

@@ -68,7 +68,10 @@ def open_tasks(part: Part, store: Store) -> Iterator[Task]:
 
 def _goes_on(part: Part, trajectory: Relaxation, store: Store) -> bool:
     """Whether a relaxation is not at its end and did not fail."""
-    if any(store.path("failed", part.name, trajectory, n, ".txt").exists() for n in range(trajectory.count)):
+    if any(
+        store.path("failed", part.name, trajectory, n, ".txt").exists()
+        for n in range(trajectory.count)
+    ):
         return False
     frames = store.frames(part.name, trajectory)
     return not frames or not trajectory.relaxed(frames[max(frames)])
@@ -126,7 +129,9 @@ def born_charges(task: Task, store: Store, program: str) -> None:
     forces = np.empty((3, 2, len(frame), 3))
     for axis in range(3):
         for side, sign in enumerate((1, -1)):
-            kept = store.path("fields", part.name, trajectory, number, f"-{'xyz'[axis]}{'+-'[side]}.npy")
+            kept = store.path(
+                "fields", part.name, trajectory, number, f"-{'xyz'[axis]}{'+-'[side]}.npy"
+            )
             if not kept.exists():
                 field = [0.0, 0.0, 0.0]
                 field[axis] = sign * FIELD
