@@ -12,6 +12,7 @@ import numpy as np
 import xtb
 from ase import Atoms
 from ase.build import fcc100
+
 from dft.methods import AU2_MGO
 from dft.trajectories import Relaxation, Trajectory, seed_of
 from dft.work import Part

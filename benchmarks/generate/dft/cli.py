@@ -1,4 +1,4 @@
-"""``python benchmarks/generate dft run | status | collect``: compute frames, count and collect them."""
+"""``python benchmarks/generate dft run | status | collect | check``: frames by DFT."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import sys
 import time
 from pathlib import Path
 
+from dft.checks import check
+from dft.collect import collect
 from dft.store import Busy, Store
 from dft.work import Part, do, open_tasks
 
 log = logging.getLogger("les.generate")
 
+OUT = Path(__file__).parents[2] / "les_bench" / "data" / "dft"
 #: Part -> frames of a round.
-ROUND = {"water": 30, "molecules": 30, "au2_mgo": 4}
+ROUND = {"water": 3, "molecules": 6, "au2_mgo": 1}
 
 
 def part(name: str) -> Part:
@@ -33,12 +36,16 @@ def main(arguments: list[str]) -> None:
         ("run", "compute what is left, in rounds over the parts"),
         ("status", "count what is done"),
         ("collect", "write the finished frames into the data folder"),
+        ("check", "compare derivatives with differences, and cutoffs with one another"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--work", type=Path, required=True, help="folder of the computation")
         command.add_argument("--parts", default=",".join(ROUND), help="default: %(default)s")
-        if name == "run":
+        if name == "collect":
+            command.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+        if name in ("run", "check"):
             command.add_argument("--program", default="cp2k.psmp", help="default: %(default)s")
+        if name == "run":
             command.add_argument("--minutes", type=float, help="begin no frame after this time")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -47,19 +54,24 @@ def main(arguments: list[str]) -> None:
         parser.error(f"--parts: {', '.join(sorted(unknown))} unknown; known: {', '.join(ROUND)}")
     parts = [part(name) for name in args.parts.split(",")]
     store = Store(args.work)
-    if args.command == "run":
+    if args.command in ("run", "check"):
         if shutil.which(args.program) is None:
             parser.error(f"--program: {args.program} is not there (Debian: apt-get install cp2k)")
         # Ends through `finally`, so that CP2K does not outlive this process.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         try:
             with store.locked():
-                run(parts, store, args.program, args.minutes)
+                store.note_program(args.program)
+                if args.command == "check":
+                    check(parts, store, args.program)
+                else:
+                    run(parts, store, args.program, args.minutes)
         except Busy as error:
             parser.error(str(error))
-    else:
-        for each in parts:
-            print(status(each, store))
+    elif args.command == "collect":
+        collect(parts, store, args.out)
+    for each in parts:
+        print(status(each, store))
 
 
 def run(parts: list[Part], store: Store, program: str, minutes: float | None = None) -> None:

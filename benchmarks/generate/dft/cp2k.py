@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
+
 from dft.methods import Method
 
 PROJECT = "frame"
-#: Distance that a molecule keeps from the walls of its box (A), and the smallest box. With
-#: Martyna and Tuckerman's solver a box must be twice as long as the density in it.
-WALL = 10.0
-SMALLEST_BOX = 20.0
+#: Distance that a molecule's nuclei keep from the walls of its cubic box (A); no density of
+#: these bases is left there. The Poisson equation is solved for a charge in empty space.
+WALL = 4.5
 NUMBER = r"([-+]?\d+\.\d+(?:[ED][-+]?\d+)?)"
 
 
@@ -38,10 +38,9 @@ class Result:
     dipole: np.ndarray | None
 
 
-def box_of(atoms: Atoms) -> np.ndarray:
-    """Lengths of the box (3,) of an isolated molecule, in A."""
-    extent = np.ptp(atoms.positions, axis=0) + WALL
-    return np.maximum(np.ceil(extent), SMALLEST_BOX)
+def box_of(atoms: Atoms) -> float:
+    """Edge of the cubic box of an isolated molecule, in A."""
+    return float(np.ceil(np.ptp(atoms.positions, axis=0).max() + 2 * WALL))
 
 
 def input_text(
@@ -67,7 +66,7 @@ def input_text(
         cell = atoms.cell.array
         positions = atoms.get_positions(wrap=True)
     else:
-        cell = np.diag(box_of(atoms))
+        cell = np.eye(3) * box_of(atoms)
         positions = atoms.positions + origin_of(atoms)
     vectors = "\n".join(
         f"{name} {x:.10f} {y:.10f} {z:.10f}" for name, (x, y, z) in zip("ABC", cell)
@@ -82,9 +81,9 @@ def input_text(
         for element in sorted(set(atoms.symbols))
     )
     periodicity = "XYZ" if method.periodic else "NONE"
-    poisson = "PERIODIC" if method.periodic else "MT"
+    poisson = "PERIODIC" if method.periodic else "WAVELET"
     start = "SCF_GUESS RESTART" if guess else "SCF_GUESS ATOMIC"
-    return f"""\
+    text = f"""\
 &GLOBAL
 PROJECT {PROJECT}
 RUN_TYPE ENERGY_FORCE
@@ -108,6 +107,7 @@ WFN_RESTART_FILE_NAME guess.wfn
 CHARGE {charge}
 {field_text(method, field)}
 &QS
+METHOD {method.quickstep}
 EPS_DEFAULT {method.precision:.1E}
 &END QS
 &MGRID
@@ -121,6 +121,14 @@ POISSON_SOLVER {poisson}
 &SCF
 {start}
 {self_consistency}
+&PRINT
+&RESTART
+BACKUP_COPIES 0
+&EACH
+QS_SCF 4
+&END EACH
+&END RESTART
+&END PRINT
 &END SCF
 &XC
 {method.exchange_correlation}
@@ -139,6 +147,7 @@ PERIODIC {periodicity}
 &END SUBSYS
 &END FORCE_EVAL
 """
+    return "\n".join(line for line in text.splitlines() if line) + "\n"
 
 
 def origin_of(atoms: Atoms) -> np.ndarray:

@@ -16,16 +16,7 @@ D3 = """\
   &END PAIR_POTENTIAL
 &END VDW_POTENTIAL"""
 
-#: The density gradient of oxygen's core region is too steep for the grid: without smoothing,
-#: forces change by 50 meV/A with the place of an atom between the points of a 400 Ry grid.
-SMOOTH = """\
-&XC_GRID
-  XC_SMOOTH_RHO NN10
-  XC_DERIV SPLINE2_SMOOTH
-&END XC_GRID"""
-
 REVPBE_D3 = f"""\
-{SMOOTH}
 &XC_FUNCTIONAL
   &PBE
     PARAMETRIZATION REVPBE
@@ -92,9 +83,11 @@ class Method:
         exchange_correlation: content of CP2K's ``&XC``.
         self_consistency: contents of ``&SCF``; the next one is tried where one fails.
         periodic: three-dimensional periodicity with stress; otherwise open boundaries
-            (Martyna-Tuckerman) with a dipole.
+            with a dipole.
         cutoff: of the finest grid, Ry.
         relative_cutoff: REL_CUTOFF, Ry.
+        quickstep: ``GPW``, or ``GAPW_XC``, which adds what the grid misses of the exchange and
+            correlation near the nuclei.
         precision: EPS_DEFAULT.
         potentials: element to pseudopotential, where it is not ``GTH-PBE``.
         bases: element to basis, where it is not ``DZVP-MOLOPT-SR-GTH``.
@@ -106,7 +99,8 @@ class Method:
     periodic: bool
     cutoff: float
     relative_cutoff: float
-    precision: float = 1e-12
+    quickstep: str = "GPW"
+    precision: float = 1e-11
     potentials: tuple[tuple[str, str], ...] = ()
     bases: tuple[tuple[str, str], ...] = ()
 
@@ -124,7 +118,7 @@ WATER = Method(
     exchange_correlation=REVPBE_D3,
     self_consistency=(BROYDEN, ORBITAL_TRANSFORMATION),
     periodic=True,
-    cutoff=400,
+    cutoff=900,
     relative_cutoff=50,
 )
 MOLECULES = Method(
@@ -132,6 +126,7 @@ MOLECULES = Method(
     exchange_correlation=REVPBE_D3,
     self_consistency=(BROYDEN, ORBITAL_TRANSFORMATION),
     periodic=False,
+    quickstep="GAPW_XC",
     cutoff=400,
     relative_cutoff=50,
 )

@@ -8,11 +8,12 @@ import numpy as np
 import xtb
 from ase import Atoms
 from ase.optimize import BFGS
+from dipeptides import METHOD, embed, intact
+from scipy.spatial.transform import Rotation
+
 from dft.methods import MOLECULES
 from dft.trajectories import Trajectory, seed_of
 from dft.work import Part
-from dipeptides import METHOD, embed, intact
-from scipy.spatial.transform import Rotation
 
 #: name -> (SMILES, total charge)
 SINGLE = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.io import read, write
+
 from dft.trajectories import Trajectory, bare
 
 
@@ -54,6 +56,17 @@ class Store:
                     f"{self.folder}: another run, or CP2K that it left behind, is at work here"
                 ) from None
             yield
+
+    def note_program(self, program: str) -> None:
+        """Keep what the program says of its version."""
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        first = (said.stdout.strip().splitlines() or ["unknown"])[0].strip()
+        place(self.folder / "program.txt", lambda partial: partial.write_text(first + "\n"))
+
+    def program(self) -> str:
+        """Name and version of the program that computed the frames."""
+        path = self.folder / "program.txt"
+        return path.read_text().strip() if path.exists() else "unknown"
 
     def configurations(self, part: str, trajectory: Trajectory) -> list[Atoms]:
         """The trajectory's configurations, made when they are asked for first."""

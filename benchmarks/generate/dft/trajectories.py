@@ -95,7 +95,7 @@ class _Recorded(Calculator):
 
 
 def seed_of(*names: str) -> int:
-    """A seed that depends on names only, so that trajectories can be added without moving others."""
+    """A seed that depends on names only: trajectories can be added without moving others."""
     return zlib.crc32("/".join(names).encode()) % 2**31
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import xtb
 from ase import Atoms
 from ase.optimize import FIRE
+from water import METHOD, box, classical
+
 from dft.methods import WATER
 from dft.trajectories import Trajectory, seed_of
 from dft.work import Part
-from water import METHOD, box, classical
 
 DENSITIES = (0.997, 0.90)  # g/cm3
 #: split -> temperatures (K) and frames of each trajectory

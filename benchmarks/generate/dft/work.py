@@ -7,10 +7,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
+
 from dft.cp2k import PROJECT, CalculationError, Result, calculate
 from dft.methods import Method
 from dft.store import Store, place
@@ -20,6 +23,7 @@ log = logging.getLogger("les.generate")
 
 #: Electric field of the derivatives that give Born effective charges, atomic units.
 FIELD = 5e-4
+TURN = 3
 #: Frames with a larger force are no use to anybody, eV/A.
 MAX_FORCE = 20.0
 
@@ -49,9 +53,13 @@ class Task:
 
 
 def open_tasks(part: Part, store: Store) -> Iterator[Task]:
-    """What is left to do: first frames of all trajectories first, Born charges after their frame."""
-    for number in range(max(trajectory.count for trajectory in part.trajectories)):
-        for trajectory in part.trajectories:
+    """What is left to do: first frames of all trajectories first, Born charges after their frame.
+
+    The trajectories take turns of ``TURN`` frames, those of different splits among one another.
+    """
+    longest = max(trajectory.count for trajectory in part.trajectories)
+    for first in range(0, longest, TURN):
+        for trajectory, number in product(taking_turns(part), range(first, first + TURN)):
             if number >= trajectory.count:
                 continue
             here = part.name, trajectory, number
@@ -64,6 +72,16 @@ def open_tasks(part: Part, store: Store) -> Iterator[Task]:
                 done = store.path("born", *here, ".npy").exists()
                 if not done and not store.path("failed", *here, "-born.txt").exists():
                     yield Task(part, trajectory, number, born=True)
+
+
+def taking_turns(part: Part) -> list[Trajectory]:
+    """Trajectories with every split's first ones first."""
+    places: dict[str, int] = {}
+    order = []
+    for trajectory in part.trajectories:
+        place_in_split = places[trajectory.split] = places.get(trajectory.split, -1) + 1
+        order.append((place_in_split, trajectory))
+    return [trajectory for _, trajectory in sorted(order, key=lambda pair: pair[0])]
 
 
 def _goes_on(part: Part, trajectory: Relaxation, store: Store) -> bool:
@@ -112,7 +130,7 @@ def single_point(task: Task, store: Store, program: str) -> None:
     written = folder / f"{PROJECT}-RESTART.wfn"
     keep = trajectory.restart or number in trajectory.born
     if keep and written.exists():
-        place(guess, lambda partial: shutil.copyfile(written, partial))
+        place(guess, partial(shutil.copyfile, written))
     store.finish(part.name, trajectory, number, frame)
     shutil.rmtree(folder)
 
@@ -145,14 +163,14 @@ def born_charges(task: Task, store: Store, program: str) -> None:
                     field=(field[0], field[1], field[2]),
                     guess=guess,
                 )
-                place(kept, lambda partial: _save(partial, result.forces))
+                place(kept, partial(_save, array=result.forces))
                 shutil.rmtree(folder)
             forces[axis, side] = np.load(kept)
     # From eV/A per atomic unit of field to e.
     slopes = (forces[:, 0] - forces[:, 1]) / (2 * FIELD * units.Ha / units.Bohr)
     charges = np.round(slopes.transpose(1, 0, 2).reshape(-1, 9), DECIMALS)
     kept = store.path("born", part.name, trajectory, number, ".npy")
-    place(kept, lambda partial: _save(partial, charges))
+    place(kept, partial(_save, array=charges))
 
 
 def labelled(atoms: Atoms, result: Result, trajectory: Trajectory) -> Atoms:

@@ -1,0 +1,133 @@
+"""Are the labels derivatives of one another, and do they still depend on the grid?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+from ase import Atoms
+
+from dft.cp2k import Result, calculate
+from dft.store import Store, place
+from dft.trajectories import Trajectory, bare
+from dft.work import FIELD, Part
+
+#: Displacement (A) and strain of the central differences.
+STEP = 0.01
+STRAIN = 0.004
+#: Finest grid against which three frames are compared, in units of the part's own cutoff.
+FINER = 1.5
+FRAMES = 3
+
+
+class Checker:
+    """Calculations of one part that are kept, so that a stopped check goes on."""
+
+    def __init__(self, part: Part, store: Store, program: str) -> None:
+        self.part, self.store, self.program = part, store, program
+
+    def result(self, name: str, trajectory: Trajectory, atoms: Atoms, cutoff: float) -> Result:
+        """Result of ``atoms``, computed if it is not there yet."""
+        path = self.store.path("checks", self.part.name, trajectory, None, f"-{name}.json")
+        if not path.exists():
+            found = calculate(
+                atoms,
+                dataclasses.replace(self.part.method, cutoff=cutoff),
+                self.store.folder / "running" / f"check-{self.part.name}-{trajectory.name}-{name}",
+                program=self.program,
+                charge=trajectory.charge,
+            )
+            arrays = dataclasses.asdict(found)
+            text = json.dumps(
+                {k: None if v is None else np.array(v).tolist() for k, v in arrays.items()}
+            )
+            path.write_text(text)
+        values = json.loads(path.read_text())
+        return Result(
+            values["energy"],
+            *(
+                None if values[k] is None else np.array(values[k])
+                for k in ("forces", "stress", "dipole")
+            ),
+        )
+
+    def difference(self, trajectory: Trajectory, frame: Atoms) -> list[str]:
+        """Largest force component, and the stress along x, against central differences."""
+        cutoff = self.part.method.cutoff
+        forces = frame.arrays["REF_forces"]
+        atom, axis = np.unravel_index(np.abs(forces).argmax(), forces.shape)
+        energies = []
+        for side, sign in (("plus", 1), ("minus", -1)):
+            moved = bare(frame)
+            moved.positions[atom, axis] += sign * STEP
+            energies.append(self.result(f"force-{side}", trajectory, moved, cutoff).energy)
+        slope = -(energies[0] - energies[1]) / (2 * STEP)
+        lines = [
+            f"force on atom {atom} along {'xyz'[axis]}: {forces[atom, axis]:.4f} eV/A, "
+            f"by difference of {STEP} A {slope:.4f}"
+        ]
+        if self.part.method.periodic:
+            energies = []
+            for side, sign in (("plus", 1), ("minus", -1)):
+                strained = bare(frame)
+                strain = np.diag([1 + sign * STRAIN, 1.0, 1.0])
+                strained.set_cell(frame.cell.array @ strain, scale_atoms=True)
+                energies.append(self.result(f"stress-{side}", trajectory, strained, cutoff).energy)
+            slope = (energies[0] - energies[1]) / (2 * STRAIN * frame.get_volume())
+            lines.append(
+                f"stress xx: {frame.info['REF_stress'][0]:.6f} eV/A^3, by difference of a strain "
+                f"of {STRAIN} {slope:.6f}"
+            )
+        return lines
+
+    def convergence(self, trajectory: Trajectory, frame: Atoms) -> str:
+        """One frame with a finer grid."""
+        cutoff = FINER * self.part.method.cutoff
+        finer = self.result("finer", trajectory, bare(frame), cutoff)
+        energy = (frame.info["REF_energy"] - finer.energy) / len(frame)
+        force = frame.arrays["REF_forces"] - finer.forces
+        line = (
+            f"{trajectory.name}, {cutoff:g} Ry: energy {1e3 * energy:+.2f} meV an atom, forces "
+            f"{1e3 * np.sqrt((force**2).mean()):.1f} meV/A (root mean square of "
+            f"{1e3 * np.sqrt((finer.forces**2).mean()):.0f})"
+        )
+        if finer.stress is not None:
+            stress = np.abs(frame.info["REF_stress"] - finer.stress).max()
+            line += f", stress {1e3 * stress:.2f} meV/A^3"
+        if finer.dipole is not None:
+            dipole = np.abs(frame.info["REF_dipole"] - finer.dipole).max()
+            line += f", dipole {dipole:.4f} e A"
+        return line
+
+    def sum_rule(self) -> list[str]:
+        """Sum of the Born effective charges of each frame that has them: the total charge."""
+        lines = []
+        for trajectory in self.part.trajectories:
+            for frame in self.store.frames(self.part.name, trajectory).values():
+                if "REF_bec" in frame.arrays:
+                    total = frame.arrays["REF_bec"].sum(axis=0).reshape(3, 3)
+                    wrong = np.abs(total - trajectory.charge * np.eye(3)).max()
+                    lines.append(
+                        f"{trajectory.name}: Born charges add up to the total charge within "
+                        f"{wrong:.3f} e (fields of {FIELD:g} atomic units)"
+                    )
+        return lines
+
+
+def check(parts: list[Part], store: Store, program: str) -> None:
+    """Write ``checks/PART.txt`` into the working folder, a line each time that one is known."""
+    for part in parts:
+        checker = Checker(part, store, program)
+        path = store.folder / "checks" / f"{part.name}.txt"
+        firsts = []
+        for trajectory in part.trajectories:
+            frame = store.frame(part.name, trajectory, 0)
+            if frame is not None:
+                firsts.append((trajectory, frame))
+        lines = checker.sum_rule()
+        if firsts:
+            lines += checker.difference(*firsts[0])
+        for trajectory, frame in firsts[:FRAMES]:
+            lines.append(checker.convergence(trajectory, frame))
+            path.write_text("\n".join(lines) + "\n")
