@@ -38,19 +38,15 @@ class Checker:
                 program=self.program,
                 charge=trajectory.charge,
             )
-            arrays = dataclasses.asdict(found)
-            text = json.dumps(
-                {k: None if v is None else np.array(v).tolist() for k, v in arrays.items()}
-            )
-            path.write_text(text)
+            values = {
+                key: None if value is None else np.asarray(value).tolist()
+                for key, value in dataclasses.asdict(found).items()
+            }
+            text = json.dumps(values)
+            place(path, lambda partial: partial.write_text(text))
         values = json.loads(path.read_text())
-        return Result(
-            values["energy"],
-            *(
-                None if values[k] is None else np.array(values[k])
-                for k in ("forces", "stress", "dipole")
-            ),
-        )
+        arrays = {key: None if v is None else np.array(v) for key, v in values.items()}
+        return Result(**(arrays | {"energy": values["energy"]}))
 
     def difference(self, trajectory: Trajectory, frame: Atoms) -> list[str]:
         """Largest force component, and the stress along x, against central differences."""

@@ -20,12 +20,16 @@ from dft.methods import Method
 PROJECT = "frame"
 #: Distance that a molecule's nuclei keep from the walls of its cubic box (A); no density of
 #: these bases is left there. The Poisson equation is solved for a charge in empty space.
-WALL = 4.5
+WALL = 4.0
 NUMBER = r"([-+]?\d+\.\d+(?:[ED][-+]?\d+)?)"
 
 
 class CalculationError(RuntimeError):
     """CP2K did not come to a converged result."""
+
+
+class Killed(RuntimeError):
+    """A signal ended CP2K: this says nothing about the frame, which is to be tried again."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,7 @@ def calculate(
 
     Raises:
         CalculationError: nothing that was tried converged; the message says why.
+        Killed: a signal ended CP2K.
     """
     folder.mkdir(parents=True, exist_ok=True)
     left = folder / f"{PROJECT}-RESTART.wfn"
@@ -261,6 +266,8 @@ def run(program: str, folder: Path) -> str:
                 child.terminate()
                 child.wait()
     text = output.read_text(errors="replace")
+    if code < 0:
+        raise Killed(f"{program} in {folder} was ended by signal {-code}")
     if code != 0:
         raise CalculationError(f"CP2K ended with status {code}: {complaint(text)}")
     return text

@@ -41,19 +41,21 @@ MAX_SCF 40
   NBROYDEN 8
 &END MIXING"""
 
-#: Slower and surer, where mixing does not converge.
+#: For isolated molecules, where mixing is slow, and where it does not converge.
 ORBITAL_TRANSFORMATION = """\
 EPS_SCF 1.0E-6
-MAX_SCF 40
+MAX_SCF 30
 &OT
-  MINIMIZER CG
-  PRECONDITIONER FULL_ALL
-  ENERGY_GAP 0.08
+MINIMIZER {minimiser}
+PRECONDITIONER FULL_ALL
+ENERGY_GAP 0.08
 &END OT
 &OUTER_SCF
-  EPS_SCF 1.0E-6
-  MAX_SCF 4
+EPS_SCF 1.0E-6
+MAX_SCF 3
 &END OUTER_SCF"""
+DIIS = ORBITAL_TRANSFORMATION.format(minimiser="DIIS")
+CONJUGATE_GRADIENTS = ORBITAL_TRANSFORMATION.format(minimiser="CG")
 
 #: For a metal on an oxide: gold's levels and those of the dopants are close to one another.
 SMEARED = """\
@@ -116,7 +118,7 @@ class Method:
 WATER = Method(
     level="revPBE-D3/DZVP-MOLOPT-SR-GTH",
     exchange_correlation=REVPBE_D3,
-    self_consistency=(BROYDEN, ORBITAL_TRANSFORMATION),
+    self_consistency=(BROYDEN, CONJUGATE_GRADIENTS),
     periodic=True,
     cutoff=900,
     relative_cutoff=50,
@@ -124,7 +126,7 @@ WATER = Method(
 MOLECULES = Method(
     level="revPBE-D3/DZVP-MOLOPT-SR-GTH, open",
     exchange_correlation=REVPBE_D3,
-    self_consistency=(BROYDEN, ORBITAL_TRANSFORMATION),
+    self_consistency=(DIIS, CONJUGATE_GRADIENTS),
     periodic=False,
     quickstep="GAPW_XC",
     cutoff=400,

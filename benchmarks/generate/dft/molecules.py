@@ -63,7 +63,7 @@ def molecule(name: str, smiles: str, charge: int, temperature: float, count: int
         if not intact(snapshot, bonds):
             xtb.log.warning("%s: dropped what follows, because a bond broke", name)
             break
-        frames.append(centred(snapshot))
+        frames.append(placed(snapshot))
     return frames
 
 
@@ -86,7 +86,7 @@ def scan(name: str, pair: str, count: int, far: bool) -> list[Atoms]:
     first = next(r for r in np.arange(1.5, 12.0, 0.05) if gap(r) > 1.9)
     first = max(first, 0.55 * largest) if far else first
     distances = first + (largest - first) * np.linspace(0.0, 1.0, count) ** 1.5
-    return [centred(a + Atoms(b.numbers, b.positions + r * axis)) for r in distances]
+    return [placed(a + Atoms(b.numbers, b.positions + r * axis)) for r in distances]
 
 
 def fragment(smiles: str, charge: int, rng: np.random.Generator) -> Atoms:
@@ -101,10 +101,16 @@ def fragment(smiles: str, charge: int, rng: np.random.Generator) -> Atoms:
     return atoms
 
 
-def centred(atoms: Atoms) -> Atoms:
-    """A copy with its centre of mass at the origin, about which a charged one's dipole is."""
+def placed(atoms: Atoms) -> Atoms:
+    """A copy with its centre of mass at the origin, turned to fit into a small cube.
+
+    The dipole of a charged molecule is about that origin. Of 200 orientations, the one with the
+    smallest extent along the axes saves half of the grid.
+    """
+    centred = atoms.positions - atoms.get_center_of_mass()
+    turned = [turn.apply(centred) for turn in Rotation.random(200, rng=np.random.default_rng(0))]
     copy = atoms.copy()
-    copy.positions -= copy.get_center_of_mass()
+    copy.positions = min(turned, key=lambda xyz: float(np.ptp(xyz, axis=0).max()))
     return copy
 
 
