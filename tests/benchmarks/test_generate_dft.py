@@ -5,6 +5,7 @@ A small program stands for CP2K, which the tests do not need.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import importlib
@@ -64,7 +65,7 @@ field = np.zeros(3)
 if "&EFIELD" in text:
     intensity = float(re.search("INTENSITY (.*)", text)[1])
     axis = [float(x) for x in re.search("POLARISATION (.*)", text)[1].split()]
-    field = (intensity / 3.50944e16) ** 0.5 * np.array(axis)
+    field = intensity * np.array(axis)
 centre = np.array([float(x) for x in reference[1].split()]) / 0.529177210903 if reference else 0.0
 forces = -0.05 * (places - centre) + charges[:, None] * field
 energy = 0.025 * ((places - centre) ** 2).sum() - field @ (charges @ (places - centre))
@@ -220,19 +221,19 @@ def test_field_of_the_input(dft: SimpleNamespace, periodic: bool) -> None:
     text = dft.cp2k.input_text(atoms, method, "", field=(0.0, -2e-3, 0.0))
     intensity = float(re.search("INTENSITY (.*)", text)[1])
     assert "POLARISATION 0.0000000000 -1.0000000000 0.0000000000" in text.replace(" -0.0", " 0.0")
-    strength = intensity if periodic else (intensity / 3.50944e16) ** 0.5
-    assert strength == pytest.approx(2e-3)
+    assert "STRESS_TENSOR ANALYTICAL" not in text
+    assert intensity == pytest.approx(2e-3)
 
 
 def test_output_is_read_in_our_units(dft: SimpleNamespace) -> None:
-    result = dft.cp2k.read_output(OUTPUT, dft.methods.WATER, 3)
+    result = dft.cp2k.read_output(OUTPUT, 3, stress=True, dipole=False)
     assert result.energy == pytest.approx(-17.244542204913056 * units.Ha)
     assert result.forces[2, 2] == pytest.approx(-0.000743906715 * units.Ha / units.Bohr)
     gpa = [8.90479784216e-02, 5.06773150100e-02, 3.87588615085e-02]
     gpa += [8.79638671464e-03, 6.54022328982e-03, -2.18196928282e-02]
     np.testing.assert_allclose(result.stress, -units.GPa * np.array(gpa))
     molecular = OUTPUT.replace(" ENERGY|", DIPOLE)
-    result = dft.cp2k.read_output(molecular, dft.methods.MOLECULES, 3)
+    result = dft.cp2k.read_output(molecular, 3, stress=False, dipole=True)
     debye = np.array([-0.24112191, 1.5381620, 0.20804158])
     np.testing.assert_allclose(result.dipole, debye * units.Debye)
 
@@ -250,7 +251,7 @@ def test_output_that_is_no_result(
     dft: SimpleNamespace, change: Callable[[str], str], message: str
 ) -> None:
     with pytest.raises(dft.cp2k.CalculationError, match=message):
-        dft.cp2k.read_output(change(OUTPUT), dft.methods.WATER, 3)
+        dft.cp2k.read_output(change(OUTPUT), 3, stress=True, dipole=False)
 
 
 def test_every_frame_is_computed_once(dft: SimpleNamespace, program: str, tmp_path: Path) -> None:
@@ -443,6 +444,19 @@ def test_collected_files(dft: SimpleNamespace, program: str, tmp_path: Path) -> 
     check_files(out, manifest)
     for path in out.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+    # A lost working folder comes back from what was collected, and nothing is computed again.
+    number = len(calls(tmp_path))
+    fresh = dft.store.Store(tmp_path / "fresh")
+    assert dft.collect.restore([part], fresh, out) == len(finished(tmp_path / "work"))
+    fresh.note_program(program)
+    dft.cli.run([part], fresh, program)
+    assert len(calls(tmp_path)) == number
+    dft.collect.collect([part], fresh, tmp_path / "restored")
+    for path in out.iterdir():
+        assert path.read_bytes() == (tmp_path / "restored" / path.name).read_bytes()
+    other = dataclasses.replace(part, method=dataclasses.replace(part.method, cutoff=1.0))
+    with pytest.raises(RuntimeError, match=r"cutoff differ"):
+        dft.collect.collect([other], fresh, out)
     # What was collected earlier is still in its split.
     for path in (tmp_path / "early").glob("*.xyz.gz"):
         later = [frame.positions.tobytes() for frame in read(out / path.name, ":")]
@@ -450,6 +464,9 @@ def test_collected_files(dft: SimpleNamespace, program: str, tmp_path: Path) -> 
             assert frame.positions.tobytes() in later
     relaxed = [frame for frame in read(out / "water_test.xyz.gz", ":") if frame.info.get("relaxed")]
     assert len(relaxed) == 1
+    relaxation = manifest["relaxations"]["relax"]
+    assert relaxation["relaxed"] and relaxation["largest_force"] < 0.05
+    assert relaxation["energy"] == relaxed[0].info["REF_energy"]
     counts = {name: entry["frames"] for name, entry in manifest["files"].items()}
     assert counts["water_train.xyz.gz"] == 4
     assert counts["water_test.xyz.gz"] == 3

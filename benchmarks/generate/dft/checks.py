@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 from ase import Atoms
 
 from dft.cp2k import Result, calculate
-from dft.store import Store, place
+from dft.store import Store, place, write_text
 from dft.trajectories import Trajectory, bare
 from dft.work import FIELD, Part
 
@@ -43,7 +44,7 @@ class Checker:
                 for key, value in dataclasses.asdict(found).items()
             }
             text = json.dumps(values)
-            place(path, lambda partial: partial.write_text(text))
+            place(path, partial(write_text, text=text))
         values = json.loads(path.read_text())
         arrays = {key: None if v is None else np.array(v) for key, v in values.items()}
         return Result(**(arrays | {"energy": values["energy"]}))

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from dft.checks import check
-from dft.collect import collect
+from dft.collect import collect, restore
 from dft.store import Busy, Store
 from dft.work import Part, do, open_tasks
 
@@ -41,8 +41,9 @@ def main(arguments: list[str]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--work", type=Path, required=True, help="folder of the computation")
         command.add_argument("--parts", default=",".join(ROUND), help="default: %(default)s")
-        if name == "collect":
-            command.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+        command.add_argument(
+            "--out", type=Path, default=OUT, help="collected frames; default: %(default)s"
+        )
         if name in ("run", "check"):
             command.add_argument("--program", default="cp2k.psmp", help="default: %(default)s")
         if name == "run":
@@ -62,6 +63,8 @@ def main(arguments: list[str]) -> None:
         try:
             with store.locked():
                 store.note_program(args.program)
+                restored = restore(parts, store, args.out)
+                log.info("%d collected frames put into the working folder", restored)
                 if args.command == "check":
                     check(parts, store, args.program)
                 else:
@@ -107,14 +110,16 @@ def run(parts: list[Part], store: Store, program: str, minutes: float | None = N
 def status(part: Part, store: Store) -> str:
     """Frames done, failed and in all, Born charges, seconds a frame, and the time left."""
     total = sum(trajectory.count for trajectory in part.trajectories)
-    seconds, done, born = 0.0, 0, 0
+    seconds, timed, done, born = 0.0, 0, 0, 0
     for trajectory in part.trajectories:
         for frame in store.frames(part.name, trajectory).values():
             done += 1
             born += "REF_bec" in frame.arrays
-            seconds += frame.info["seconds"]
+            if "seconds" in frame.info:  # not with those that come from the collected files
+                seconds += frame.info["seconds"]
+                timed += 1
     failed = len(list((store.folder / "failed" / part.name).glob("*.txt")))
-    each = seconds / done if done else float("nan")
+    each = seconds / timed if timed else float("nan")
     hours = each * (total - done - failed) / 3600
     wanted = sum(len(trajectory.born) for trajectory in part.trajectories)
     return (

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import os
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.io import read
 from frames import UNITS, describe, save
 
 from dft.cp2k import input_text
-from dft.store import Store
+from dft.store import Store, place, save_array, write_text
 from dft.trajectories import Relaxation
 from dft.work import Part
 
@@ -43,6 +45,56 @@ def splits_of(part: Part, store: Store) -> dict[str, list[Atoms]]:
     return found
 
 
+def restore(parts: list[Part], store: Store, out: Path) -> int:
+    """Put the collected frames that the working folder lacks there, and return how many.
+
+    So a computation goes on in an empty folder, and no frame is computed again.
+
+    Raises:
+        RuntimeError: the collected frames are of another method.
+    """
+    count = 0
+    for part in parts:
+        check_method(part, manifest_of(out))
+        trajectories = {trajectory.name: trajectory for trajectory in part.trajectories}
+        for path in sorted(out.glob(f"{part.name}_*.xyz.gz")):
+            for frame in read(path, ":", format="extxyz"):
+                trajectory = trajectories.get(frame.info["trajectory"])
+                if trajectory is None:
+                    raise RuntimeError(f"{path}: {frame.info['trajectory']} is not in the plan")
+                number = int(frame.info.pop("frame"))
+                frame.info.pop("relaxed", None)
+                born = frame.arrays.pop("REF_bec", None)
+                kept = store.path("born", part.name, trajectory, number, ".npy")
+                if born is not None and not kept.exists():
+                    place(kept, partial(save_array, array=born))
+                if not store.path("frames", part.name, trajectory, number, ".xyz").exists():
+                    store.finish(part.name, trajectory, number, frame)
+                    count += 1
+    return count
+
+
+def manifest_of(out: Path) -> dict[str, dict]:
+    """What is known of the collected files."""
+    path = out / "manifest.json"
+    manifest = json.loads(path.read_text()) if path.exists() else {}
+    for section in ("files", "inputs", "methods", "relaxations"):
+        manifest.setdefault(section, {})
+    return manifest
+
+
+def check_method(part: Part, manifest: dict[str, dict]) -> None:
+    """Raise where frames of another method were collected."""
+    method = json.loads(json.dumps(dataclasses.asdict(part.method)))
+    known = manifest["methods"].get(part.name, method)
+    changed = [key for key in method if method[key] != known.get(key)]
+    if changed:
+        raise RuntimeError(
+            f"{part.name}: collected frames are of another method ({', '.join(changed)} differ); "
+            "remove them first"
+        )
+
+
 def collect(parts: list[Part], store: Store, out: Path) -> None:
     """Write the files of ``parts`` and describe all files of ``out`` in ``manifest.json``.
 
@@ -50,9 +102,10 @@ def collect(parts: list[Part], store: Store, out: Path) -> None:
         RuntimeError: a geometry occurs in two splits, or the files are too large.
     """
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "manifest.json"
-    manifest = json.loads(path.read_text()) if path.exists() else {"files": {}, "inputs": {}}
+    restore(parts, store, out)
+    manifest = manifest_of(out)
     for part in parts:
+        manifest["methods"][part.name] = dataclasses.asdict(part.method)
         splits = splits_of(part, store)
         check_apart(part.name, splits)
         example = None
@@ -74,6 +127,19 @@ def collect(parts: list[Part], store: Store, out: Path) -> None:
             example_input.write_text(text)
             digest = hashlib.sha256(text.encode()).hexdigest()
             manifest["inputs"][example_input.name] = {"sha256": digest}
+        checks = store.folder / "checks" / f"{part.name}.txt"
+        if checks.exists():
+            (out / f"{part.name}_checks.txt").write_text(checks.read_text())
+        for trajectory in part.trajectories:
+            frames = store.frames(part.name, trajectory)
+            if isinstance(trajectory, Relaxation) and frames:
+                last = frames[max(frames)]
+                manifest["relaxations"][trajectory.name] = {
+                    "frames": len(frames),
+                    "energy": last.info["REF_energy"],
+                    "largest_force": round(trajectory.largest_force(last), 4),
+                    "relaxed": trajectory.relaxed(last),
+                }
     total = sum((out / name).stat().st_size for name in manifest["files"])
     if total > MAX_TOTAL:
         raise RuntimeError(f"{out} has {total} bytes, at most {MAX_TOTAL} are wanted")
@@ -83,9 +149,8 @@ def collect(parts: list[Part], store: Store, out: Path) -> None:
         **{name: version(name) for name in ("ase", "rdkit", "tblite")},
     }
     manifest["command"] = "python benchmarks/generate dft collect --work FOLDER"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(manifest, indent=1) + "\n")
-    os.replace(partial, path)
+    text = json.dumps(manifest, indent=1) + "\n"
+    place(out / "manifest.json", partial(write_text, text=text))
 
 
 def check_apart(name: str, splits: dict[str, list[Atoms]]) -> None:

@@ -95,7 +95,7 @@ PRINT_LEVEL MEDIUM
 &END GLOBAL
 &FORCE_EVAL
 METHOD QUICKSTEP
-{"STRESS_TENSOR ANALYTICAL" if method.periodic else ""}
+{"STRESS_TENSOR ANALYTICAL" if has_stress(method, field) else ""}
 &PRINT
 &FORCES
 NDIGITS 12
@@ -173,22 +173,21 @@ REFERENCE_POINT [angstrom] {x:.10f} {y:.10f} {z:.10f}
 &END PRINT"""
 
 
+def has_stress(method: Method, field: tuple[float, float, float]) -> bool:
+    """Whether CP2K knows the stress: not with a field."""
+    return method.periodic and not any(field)
+
+
 def field_text(method: Method, field: tuple[float, float, float]) -> str:
     """Section of a homogeneous field, in atomic units; empty without one."""
     intensity = float(np.linalg.norm(field))
     if not intensity:
         return ""
     direction = " ".join(f"{component / intensity:.10f}" for component in field)
-    if method.periodic:
-        return (
-            f"&PERIODIC_EFIELD\nINTENSITY {intensity:.8E}\nPOLARISATION {direction}\n"
-            "&END PERIODIC_EFIELD"
-        )
-    # Told in W/cm2, as for a laser: 3.50944E16 of them belong to one atomic unit of field.
-    return (
-        f"&EFIELD\nINTENSITY {intensity**2 * 3.50944e16:.10E}\nPOLARISATION {direction}\n"
-        "ENVELOP CONSTANT\n&END EFIELD"
-    )
+    # CP2K 2023.1 takes the amplitude in atomic units for both, whatever its manual says.
+    name = "PERIODIC_EFIELD" if method.periodic else "EFIELD"
+    steady = "" if method.periodic else "WAVELENGTH 1.0E9\nENVELOP CONSTANT\n"
+    return f"&{name}\nINTENSITY {intensity:.8E}\nPOLARISATION {direction}\n{steady}&END {name}"
 
 
 def calculate(
@@ -227,15 +226,19 @@ def calculate(
         os.replace(left, start)
     elif guess is not None and guess.exists():
         shutil.copyfile(guess, start)
-    attempts = [(scheme, False) for scheme in method.self_consistency]
+    schemes = method.self_consistency_in_field if any(field) else method.self_consistency
+    attempts = [(scheme, False) for scheme in schemes]
     if start.exists():
-        attempts.insert(0, (method.self_consistency[0], True))
+        attempts.insert(0, (schemes[0], True))
     reasons = []
     for scheme, guessed in attempts:
         text = input_text(atoms, method, scheme, charge=charge, field=field, guess=guessed)
         (folder / "input.inp").write_text(text)
         try:
-            return read_output(run(program, folder), method, len(atoms))
+            text = run(program, folder)
+            return read_output(
+                text, len(atoms), stress=has_stress(method, field), dipole=not method.periodic
+            )
         except CalculationError as error:
             reasons.append(str(error))
             left.unlink(missing_ok=True)
@@ -281,8 +284,8 @@ def complaint(text: str) -> str:
     return said or (text.strip().splitlines() or ["no output"])[-1].strip()
 
 
-def read_output(text: str, method: Method, n_atoms: int) -> Result:
-    """Results of a finished run.
+def read_output(text: str, n_atoms: int, stress: bool, dipole: bool) -> Result:
+    """Results of a finished run, ``stress`` and ``dipole`` if wanted.
 
     CP2K's stress is the negative of ASE's. The energy of a smeared calculation is the free
     energy, whose derivatives the forces and the stress are.
@@ -296,17 +299,17 @@ def read_output(text: str, method: Method, n_atoms: int) -> Result:
         raise CalculationError(f"{reason}; the output ends with {last[0].strip()!r}")
     energy = _numbers(text, rf"ENERGY\| Total FORCE_EVAL \( QS \) energy \[a\.u\.\]:\s+{NUMBER}", 1)
     forces = _forces(text, n_atoms) * units.Ha / units.Bohr
-    stress = dipole = None
-    if method.periodic:
+    voigt = moment = None
+    if stress:
         row = rf"\s+{NUMBER}\s+{NUMBER}\s+{NUMBER}\s*\n"
         pattern = rf"Analytical stress tensor \[GPa\]\s*\n.*\n STRESS\|\s+x{row} STRESS\|\s+y{row}"
         tensor = _numbers(text, rf"{pattern} STRESS\|\s+z{row}", 9).reshape(3, 3)
         xx, yy, zz, yz, xz, xy = (0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)
-        stress = -units.GPa * np.array([tensor[pair] for pair in (xx, yy, zz, yz, xz, xy)])
-    else:
+        voigt = -units.GPa * np.array([tensor[pair] for pair in (xx, yy, zz, yz, xz, xy)])
+    if dipole:
         values = rf"X=\s*{NUMBER} Y=\s*{NUMBER} Z=\s*{NUMBER}"
-        dipole = _numbers(text, rf"Dipole moment \[Debye\]\s*\n\s*{values}", 3) * units.Debye
-    result = Result(float(energy[0]) * units.Ha, forces, stress, dipole)
+        moment = _numbers(text, rf"Dipole moment \[Debye\]\s*\n\s*{values}", 3) * units.Debye
+    result = Result(float(energy[0]) * units.Ha, forces, voigt, moment)
     if not np.isfinite(result.forces).all() or not np.isfinite(result.energy):
         raise CalculationError("energy or forces are not finite")
     return result

@@ -84,6 +84,8 @@ class Method:
         level: what the data card and the manifest call it.
         exchange_correlation: content of CP2K's ``&XC``.
         self_consistency: contents of ``&SCF``; the next one is tried where one fails.
+        self_consistency_in_field: the same with an electric field, for which CP2K wants orbitals
+            that are minimised.
         periodic: three-dimensional periodicity with stress; otherwise open boundaries
             with a dipole.
         cutoff: of the finest grid, Ry.
@@ -98,6 +100,7 @@ class Method:
     level: str
     exchange_correlation: str
     self_consistency: tuple[str, ...]
+    self_consistency_in_field: tuple[str, ...]
     periodic: bool
     cutoff: float
     relative_cutoff: float
@@ -119,6 +122,7 @@ WATER = Method(
     level="revPBE-D3/DZVP-MOLOPT-SR-GTH",
     exchange_correlation=REVPBE_D3,
     self_consistency=(BROYDEN, CONJUGATE_GRADIENTS),
+    self_consistency_in_field=(DIIS, CONJUGATE_GRADIENTS),
     periodic=True,
     cutoff=900,
     relative_cutoff=50,
@@ -127,6 +131,7 @@ MOLECULES = Method(
     level="revPBE-D3/DZVP-MOLOPT-SR-GTH, open",
     exchange_correlation=REVPBE_D3,
     self_consistency=(DIIS, CONJUGATE_GRADIENTS),
+    self_consistency_in_field=(DIIS, CONJUGATE_GRADIENTS),
     periodic=False,
     quickstep="GAPW_XC",
     cutoff=400,
@@ -137,6 +142,7 @@ AU2_MGO = Method(
     level="PBE/DZVP-MOLOPT-SR-GTH, Fermi-Dirac 600 K",
     exchange_correlation=PBE,
     self_consistency=(SMEARED.format(history=8), SMEARED.format(history=4)),
+    self_consistency_in_field=(),
     periodic=True,
     cutoff=450,
     relative_cutoff=50,

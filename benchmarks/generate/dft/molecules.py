@@ -63,8 +63,8 @@ def molecule(name: str, smiles: str, charge: int, temperature: float, count: int
         if not intact(snapshot, bonds):
             xtb.log.warning("%s: dropped what follows, because a bond broke", name)
             break
-        frames.append(placed(snapshot))
-    return frames
+        frames.append(snapshot)
+    return placed(frames)
 
 
 def scan(name: str, pair: str, count: int, far: bool) -> list[Atoms]:
@@ -86,7 +86,7 @@ def scan(name: str, pair: str, count: int, far: bool) -> list[Atoms]:
     first = next(r for r in np.arange(1.5, 12.0, 0.05) if gap(r) > 1.9)
     first = max(first, 0.55 * largest) if far else first
     distances = first + (largest - first) * np.linspace(0.0, 1.0, count) ** 1.5
-    return [placed(a + Atoms(b.numbers, b.positions + r * axis)) for r in distances]
+    return placed([a + Atoms(b.numbers, b.positions + r * axis) for r in distances])
 
 
 def fragment(smiles: str, charge: int, rng: np.random.Generator) -> Atoms:
@@ -101,17 +101,24 @@ def fragment(smiles: str, charge: int, rng: np.random.Generator) -> Atoms:
     return atoms
 
 
-def placed(atoms: Atoms) -> Atoms:
-    """A copy with its centre of mass at the origin, turned to fit into a small cube.
+def placed(frames: list[Atoms]) -> list[Atoms]:
+    """Copies with their centres of mass at the origin, turned to fit into a small cube.
 
     The dipole of a charged molecule is about that origin. Of 200 orientations, the one with the
-    smallest extent along the axes saves half of the grid.
+    smallest extent along the axes saves half of the grid. All frames turn alike, so that the
+    wavefunction of one is a good start for the next.
     """
-    centred = atoms.positions - atoms.get_center_of_mass()
-    turned = [turn.apply(centred) for turn in Rotation.random(200, rng=np.random.default_rng(0))]
-    copy = atoms.copy()
-    copy.positions = min(turned, key=lambda xyz: float(np.ptp(xyz, axis=0).max()))
-    return copy
+    copies = [atoms.copy() for atoms in frames]
+    for copy in copies:
+        copy.positions -= copy.get_center_of_mass()
+    turns = Rotation.random(200, rng=np.random.default_rng(0))
+    best = min(
+        turns,
+        key=lambda turn: max(np.ptp(turn.apply(copy.positions), axis=0).max() for copy in copies),
+    )
+    for copy in copies:
+        copy.positions = best.apply(copy.positions)
+    return copies
 
 
 def part() -> Part:
@@ -126,7 +133,7 @@ def part() -> Part:
                 make = partial(molecule, label, smiles, charge, TEMPERATURES[run], count)
                 born = (0,) if split == "test" and name in BORN else ()
                 kinds.setdefault(name, []).append(
-                    Trajectory(label, split, count, make, charge, {"config_type": name}, born)
+                    Trajectory(label, split, count, make, charge, {"config_type": name}, born, True)
                 )
     for pair, (_, charge_a, _, charge_b, _) in DIMERS.items():
         for split, (runs, count) in SCANS.items():
@@ -136,7 +143,7 @@ def part() -> Part:
                 born = (0,) if split == "test" and pair in BORN else ()
                 charge = charge_a + charge_b
                 kinds.setdefault(pair, []).append(
-                    Trajectory(label, split, count, make, charge, {"config_type": pair}, born)
+                    Trajectory(label, split, count, make, charge, {"config_type": pair}, born, True)
                 )
     longest = max(len(trajectories) for trajectories in kinds.values())
     turns = [each[n] for n in range(longest) for each in kinds.values() if n < len(each)]

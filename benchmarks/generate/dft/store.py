@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ class Store:
         """Keep what the program says of its version."""
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
         first = (said.stdout.strip().splitlines() or ["unknown"])[0].strip()
-        place(self.folder / "program.txt", lambda partial: partial.write_text(first + "\n"))
+        place(self.folder / "program.txt", partial(write_text, text=first + "\n"))
 
     def program(self) -> str:
         """Name and version of the program that computed the frames."""
@@ -75,7 +76,7 @@ class Store:
             frames = [bare(atoms) for atoms in trajectory.make()]
             if not frames:
                 raise RuntimeError(f"{part}, {trajectory.name}: no configurations were made")
-            place(path, lambda partial: write(partial, frames, format="extxyz"))
+            place(path, partial(write, images=frames, format="extxyz"))
         return list(read(path, ":", format="extxyz"))
 
     def frame(self, part: str, trajectory: Trajectory, number: int) -> Atoms | None:
@@ -99,18 +100,29 @@ class Store:
     def finish(self, part: str, trajectory: Trajectory, number: int, frame: Atoms) -> None:
         """Keep a finished frame."""
         path = self.path("frames", part, trajectory, number, ".xyz")
-        place(path, lambda partial: write(partial, frame, format="extxyz"))
+        place(path, partial(write, images=frame, format="extxyz"))
 
     def fail(self, part: str, trajectory: Trajectory, number: int, end: str, reason: str) -> None:
         """Note that a frame (``end`` is ``.txt``) has no result; delete the note to try again."""
         path = self.path("failed", part, trajectory, number, end)
-        place(path, lambda partial: partial.write_text(reason + "\n"))
+        place(path, partial(write_text, text=reason + "\n"))
 
 
 def place(path: Path, write_to: Callable[[Path], object]) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name("partial-" + path.name)
-    write_to(partial)
-    with partial.open("rb") as file:
+    unfinished = path.with_name("partial-" + path.name)
+    write_to(unfinished)
+    with unfinished.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(partial, path)
+    os.replace(unfinished, path)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array to exactly this path."""
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text to this path."""
+    path.write_text(text)

@@ -51,10 +51,14 @@ class Relaxation(Trajectory):
 
     fixed: Callable[[Atoms], np.ndarray] = lambda atoms: np.zeros(len(atoms), bool)
 
+    def largest_force(self, frame: Atoms) -> float:
+        """Largest force on a free atom of a labelled frame, eV/A."""
+        forces = frame.arrays["REF_forces"][~self.fixed(frame)]
+        return float(np.linalg.norm(forces, axis=1).max())
+
     def relaxed(self, frame: Atoms) -> bool:
         """Whether no free atom of a labelled frame feels more than ``RELAXED``."""
-        forces = frame.arrays["REF_forces"][~self.fixed(frame)]
-        return bool(np.linalg.norm(forces, axis=1).max() < RELAXED)
+        return self.largest_force(frame) < RELAXED
 
     def next(self, frames: Sequence[Atoms]) -> Atoms | None:
         """The structure after the labelled ``frames``, or None where the last one is relaxed.

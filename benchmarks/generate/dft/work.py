@@ -16,7 +16,7 @@ from ase import Atoms, units
 
 from dft.cp2k import PROJECT, CalculationError, Result, calculate
 from dft.methods import Method
-from dft.store import Store, place
+from dft.store import Store, place, save_array
 from dft.trajectories import DECIMALS, Relaxation, Trajectory, bare
 
 log = logging.getLogger("les.generate")
@@ -163,14 +163,14 @@ def born_charges(task: Task, store: Store, program: str) -> None:
                     field=(field[0], field[1], field[2]),
                     guess=guess,
                 )
-                place(kept, partial(_save, array=result.forces))
+                place(kept, partial(save_array, array=result.forces))
                 shutil.rmtree(folder)
             forces[axis, side] = np.load(kept)
     # From eV/A per atomic unit of field to e.
     slopes = (forces[:, 0] - forces[:, 1]) / (2 * FIELD * units.Ha / units.Bohr)
     charges = np.round(slopes.transpose(1, 0, 2).reshape(-1, 9), DECIMALS)
     kept = store.path("born", part.name, trajectory, number, ".npy")
-    place(kept, partial(_save, array=charges))
+    place(kept, partial(save_array, array=charges))
 
 
 def labelled(atoms: Atoms, result: Result, trajectory: Trajectory) -> Atoms:
@@ -206,9 +206,3 @@ def _working_folder(task: Task, store: Store, what: str) -> Path:
     """CP2K's folder of one calculation; it stays where a run is killed."""
     name = f"{task.part.name}-{task.trajectory.name}-{task.number:03d}-{what}"
     return store.folder / "running" / name
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    """Write an array to exactly this path."""
-    with path.open("wb") as file:
-        np.save(file, array)
