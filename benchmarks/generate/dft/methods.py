@@ -105,7 +105,7 @@ class Method:
     cutoff: float
     relative_cutoff: float
     quickstep: str = "GPW"
-    precision: float = 1e-11
+    precision: float = 1e-10
     potentials: tuple[tuple[str, str], ...] = ()
     bases: tuple[tuple[str, str], ...] = ()
 
@@ -125,7 +125,7 @@ WATER = Method(
     self_consistency_in_field=(DIIS, CONJUGATE_GRADIENTS),
     periodic=True,
     cutoff=900,
-    relative_cutoff=50,
+    relative_cutoff=40,
 )
 MOLECULES = Method(
     level="revPBE-D3/DZVP-MOLOPT-SR-GTH, open",
@@ -135,7 +135,7 @@ MOLECULES = Method(
     periodic=False,
     quickstep="GAPW_XC",
     cutoff=400,
-    relative_cutoff=50,
+    relative_cutoff=40,
 )
 #: Two valence electrons of magnesium: with ten, a cutoff of more than 1000 Ry would be needed.
 AU2_MGO = Method(
