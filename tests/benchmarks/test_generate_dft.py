@@ -35,7 +35,7 @@ DATA = ROOT / "benchmarks" / "les_bench" / "data" / "dft"
 #: in a field. Every call is noted. ``mode`` in the folder above tells it to fail or to hang.
 STAND_IN = """\
 #!{python}
-import pathlib, re, sys, time
+import os, pathlib, re, sys, time
 import numpy as np
 
 if "--version" in sys.argv:
@@ -49,6 +49,8 @@ if mode.startswith("hang") and len((top / "calls").read_text().splitlines()) == 
     pathlib.Path("frame-RESTART.wfn").write_text("half a wavefunction")
     (top / "hanging").touch()
     time.sleep(60)
+if mode == "killed":
+    os.kill(os.getpid(), 9)
 guessed = "SCF_GUESS RESTART" in text
 if mode == "bad guesses" and guessed or mode == "no convergence":
     print(" *** WARNING in qs_scf.F:598 :: SCF run NOT converged ***\\n PROGRAM ENDED AT now")
@@ -382,6 +384,19 @@ def test_a_failure_is_noted_and_not_tried_again(
     assert "9 failed" in dft.cli.status(part, store)
     note.unlink()
     dft.cli.run([part], store, program)
+    assert list(finished(tmp_path / "work")) == ["train-0-000.xyz"]
+
+
+def test_a_killed_calculation_is_tried_again(
+    dft: SimpleNamespace, program: str, tmp_path: Path
+) -> None:
+    part, store = small_part(dft), dft.store.Store(tmp_path / "work")
+    (tmp_path / "mode").write_text("killed")
+    with pytest.raises(dft.cp2k.Killed, match="signal 9"):
+        dft.cli.run([part], store, program)
+    assert not list((tmp_path / "work" / "failed").rglob("*.txt"))
+    (tmp_path / "mode").unlink()
+    dft.work.do(next(dft.work.open_tasks(part, store)), store, program)
     assert list(finished(tmp_path / "work")) == ["train-0-000.xyz"]
 
 

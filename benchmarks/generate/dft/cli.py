@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dft.checks import check
 from dft.collect import collect, restore
+from dft.cp2k import Killed
 from dft.store import Busy, Store
 from dft.work import Part, do, open_tasks
 
@@ -69,7 +70,7 @@ def main(arguments: list[str]) -> None:
                     check(parts, store, args.program)
                 else:
                     run(parts, store, args.program, args.minutes)
-        except Busy as error:
+        except (Busy, Killed) as error:
             parser.error(str(error))
     elif args.command == "collect":
         collect(parts, store, args.out)
