@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from functools import partial
 
 import numpy as np
 from ase import Atoms
 
-from dft.cp2k import Result, calculate
+from dft.cp2k import PROJECT, Result, calculate
 from dft.store import Store, place, write_text
 from dft.trajectories import Trajectory, bare
 from dft.work import FIELD, Part
@@ -32,13 +33,19 @@ class Checker:
         """Result of ``atoms``, computed if it is not there yet."""
         path = self.store.path("checks", self.part.name, trajectory, None, f"-{name}.json")
         if not path.exists():
+            # One after the other they are nearly the same calculation.
+            guess = self.store.path("checks", self.part.name, trajectory, None, ".wfn")
+            folder = self.store.folder / "running" / f"check-{self.part.name}-{trajectory.name}"
             found = calculate(
                 atoms,
                 dataclasses.replace(self.part.method, cutoff=cutoff),
-                self.store.folder / "running" / f"check-{self.part.name}-{trajectory.name}-{name}",
+                folder,
                 program=self.program,
                 charge=trajectory.charge,
+                guess=guess,
             )
+            place(guess, partial(shutil.copyfile, folder / f"{PROJECT}-RESTART.wfn"))
+            shutil.rmtree(folder)
             values = {
                 key: None if value is None else np.asarray(value).tolist()
                 for key, value in dataclasses.asdict(found).items()
@@ -125,6 +132,7 @@ def check(parts: list[Part], store: Store, program: str) -> None:
         lines = checker.sum_rule()
         if firsts:
             lines += checker.difference(*firsts[0])
+            place(path, partial(write_text, text="\n".join(lines) + "\n"))
         for trajectory, frame in firsts[:FRAMES]:
             lines.append(checker.convergence(trajectory, frame))
-            path.write_text("\n".join(lines) + "\n")
+            place(path, partial(write_text, text="\n".join(lines) + "\n"))
