@@ -4,6 +4,8 @@ Needs tblite, ase, scipy and rdkit (tested with tblite 0.8, ase 3.29, rdkit 2026
 half an hour are enough; set ``OMP_NUM_THREADS=1``. A stopped run goes on where it was, because
 finished jobs are kept in ``--cache``. Seeds are fixed, but dynamics amplifies rounding, so another
 machine gives frames of the same distribution and not the same digits.
+
+``python benchmarks/generate dft --help`` tells about the data by density functional theory.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import sys
 import tempfile
 from pathlib import Path
 
@@ -24,6 +27,9 @@ DEFAULT_OUT = Path(__file__).parents[1] / "les_bench" / "data"
 
 def main() -> None:
     """Make the systems asked for, one after the other."""
+    if sys.argv[1:2] == ["dft"]:
+        importlib.import_module("dft.cli").main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="generate", description=__doc__)
     parser.add_argument("--system", choices=sorted(LEVELS), action="append", help="default: all")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for the files")

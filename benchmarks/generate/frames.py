@@ -63,14 +63,14 @@ def check_distinct(system: str, splits: dict[str, list[Atoms]]) -> None:
             seen.add(key)
 
 
-def save(path: Path, frames: list[Atoms]) -> None:
+def save(path: Path, frames: list[Atoms], largest: int = MAX_BYTES) -> None:
     """Write gzipped extxyz with a fixed time stamp, so that equal frames give equal bytes."""
     text = io.StringIO()
     write(text, frames, format="extxyz")
     lines = (" ".join(line.split()) for line in text.getvalue().splitlines())
     data = gzip.compress(("\n".join(lines) + "\n").encode(), compresslevel=9, mtime=0)
-    if len(data) > MAX_BYTES:
-        raise RuntimeError(f"{path.name} has {len(data)} bytes, at most {MAX_BYTES} are wanted")
+    if len(data) > largest:
+        raise RuntimeError(f"{path.name} has {len(data)} bytes, at most {largest} are wanted")
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(data)
     os.replace(partial, path)

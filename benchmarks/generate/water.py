@@ -17,7 +17,6 @@ from scipy.spatial.transform import Rotation
 from xtb import calculator, label, rattled, trajectory
 
 METHOD = "GFN1-xTB"
-N_MOLECULES = 32
 DENSITY = 0.997  # g/cm3
 MOLAR_MASS = 18.0154
 EQUILIBRATION = 4000  # steps of 0.5 fs
@@ -64,22 +63,32 @@ class FlexibleTIP3P(TIP3P):
         self.results["forces"] = self.results["forces"] + forces.reshape(-1, 3)
 
 
-def box(rng: np.random.Generator) -> Atoms:
-    """Molecules with random orientations on every other site of a 4 x 4 x 4 grid."""
-    length = (N_MOLECULES * MOLAR_MASS * 1e24 / (DENSITY * units._Nav)) ** (1 / 3)
+def box(
+    rng: np.random.Generator, density: float = DENSITY, sites: np.ndarray | None = None
+) -> Atoms:
+    """A molecule of random orientation on each site of a cubic box.
+
+    Args:
+        rng: source of the orientations.
+        density: g/cm3.
+        sites: fractional coordinates (n_molecules, 3); every other site of a 4 x 4 x 4 grid
+            by default.
+    """
+    if sites is None:
+        sites = np.argwhere(np.indices((4, 4, 4)).sum(axis=0) % 2 == 0) / 4
+    length = (len(sites) * MOLAR_MASS * 1e24 / (density * units._Nav)) ** (1 / 3)
     length = round(length, 6)
     half = np.deg2rad(angleHOH) / 2
     water = rOH * np.array(
         [[0, 0, 0], [0, np.cos(half), np.sin(half)], [0, np.cos(half), -np.sin(half)]]
     )
-    grid = np.argwhere(np.indices((4, 4, 4)).sum(axis=0) % 2 == 0) * length / 4
-    positions = [Rotation.random(rng=rng).apply(water) + site for site in grid]
-    return Atoms("OHH" * N_MOLECULES, np.concatenate(positions), cell=[length] * 3, pbc=True)
+    positions = [Rotation.random(rng=rng).apply(water) + site for site in sites * length]
+    return Atoms("OHH" * len(sites), np.concatenate(positions), cell=[length] * 3, pbc=True)
 
 
-def classical() -> FlexibleTIP3P:
-    """The force field that moves the liquid; its cutoff is below half the box."""
-    return FlexibleTIP3P(rc=4.9, width=0.8)
+def classical(cutoff: float = 4.9) -> FlexibleTIP3P:
+    """The force field that moves the liquid; its cutoff (A) is below half the box."""
+    return FlexibleTIP3P(rc=cutoff, width=0.8)
 
 
 def liquid(split: str, temperature: float, count: int) -> list[Atoms]:

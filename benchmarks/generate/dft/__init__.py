@@ -1,0 +1,1 @@
+"""Reference data by density functional theory with CP2K: inputs, parts, and what is finished."""
