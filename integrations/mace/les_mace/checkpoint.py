@@ -111,9 +111,10 @@ def _rebuilt(content: Any, path: Path) -> ScaleShiftMACE:
         with default_dtype(state["atomic_energies_fn.atomic_energies"].dtype):
             config = {key: _from_plain(key, value) for key, value in content["config"].items()}
             model = model_class(**settings, **config)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # upstream's are of many kinds
+        reason = " ".join(str(error).split())  # torch's have many lines
         raise ValueError(
-            f"{path} cannot be rebuilt with this mace-torch: {type(error).__name__}: {error}"
+            f"{path} cannot be rebuilt with this mace-torch: {type(error).__name__}: {reason}"
         ) from error
     _load_state(model, state, path)
     return model

@@ -192,6 +192,24 @@ def test_file_whose_configuration_is_of_something_else(model, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"num_interactions": -1}, "IndexError"),
+        ({"hidden_irreps": "8xx"}, "ValueError"),
+        ({"num_bessel": -1}, "RuntimeError"),
+    ],
+)
+def test_settings_that_make_no_model(changes, kind, short_range_model, tmp_path):
+    path = tmp_path / "model.pt"
+    save_model(short_range_model, path)
+    content = torch.load(path, weights_only=True)
+    content["config"].update(changes)
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=rf"model\.pt cannot be rebuilt with .*: {kind}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {},
