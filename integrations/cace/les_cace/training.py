@@ -19,7 +19,7 @@ from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
 from les.training.composition import energies_per_element
-from les.training.history import fitting, refuse_other_settings
+from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
 from les.training.loop import Loop, Stage
 from les_cace.arguments import LABELS, parse, to_stage
@@ -83,7 +83,8 @@ def _train(
     settings = files.settings(vars(options), les)
     state = None
     if continued:
-        state = read(files.checkpoint)
+        with plain_state(files.checkpoint):
+            state = read(files.checkpoint)
         check_parts(state, Loop.PARTS, files.checkpoint, "state of a training")
         refuse_other_settings(state, settings, files.checkpoint)
         model = model_from(state["model"], files.checkpoint)
@@ -113,7 +114,8 @@ def _train(
         logger.info("continuing after epoch %d", loop.n_done)
     loaders = make_loaders(data, options, loop.n_done, collate_labelled)
     loop.train(loaders["train"], loaders["valid"])
-    content = read(files.best)
+    with plain_state(files.best):
+        content = read(files.best)
     with replacing(files.model) as temporary:
         torch.save(content, temporary)
     axes = LONG_RANGE_AXES if les else ANY_AXES

@@ -21,7 +21,7 @@ from les.labels import LabelKeys
 from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
-from les.training.history import fitting, refuse_other_settings
+from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
 from les_chgnet.arguments import parse
 from les_chgnet.atomic_energies import shift_atomic_energies
@@ -99,7 +99,8 @@ def _train(
         torch.manual_seed(options.seed)
         state = None
         if continued:
-            state = read_checkpoint(files.checkpoint)
+            with plain_state(files.checkpoint):
+                state = read_checkpoint(files.checkpoint)
             check_parts(state, ResumableTrainer.PARTS, files.checkpoint, "state of a training")
             refuse_other_settings(state, settings, files.checkpoint)
             model = model_from(state, files.checkpoint)
@@ -136,7 +137,8 @@ def _train(
             loaders["valid"],
             train_composition_model=options.atomic_energies == "train",
         )
-        best = read_checkpoint(files.best)
+        with plain_state(files.best):
+            best = read_checkpoint(files.best)
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
     close(backend, files.model, labelled(options, axes), device=str(device))

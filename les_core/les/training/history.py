@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from les.backends import EpochRecord
+from les.backends.model_files import PickleRefusedError
 from les.files import replacing
 from les.training.files import CHECKSUMS
 
@@ -63,6 +64,24 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextlib.contextmanager
+def plain_state(path: Path) -> Iterator[None]:
+    """Say that a run is continued from plain values only, where ``path`` turns out to be a pickle.
+
+    There is no consent to that as there is for other models: les writes no such states.
+
+    Raises:
+        ValueError: naming ``path``.
+    """
+    try:
+        yield
+    except PickleRefusedError as error:
+        raise ValueError(
+            f"{path} is a pickle or a program, no state of a training with les, and is not read; "
+            "move it away, or use another --name or --work_dir"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -112,6 +112,16 @@ def test_one_key_in_all_files(refused, arguments, data_files, tmp_path):
     assert re.search(message, error), error
 
 
+@pytest.mark.parametrize("consent", [[], ["--allow-pickle"]])
+def test_a_pickle_is_not_continued(consent, refused, arguments, tmp_path):
+    """With consent, which is for the model to start from, and without advice to give it."""
+    path = tmp_path / "small_checkpoint.cace.pt"
+    torch.save({"model": torch.nn.Linear(1, 1)}, path)
+    error = refused("--les", *arguments(tmp_path), "--resume", *consent)
+    assert f"{path} is a pickle or a program, no state of a training" in error
+    assert "allow" not in error
+
+
 def test_pickles_to_start_from(train, refused, arguments, published, tmp_path):
     fine_tuning = arguments(tmp_path, **{"from": published, "model": None, "readout": None})
     error = refused("--les", *fine_tuning)
