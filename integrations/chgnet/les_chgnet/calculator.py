@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from les.devices import resolve_dtype
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.checkpoint import load_model
 from les_chgnet.data import ELEMENTS
-from les_chgnet.device import chgnet_device
+from les_chgnet.device import VARIABLE, chgnet_device
 from les_chgnet.graphs import GraphConverter
 from les_chgnet.model import CHGNetLES
 from les_chgnet.weights import quiet
@@ -47,8 +48,9 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         model: a model, a model file or the name of a pretrained model.
         bec: compute Born effective charges with every calculation.
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
-        device: where to compute: ``"cpu"``, ``"cuda"``, or ``"auto"``: what the variable
-            ``CHGNET_DEVICE`` of the environment names, else a GPU if there is one.
+        device: where to compute: ``"cpu"``, ``"cuda"``, or ``"auto"``, a GPU if there is one;
+            default: what the variable ``CHGNET_DEVICE`` of the environment names, else
+            ``"cpu"``. That variable also decides what ``"auto"`` is.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
         allow_pickle: read files that run code when they are loaded (see ``load_model``).
         on_isolated_atoms: ``"ignore"``, ``"warn"`` or ``"error"``.
@@ -69,7 +71,7 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         *,
         bec: bool = False,
         sign: int | None = None,
-        device: str = "auto",
+        device: str | torch.device | None = None,
         dtype: str = "",
         allow_pickle: bool = False,
         on_isolated_atoms: str = "ignore",
@@ -152,15 +154,15 @@ def _array(tensor: torch.Tensor) -> Any:
     return tensor.detach().cpu().numpy()
 
 
-def _device(device: str, use_device: str | None) -> torch.device:
-    """The device that either of the names of one argument says."""
+def _device(device: str | torch.device | None, use_device: str | None) -> torch.device:
+    """The device that either of the names of one argument says; the CPU if none does."""
     if use_device is not None:
-        if device not in ("auto", use_device):
+        if device is not None and str(device) != use_device:
             raise ValueError(
                 f"`device` and `use_device` are one argument, got {device!r} and {use_device!r}"
             )
         device = use_device
-    return chgnet_device(device)
+    return chgnet_device(str(device or os.environ.get(VARIABLE) or "cpu"))
 
 
 def _in_precision(model: CHGNet, dtype: str) -> CHGNet:

@@ -103,6 +103,16 @@ def test_one_key_in_all_files(refused, arguments, data_files, tmp_path):
     assert re.search(message, error), error
 
 
+@pytest.mark.parametrize("consent", [[], ["--allow-pickle"]])
+def test_a_pickle_is_not_continued(consent, refused, arguments, tmp_path):
+    """With consent, which is for the model to start from, and without advice to give it."""
+    path = tmp_path / "small_checkpoint.pth.tar"
+    torch.save({"model": torch.nn.Linear(1, 1)}, path)
+    error = refused("--les", *arguments(tmp_path), "--resume", *consent)
+    assert f"{path} is a pickle or a program, no state of a training" in error
+    assert "allow" not in error
+
+
 def test_pickles_to_start_from(train, refused, arguments, pickled, tmp_path):
     fine_tuning = arguments(tmp_path / "run", **{"from": pickled, "model": None})
     error = refused("--les", *fine_tuning)
@@ -155,6 +165,10 @@ def test_devices_and_heads(model, tmp_path, monkeypatch):
             LESCalculator(tmp_path / "model.pth.tar", **options)
     with pytest.raises(ValueError, match="`device` and `use_device` are one argument"):
         LESCalculator(model, device="cpu", use_device="cuda")
+    # As for all models, a GPU is taken if it is asked for.
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        assert LESCalculator(model).device == "cpu"
     monkeypatch.setenv("CHGNET_DEVICE", "cuda")  # upstream's
     with pytest.raises(ValueError, match="`device` is cuda, but torch sees no CUDA GPU here"):
         LESCalculator(model)
