@@ -45,7 +45,7 @@ def save_model(model: Any, path: str | Path, section: Mapping[str, Any] | None =
     if section is None:
         raise ValueError("`section` must be given: how this model was built is not known")
     section = plain(section, "`section`")
-    refuse_other_builders(section, "`section`")
+    refuse_other_builders(section, "`section`", advice="such a model cannot be written")
     names = ("les", "nequip", "nequip-allegro", "e3nn", "torch")
     content = {
         "format": FORMAT,

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
+from les.backends.model_files import OPT_IN, PickleRefusedError, load_plain
 from les.files import replacing
 from les.locks import locked
 from les.training.files import RunFiles
 from les.training.history import refuse_other_settings
+from les_nequip.configured import resolved
 from les_nequip.model_files import PLAIN
-from les_nequip.sections import refuse_other_builders, targets
+from les_nequip.sections import refuse_consent, refuse_other_builders, targets
 from les_nequip.upstream_files import read_checkpoint
 
 logger = logging.getLogger("les")
@@ -29,6 +31,23 @@ OF_THE_CHECKPOINT: Final = (
     "train_metrics",
     "val_metrics",
     "test_metrics",
+)
+#: What nequip-train and Lightning write to a checkpoint.
+WRITTEN: Final = frozenset(
+    {
+        "MixedPrecision",
+        "callbacks",
+        "epoch",
+        "global_step",
+        "hparams_name",
+        "hyper_parameters",
+        "loops",
+        "lr_schedulers",
+        "native_amp_scaling_state",
+        "optimizer_states",
+        "pytorch-lightning_version",
+        "state_dict",
+    }
 )
 #: Checkpoints that the shipped configurations write.
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -102,6 +121,44 @@ class RunFolder:
         return True
 
 
+def _refuse_other_code(content: Mapping[str, Any], path: Path, config: DictConfig) -> None:
+    """Refuse a checkpoint that would have code run that the configuration does not name.
+
+    Upstream has Lightning make the whole training of what the checkpoint says: also of keys that
+    earlier releases of Lightning wrote, and each with the file of the best model.
+
+    Args:
+        content: of the checkpoint.
+        path: the checkpoint, for messages.
+        config: the configuration of the run that continues.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as :func:`check_continued`.
+    """
+    configured = resolved(config.training_module)
+    data_module = str(config.data.get("_target_")).rpartition(".")[2]  # has a state, too
+    others = [key for key in content if key not in WRITTEN and key != data_module]
+    others += [key for key in content["hyper_parameters"] if str(key).startswith("_")]
+    if others or content.get("hparams_name") not in (None, "kwargs"):
+        found = others[0] if others else "hparams_name"
+        raise PickleRefusedError(
+            f"{path} holds {found!r}, which nequip-train writes to no checkpoint; {OPT_IN}"
+        )
+    built = {key: x for key, x in content["hyper_parameters"].items() if key != "info_dict"}
+    module = content["hyper_parameters"]["info_dict"]["training_module"]["_target_"]
+    refuse_other_builders({"_target_": module}, path, also={str(configured.get("_target_"))})
+    for key, section in built.items():
+        named = set(targets(configured.get(key), "the configuration"))
+        refuse_other_builders(section, path, also=named)
+    refuse_consent(built, path)
+    # After the training, upstream unpickles the best model, to test it.
+    callbacks = content.get("callbacks")
+    for state in callbacks.values() if isinstance(callbacks, Mapping) else ():
+        best = state.get("best_model_path") if isinstance(state, Mapping) else None
+        if isinstance(best, str) and best and Path(best).is_file():
+            load_plain(best, "checkpoint of nequip-train")
+
+
 def check_continued(
     checkpoint: Path, config: DictConfig, *, les: bool, allow_pickle: bool, strict: bool
 ) -> None:
@@ -130,10 +187,7 @@ def check_continued(
     if has_les and not les:
         raise ValueError(f"{checkpoint} is of a run with LES; continue it with --les")
     if not allow_pickle:
-        module = hyper["info_dict"]["training_module"]["_target_"]
-        own = set(targets(OmegaConf.to_container(config, resolve=False)))
-        built = {key: value for key, value in hyper.items() if key != "info_dict"}
-        refuse_other_builders([{"_target_": module}, built], checkpoint, also=own)
+        _refuse_other_code(content, checkpoint, config)
     for section in OF_THE_CHECKPOINT:
         configured = config.training_module.get(section)
         if OmegaConf.is_config(configured):

@@ -21,6 +21,11 @@ ADD_LES: Final = ("les_nequip.AddLES", "les_nequip.fine_tuning.AddLES")
 LES: Final = ("les_nequip.LES", "les_nequip.module.LES")
 CHAIN: Final = ("les_nequip.PairPotentials", "les_nequip.chain.PairPotentials")
 
+#: Builders of upstream that unpickle the file they are given, whatever module they are named in.
+UNPICKLING: Final = frozenset(
+    {"ModelFromCheckpoint", "ModelFromPackage", "ModelTypeNamesFromPackage"}
+)
+
 #: What builds models and their parts from plain values, and does nothing else.
 BUILDERS: Final = frozenset(
     {
@@ -51,37 +56,91 @@ BUILDERS: Final = frozenset(
 )
 
 
-def targets(value: Any) -> Iterator[str]:
-    """All that ``value``, of nested mappings and lists, names to be called."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            yield str(value["_target_"])
-        for item in value.values():
-            yield from targets(item)
+#: Deepest nesting of a section; those of models have about five levels.
+DEPTH: Final = 50
+
+
+def nested(value: Any, where: Any, depth: int = 0) -> Iterator[Any]:
+    """All mappings and texts in ``value``, of nested mappings and lists.
+
+    Raises:
+        ValueError: naming ``where``, if it is nested without an end.
+    """
+    if depth > DEPTH:
+        raise ValueError(f"{where} holds a section that is nested more than {DEPTH} times")
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield value
+        for pair in value.items():
+            yield from nested(pair, where, depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from targets(item)
+            yield from nested(item, where, depth + 1)
 
 
-def refuse_other_builders(value: Any, path: Any, also: Collection[str] = ()) -> None:
+def targets(value: Any, where: Any) -> Iterator[str]:
+    """All that ``value`` names to be called; errors as those of :func:`nested`."""
+    for item in nested(value, where):
+        if isinstance(item, Mapping) and "_target_" in item:
+            yield str(item["_target_"])
+
+
+def refuse_other_builders(
+    value: Any, path: Any, also: Collection[str] = (), advice: str = OPT_IN
+) -> None:
     """Refuse a part of a file that would have anything but models built.
 
     Args:
         value: the part, of plain values.
         path: the file, for messages.
         also: further names that may be called.
+        advice: what to do about it, for messages.
 
     Raises:
         PickleRefusedError: naming the first that is neither in :data:`BUILDERS` nor in ``also``.
+        ValueError: if the part is nested without an end.
     """
-    for name in targets(value):
+    for name in targets(value, path):
         if name not in BUILDERS and name not in also:
             raise PickleRefusedError(
                 f"{path} says that {name} is to be called, which is none of the functions that les "
-                f"knows to build models; {OPT_IN}"
+                f"knows to build models; {advice}"
             )
-    if "${" in str(value):
-        raise PickleRefusedError(f"{path} holds values that are yet to be resolved; {OPT_IN}")
+    if any("${" in item for item in nested(value, path) if isinstance(item, str)):
+        raise PickleRefusedError(f"{path} holds values that are yet to be resolved; {advice}")
+
+
+def refuse_consent(value: Any, where: Any) -> None:
+    """Refuse sections that have other files unpickled: who writes the command consents to that.
+
+    Args:
+        value: the sections, of plain values.
+        where: what holds them, for messages.
+
+    Raises:
+        PickleRefusedError: for a builder of upstream that unpickles the file it is given, and for
+            ``allow_pickle``.
+        ValueError: if the sections are nested without an end.
+    """
+    for item in nested(value, where):
+        if not isinstance(item, Mapping):
+            continue
+        if item.get("allow_pickle") not in (None, False):
+            raise PickleRefusedError(
+                f"{where} has `allow_pickle` for {item.get('_target_')}, which is given on the "
+                f"command line only; {OPT_IN}"
+            )
+        if is_unpickling(item):
+            raise PickleRefusedError(
+                f"{where} names {item['_target_']}, which unpickles the file it is given; use "
+                f"{TRAINED_MODEL[0]}, which reads plain values only, or, {OPT_IN}"
+            )
+
+
+def is_unpickling(section: Mapping[str, Any]) -> bool:
+    """Whether ``section`` names a builder of upstream that unpickles a file."""
+    return str(section.get("_target_")).rpartition(".")[2] in UNPICKLING
 
 
 def plain(value: Any, where: Any) -> Any:

@@ -297,3 +297,75 @@ def test_checkpoint_by_its_path(refused, train, arguments, make_config, copied, 
     assert "`ckpt_path` names a run to continue, on which --les_arguments and --from" in error
     options = [*arguments(tmp_path / "new"), f"++ckpt_path='{copied / 'run' / 'last.ckpt'}'"]
     assert "is of a run with LES; continue it with --les" in refused("--no-les", *options)
+
+
+def trap(file):
+    """A metric whose arguments unpickle a file, if they are built."""
+    load = {"_target_": "torch.load", "f": str(file), "weights_only": False}
+    return {"_target_": "builtins.dict", "a": load}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hparams", {"train_metrics": trap("x")}),
+        ("module_arguments", {"train_metrics": trap("x")}),
+        ("hparams_type", "x"),
+        ("hparams_name", "model"),
+        ("_instantiator", "lightning.pytorch.cli.instantiate_module"),
+    ],
+)
+@pytest.mark.parametrize("form", ["--resume", "++ckpt_path"])
+def test_keys_that_lightning_reads_too(
+    refused, arguments, copied, form, key, value, monkeypatch, tmp_path
+):
+    """What a checkpoint has built may stand in other places than upstream writes it to."""
+    path = copied / "run" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"].pop("train_metrics")
+    (content["hyper_parameters"] if key.startswith("_") else content)[key] = value
+    torch.save(content, path)
+    monkeypatch.setattr(NequIPLightningModule, "__init__", lambda *_: pytest.fail("was built"))
+    options = arguments(copied, epochs=3)
+    if form == "--resume":
+        error = refused("--les", *options, form)
+    else:
+        error = refused("--les", *arguments(tmp_path / "new", epochs=3), f"{form}='{path}'")
+    assert f"holds '{key}', which nequip-train writes to no checkpoint" in error
+    assert "--allow-pickle" in error
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {"_target_": "les_nequip.TrainedModel", "allow_pickle": True},
+            "`allow_pickle` for les_nequip.TrainedModel, which is given on the command line only",
+        ),
+        (
+            {"_target_": "nequip.model.ModelFromCheckpoint"},
+            "nequip.model.ModelFromCheckpoint is to be called",
+        ),
+    ],
+)
+def test_checkpoint_that_names_another_file(refused, arguments, copied, model, message):
+    """Also where the configuration names the same builder, as that of ``--from`` does."""
+    (copied / "run" / "settings.json").unlink()
+    evil = {"model_file": "evil.ckpt", "checkpoint_path": "evil.ckpt", **model}
+    change(copied / "run" / "last.ckpt", lambda hyper: hyper.update(model=evil))
+    start = f"--from={copied / 'run' / 'best.ckpt'}"
+    error = refused("--les", *arguments(copied), start, "--resume")
+    assert message in error
+    assert "--allow-pickle" in error
+
+
+def test_best_model_that_is_a_pickle(refused, arguments, copied):
+    """Upstream unpickles it after the training, wherever the checkpoint says it is."""
+    evil = copied / "evil.ckpt"
+    torch.save({"state_dict": NequIPLightningModule}, evil)
+    path = copied / "run" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    for state in content["callbacks"].values():
+        state["best_model_path"] = str(evil)
+    torch.save(content, path)
+    assert "evil.ckpt is a pickle" in refused("--les", *arguments(copied, epochs=3), "--resume")
