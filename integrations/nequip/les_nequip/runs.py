@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from les.training.files import RunFiles
 from les.training.history import refuse_other_settings
 from les_nequip.configured import resolved
 from les_nequip.model_files import PLAIN
+from les_nequip.progress import SECONDS
 from les_nequip.sections import refuse_consent, refuse_other_builders, targets
 from les_nequip.upstream_files import read_checkpoint
 
@@ -51,6 +53,8 @@ WRITTEN: Final = frozenset(
 )
 #: Checkpoints that the shipped configurations write.
 LAST, BEST = "last.ckpt", "best.ckpt"
+#: What to do about settings that cannot be read.
+WITHOUT_SETTINGS: Final = "remove it to continue without comparing the settings of the run"
 
 
 class RunFolder:
@@ -105,6 +109,7 @@ class RunFolder:
                 f"{self.model} is there already, of another run; use another --name or --work_dir"
             )
         if not checkpoints:
+            self._refuse_lost_epochs()
             with replacing(self._settings) as temporary:
                 temporary.write_text(json.dumps(settings, indent=1), encoding="utf-8")
             return False
@@ -116,9 +121,34 @@ class RunFolder:
         if self.last.name == BEST:
             logger.warning("%s has no %s: continuing after the best epoch", self.folder, LAST)
         if self._settings.is_file():
-            before = json.loads(self._settings.read_text(encoding="utf-8"))
-            refuse_other_settings({"settings": before, "history": []}, settings, self.last)
+            refuse_other_settings({"settings": self._settings_before()}, settings, self.last)
+        else:
+            logger.warning(
+                "%s is not there: whether the run has the settings and the data that it had is "
+                "known of its model and schedule only",
+                self._settings,
+            )
         return True
+
+    def _settings_before(self) -> dict[str, Any]:
+        try:
+            before = json.loads(self._settings.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self._settings} is damaged: {error}; {WITHOUT_SETTINGS}") from error
+        if not isinstance(before, dict):
+            raise ValueError(f"{self._settings} holds no settings; {WITHOUT_SETTINGS}")
+        return before
+
+    def _refuse_lost_epochs(self) -> None:
+        """Refuse a folder in which a run has trained, but of which the checkpoints are gone."""
+        for log in sorted(self.folder.glob("logs/version_*/metrics.csv")):
+            with log.open(newline="", encoding="utf-8", errors="replace") as file:
+                # Of an epoch that was broken off, the time is not there.
+                if any(row.get(SECONDS) for row in csv.DictReader(file)):
+                    raise ValueError(
+                        f"{log} has epochs of a run, but {self.folder} no checkpoint to continue "
+                        "from; move the folder away, or use another --name or --work_dir"
+                    )
 
 
 def _refuse_other_code(content: Mapping[str, Any], path: Path, config: DictConfig) -> None:

@@ -252,6 +252,23 @@ def test_last_checkpoint_that_is_missing(refused, arguments, copied):
     assert "has neither last.ckpt nor best.ckpt to continue from; name one" in error
 
 
+@pytest.mark.parametrize("extra", [[], ["--resume"]])
+def test_checkpoints_that_are_gone(refused, arguments, finished, extra, tmp_path):
+    """The run does not begin again at the first epoch."""
+    log = "logs/version_0/metrics.csv"
+    (tmp_path / "run" / log).parent.mkdir(parents=True)
+    (tmp_path / "run" / log).write_bytes((finished / "run" / log).read_bytes())
+    error = refused("--les", *arguments(tmp_path, epochs=3), *extra)
+    assert f"{log} has epochs of a run, but {tmp_path / 'run'} no checkpoint" in error
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[]", "holds no settings")])
+def test_settings_that_are_damaged(refused, arguments, copied, text, message):
+    path = copied / "run" / "settings.json"
+    path.write_text(text)
+    assert f"{path} {message}" in refused("--les", *arguments(copied, epochs=3), "--resume")
+
+
 def change(path, edit):
     content = torch.load(path, weights_only=True)
     edit(content["hyper_parameters"])
