@@ -13,6 +13,7 @@ from nequip.train import NequIPLightningModule
 from les.backends import get_backend
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator
+from les_nequip.program import _reason
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -130,6 +131,18 @@ def test_configuration_that_has_les_is_left_alone(initial_models, arguments):
 def test_program_of_hydra(refused, tmp_path):
     """Upstream's own mistakes stay readable."""
     assert "multirun" in refused("--multirun")
+
+
+def test_assertion_without_a_text():
+    """It says at least what was asserted."""
+
+    def refuse():
+        raise AssertionError
+
+    with pytest.raises(AssertionError) as caught:
+        refuse()
+    assert _reason(caught.value) == "AssertionError of refuse: raise AssertionError"
+    assert _reason(AssertionError("a text")) == "a text"
 
 
 def test_help(les_command, capsys):
