@@ -214,10 +214,10 @@ def _sets(files: LabelledFiles, config: DictConfig, test_file: Path | None) -> d
         found = OmegaConf.select(config, f"data.{key}_file_path")
         several = list(found) if OmegaConf.is_list(found) else [found]
         for index, path in enumerate(several):
-            if isinstance(path, str) and path in files.mappings:
+            if isinstance(path, str) and path in files.ase_args:
                 paths[f"{name} {index}" if len(several) > 1 else name] = path
     if not paths:  # one file that is split, or data by another name
-        paths = {Path(path).name: path for path in files.mappings}
+        paths = {Path(path).name: path for path in files.ase_args}
     if test_file is not None:
         paths["test"] = str(test_file)
     return {name: files.labelled(path) for name, path in paths.items()}
@@ -231,7 +231,4 @@ def _close(backend: Backend, outcome: Outcome, target: Path, sets: dict[str, Any
         logger.warning("the best model is in %s only: %s", outcome.best, error)
         return
     save_model(model, target)
-    if sets:
-        close(backend, target, sets, device=str(outcome.device))
-    else:
-        logger.info("best model: %s", target)
+    close(backend, target, sets, device=str(outcome.device))

@@ -13,6 +13,8 @@ from les.backends import get_backend
 from les.locks import locked
 from les.testing.adapter import results_of
 from les.testing.structures import crystal
+from les_nequip.program import Outcome
+from les_nequip.training import _close
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -83,6 +85,15 @@ def test_closing(kind, flag, les_command, arguments, data_files, make_config, tm
     calculator = get_backend(kind).calculator(model)
     assert calculator.long_range == (flag == "--les")
     assert "stress" in results_of(calculator, crystal())
+
+
+def test_closing_without_labelled_frames(finished, tmp_path, caplog):
+    """As of data that are not in files; the model can be used all the same."""
+    outcome = Outcome(finished / "run" / "best.ckpt", torch.device("cpu"))
+    caplog.set_level("INFO", "les")
+    _close(BACKEND, outcome, tmp_path / "run.nequip.pt", {})
+    assert f"les predict {tmp_path / 'run.nequip.pt'} structures.xyz" in caplog.text
+    assert "MAE / RMSE" not in caplog.text
 
 
 def test_options_become_overrides(train, arguments, make_config, tmp_path):
