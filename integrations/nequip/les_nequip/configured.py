@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -20,9 +21,21 @@ def resolved(node: Any) -> Any:
     return node
 
 
-def is_open(value: Any) -> bool:
-    """Whether ``value`` is a text that is yet to be resolved."""
-    return isinstance(value, str) and "${" in value
+def differences(stored: Any, configured: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """Where a file has other values than the configuration, and both values.
+
+    Args:
+        stored: section of the file.
+        configured: section of the configuration, as by :func:`resolved`.
+        place: name of the section, with which the yielded places start.
+    """
+    if isinstance(configured, str) and "${" in configured:  # known to the run that has started
+        return
+    if isinstance(stored, Mapping) and isinstance(configured, Mapping):
+        for key in sorted({*map(str, stored), *map(str, configured)} - {"allow_pickle"}):
+            yield from differences(stored.get(key), configured.get(key), f"{place}.{key}")
+    elif stored != configured:
+        yield place, stored, configured
 
 
 def _item(node: Any, key: Any) -> Any:

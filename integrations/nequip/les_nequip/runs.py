@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from les.backends.model_files import OPT_IN, PickleRefusedError, load_plain
 from les.files import replacing
 from les.locks import locked
 from les.training.files import RunFiles
 from les.training.history import refuse_other_settings
-from les_nequip.configured import resolved
+from les_nequip.configured import differences, resolved
 from les_nequip.model_files import PLAIN
 from les_nequip.progress import SECONDS
 from les_nequip.sections import refuse_consent, refuse_other_builders, targets
@@ -27,6 +27,7 @@ logger = logging.getLogger("les")
 
 #: Sections that a run which is continued takes from its checkpoint, whatever is configured.
 OF_THE_CHECKPOINT: Final = (
+    "model",
     "optimizer",
     "lr_scheduler",
     "loss",
@@ -218,15 +219,13 @@ def check_continued(
         raise ValueError(f"{checkpoint} is of a run with LES; continue it with --les")
     if not allow_pickle:
         _refuse_other_code(content, checkpoint, config)
+    module = resolved(config.training_module)
     for section in OF_THE_CHECKPOINT:
-        configured = config.training_module.get(section)
-        if OmegaConf.is_config(configured):
-            configured = OmegaConf.to_container(configured, resolve=True)
-        if configured != hyper.get(section):
+        place = f"training_module.{section}"
+        for key, stored, configured in differences(hyper.get(section), module.get(section), place):
             message = (
-                f"{checkpoint} is continued with its own `training_module.{section}`, "
-                f"{hyper.get(section)}; the configuration has another one, {configured}, "
-                "without effect"
+                f"{checkpoint} is continued with its own `{key}`, {stored}; the configuration has "
+                f"another one, {configured}, without effect"
             )
             if strict:
                 raise ValueError(f"{message}; use the same settings, or another --name")

@@ -228,7 +228,21 @@ def test_continued_with_another_schedule(refused, arguments, copied, steady_conf
     """Upstream would take that of the checkpoint without a word."""
     options = [*arguments(copied, epochs=5), "training_module.lr_scheduler.scheduler.T_max=12"]
     error = refused("--les", *options, "--resume")
-    assert "is continued with its own `training_module.lr_scheduler`" in error
+    assert "is continued with its own `training_module.lr_scheduler.scheduler.T_max`, 9; " in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("r_max=3.0", "`training_module.model.r_max`, 4.0; the configuration has another one, 3.0"),
+        ("training_module.model.l_max=0", "`training_module.model.l_max`, 2; the configuration"),
+        ("+training_module.model.parity_x=1", "`training_module.model.parity_x`, None; the conf"),
+    ],
+)
+def test_continued_with_another_model(refused, arguments, copied, change, message):
+    """Statistics of the data aside, which only a run that starts has."""
+    error = refused("--les", *arguments(copied, epochs=3), change, "--resume")
+    assert f"is continued with its own {message}" in error
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "empty", "other"])

@@ -196,3 +196,11 @@ def test_damaged_file_that_a_configuration_names(refused, arguments, tmp_path):
     options = ["~training_module.model", f"+training_module.model={{{model}}}", "--allow-pickle"]
     error = refused("--no-les", *arguments(tmp_path / "new"), *options)
     assert "half.ckpt is truncated or damaged" in error
+
+
+@pytest.mark.parametrize("flag", ["--les", "--no-les"])
+def test_run_from_a_model_is_continued(flag, trained, train, arguments, make_config, tmp_path):
+    """Its model section is that of the checkpoint."""
+    start = {"from": trained["--no-les"] / "run.nequip.pt"}
+    train(flag, *arguments(tmp_path, **start))
+    train(flag, *arguments(tmp_path, **start), "--resume")
