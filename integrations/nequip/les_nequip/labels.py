@@ -143,10 +143,17 @@ class LabelledFiles:
             yield where, atoms
         unused.warn(path)
 
-    def check(self, path: str | Path) -> None:
-        """Raise ``les.extxyz.DataError`` for a file that the model cannot be tested on."""
-        for _ in self._checked(path, {}):
-            pass
+    def check(self, path: str | Path, mapping: Mapping[str, str] | None = None) -> None:
+        """Raise ``les.extxyz.DataError`` for a file that the model cannot be tested on.
+
+        Its labels have the same names as those of the files that are read before and after it.
+
+        Args:
+            path: the file.
+            mapping: the ``key_mapping`` of the data set.
+        """
+        if not sum(1 for _ in self.frames(path, _with_defaults(mapping or {}))):
+            raise DataError(f"{path} has no frames")
 
     def _checked(self, path: str | Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for where, atoms in _read(Path(path), ase_args):

@@ -99,7 +99,7 @@ def _train(
         if FIELDS[label] not in files.fields:
             raise ValueError(f"--{label}_key has no effect: the loss compares no {label}")
     if options.test_file is not None:
-        files.check(options.test_file)
+        files.check(options.test_file, OmegaConf.select(config, "data.key_mapping"))
     with files.reading():
         outcome = run([*command.rest, *command.overrides], command.config_path)
     if outcome is not None:

@@ -204,6 +204,21 @@ def test_slabs_and_wires(written, frames):
     load(LabelledFiles(FIELDS, les=False), written(frames))
 
 
+def test_labels_of_the_test_file(files, data_files, written):
+    """They are there, and under the names of the training; its frames are no table of `-`."""
+    files.check(data_files[1])
+    text = data_files[1].read_text()
+    with pytest.raises(DataError, match=r"data.xyz: frame 0: total_energy .*is missing"):
+        files.check(written(text.replace("REF_energy", "Etot")))
+    path = written(text.replace("REF_forces", "forces"))
+    with pytest.raises(DataError, match=r"data.xyz: frame 0: forces is there as 'forces', but"):
+        files.check(path)
+    other = LabelledFiles(FIELDS, [1, 8], les=True)
+    other.check(path)
+    with pytest.raises(DataError, match=r"train.xyz: frame 0: forces is there as 'REF_forces'"):
+        load(other, data_files[0])
+
+
 def test_labels_of_the_closing(files, data_files):
     load(files, data_files[0])
     for (_, atoms, labels), frame in zip(files.labelled(data_files[0]), read(data_files[0], ":")):
