@@ -201,6 +201,16 @@ def test_missing_configuration(les_command, tmp_path, monkeypatch, capsys):
     assert "there is no configuration" in capsys.readouterr().err
 
 
+def test_name_that_hydra_does_not_know(les_command, data_files, tmp_path, capsys):
+    path = tmp_path / "cfg.yml"
+    path.write_text(get_backend("nequip").configs()["water"].read_text())
+    options = ("--config", path, "--train_file", data_files[0], "--valid_file", data_files[1])
+    assert les_command("train", "nequip", "--les", *options) == 1
+    error = capsys.readouterr().err
+    assert "--config: the name of a configuration of nequip-train ends with .yaml, got" in error
+    assert "cfg.yml" in error
+
+
 # --- predictions
 
 
