@@ -77,15 +77,26 @@ def load_model(path: str | Path, *, dtype: str = "", allow_pickle: bool = False)
     return read_stored(path, allow_pickle=allow_pickle).model(dtype)
 
 
-def read_stored(path: str | Path, *, allow_pickle: bool = False) -> Stored:
-    """What a model file holds; arguments and errors as those of :func:`load_model`."""
+def read_stored(
+    path: str | Path, *, allow_pickle: bool = False, named_by: tuple[Path, ...] = ()
+) -> Stored:
+    """What a model file holds; errors as those of :func:`load_model`.
+
+    Args:
+        path: the file.
+        allow_pickle: see :func:`load_model`.
+        named_by: files that are being read, each of which names the next one as its model.
+    """
 
     def section_of(name: str) -> dict[str, Any]:
-        return read_stored(name, allow_pickle=allow_pickle).section
+        names = (*named_by, path.resolve())
+        return read_stored(name, allow_pickle=allow_pickle, named_by=names).section
 
     path = Path(path)
+    if path.resolve() in named_by:
+        raise ValueError(f"{path} names itself as the file of its model")
     if path.name.endswith(PLAIN):
-        return _read_plain(path)
+        return _read_plain(path, allow_pickle)
     if path.name.endswith(CHECKPOINT):
         return read_trained(path, allow_pickle, section_of)
     if path.name.endswith(PACKAGE):
@@ -96,8 +107,8 @@ def read_stored(path: str | Path, *, allow_pickle: bool = False) -> Stored:
     )
 
 
-def _read_plain(path: Path) -> Stored:
-    content = load_plain(path, "NequIP model")
+def _read_plain(path: Path, allow_pickle: bool) -> Stored:
+    content = load_plain(path, "NequIP model", allow_pickle=allow_pickle)
     check_parts(content, ("format", "section", "state_dict"), path, "NequIP model")
     if content["format"] != FORMAT:
         raise ValueError(
@@ -105,8 +116,9 @@ def _read_plain(path: Path) -> Stored:
         )
     if not all(isinstance(content[key], Mapping) for key in ("section", "state_dict")):
         raise ValueError(f"{path} is no NequIP model: its parts are of other kinds")
-    refuse_other_builders(content["section"], path)
-    return Stored(path, dict(content["section"]), dict(content["state_dict"]))
+    if not allow_pickle:
+        refuse_other_builders(content["section"], path)
+    return Stored(path, plain(content["section"], path), dict(content["state_dict"]))
 
 
 def _version(name: str) -> str | None:

@@ -66,8 +66,7 @@ def nested(value: Any, where: Any, depth: int = 0) -> Iterator[Any]:
     Raises:
         ValueError: naming ``where``, if it is nested without an end.
     """
-    if depth > DEPTH:
-        raise ValueError(f"{where} holds a section that is nested more than {DEPTH} times")
+    _check_depth(depth, where)
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -77,6 +76,11 @@ def nested(value: Any, where: Any, depth: int = 0) -> Iterator[Any]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from nested(item, where, depth + 1)
+
+
+def _check_depth(depth: int, where: Any) -> None:
+    if depth > DEPTH:
+        raise ValueError(f"{where} holds a section that is nested more than {DEPTH} times")
 
 
 def targets(value: Any, where: Any) -> Iterator[str]:
@@ -143,38 +147,53 @@ def is_unpickling(section: Mapping[str, Any]) -> bool:
     return str(section.get("_target_")).rpartition(".")[2] in UNPICKLING
 
 
-def plain(value: Any, where: Any) -> Any:
-    """``value`` in dictionaries, lists, texts and numbers."""
+def plain(value: Any, where: Any, depth: int = 0) -> Any:
+    """``value`` in dictionaries, lists, texts and numbers.
+
+    Raises:
+        ValueError: naming ``where``, if it holds anything else, or is nested without an end.
+    """
+    _check_depth(depth, where)
+    deeper = depth + 1
     if isinstance(value, Mapping):
-        return {plain(key, where): plain(item, where) for key, item in value.items()}
+        return {
+            plain(key, where, deeper): plain(item, where, deeper) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [plain(item, where) for item in value]
+        return [plain(item, where, deeper) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ValueError(f"{where} holds a {type(value).__name__} where plain values are expected")
 
 
 def without_files(
-    section: Mapping[str, Any], read: Callable[[str], dict[str, Any]]
+    section: Mapping[str, Any], where: Any, read: Callable[[str], dict[str, Any]]
 ) -> dict[str, Any]:
     """``section`` with the sections of the models in the files that it names in their place.
 
     Args:
         section: of plain values.
+        where: what holds it, for messages.
         read: returns the section of the model in a file.
+
+    Raises:
+        ValueError: if a builder that needs a file is given none.
     """
     target = section.get("_target_")
-    if target in TRAINED_MODEL:
-        inner: dict[str, Any] = section.get("section") or read(section["model_file"])
+    if target in TRAINED_MODEL and isinstance(section.get("section"), Mapping):
+        inner: dict[str, Any] = section["section"]
         return inner
-    for name, key in (
-        ("nequip.model.ModelFromCheckpoint", "checkpoint_path"),
-        ("nequip.model.ModelFromPackage", "package_path"),
+    for names, key in (
+        (TRAINED_MODEL, "model_file"),
+        (("nequip.model.ModelFromCheckpoint",), "checkpoint_path"),
+        (("nequip.model.ModelFromPackage",), "package_path"),
     ):
-        if target == name:
+        if target in names:
+            if not isinstance(section.get(key), str):
+                raise ValueError(f"{where} has {target} without the file `{key}`")
             return read(section[key])
     return {
-        key: without_files(value, read) if isinstance(value, Mapping) else value
+        key: without_files(value, where, read) if isinstance(value, Mapping) else value
         for key, value in section.items()
     }
 
@@ -200,7 +219,9 @@ def build(section: Mapping[str, Any], compile_mode: str = "eager") -> Any:
     if not global_state_initialized():
         set_global_state()
     arguments = dict(section)
-    target = arguments.pop("_target_")
+    target = arguments.pop("_target_", None)
+    if not isinstance(target, str):
+        raise ValueError(f"the section names no builder of a model as `_target_`, got {target!r}")
     try:
         with override_model_compile_mode(compile_mode):
             return get_method(target)(**arguments)

@@ -76,7 +76,7 @@ def read_trained(path: Path, allow_pickle: bool, read: SectionReader) -> Stored:
     others = [key for key in state if key.startswith("model.") and not key.startswith(_PREFIX)]
     if not weights or others:
         raise ValueError(f"{path} must hold one model, it has the weights {sorted(state)[:3]}, ...")
-    section = without_files(plain(hyper["model"], path), read)
+    section = without_files(plain(hyper["model"], path), path, read)
     if not allow_pickle:
         refuse_other_builders(section, path)
     averages = None
@@ -102,7 +102,7 @@ def read_package(path: Path, allow_pickle: bool, read: SectionReader) -> Stored:
         raise ValueError(
             f"{path} cannot be loaded as a package of nequip: {type(error).__name__}: {error}"
         ) from error
-    section = without_files(plain(section, path), read)
+    section = without_files(plain(section, path), path, read)
     return Stored(path, section, dict(model.state_dict()))
 
 
