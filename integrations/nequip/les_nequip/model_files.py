@@ -16,7 +16,7 @@ import torch
 from les.backends.model_files import check_parts, load_plain
 from les.files import replacing
 from les_nequip.sections import plain, refuse_other_builders
-from les_nequip.stored import Stored
+from les_nequip.stored import Stored, is_state
 from les_nequip.upstream_files import as_upstream_loads_it, read_package, read_trained
 
 #: Marks files of this format, and its version.
@@ -89,7 +89,7 @@ def read_stored(
     """
 
     def section_of(name: str) -> dict[str, Any]:
-        names = (*named_by, path.resolve())
+        names = (*named_by, Path(path).resolve())
         return read_stored(name, allow_pickle=allow_pickle, named_by=names).section
 
     path = Path(path)
@@ -114,7 +114,7 @@ def _read_plain(path: Path, allow_pickle: bool) -> Stored:
         raise ValueError(
             f"{path} has the format {content['format']!r}; this release of les reads {FORMAT!r}"
         )
-    if not all(isinstance(content[key], Mapping) for key in ("section", "state_dict")):
+    if not isinstance(content["section"], Mapping) or not is_state(content["state_dict"]):
         raise ValueError(f"{path} is no NequIP model: its parts are of other kinds")
     if not allow_pickle:
         refuse_other_builders(content["section"], path)

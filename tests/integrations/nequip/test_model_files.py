@@ -220,6 +220,33 @@ def test_crafted_sections(section, message, suffix, trust, tmp_path):
         load_model(path, allow_pickle=trust)
 
 
+@pytest.mark.parametrize("state", [{1: torch.ones(1)}, [], {"readout": 1}], ids=str)
+def test_crafted_weights(state, model_file):
+    path = changed(model_file()[1], lambda content: content.update(state_dict=state))
+    with pytest.raises(ValueError, match=r"model.nequip.pt (is no NequIP model|does not fit)"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("averages", "message"),
+    [
+        ({"ema.ema_weight_0": torch.ones(77)}, "does not fit nequip"),
+        ({"ema.ema_weight_0": "text"}, "does not fit nequip"),
+        ({"ema.ema_weight_x": torch.ones(1)}, "holds averages of weights without a number"),
+    ],
+)
+def test_crafted_averages(averages, message, nequip_section, nequip_model, tmp_path):
+    weights = {f"model.sole_model.{key}": x for key, x in nequip_model().state_dict().items()}
+    module = {"training_module": {"_target_": "nequip.train.EMALightningModule"}}
+    content = {
+        "hyper_parameters": {"model": nequip_section(), "info_dict": module},
+        "state_dict": {**weights, "ema._extra_state": {}, **averages},
+    }
+    torch.save(content, tmp_path / "crafted.ckpt")
+    with pytest.raises(ValueError, match=f"crafted.ckpt {message}"):
+        load_model(tmp_path / "crafted.ckpt")
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
