@@ -287,6 +287,14 @@ def test_checkpoints_that_are_gone(refused, arguments, finished, extra, tmp_path
     assert f"{log} has epochs of a run, but {tmp_path / 'run'} no checkpoint" in error
 
 
+def test_run_that_is_killed_before_its_first_checkpoint(killed, train, arguments, tmp_path):
+    """Nothing is lost but the first epoch, which is done again."""
+    with pytest.raises(SystemExit):
+        killed("best.ckpt", 1, "--les", *arguments(tmp_path, epochs=1))
+    assert not list((tmp_path / "run").glob("*.ckpt"))
+    train("--les", *arguments(tmp_path, epochs=1), "--resume")
+
+
 @pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[]", "holds no settings")])
 def test_settings_that_are_damaged(refused, arguments, copied, text, message):
     path = copied / "run" / "settings.json"
