@@ -81,6 +81,11 @@ def parse(
     if ours.config is not None:
         if any(text.startswith(("-cn", "-cp", "--config")) for text in flags):
             raise ValueError("--config excludes --config-name, --config-path and --config-dir")
+        if ours.config.suffix != ".yaml":
+            raise ValueError(
+                f"--config: the name of a configuration of nequip-train ends with .yaml, got "
+                f"{ours.config}"
+            )
         flags += ["--config-path", str(ours.config.absolute().parent)]
         flags += ["--config-name", ours.config.stem]
     theirs, unknown = parser.parse_known_args([*flags, *overrides])

@@ -23,7 +23,7 @@ from nequip.data import AtomicDataDict
 from nequip.data.dataset import ASEDataset, ase_dataset
 from omegaconf import DictConfig, OmegaConf
 
-from les.extxyz import DataError
+from les.extxyz import SUFFIXES, DataError, blocks, parse
 from les.labels import find_label, similar_keys
 from les.structure_files import read_structures
 from les.structures import (
@@ -67,7 +67,7 @@ class LabelledFiles:
 
     Attributes:
         keys: field -> its name in the files, of those that were read.
-        mappings: the files that were read, each with the data set's ``key_mapping``.
+        ase_args: the files that were read, each with the data set's arguments of reading it.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LabelledFiles:
         self.elements = elements
         self.axes = LONG_RANGE_AXES if les else ANY_AXES
         self.keys: dict[str, str] = {}
-        self.mappings: dict[str, dict[str, str]] = {}
+        self.ase_args: dict[str, dict[str, Any]] = {}
         self._found_in: dict[str, str] = {}
 
     @classmethod
@@ -102,7 +102,11 @@ class LabelledFiles:
         def initialise(*args: Any, **kwargs: Any) -> None:
             given = signature.bind(*args, **kwargs).arguments
             path, mapping = given["file_path"], _with_defaults(given.get("key_mapping") or {})
-            frames = (atoms for _, atoms in self.frames(path, mapping, given.get("ase_args")))
+            ase_args = dict(given.get("ase_args") or {})
+            for key in ("index", "filename"):  # upstream does not say which it refuses
+                if key in ase_args:
+                    raise DataError(f"{path}: `ase_args` must not have {key!r}: all frames count")
+            frames = (atoms for _, atoms in self.frames(path, mapping, ase_args))
             # Upstream reads with `ase.io.iread`, by this name.
             ase_dataset.ase = SimpleNamespace(io=SimpleNamespace(iread=lambda **_: frames))
             try:
@@ -111,7 +115,7 @@ class LabelledFiles:
                 ase_dataset.ase = ase
             if not given["self"].data_list:
                 raise DataError(f"{path} has no frames")
-            self.mappings[str(path)] = mapping
+            self.ase_args[str(path)] = ase_args
 
         ASEDataset.__init__ = initialise
         try:
@@ -139,10 +143,17 @@ class LabelledFiles:
             yield where, atoms
         unused.warn(path)
 
-    def check(self, path: str | Path) -> None:
-        """Raise ``les.extxyz.DataError`` for a file that the model cannot be tested on."""
-        for _ in self._checked(path, {}):
-            pass
+    def check(self, path: str | Path, mapping: Mapping[str, str] | None = None) -> None:
+        """Raise ``les.extxyz.DataError`` for a file that the model cannot be tested on.
+
+        Its labels have the same names as those of the files that are read before and after it.
+
+        Args:
+            path: the file.
+            mapping: the ``key_mapping`` of the data set.
+        """
+        if not sum(1 for _ in self.frames(path, _with_defaults(mapping or {}))):
+            raise DataError(f"{path} has no frames")
 
     def _checked(self, path: str | Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for where, atoms in _read(Path(path), ase_args):
@@ -156,7 +167,7 @@ class LabelledFiles:
 
     def labelled(self, path: str | Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
         """Frames of a file with those labels that they have, of the run's names and units."""
-        for where, atoms in _read(Path(path), {}):
+        for where, atoms in _read(Path(path), self.ase_args.get(str(path), {})):
             labels = {}
             for label, field in FIELDS.items():
                 value = None
@@ -213,6 +224,16 @@ def _with_defaults(mapping: Mapping[str, str]) -> dict[str, str]:
 
 def _read(path: Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Frames of a file in any format, with their places for messages."""
+    suffixed = path.name.lower().endswith(SUFFIXES)
+    if ase_args and ase_args.get("format", "extxyz" if suffixed else None) == "extxyz":
+        others = [repr(key) for key in ase_args if key != "format"]
+        if others:  # they are of ASE's reader, which is not used
+            raise DataError(
+                f"{path}: `ase_args` have {', '.join(others)}, which has no effect on an extxyz "
+                "file"
+            )
+        yield from ((where, parse(where, lines)) for where, lines in blocks(path))
+        return
     if not ase_args:
         yield from read_structures(path)
         return

@@ -16,7 +16,7 @@ import torch
 from les.backends.model_files import check_parts, load_plain
 from les.files import replacing
 from les_nequip.sections import plain, refuse_other_builders
-from les_nequip.stored import Stored
+from les_nequip.stored import Stored, is_state
 from les_nequip.upstream_files import as_upstream_loads_it, read_package, read_trained
 
 #: Marks files of this format, and its version.
@@ -45,7 +45,7 @@ def save_model(model: Any, path: str | Path, section: Mapping[str, Any] | None =
     if section is None:
         raise ValueError("`section` must be given: how this model was built is not known")
     section = plain(section, "`section`")
-    refuse_other_builders(section, "`section`")
+    refuse_other_builders(section, "`section`", advice="such a model cannot be written")
     names = ("les", "nequip", "nequip-allegro", "e3nn", "torch")
     content = {
         "format": FORMAT,
@@ -77,15 +77,26 @@ def load_model(path: str | Path, *, dtype: str = "", allow_pickle: bool = False)
     return read_stored(path, allow_pickle=allow_pickle).model(dtype)
 
 
-def read_stored(path: str | Path, *, allow_pickle: bool = False) -> Stored:
-    """What a model file holds; arguments and errors as those of :func:`load_model`."""
+def read_stored(
+    path: str | Path, *, allow_pickle: bool = False, named_by: tuple[Path, ...] = ()
+) -> Stored:
+    """What a model file holds; errors as those of :func:`load_model`.
+
+    Args:
+        path: the file.
+        allow_pickle: see :func:`load_model`.
+        named_by: files that are being read, each of which names the next one as its model.
+    """
 
     def section_of(name: str) -> dict[str, Any]:
-        return read_stored(name, allow_pickle=allow_pickle).section
+        names = (*named_by, Path(path).resolve())
+        return read_stored(name, allow_pickle=allow_pickle, named_by=names).section
 
     path = Path(path)
+    if path.resolve() in named_by:
+        raise ValueError(f"{path} names itself as the file of its model")
     if path.name.endswith(PLAIN):
-        return _read_plain(path)
+        return _read_plain(path, allow_pickle)
     if path.name.endswith(CHECKPOINT):
         return read_trained(path, allow_pickle, section_of)
     if path.name.endswith(PACKAGE):
@@ -96,17 +107,18 @@ def read_stored(path: str | Path, *, allow_pickle: bool = False) -> Stored:
     )
 
 
-def _read_plain(path: Path) -> Stored:
-    content = load_plain(path, "NequIP model")
+def _read_plain(path: Path, allow_pickle: bool) -> Stored:
+    content = load_plain(path, "NequIP model", allow_pickle=allow_pickle)
     check_parts(content, ("format", "section", "state_dict"), path, "NequIP model")
     if content["format"] != FORMAT:
         raise ValueError(
             f"{path} has the format {content['format']!r}; this release of les reads {FORMAT!r}"
         )
-    if not all(isinstance(content[key], Mapping) for key in ("section", "state_dict")):
+    if not isinstance(content["section"], Mapping) or not is_state(content["state_dict"]):
         raise ValueError(f"{path} is no NequIP model: its parts are of other kinds")
-    refuse_other_builders(content["section"], path)
-    return Stored(path, dict(content["section"]), dict(content["state_dict"]))
+    if not allow_pickle:
+        refuse_other_builders(content["section"], path)
+    return Stored(path, plain(content["section"], path), dict(content["state_dict"]))
 
 
 def _version(name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,16 +64,24 @@ def run(arguments: Sequence[str], config_path: str) -> Outcome | None:
             while isinstance(cause, InstantiationException):  # one for each level of sections
                 cause = cause.__cause__
             if isinstance(cause, (ValueError, OSError, AssertionError, MisconfigurationException)):
-                raise ValueError(str(cause)) from error
+                raise ValueError(_reason(cause)) from error
             raise
         except (AssertionError, MisconfigurationException) as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(_reason(error)) from error
         finally:
             OmegaConf.clear_resolver(RESOLVER)
     best = getattr(trainers[-1].checkpoint_callback, "best_model_path", "") if trainers else ""
     if not best or not Path(best).is_file():
         return None
     return Outcome(Path(best), trainers[-1].strategy.root_device)
+
+
+def _reason(error: BaseException) -> str:
+    """What an error of upstream says; of an assertion without a text, what was asserted."""
+    if str(error):
+        return str(error)
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} of {raised.name}: {raised.line}"
 
 
 @contextlib.contextmanager

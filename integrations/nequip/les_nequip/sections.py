@@ -21,6 +21,11 @@ ADD_LES: Final = ("les_nequip.AddLES", "les_nequip.fine_tuning.AddLES")
 LES: Final = ("les_nequip.LES", "les_nequip.module.LES")
 CHAIN: Final = ("les_nequip.PairPotentials", "les_nequip.chain.PairPotentials")
 
+#: Builders of upstream that unpickle the file they are given, whatever module they are named in.
+UNPICKLING: Final = frozenset(
+    {"ModelFromCheckpoint", "ModelFromPackage", "ModelTypeNamesFromPackage"}
+)
+
 #: What builds models and their parts from plain values, and does nothing else.
 BUILDERS: Final = frozenset(
     {
@@ -51,71 +56,144 @@ BUILDERS: Final = frozenset(
 )
 
 
-def targets(value: Any) -> Iterator[str]:
-    """All that ``value``, of nested mappings and lists, names to be called."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            yield str(value["_target_"])
-        for item in value.values():
-            yield from targets(item)
+#: Deepest nesting of a section; those of models have about five levels.
+DEPTH: Final = 50
+
+
+def nested(value: Any, where: Any, depth: int = 0) -> Iterator[Any]:
+    """All mappings and texts in ``value``, of nested mappings and lists.
+
+    Raises:
+        ValueError: naming ``where``, if it is nested without an end.
+    """
+    _check_depth(depth, where)
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield value
+        for pair in value.items():
+            yield from nested(pair, where, depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from targets(item)
+            yield from nested(item, where, depth + 1)
 
 
-def refuse_other_builders(value: Any, path: Any, also: Collection[str] = ()) -> None:
+def _check_depth(depth: int, where: Any) -> None:
+    if depth > DEPTH:
+        raise ValueError(f"{where} holds a section that is nested more than {DEPTH} times")
+
+
+def targets(value: Any, where: Any) -> Iterator[str]:
+    """All that ``value`` names to be called; errors as those of :func:`nested`."""
+    for item in nested(value, where):
+        if isinstance(item, Mapping) and "_target_" in item:
+            yield str(item["_target_"])
+
+
+def refuse_other_builders(
+    value: Any, path: Any, also: Collection[str] = (), advice: str = OPT_IN
+) -> None:
     """Refuse a part of a file that would have anything but models built.
 
     Args:
         value: the part, of plain values.
         path: the file, for messages.
         also: further names that may be called.
+        advice: what to do about it, for messages.
 
     Raises:
         PickleRefusedError: naming the first that is neither in :data:`BUILDERS` nor in ``also``.
+        ValueError: if the part is nested without an end.
     """
-    for name in targets(value):
+    for name in targets(value, path):
         if name not in BUILDERS and name not in also:
             raise PickleRefusedError(
                 f"{path} says that {name} is to be called, which is none of the functions that les "
-                f"knows to build models; {OPT_IN}"
+                f"knows to build models; {advice}"
             )
-    if "${" in str(value):
-        raise PickleRefusedError(f"{path} holds values that are yet to be resolved; {OPT_IN}")
+    if any("${" in item for item in nested(value, path) if isinstance(item, str)):
+        raise PickleRefusedError(f"{path} holds values that are yet to be resolved; {advice}")
 
 
-def plain(value: Any, where: Any) -> Any:
-    """``value`` in dictionaries, lists, texts and numbers."""
+def refuse_consent(value: Any, where: Any) -> None:
+    """Refuse sections that have other files unpickled: who writes the command consents to that.
+
+    Args:
+        value: the sections, of plain values.
+        where: what holds them, for messages.
+
+    Raises:
+        PickleRefusedError: for a builder of upstream that unpickles the file it is given, and for
+            ``allow_pickle``.
+        ValueError: if the sections are nested without an end.
+    """
+    for item in nested(value, where):
+        if not isinstance(item, Mapping):
+            continue
+        if item.get("allow_pickle") not in (None, False):
+            raise PickleRefusedError(
+                f"{where} has `allow_pickle` for {item.get('_target_')}, which is given on the "
+                f"command line only; {OPT_IN}"
+            )
+        if is_unpickling(item):
+            raise PickleRefusedError(
+                f"{where} names {item['_target_']}, which unpickles the file it is given; use "
+                f"{TRAINED_MODEL[0]}, which reads plain values only, or, {OPT_IN}"
+            )
+
+
+def is_unpickling(section: Mapping[str, Any]) -> bool:
+    """Whether ``section`` names a builder of upstream that unpickles a file."""
+    return str(section.get("_target_")).rpartition(".")[2] in UNPICKLING
+
+
+def plain(value: Any, where: Any, depth: int = 0) -> Any:
+    """``value`` in dictionaries, lists, texts and numbers.
+
+    Raises:
+        ValueError: naming ``where``, if it holds anything else, or is nested without an end.
+    """
+    _check_depth(depth, where)
+    deeper = depth + 1
     if isinstance(value, Mapping):
-        return {plain(key, where): plain(item, where) for key, item in value.items()}
+        return {
+            plain(key, where, deeper): plain(item, where, deeper) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [plain(item, where) for item in value]
+        return [plain(item, where, deeper) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ValueError(f"{where} holds a {type(value).__name__} where plain values are expected")
 
 
 def without_files(
-    section: Mapping[str, Any], read: Callable[[str], dict[str, Any]]
+    section: Mapping[str, Any], where: Any, read: Callable[[str], dict[str, Any]]
 ) -> dict[str, Any]:
     """``section`` with the sections of the models in the files that it names in their place.
 
     Args:
         section: of plain values.
+        where: what holds it, for messages.
         read: returns the section of the model in a file.
+
+    Raises:
+        ValueError: if a builder that needs a file is given none.
     """
     target = section.get("_target_")
-    if target in TRAINED_MODEL:
-        inner: dict[str, Any] = section.get("section") or read(section["model_file"])
+    if target in TRAINED_MODEL and isinstance(section.get("section"), Mapping):
+        inner: dict[str, Any] = section["section"]
         return inner
-    for name, key in (
-        ("nequip.model.ModelFromCheckpoint", "checkpoint_path"),
-        ("nequip.model.ModelFromPackage", "package_path"),
+    for names, key in (
+        (TRAINED_MODEL, "model_file"),
+        (("nequip.model.ModelFromCheckpoint",), "checkpoint_path"),
+        (("nequip.model.ModelFromPackage",), "package_path"),
     ):
-        if target == name:
+        if target in names:
+            if not isinstance(section.get(key), str):
+                raise ValueError(f"{where} has {target} without the file `{key}`")
             return read(section[key])
     return {
-        key: without_files(value, read) if isinstance(value, Mapping) else value
+        key: without_files(value, where, read) if isinstance(value, Mapping) else value
         for key, value in section.items()
     }
 
@@ -141,7 +219,9 @@ def build(section: Mapping[str, Any], compile_mode: str = "eager") -> Any:
     if not global_state_initialized():
         set_global_state()
     arguments = dict(section)
-    target = arguments.pop("_target_")
+    target = arguments.pop("_target_", None)
+    if not isinstance(target, str):
+        raise ValueError(f"the section names no builder of a model as `_target_`, got {target!r}")
     try:
         with override_model_compile_mode(compile_mode):
             return get_method(target)(**arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,11 @@ import torch
 from torch import Tensor
 
 from les_nequip.sections import build, in_precision
+
+
+def is_state(value: Any) -> bool:
+    """Whether ``value`` is a mapping of names, as the weights of a model are."""
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,13 @@ class Stored:
         try:
             model = build(section, compile_mode)
             model.load_state_dict(self.state_dict)
-        except (RuntimeError, ValueError) as error:
+            if self.averages is not None:
+                with torch.no_grad():
+                    for parameter, average in zip(model.parameters(), self.averages, strict=True):
+                        parameter.copy_(average)
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.path} does not fit nequip {metadata.version('nequip')}: {error}"
             ) from error
-        if self.averages is not None:
-            with torch.no_grad():
-                for parameter, average in zip(model.parameters(), self.averages, strict=True):
-                    parameter.copy_(average)
         model.les_section = self.section
         return model.eval()

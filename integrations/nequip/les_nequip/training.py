@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from les.training.arguments import label_keys
 from les.training.closing import close
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
+from les_nequip.configured import resolved
 from les_nequip.labels import FIELDS, LabelledFiles
-from les_nequip.model_files import PLAIN, load_model, save_model
+from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
 from les_nequip.overrides import override_text
 from les_nequip.program import Outcome, run
 from les_nequip.runs import RunFolder, check_continued
+from les_nequip.sections import is_unpickling, nested, refuse_consent
 from les_nequip.settings import core_config
 from les_nequip.slot import add_to_slot, start_from
 
@@ -78,6 +80,7 @@ def _train(
     if config.get("ckpt_path") is not None and (resumed or settings or options.start):
         given = "--resume" if resumed else "--les_arguments and --from"
         raise ValueError(f"`ckpt_path` names a run to continue, on which {given} has no effect")
+    _check_named_files(config, options.allow_pickle)
     if folder is not None and resumed:
         command.add([f"++ckpt_path={override_text(str(folder.last.absolute()))}"])
     command.add(_model(options, config, settings, les=les))
@@ -96,7 +99,7 @@ def _train(
         if FIELDS[label] not in files.fields:
             raise ValueError(f"--{label}_key has no effect: the loss compares no {label}")
     if options.test_file is not None:
-        files.check(options.test_file)
+        files.check(options.test_file, OmegaConf.select(config, "data.key_mapping"))
     with files.reading():
         outcome = run([*command.rest, *command.overrides], command.config_path)
     if outcome is not None:
@@ -142,6 +145,18 @@ class _Command:
                 return compose(self.name, overrides)
         except CompactHydraException as error:
             raise ValueError(str(error)) from error
+
+
+def _check_named_files(config: DictConfig, allow_pickle: bool) -> None:
+    """Check the files of models that the configuration names to be unpickled by upstream."""
+    values = resolved(config)
+    if not allow_pickle:
+        refuse_consent(values, "the configuration")
+    for section in nested(values, "the configuration"):
+        if isinstance(section, Mapping) and is_unpickling(section):
+            for key in ("checkpoint_path", "package_path"):
+                if key in section:
+                    read_stored(section[key], allow_pickle=allow_pickle)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -199,10 +214,10 @@ def _sets(files: LabelledFiles, config: DictConfig, test_file: Path | None) -> d
         found = OmegaConf.select(config, f"data.{key}_file_path")
         several = list(found) if OmegaConf.is_list(found) else [found]
         for index, path in enumerate(several):
-            if isinstance(path, str) and path in files.mappings:
+            if isinstance(path, str) and path in files.ase_args:
                 paths[f"{name} {index}" if len(several) > 1 else name] = path
     if not paths:  # one file that is split, or data by another name
-        paths = {Path(path).name: path for path in files.mappings}
+        paths = {Path(path).name: path for path in files.ase_args}
     if test_file is not None:
         paths["test"] = str(test_file)
     return {name: files.labelled(path) for name, path in paths.items()}
@@ -216,7 +231,4 @@ def _close(backend: Backend, outcome: Outcome, target: Path, sets: dict[str, Any
         logger.warning("the best model is in %s only: %s", outcome.best, error)
         return
     save_model(model, target)
-    if sets:
-        close(backend, target, sets, device=str(outcome.device))
-    else:
-        logger.info("best model: %s", target)
+    close(backend, target, sets, device=str(outcome.device))

@@ -13,7 +13,7 @@ from nequip.utils.global_state import set_global_state
 
 from les.backends.model_files import OPT_IN, PickleRefusedError, check_file, check_parts, load_plain
 from les_nequip.sections import plain, refuse_other_builders, without_files
-from les_nequip.stored import Stored
+from les_nequip.stored import Stored, is_state
 
 #: Upstream's modules of training whose weights to evaluate with are known to us.
 _TRAINING_MODULES: Final = frozenset(
@@ -44,7 +44,7 @@ def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> dict[str, Any]
         complete = (
             isinstance(hyper["model"], Mapping)
             and isinstance(hyper["info_dict"]["training_module"]["_target_"], str)
-            and isinstance(content["state_dict"], Mapping)
+            and is_state(content["state_dict"])
         )
     except (KeyError, TypeError):
         complete = False
@@ -76,13 +76,16 @@ def read_trained(path: Path, allow_pickle: bool, read: SectionReader) -> Stored:
     others = [key for key in state if key.startswith("model.") and not key.startswith(_PREFIX)]
     if not weights or others:
         raise ValueError(f"{path} must hold one model, it has the weights {sorted(state)[:3]}, ...")
-    section = without_files(plain(hyper["model"], path), read)
+    section = without_files(plain(hyper["model"], path), path, read)
     if not allow_pickle:
         refuse_other_builders(section, path)
     averages = None
     if "ema._extra_state" in state:
         keys = [key for key in state if key.startswith("ema.ema_weight_")]
-        averages = [state[key] for key in sorted(keys, key=lambda key: int(key.split("_")[-1]))]
+        try:
+            averages = [state[key] for key in sorted(keys, key=lambda key: int(key.split("_")[-1]))]
+        except ValueError as error:
+            raise ValueError(f"{path} holds averages of weights without a number") from error
     return Stored(path, section, weights, averages)
 
 
@@ -102,7 +105,7 @@ def read_package(path: Path, allow_pickle: bool, read: SectionReader) -> Stored:
         raise ValueError(
             f"{path} cannot be loaded as a package of nequip: {type(error).__name__}: {error}"
         ) from error
-    section = without_files(plain(section, path), read)
+    section = without_files(plain(section, path), path, read)
     return Stored(path, section, dict(model.state_dict()))
 
 

@@ -13,6 +13,7 @@ from nequip.train import NequIPLightningModule
 from les.backends import get_backend
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator
+from les_nequip.program import _reason
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -132,6 +133,18 @@ def test_program_of_hydra(refused, tmp_path):
     assert "multirun" in refused("--multirun")
 
 
+def test_assertion_without_a_text():
+    """It says at least what was asserted."""
+
+    def refuse():
+        raise AssertionError
+
+    with pytest.raises(AssertionError) as caught:
+        refuse()
+    assert _reason(caught.value) == "AssertionError of refuse: raise AssertionError"
+    assert _reason(AssertionError("a text")) == "a text"
+
+
 def test_help(les_command, capsys):
     assert les_command("train", "nequip", "--les", "--help") == 0
     text = capsys.readouterr().out
@@ -186,6 +199,16 @@ def test_missing_configuration(les_command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert les_command("train", "nequip", "--les", "max_epochs=1") == 1
     assert "there is no configuration" in capsys.readouterr().err
+
+
+def test_name_that_hydra_does_not_know(les_command, data_files, tmp_path, capsys):
+    path = tmp_path / "cfg.yml"
+    path.write_text(get_backend("nequip").configs()["water"].read_text())
+    options = ("--config", path, "--train_file", data_files[0], "--valid_file", data_files[1])
+    assert les_command("train", "nequip", "--les", *options) == 1
+    error = capsys.readouterr().err
+    assert "--config: the name of a configuration of nequip-train ends with .yaml, got" in error
+    assert "cfg.yml" in error
 
 
 # --- predictions

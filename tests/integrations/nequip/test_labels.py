@@ -121,6 +121,29 @@ def test_blank_line_between_frames(files, written, data_files):
     assert len(load(files, written("\n".join(lines))).data_list) == 12
 
 
+def test_format_that_is_given(files, written, data_files):
+    """It does not bring ASE's reader back, and the closing table has the same frames."""
+    lines = data_files[0].read_text().split("\n")
+    lines.insert(int(lines[0]) + 2, "")
+    for name in ("data.xyz", "data.labels"):
+        path = written("\n".join(lines), name)
+        found = load(files, path, ase_args={"format": "extxyz"})
+        assert len(found.data_list) == len(list(files.labelled(path))) == 12
+
+
+@pytest.mark.parametrize(
+    ("ase_args", "message"),
+    [
+        ({"index": ":"}, "data.xyz: `ase_args` must not have 'index': all frames count"),
+        ({"format": "extxyz", "nope": 1}, "data.xyz: `ase_args` have 'nope', which has no effect"),
+        ({"nope": 1}, "data.xyz: `ase_args` have 'nope', which has no effect"),
+    ],
+)
+def test_arguments_of_reading(files, written, frames, ase_args, message):
+    with pytest.raises(DataError, match=message):
+        load(files, written(frames), ase_args=ase_args)
+
+
 def test_truncated_file(files, written, data_files):
     text = data_files[0].read_text()
     with pytest.raises(DataError, match="is it truncated"):
@@ -179,6 +202,21 @@ def test_slabs_and_wires(written, frames):
     with pytest.raises(DataError, match="frame 1: pbc must have 0, 2 or 3 axes true"):
         load(LabelledFiles(FIELDS, les=True), written(frames))
     load(LabelledFiles(FIELDS, les=False), written(frames))
+
+
+def test_labels_of_the_test_file(files, data_files, written):
+    """They are there, and under the names of the training; its frames are no table of `-`."""
+    files.check(data_files[1])
+    text = data_files[1].read_text()
+    with pytest.raises(DataError, match=r"data.xyz: frame 0: total_energy .*is missing"):
+        files.check(written(text.replace("REF_energy", "Etot")))
+    path = written(text.replace("REF_forces", "forces"))
+    with pytest.raises(DataError, match=r"data.xyz: frame 0: forces is there as 'forces', but"):
+        files.check(path)
+    other = LabelledFiles(FIELDS, [1, 8], les=True)
+    other.check(path)
+    with pytest.raises(DataError, match=r"train.xyz: frame 0: forces is there as 'REF_forces'"):
+        load(other, data_files[0])
 
 
 def test_labels_of_the_closing(files, data_files):

@@ -191,6 +191,92 @@ def test_section_that_builds_nothing(model_file):
         load_model(path)
 
 
+def holding_itself():
+    section = {}
+    section["model"] = [section]
+    return section
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"seed": 1}, "the section names no builder of a model as `_target_`, got None"),
+        ({"_target_": ["a"]}, "_target_|is to be called"),
+        (holding_itself(), "holds a section that is nested more than"),
+    ],
+    ids=["no builder", "list", "holds itself"],
+)
+@pytest.mark.parametrize("suffix", [".nequip.pt", ".ckpt"])
+def test_crafted_sections(section, message, suffix, trust, tmp_path):
+    path = tmp_path / f"crafted{suffix}"
+    module = {"training_module": {"_target_": "nequip.train.NequIPLightningModule"}}
+    state = {"model.sole_model.x": torch.ones(1)}
+    content = {"format": "les_nequip.model/1", "section": section, "state_dict": state}
+    if suffix == ".ckpt":
+        content["hyper_parameters"] = {"model": section, "info_dict": module}
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=rf"crafted.*({message})"):
+        load_model(path, allow_pickle=trust)
+
+
+@pytest.mark.parametrize("state", [{1: torch.ones(1)}, [], {"readout": 1}], ids=str)
+def test_crafted_weights(state, model_file):
+    path = changed(model_file()[1], lambda content: content.update(state_dict=state))
+    with pytest.raises(ValueError, match=r"model.nequip.pt (is no NequIP model|does not fit)"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("averages", "message"),
+    [
+        ({"ema.ema_weight_0": torch.ones(77)}, "does not fit nequip"),
+        ({"ema.ema_weight_0": "text"}, "does not fit nequip"),
+        ({"ema.ema_weight_x": torch.ones(1)}, "holds averages of weights without a number"),
+    ],
+)
+def test_crafted_averages(averages, message, nequip_section, nequip_model, tmp_path):
+    weights = {f"model.sole_model.{key}": x for key, x in nequip_model().state_dict().items()}
+    module = {"training_module": {"_target_": "nequip.train.EMALightningModule"}}
+    content = {
+        "hyper_parameters": {"model": nequip_section(), "info_dict": module},
+        "state_dict": {**weights, "ema._extra_state": {}, **averages},
+    }
+    torch.save(content, tmp_path / "crafted.ckpt")
+    with pytest.raises(ValueError, match=f"crafted.ckpt {message}"):
+        load_model(tmp_path / "crafted.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"_target_": "les_nequip.TrainedModel"}, "has les_nequip.TrainedModel without the file"),
+        ({"_target_": "les_nequip.TrainedModel", "model_file": "crafted.ckpt"}, "names itself"),
+    ],
+)
+def test_checkpoint_of_a_model_in_no_other_file(section, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = {"training_module": {"_target_": "nequip.train.NequIPLightningModule"}}
+    content = {
+        "hyper_parameters": {"model": section, "info_dict": module},
+        "state_dict": {"model.sole_model.x": torch.ones(1)},
+    }
+    torch.save(content, "crafted.ckpt")
+    with pytest.raises(ValueError, match=f"crafted.ckpt {message}"):
+        load_model(tmp_path / "crafted.ckpt")
+
+
+def test_consent_that_is_asked_for_is_enough(model_file):
+    """A model file that needs `allow_pickle` is read with it."""
+    model, path = model_file()
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "note": LESCalculator}, path)  # a class, which only a pickle names
+    with pytest.raises(PickleRefusedError, match=r"model.nequip.pt is a pickle.*--allow-pickle"):
+        load_model(path)
+    loaded = load_model(path, allow_pickle=True).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
+
+
 def archive():
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:

@@ -13,6 +13,8 @@ from les.backends import get_backend
 from les.locks import locked
 from les.testing.adapter import results_of
 from les.testing.structures import crystal
+from les_nequip.program import Outcome
+from les_nequip.training import _close
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -83,6 +85,15 @@ def test_closing(kind, flag, les_command, arguments, data_files, make_config, tm
     calculator = get_backend(kind).calculator(model)
     assert calculator.long_range == (flag == "--les")
     assert "stress" in results_of(calculator, crystal())
+
+
+def test_closing_without_labelled_frames(finished, tmp_path, caplog):
+    """As of data that are not in files; the model can be used all the same."""
+    outcome = Outcome(finished / "run" / "best.ckpt", torch.device("cpu"))
+    caplog.set_level("INFO", "les")
+    _close(BACKEND, outcome, tmp_path / "run.nequip.pt", {})
+    assert f"les predict {tmp_path / 'run.nequip.pt'} structures.xyz" in caplog.text
+    assert "MAE / RMSE" not in caplog.text
 
 
 def test_options_become_overrides(train, arguments, make_config, tmp_path):
@@ -217,7 +228,21 @@ def test_continued_with_another_schedule(refused, arguments, copied, steady_conf
     """Upstream would take that of the checkpoint without a word."""
     options = [*arguments(copied, epochs=5), "training_module.lr_scheduler.scheduler.T_max=12"]
     error = refused("--les", *options, "--resume")
-    assert "is continued with its own `training_module.lr_scheduler`" in error
+    assert "is continued with its own `training_module.lr_scheduler.scheduler.T_max`, 9; " in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("r_max=3.0", "`training_module.model.r_max`, 4.0; the configuration has another one, 3.0"),
+        ("training_module.model.l_max=0", "`training_module.model.l_max`, 2; the configuration"),
+        ("+training_module.model.parity_x=1", "`training_module.model.parity_x`, None; the conf"),
+    ],
+)
+def test_continued_with_another_model(refused, arguments, copied, change, message):
+    """Statistics of the data aside, which only a run that starts has."""
+    error = refused("--les", *arguments(copied, epochs=3), change, "--resume")
+    assert f"is continued with its own {message}" in error
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "empty", "other"])
@@ -250,6 +275,31 @@ def test_last_checkpoint_that_is_missing(refused, arguments, copied):
     (copied / "run" / "best.ckpt").rename(copied / "run" / "epoch.ckpt")
     error = refused("--les", *arguments(copied), "--resume")
     assert "has neither last.ckpt nor best.ckpt to continue from; name one" in error
+
+
+@pytest.mark.parametrize("extra", [[], ["--resume"]])
+def test_checkpoints_that_are_gone(refused, arguments, finished, extra, tmp_path):
+    """The run does not begin again at the first epoch."""
+    log = "logs/version_0/metrics.csv"
+    (tmp_path / "run" / log).parent.mkdir(parents=True)
+    (tmp_path / "run" / log).write_bytes((finished / "run" / log).read_bytes())
+    error = refused("--les", *arguments(tmp_path, epochs=3), *extra)
+    assert f"{log} has epochs of a run, but {tmp_path / 'run'} no checkpoint" in error
+
+
+def test_run_that_is_killed_before_its_first_checkpoint(killed, train, arguments, tmp_path):
+    """Nothing is lost but the first epoch, which is done again."""
+    with pytest.raises(SystemExit):
+        killed("best.ckpt", 1, "--les", *arguments(tmp_path, epochs=1))
+    assert not list((tmp_path / "run").glob("*.ckpt"))
+    train("--les", *arguments(tmp_path, epochs=1), "--resume")
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[]", "holds no settings")])
+def test_settings_that_are_damaged(refused, arguments, copied, text, message):
+    path = copied / "run" / "settings.json"
+    path.write_text(text)
+    assert f"{path} {message}" in refused("--les", *arguments(copied, epochs=3), "--resume")
 
 
 def change(path, edit):
@@ -297,3 +347,75 @@ def test_checkpoint_by_its_path(refused, train, arguments, make_config, copied, 
     assert "`ckpt_path` names a run to continue, on which --les_arguments and --from" in error
     options = [*arguments(tmp_path / "new"), f"++ckpt_path='{copied / 'run' / 'last.ckpt'}'"]
     assert "is of a run with LES; continue it with --les" in refused("--no-les", *options)
+
+
+def trap(file):
+    """A metric whose arguments unpickle a file, if they are built."""
+    load = {"_target_": "torch.load", "f": str(file), "weights_only": False}
+    return {"_target_": "builtins.dict", "a": load}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hparams", {"train_metrics": trap("x")}),
+        ("module_arguments", {"train_metrics": trap("x")}),
+        ("hparams_type", "x"),
+        ("hparams_name", "model"),
+        ("_instantiator", "lightning.pytorch.cli.instantiate_module"),
+    ],
+)
+@pytest.mark.parametrize("form", ["--resume", "++ckpt_path"])
+def test_keys_that_lightning_reads_too(
+    refused, arguments, copied, form, key, value, monkeypatch, tmp_path
+):
+    """What a checkpoint has built may stand in other places than upstream writes it to."""
+    path = copied / "run" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"].pop("train_metrics")
+    (content["hyper_parameters"] if key.startswith("_") else content)[key] = value
+    torch.save(content, path)
+    monkeypatch.setattr(NequIPLightningModule, "__init__", lambda *_: pytest.fail("was built"))
+    options = arguments(copied, epochs=3)
+    if form == "--resume":
+        error = refused("--les", *options, form)
+    else:
+        error = refused("--les", *arguments(tmp_path / "new", epochs=3), f"{form}='{path}'")
+    assert f"holds '{key}', which nequip-train writes to no checkpoint" in error
+    assert "--allow-pickle" in error
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {"_target_": "les_nequip.TrainedModel", "allow_pickle": True},
+            "`allow_pickle` for les_nequip.TrainedModel, which is given on the command line only",
+        ),
+        (
+            {"_target_": "nequip.model.ModelFromCheckpoint"},
+            "nequip.model.ModelFromCheckpoint is to be called",
+        ),
+    ],
+)
+def test_checkpoint_that_names_another_file(refused, arguments, copied, model, message):
+    """Also where the configuration names the same builder, as that of ``--from`` does."""
+    (copied / "run" / "settings.json").unlink()
+    evil = {"model_file": "evil.ckpt", "checkpoint_path": "evil.ckpt", **model}
+    change(copied / "run" / "last.ckpt", lambda hyper: hyper.update(model=evil))
+    start = f"--from={copied / 'run' / 'best.ckpt'}"
+    error = refused("--les", *arguments(copied), start, "--resume")
+    assert message in error
+    assert "--allow-pickle" in error
+
+
+def test_best_model_that_is_a_pickle(refused, arguments, copied):
+    """Upstream unpickles it after the training, wherever the checkpoint says it is."""
+    evil = copied / "evil.ckpt"
+    torch.save({"state_dict": NequIPLightningModule}, evil)
+    path = copied / "run" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    for state in content["callbacks"].values():
+        state["best_model_path"] = str(evil)
+    torch.save(content, path)
+    assert "evil.ckpt is a pickle" in refused("--les", *arguments(copied, epochs=3), "--resume")

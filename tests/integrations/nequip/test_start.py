@@ -154,3 +154,53 @@ def test_models_can_be_saved_again(trained, tmp_path):
     again = load_model(tmp_path / "again.nequip.pt")
     for key, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('the trap ran')",))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [
+        ("nequip.model.ModelFromCheckpoint", "checkpoint_path"),
+        ("nequip.model.saved_models.ModelFromPackage", "package_path"),
+        ("les_nequip.TrainedModel", "model_file"),
+    ],
+)
+def test_files_that_a_configuration_names(refused, arguments, target, key, nested, tmp_path):
+    """They are read with the consent of who writes the command, and with no other."""
+    evil = tmp_path / "evil.ckpt"
+    torch.save({"hyper_parameters": Trap()}, evil)
+    model = f"{{_target_: {target}, {key}: '{evil}'"
+    model += ", allow_pickle: true}" if target.startswith("les") else "}"
+    if nested:
+        model = f"{{_target_: les_nequip.AddLES, model: {model}}}"
+    options = ["~training_module.model", f"+training_module.model={model}"]
+    flag = "--les" if nested else "--no-les"
+    error = refused(flag, *arguments(tmp_path / "new"), *options)
+    assert "the configuration" in error
+    assert target in error
+    assert "--allow-pickle" in error
+
+
+def test_damaged_file_that_a_configuration_names(refused, arguments, tmp_path):
+    (tmp_path / "half.ckpt").write_bytes(b"PK\x03\x04")
+    section = {"_target_": "nequip.model.ModelFromCheckpoint"}
+    section["checkpoint_path"] = tmp_path / "half.ckpt"
+    model = ", ".join(f"{key}: '{value}'" for key, value in section.items())
+    options = ["~training_module.model", f"+training_module.model={{{model}}}", "--allow-pickle"]
+    error = refused("--no-les", *arguments(tmp_path / "new"), *options)
+    assert "half.ckpt is truncated or damaged" in error
+
+
+@pytest.mark.parametrize("flag", ["--les", "--no-les"])
+def test_run_from_a_model_is_continued(flag, trained, train, arguments, make_config, tmp_path):
+    """Its model section is that of the checkpoint."""
+    start = {"from": trained["--no-les"] / "run.nequip.pt"}
+    train(flag, *arguments(tmp_path, **start))
+    train(flag, *arguments(tmp_path, **start), "--resume")
