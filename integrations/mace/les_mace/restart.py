@@ -1,7 +1,8 @@
 """The checkpoints of a run: whole ones only, so that a continued run never begins anew.
 
 mace-torch (0.3.16) deletes a checkpoint before it writes the next, reads checkpoints as pickles,
-and begins at epoch 0 when it cannot read the last one, or when that is of another model.
+begins at epoch 0 when it cannot read the last one, or when that is of another model, and after a
+restart takes the first epoch for the best, so that the best one so far is lost.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import glob
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +32,9 @@ from les_mace.settings import agree
 logger = logging.getLogger("les")
 
 KIND = "MACE checkpoint"
+
+#: Where a checkpoint has the validation loss of its state, beside what upstream puts there.
+LOSS = "les_valid_loss"
 
 _save = torch.save
 
@@ -72,19 +77,40 @@ class WholeCheckpointHandler(CheckpointHandler):
     """Upstream's handler, which goes back to the last whole checkpoint, or keeps the error.
 
     Args:
+        record: upstream's record of the run's epochs.
         allow_pickle: read checkpoints that run the code they hold.
 
     Attributes:
         problem: why no checkpoint could be loaded, which upstream would not tell.
         epoch: that of the checkpoint loaded last.
+        best: whether the last checkpoint is one of stage two, and its validation loss.
     """
 
-    def __init__(self, *args: Any, allow_pickle: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, record: Path, allow_pickle: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.record = record
+        self.best = (False, math.inf)
         self.io = WholeCheckpoints(*args, **kwargs)
         self.io.allow_pickle = allow_pickle
         self.problem: ValueError | None = None
         self.epoch: int | None = None
+
+    def save(self, state: Any, epochs: int, keep_last: bool = False) -> None:
+        """Keep the state after an epoch, unless that stage has one with a lower loss already."""
+        stage_two = self.io.swa_start is not None and epochs >= self.io.swa_start
+        loss = self._last_loss()
+        stage, best = self.best
+        if stage == stage_two and best <= loss < math.inf and not self.io.keep:
+            logger.info("epoch %d is not better than that of the last checkpoint", epochs)
+            return
+        content = {**self.builder.create_checkpoint(state), LOSS: loss}
+        self.io.save(content, epochs, keep_last)
+        self.best = (stage_two, loss)
+
+    def _last_loss(self) -> float:
+        """The last validation loss on record, which is that of the state to be saved."""
+        losses = [entry["loss"] for entry in _entries(self.record) if entry.get("mode") == "eval"]
+        return float(losses[-1]) if losses else math.inf
 
     def load_latest(
         self,
@@ -131,6 +157,7 @@ class WholeCheckpointHandler(CheckpointHandler):
                 )
                 raise self.problem from error
             self.problem, self.epoch = None, epoch
+            self.best = (info.swa, checkpoint.get(LOSS, math.inf))
             return epoch
         assert self.problem is not None
         raise self.problem
@@ -180,17 +207,26 @@ def claimed(options: argparse.Namespace, settings: Mapping[str, Any]) -> Iterato
 
 def _refuse_lost_epochs(options: argparse.Namespace, folder: Path, tag: str) -> None:
     """Refuse to begin at epoch 0 where upstream's record of such a run knows later ones."""
-    record = Path(options.results_dir or Path(options.work_dir, "results"), f"{tag}_train.txt")
-    last = 0
-    with contextlib.suppress(FileNotFoundError):
-        for line in record.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):  # of a line that was cut
-                last = max(last, json.loads(line).get("epoch") or 0)
+    record = _record(options, tag)
+    last = max((entry.get("epoch") or 0 for entry in _entries(record)), default=0)
     if last > 0:
         raise ValueError(
             f"{record} knows {last + 1} epochs of this run, but {folder} has no checkpoint of it: "
             "remove the record to begin anew, or use another --name, --seed or --work_dir"
         )
+
+
+def _record(options: argparse.Namespace, tag: str) -> Path:
+    """Where upstream writes down the errors of each epoch."""
+    return Path(options.results_dir or Path(options.work_dir, "results"), f"{tag}_train.txt")
+
+
+def _entries(record: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a record, from the first on; none if there is no such file."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in record.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):  # of a line that was cut
+                yield json.loads(line)
 
 
 @contextlib.contextmanager
@@ -201,17 +237,21 @@ def whole_checkpoints(options: argparse.Namespace, settings: Mapping[str, Any]) 
         options: upstream's.
         settings: what a continued run must agree with (``les_mace.settings``).
     """
-    handler = functools.partial(WholeCheckpointHandler, allow_pickle=options.allow_pickle)
+    handler = functools.partial(
+        WholeCheckpointHandler,
+        record=_record(options, tools.get_tag(options.name, options.seed)),
+        allow_pickle=options.allow_pickle,
+    )
     with (
         claimed(options, settings),
         replaced(tools, "CheckpointHandler", handler),
-        replaced(tools, "train", _continuing(tools.train)),
+        replaced(tools, "train", _continuing(tools.train, options)),
         replaced(torch, "save", save_whole),
     ):
         yield
 
 
-def _continuing(train: Callable[..., Any]) -> Callable[..., Any]:
+def _continuing(train: Callable[..., Any], options: argparse.Namespace) -> Callable[..., Any]:
     """Upstream's training loop, which does not begin at another epoch than it should."""
 
     @functools.wraps(train)
@@ -223,7 +263,9 @@ def _continuing(train: Callable[..., Any]) -> Callable[..., Any]:
         if start != (handler.epoch or 0):
             raise ValueError(f"the run would go on at epoch {start} instead of {handler.epoch}")
         if handler.epoch is not None:
-            logger.info("continuing after the checkpoint of epoch %d", start)
+            logger.info("continuing from the best epoch so far, %d, which is done again", start)
+        elif options.restart_latest:
+            logger.info("there is no run of this name to continue: this is a new one")
         return train(*args, **kwargs)
 
     return checked

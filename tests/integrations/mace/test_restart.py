@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from les_mace import load_model
+from les_mace.restart import LOSS
 
 RESUME = "--restart_latest"
 
@@ -83,7 +84,22 @@ def test_stopped_while_saving(flag, interrupted, train, arguments, tmp_path):
     assert sorted(set(epochs_of(tmp_path)[before:])) == [0, 1, 2]
     # Plain values, whatever they are read with.
     content = torch.load(checkpoint(tmp_path, 2), weights_only=True)
-    assert set(content) == {"model", "optimizer", "lr_scheduler"}
+    assert set(content) == {"model", "optimizer", "lr_scheduler", LOSS}
+
+
+def test_the_best_epoch_stays(train, arguments, tmp_path):
+    """Upstream takes the first epoch after a restart for the best."""
+    train("--les", *arguments(tmp_path, max_num_epochs=2))
+    (best,) = tmp_path.glob("checkpoints/*_epoch-*.pt")
+    content = torch.load(best, weights_only=True)
+    assert 0.0 < content[LOSS] < float("inf")
+    torch.save({**content, LOSS: 0.0}, best)  # as if it was better than what follows
+    train("--les", *arguments(tmp_path, max_num_epochs=4), "--resume")
+    assert list(tmp_path.glob("checkpoints/*_epoch-*.pt")) == [best]
+    assert max(epochs_of(tmp_path)) == 3
+    weights = load_model(tmp_path / "small.pt").state_dict()
+    for name, value in content["model"].items():
+        torch.testing.assert_close(weights[name], value, rtol=0.0, atol=0.0)
 
 
 @pytest.mark.slow
