@@ -48,6 +48,8 @@ class CACEBackend(TrainingBackend):
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()
         self.require_ending(target)
+        if source.name.endswith(self.model_suffixes):
+            raise ValueError(f"{source} is a model file of les already, by its name; use it as it is")
         from les_cace.checkpoint import save_model
         from les_cace.published import load_published
 

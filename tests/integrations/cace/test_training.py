@@ -326,7 +326,8 @@ def test_published_file_on_the_command_line(reference_dir, les_command, capsys, 
     assert load_model(target).representation.cutoff == 4.5
     assert les_command("convert", "cace", source, target, "--allow-pickle") == 1
     assert "exists already" in capsys.readouterr().err
-    capsys.readouterr()
+    assert les_command("convert", "cace", target, tmp_path / "again.cace.pt") == 1
+    assert "is a model file of les already" in capsys.readouterr().err
     assert les_command("doctor", target) == 0
     assert "norm_factor = 90.0474 eV A / e^2 instead of 90.4756" in capsys.readouterr().out
     write(tmp_path / "some.xyz", [crystal("cubic"), dimer()], format="extxyz")
