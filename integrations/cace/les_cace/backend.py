@@ -49,7 +49,7 @@ class CACEBackend(TrainingBackend):
         self.require()
         self.require_ending(target)
         if source.name.endswith(self.model_suffixes):
-            raise ValueError(f"{source} is a model file of les already, by its name; use it as it is")
+            raise ValueError(f"{source} is a model file of les already; use it as it is")
         from les_cace.checkpoint import save_model
         from les_cace.published import load_published
 
