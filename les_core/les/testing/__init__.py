@@ -26,6 +26,7 @@ for _name in (
     "short_range",
     "slabs",
     "symmetry",
+    "training",
 ):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
@@ -38,6 +39,7 @@ from les.testing.results import ResultTests  # noqa: E402
 from les.testing.short_range import ShortRangeTests  # noqa: E402
 from les.testing.slabs import SlabTests  # noqa: E402
 from les.testing.symmetry import SymmetryTests  # noqa: E402
+from les.testing.training import TrainingTests  # noqa: E402
 
 __all__ = [
     "Adapter",
@@ -50,6 +52,7 @@ __all__ = [
     "ShortRangeTests",
     "SlabTests",
     "SymmetryTests",
+    "TrainingTests",
 ]
 
 

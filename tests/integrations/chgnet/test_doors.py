@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-import re
 from pathlib import Path
 
 import pytest
 import torch
-from ase.io import read, write
+from ase.io import write
 
 import les_chgnet.weights
 from les.backends import get_backend
 from les.backends.model_files import PickleRefusedError
+from les.testing import TrainingTests
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_chgnet import CHGNetLES, LESCalculator, load_model, save_model
@@ -34,83 +34,8 @@ def pickled(short_range_model, tmp_path):
 # --- training
 
 
-def test_damaged_checkpoints(train, arguments, damaged_checkpoints_are_refused, tmp_path):
-    options = ["--les", *arguments(tmp_path)]
-    train(*options)
-    damaged_checkpoints_are_refused(tmp_path / "small_checkpoint.pth.tar", *options)
-    train(*options, "--resume")
-
-
-def test_one_way_to_say_it(train, arguments, data_files, tmp_path, caplog):
-    """Configurations by name or file, LES arguments as a mapping or a file, keys of labels."""
-    caplog.set_level("INFO", logger="les")
-    frames = read(data_files[0], ":4")
-    for frame in frames:
-        frame.info["dft_energy"] = frame.info.pop("REF_energy")
-        frame.arrays["forces"] = frame.arrays.pop("REF_forces")  # a plain key
-    frames[1].info["total_charge"] = -1
-    write(
-        tmp_path / "plain.xyz", frames, format="extxyz", columns=["symbols", "positions", "forces"]
-    )
-    (tmp_path / "les.yaml").write_text("sigma: 1.5\n")
-    files = dict.fromkeys(("train_file", "valid_file"), tmp_path / "plain.xyz")
-    options = {**files, "energy_key": "dft_energy", "config": "water", "device": "auto"}
-    train("--les", *arguments(tmp_path / "one", **options, les_arguments=tmp_path / "les.yaml"))
-    options = {**options, "config": "chgnet/water", "les_arguments": "{sigma: 1.5}"}
-    train("--les", *arguments(tmp_path / "two", **options))
-    models = [load_model(tmp_path / name / "small.pth.tar") for name in ("one", "two")]
-    assert models[0].les.config() == models[1].les.config()
-    assert models[0].les.config().sigma == 1.5
-    assert caplog.text.count("best model: ") == 2
-    # Of the training and the validation file, and not again for the table at the end.
-    told = f"1 of 4 structures of {tmp_path / 'plain.xyz'} have a total_charge other than 0"
-    assert caplog.text.count(told) == 4
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"name": "../../x"}, "--name must be the start of file names"),
-        ({"device": "cuda:99"}, r"`device` is cuda:99, but torch sees \w+ CUDA GPU here"),
-    ],
-)
-def test_refused(changes, message, refused, arguments, tmp_path):
-    error = refused("--les", *arguments(tmp_path / "in" / "side", **changes))
-    assert re.search(message, error), error
-    assert not list(tmp_path.rglob("*.tar"))
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--config=watre", "there is no file watre, and no configuration 'watre'"),
-        ("--les_arguments=none.yaml", "a YAML file of one, got 'none.yaml'"),
-        ("--alow_pickle", "--allow_pickle"),
-        ("--epoch=3", "--epochs"),
-    ],
-)
-def test_mistyped(option, message, usage_error, arguments, tmp_path):
-    assert message in usage_error("--les", *arguments(tmp_path), option)
-
-
-def test_one_key_in_all_files(refused, arguments, data_files, tmp_path):
-    frames = read(data_files[1], ":")
-    for frame in frames:
-        frame.info["energy"] = frame.info.pop("REF_energy")
-    write(tmp_path / "plain.xyz", frames, format="extxyz")
-    error = refused("--les", *arguments(tmp_path, valid_file=tmp_path / "plain.xyz"))
-    message = "plain.xyz: frame 0 has the energy under 'energy', .*train.xyz: frame 0 under 'REF_en"
-    assert re.search(message, error), error
-
-
-@pytest.mark.parametrize("consent", [[], ["--allow-pickle"]])
-def test_a_pickle_is_not_continued(consent, refused, arguments, tmp_path):
-    """With consent, which is for the model to start from, and without advice to give it."""
-    path = tmp_path / "small_checkpoint.pth.tar"
-    torch.save({"model": torch.nn.Linear(1, 1)}, path)
-    error = refused("--les", *arguments(tmp_path), "--resume", *consent)
-    assert f"{path} is a pickle or a program, no state of a training" in error
-    assert "allow" not in error
+class TestTraining(TrainingTests):
+    suffix = ".pth.tar"
 
 
 def test_pickles_to_start_from(train, refused, arguments, pickled, tmp_path):
@@ -123,16 +48,6 @@ def test_pickles_to_start_from(train, refused, arguments, pickled, tmp_path):
     assert "'allow_pickle' is given on the command line only" in error
     train("--les", *fine_tuning, "--allow_pickle")
     assert load_model(tmp_path / "run" / "small.pth.tar").les is not None
-
-
-def test_a_disk_that_is_full(refused, arguments, monkeypatch, tmp_path):
-    def fail(content, path):
-        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
-
-    monkeypatch.setattr(torch, "save", fail)
-    error = refused("--no-les", *arguments(tmp_path))
-    assert f"{tmp_path / 'small_best.pth.tar'} could not be written completely" in error
-    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
