@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+import torch
+from nequip.utils.global_state import set_global_state
 from nequip.utils.unittests.conftest import *  # noqa: F403 (upstream's fixtures)
 from nequip.utils.unittests.model_tests import BaseEnergyModelTests
 
@@ -19,6 +21,15 @@ COMMON = {
     "per_type_energy_scales": 1.0,
     "per_type_energy_shifts": {"H": 0.1, "C": 0.2, "O": 0.3},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def default_dtype(undone):
+    """Upstream's fixture of that name leaves the precision alone if its state was set before."""
+    with undone():
+        set_global_state(allow_tf32=False)
+        torch.set_default_dtype(torch.float64)
+        yield torch.float64
 
 
 @contextlib.contextmanager
