@@ -1,17 +1,21 @@
 """Latent Ewald Summation: long-range electrostatics for machine-learned potentials."""
 
-from les.born import born_effective_charges, dipole_moments
 from les.config import LESConfig
 from les.ewald import Ewald
-from les.gauge import ChargeSign, charge_sign, fix_charge_sign
 from les.les import Les
 from les.readout import ChargeReadout
+from les.response.born import born_effective_charges
+from les.response.dipoles import dipole_moments
+from les.response.gauge import ChargeSign, charge_sign, fix_charge_sign
+from les.response.moments import Carried, Edges
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Carried",
     "ChargeReadout",
     "ChargeSign",
+    "Edges",
     "Ewald",
     "LESConfig",
     "Les",

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from les.born import born_effective_charges
 from les.checks import check_tensors
 from les.config import LESConfig
 from les.ewald import Ewald
 from les.readout import ChargeReadout
+from les.response.phase import phase_born_effective_charges
 
 logger = logging.getLogger("les")
 
@@ -232,7 +232,7 @@ class Les(nn.Module):
                 atom_energies = share.sum(dim=-1) if share.dim() == 2 else share
         bec: Tensor | None = None
         if compute_bec:
-            bec = born_effective_charges(
+            bec = phase_born_effective_charges(
                 charges,
                 positions,
                 cell,

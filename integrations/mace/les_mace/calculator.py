@@ -45,7 +45,8 @@ class LESCalculator(ChargeCalculator, MACECalculator):
     Args:
         model: one model, or one model file. Several make a
             ``les.backends.committee.Committee``, from one calculator each.
-        bec: compute Born effective charges with every calculation.
+        bec: compute Born effective charges with every calculation: true for exact ones,
+            ``"phase"`` for the published approximation.
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         allow_pickle: read pickled models, which can run code (see ``load_model``).
         device: where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a GPU where
@@ -67,7 +68,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         self,
         model: torch.nn.Module | str | Path | None = None,
         *,
-        bec: bool = False,
+        bec: bool | str = False,
         sign: int | None = None,
         allow_pickle: bool = False,
         device: str | torch.device = "cpu",
@@ -173,6 +174,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         model = self.models[0]
         # Calculators may share a model, and a model may ask for less than all of it.
         model.compute_bec, model.bec_output_index = self.bec, None
+        model.bec_method = self.bec_method
         handle = model.register_forward_hook(keep)
         try:
             yield kept

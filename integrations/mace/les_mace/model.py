@@ -17,8 +17,9 @@ from mace.modules.models import ScaleShiftMACE
 from mace.modules.utils import compute_forces, compute_forces_virials, compute_hessians_vmap
 from torch import Tensor
 
-from les import Les, LESConfig, dipole_moments
+from les import Les, LESConfig, born_effective_charges, dipole_moments
 from les_mace import lammps
+from les_mace.edges import recorded_edges
 from les_mace.readouts import charge_readouts, layer_widths
 
 #: Keys of published LES that ask for something this class does not do; they must be false.
@@ -70,6 +71,7 @@ class MACELES(ScaleShiftMACE):
                 raise ValueError(f"`{key}` is not supported yet by MACELES, got {own[key]!r}")
         self.compute_bec = bool(own.get("compute_bec", False))
         self.bec_output_index: int | None = own.get("bec_output_index")
+        self.bec_method = "exact"
         self.les = Les(les_arguments)
         self.les_readouts = charge_readouts(self.readouts)
         self.layer_widths = layer_widths(self.products)
@@ -100,7 +102,8 @@ class MACELES(ScaleShiftMACE):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what upstream's own class of this name wrote."""
-        state = {"compute_bec": False, "bec_output_index": None, **state}
+        options = {"compute_bec": False, "bec_output_index": None, "bec_method": "exact"}
+        state = {**options, **state}
         if "layer_widths" not in state:
             state["layer_widths"] = layer_widths(state["_modules"]["products"])
         super().__setstate__(state)
@@ -152,9 +155,18 @@ class MACELES(ScaleShiftMACE):
             )
         positions, cell = data["positions"], data["cell"].view(-1, 3, 3)
         need_strain = compute_virials or compute_stress or compute_displacement
-        out = self.short_range(
-            data, training=training, compute_force=False, compute_displacement=need_strain
-        )
+        bec: Tensor | None = None
+        if compute_bec or self.compute_bec:
+            if torch.jit.is_scripting():
+                raise ValueError(
+                    "Born effective charges are not available from a model compiled by "
+                    "TorchScript; use the model it was made of"
+                )
+            out, bec = self._with_born_effective_charges(data, training, need_strain)
+        else:
+            out = self.short_range(
+                data, training=training, compute_force=False, compute_displacement=need_strain
+            )
         displacement = out["displacement"]
         strained_cell = cell
         if need_strain and displacement is not None:
@@ -175,8 +187,6 @@ class MACELES(ScaleShiftMACE):
             latent_charges,
             batch=data["batch"],
             pbc=data["pbc"].view(-1, 3),
-            compute_bec=compute_bec or self.compute_bec,
-            bec_output_index=self.bec_output_index,
             compute_atom_energies=True,
         )
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
@@ -225,8 +235,34 @@ class MACELES(ScaleShiftMACE):
             "latent_charges": latent_charges,
             "charges": scale * latent_charges,
             "dipole": dipole,
-            "BEC": les_out["BEC"],
+            "BEC": bec,
         }
+
+    @torch.jit.unused
+    def _with_born_effective_charges(
+        self, data: dict[str, Tensor], training: bool, need_strain: bool
+    ) -> tuple[dict[str, Tensor | None], Tensor]:
+        """What ``short_range`` returns, and the Born effective charges of the same evaluation."""
+        with recorded_edges(self, data["edge_index"]) as edges:
+            out = self.short_range(
+                data, training=training, compute_force=False, compute_displacement=need_strain
+            )
+        node_feats = out["node_feats"]
+        assert node_feats is not None
+        bec = born_effective_charges(
+            self.latent_charges(node_feats, data),
+            data["positions"],
+            data["cell"].view(-1, 3, 3),
+            data["batch"],
+            data["pbc"].view(-1, 3),
+            self.les.remove_mean,
+            self.les.epsilon_factor,
+            create_graph=training or self.training,
+            method=self.bec_method,
+            edges=edges() if self.bec_method == "exact" else None,
+        )
+        index = self.bec_output_index
+        return out, bec if index is None else bec[:, index]
 
     def latent_charges(self, node_feats: Tensor, data: dict[str, Tensor]) -> Tensor:
         """Latent charges ``[n_atoms]`` [e] from upstream's concatenated layer features."""

@@ -13,7 +13,8 @@ import torch
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from numpy.typing import NDArray
 
-from les.gauge import ChargeSign
+from les.response.born import METHODS
+from les.response.gauge import ChargeSign
 from les.structures import (
     ANY_AXES,
     LONG_RANGE_AXES,
@@ -51,6 +52,7 @@ class ChargeCalculator(Calculator):
     Attributes:
         les_config: how the model does its long-range part, ``None`` without LES.
         bec: whether Born effective charges are computed.
+        bec_method: how, ``"exact"`` or ``"phase"``, see ``les.born_effective_charges``.
         charge_sign: the sign of all charges, which training leaves open. It is fixed by the first
             structure with more than one element, so that its most electronegative element is
             negative, and kept from then on: it must not change along a trajectory.
@@ -62,6 +64,7 @@ class ChargeCalculator(Calculator):
 
     les_config: LESConfig | None = None
     bec = False
+    bec_method = "exact"
     used_labels: Collection[str] = ()
     unsigned_labels: Collection[str] = ()
     results: dict[str, Any]
@@ -90,31 +93,40 @@ class ChargeCalculator(Calculator):
                 hint = f"; did you mean `{closest[0]}`?" if closest else ""
                 raise TypeError(f"{type(self).__name__} got an unknown keyword `{name}`{hint}")
 
-    def set_up_charges(self, config: LESConfig | None, *, bec: bool, sign: int | None) -> None:
+    def set_up_charges(
+        self, config: LESConfig | None, *, bec: bool | str, sign: int | None
+    ) -> None:
         """Say what the model can do, and name the results that it has.
 
         Args:
             config: how the model does its long-range part, ``None`` without LES.
-            bec: compute Born effective charges with every calculation.
+            bec: compute Born effective charges with every calculation; a string says by which
+                of ``les.response.born.METHODS``, instead of exactly.
             sign: +1 or -1, instead of letting the first structure decide.
 
         Raises:
-            ValueError: for another ``sign``, and for ``bec`` with a model that has no charges, or
-                several on each atom, whose sign has no meaning.
+            ValueError: for another ``sign`` or method, and for ``bec`` with a model that has no
+                charges, or several on each atom, whose sign has no meaning.
         """
         several = config is not None and config.n_channels > 1
         if bec and (config is None or several):
             found = f"{config.n_channels}" if config is not None else "no LES"
             raise ValueError(f"`bec` needs a model with one charge on each atom, this has {found}")
+        if isinstance(bec, str):
+            if bec not in METHODS:
+                raise ValueError(
+                    f"`bec` must be true, false or one of {', '.join(METHODS)}, got {bec!r}"
+                )
+            self.bec_method = bec
         self.les_config = config
-        self.bec = bec
+        self.bec = bool(bec)
         self.charge_sign = ChargeSign(sign)
         self._told: set[str] = set()
         # A list of its own: that of the class is shared by all its instances.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if config is not None:
             names = ("latent_charges", "les_energy") if several else LONG_RANGE_RESULTS
-            self.implemented_properties += [*names, *[BORN_CHARGES] * bec]
+            self.implemented_properties += [*names, *[BORN_CHARGES] * self.bec]
 
     def check_structure(
         self,

@@ -12,7 +12,7 @@ from ase.calculators.calculator import all_changes
 from numpy.typing import NDArray
 
 from les.backends.calculator import BORN_CHARGES, ChargeCalculator
-from les.gauge import ChargeSign, charge_sign
+from les.response.gauge import ChargeSign, charge_sign
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -97,7 +97,7 @@ class Backend(ABC):
         *,
         device: str = "cpu",
         dtype: str = "float64",
-        bec: bool = False,
+        bec: bool | str = False,
         allow_pickle: bool = False,
         head: str | None = None,
     ) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from les.born import born_effective_charges
+from les.response.phase import phase_born_effective_charges
 
 
 class BEC(nn.Module):
-    """:func:`les.born_effective_charges` with the arguments of published LES.
+    """The published evaluation of Born effective charges, with published arguments.
 
     Pickled models of published LES hold one, whose settings ``les.les.Les`` takes over.
 
@@ -47,7 +47,7 @@ class BEC(nn.Module):
         """
         if u is not None:
             raise ValueError("`u` is not supported yet, it must be None")
-        bec = born_effective_charges(
+        bec = phase_born_effective_charges(
             q,
             r,
             cell,

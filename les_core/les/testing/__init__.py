@@ -22,6 +22,7 @@ for _name in (
     "batches",
     "derivatives",
     "features",
+    "response",
     "results",
     "short_range",
     "slabs",
@@ -35,6 +36,7 @@ from les.testing.bad_input import BadInputTests  # noqa: E402
 from les.testing.batches import BatchTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
+from les.testing.response import ResponseTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
 from les.testing.short_range import ShortRangeTests  # noqa: E402
 from les.testing.slabs import SlabTests  # noqa: E402
@@ -48,6 +50,7 @@ __all__ = [
     "BatchTests",
     "DerivativeTests",
     "FeatureTests",
+    "ResponseTests",
     "ResultTests",
     "ShortRangeTests",
     "SlabTests",
@@ -57,6 +60,12 @@ __all__ = [
 
 
 class AdapterTests(
-    SymmetryTests, DerivativeTests, ResultTests, ShortRangeTests, BatchTests, BadInputTests
+    SymmetryTests,
+    DerivativeTests,
+    ResponseTests,
+    ResultTests,
+    ShortRangeTests,
+    BatchTests,
+    BadInputTests,
 ):
     """All shared tests but :class:`SlabTests`, for adapters that support slabs as well."""

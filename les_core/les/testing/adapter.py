@@ -30,6 +30,8 @@ class Adapter:
     rounding = 1e-9
     #: Largest allowed difference between float32 and float64 [eV/atom, eV/A].
     single_precision = 2e-5
+    #: Distance within which an atom changes the charges of others [A].
+    receptive_field = 8.0
     #: Type of the forces from a calculator in float32.
     single_dtype: type = np.float32
 

@@ -11,7 +11,7 @@ import torch
 from ase.stress import voigt_6_to_full_3x3_stress
 from e3nn.util import jit
 from mace.calculators import LAMMPS_MACE, MACECalculator
-from mace.modules import ScaleShiftMACE, extensions
+from mace.modules import ScaleShiftMACE, blocks, extensions
 from mace.modules.models import MACE
 from mace.tools.torch_tools import default_dtype
 
@@ -22,6 +22,7 @@ from les.testing.derivatives import derivative
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, lammps, load_model, save_model
+from les_mace.edges import KNOWN_INTERACTIONS
 
 
 class TestMACE(AdapterTests, SlabTests):
@@ -155,9 +156,8 @@ def test_scripted_model_gives_the_same(model, mace_batch, tmp_path):
     jit.compile(copy.deepcopy(model)).save(tmp_path / "scripted.pt")
     scripted = torch.jit.load(tmp_path / "scripted.pt")
     structures = [crystal("left-handed"), dimer()]
-    options = {"compute_stress": True, "compute_bec": True}
-    expected = eager(mace_batch(structures), **options)
-    actual = scripted(mace_batch(structures), **options)
+    expected = eager(mace_batch(structures), compute_stress=True)
+    actual = scripted(mace_batch(structures), compute_stress=True)
     assert actual.keys() == expected.keys()
     for key, value in expected.items():
         if value is None:
@@ -166,6 +166,54 @@ def test_scripted_model_gives_the_same(model, mace_batch, tmp_path):
             np.testing.assert_allclose(
                 actual[key].detach(), value.detach(), rtol=0, atol=1e-12, err_msg=key
             )
+
+
+def test_scripted_model_has_no_born_effective_charges(model, mace_batch):
+    scripted = jit.compile(copy.deepcopy(model))
+    with pytest.raises(torch.jit.Error, match="not available from a model compiled by TorchScript"):
+        scripted(mace_batch([dimer()]), compute_bec=True)
+
+
+@pytest.fixture
+def with_interaction(mace_arguments):
+    """A function that makes a model with interactions of a class of that name."""
+
+    def make(name):
+        block = getattr(blocks, name)
+        torch.manual_seed(4)
+        arguments = {**mace_arguments, "interaction_cls": block, "interaction_cls_first": block}
+        with default_dtype(torch.float64):
+            model = MACELES(les_arguments={"cutoff": "smooth"}, **arguments)
+        return model.eval()
+
+    return make
+
+
+@pytest.mark.parametrize("name", [block.__name__ for block in KNOWN_INTERACTIONS])
+def test_exact_born_effective_charges_with_all_interactions(name, with_interaction, mace_batch):
+    model = with_interaction(name)
+    atoms = crystal("triclinic")
+    one, two = (
+        model(mace_batch([x]), compute_bec=True)["BEC"] for x in (atoms, atoms.repeat((1, 2, 1)))
+    )
+    np.testing.assert_allclose(two, one.repeat(2, 1, 1), rtol=0, atol=1e-10)
+    assert (one - one.mean(0)).abs().max() > 1e-3
+
+
+def test_unknown_interactions_are_refused(with_interaction, mace_batch):
+    model = with_interaction("RealAgnosticAttResidualInteractionBlock")
+    with pytest.raises(
+        ValueError, match="MACE model with RealAgnosticAttResidualInteractionBlock: it is not known"
+    ):
+        model(mace_batch([dimer()]), compute_bec=True)
+
+
+def test_born_effective_charges_can_be_trained_on(model, mace_batch):
+    model = copy.deepcopy(model).train()
+    bec = model(mace_batch([dimer(), crystal()]), training=True, compute_bec=True)["BEC"]
+    bec.square().sum().backward()
+    for readout in model.les_readouts:
+        assert all(parameter.grad.abs().max() > 0 for parameter in readout.parameters())
 
 
 @pytest.mark.parametrize("option", ["compute_edge_forces", "compute_atomic_stresses"])

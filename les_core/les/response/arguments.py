@@ -1,0 +1,59 @@
+"""The arguments of Born effective charges, checked and completed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from les.checks import (
+    as_indices,
+    check_batch,
+    check_cell,
+    check_charges,
+    check_pbc,
+    check_positions,
+    check_tensors,
+    has_volume,
+    is_compiling,
+    open_cells,
+)
+from les.response.dipoles import check_epsilon_factor, single_channel
+
+
+def response_arguments(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor | None,
+    batch: Tensor | None,
+    pbc: Tensor | None,
+    epsilon_factor: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Arguments of ``les.born_effective_charges``, after a check, with nothing left out.
+
+    Returns:
+        ``charges`` ``[n_atoms]``, ``cell`` ``[n_structures, 3, 3]``, ``batch`` ``[n_atoms]`` and
+        the periodic axes of each structure ``[n_structures, 3]``.
+    """
+    if not torch.jit.is_scripting():
+        check_tensors(charges=charges, positions=positions)
+        check_tensors(True, cell=cell, batch=batch, pbc=pbc)
+    if cell is None:
+        cell = open_cells(positions, batch, pbc)
+    batch = as_indices(batch)
+    if not is_compiling():  # there are no values to look at then
+        check_epsilon_factor(epsilon_factor)
+        check_positions(positions)
+        check_charges("charges", charges, positions)
+        check_cell(cell, positions)
+        check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
+        check_pbc(pbc, cell)
+    if batch is None:
+        batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
+    periodic = has_volume(cell).unsqueeze(1).expand(-1, 3) if pbc is None else pbc
+    return single_channel(charges), cell, batch, periodic
+
+
+def check_gradients(positions: Tensor) -> None:
+    """Raise ``ValueError`` for ``positions`` that nothing can be differentiated by."""
+    if not positions.requires_grad:
+        raise ValueError("`positions` must require gradients for Born effective charges")

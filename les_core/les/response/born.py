@@ -1,0 +1,80 @@
+r"""Born effective charges, the derivatives of the polarisation by the positions of atoms.
+
+.. math:: Z^*_{i\alpha\beta} = \sqrt{\epsilon_\infty}\,\partial P_\alpha/\partial r_{i\beta}
+
+For latent charges they were introduced by P. Zhong, D. Kim, D. S. King, B. Cheng, "Machine learning
+interatomic potential can infer electrical response", arXiv:2504.05169.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from les.response.arguments import check_gradients, response_arguments
+from les.response.moments import Edges, moment_evaluation
+from les.response.phase import phase_evaluation
+
+#: Ways to evaluate Born effective charges.
+METHODS = ("exact", "phase")
+
+
+def born_effective_charges(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor | None = None,
+    batch: Tensor | None = None,
+    pbc: Tensor | None = None,
+    remove_mean: bool = True,
+    epsilon_factor: float = 1.0,
+    create_graph: bool = False,
+    method: str = "exact",
+    edges: Edges | None = None,
+) -> Tensor:
+    r"""Born effective charges of latent charges.
+
+    Args:
+        charges: latent charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e], computed from
+            ``positions`` by differentiable operations.
+        positions: ``[n_atoms, 3]`` [A]; without ``edges`` they must require gradients.
+        cell: ``[n_structures, 3, 3]`` [A]; without it all structures are open.
+        batch: structure of each atom ``[n_atoms]``; may be left out for one structure.
+        pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
+        remove_mean: subtract the mean charge of each structure first.
+        epsilon_factor: high-frequency dielectric constant.
+        create_graph: keep the result differentiable, to train on it.
+        method: ``"exact"``, the derivative in the infinite crystal (``les.response.moments``), or
+            ``"phase"``, the published approximation for large cells (``les.response.phase``). Both
+            are the derivative of :func:`les.dipole_moments` along open directions.
+        edges: the graph that the charges come from. ``"exact"`` needs it for periodic structures;
+            ``"phase"`` has no use for it.
+
+    Returns:
+        ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
+
+    Raises:
+        ValueError, TypeError: as ``les.Ewald``, but not within ``torch.compile``; for several
+            charge channels, an unknown method, an ``epsilon_factor`` that is not positive, a
+            periodic structure without ``edges``, ``edges`` that are not used, and positions or
+            edges that do not require gradients or have wrong shapes.
+    """
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
+    if method == "phase" and edges is not None:
+        raise ValueError("`edges` have no effect with `method='phase'`")
+    q, cell, batch, periodic = response_arguments(
+        charges, positions, cell, batch, pbc, epsilon_factor
+    )
+    if edges is not None:
+        edges.check(len(positions))
+        return moment_evaluation(
+            q, positions, cell, batch, periodic, edges, remove_mean, epsilon_factor, create_graph
+        )
+    if method == "exact" and bool(periodic.any()):
+        raise ValueError(
+            "exact Born effective charges of a periodic structure need `edges`, the graph that "
+            "the charges come from; `method='phase'` is the published approximation without"
+        )
+    check_gradients(positions)
+    return phase_evaluation(
+        q, positions, cell, batch, periodic, remove_mean, epsilon_factor, create_graph
+    )

@@ -1,0 +1,196 @@
+r"""Born effective charges that are exact in any cell, from moments in the backward pass.
+
+.. math:: Z^*_{i\alpha\beta} = \sqrt{\epsilon_\infty}\,\Big[q_i\,\delta_{\alpha\beta}
+    + \sum_j (r_j - r_i)_\alpha\,\partial q_j/\partial r_{i\beta}\Big]
+
+The sum runs over all atoms j of an infinite crystal whose charges feel atom i. A graph neural
+network carries that dependence along its edges, so that every lever arm
+:math:`r_j - r_i` is a sum of edge vectors. For any quantity x that belongs to an atom let
+
+.. math:: a_x = \sum_j \partial q_j/\partial x, \qquad
+    b_x = \sum_j (r_j - r_x)\,\partial q_j/\partial x.
+
+What happens on one atom takes :math:`a` and :math:`b` backwards alike: both are what reverse
+differentiation computes. Only where features are carried from atom s to atom m does the
+reference change, and :math:`b_s` is what arrives at s of
+:math:`b_m + (r_m - r_s)\,a_m`. By linearity :math:`b` is therefore the gradient that starts from
+:math:`(r_m - r_s)\,a_m` at each of these places: one backward pass gives all :math:`a`,
+and one more for each direction in space gives :math:`b`. No position modulo the cell appears, and
+the receptive field may be larger than the cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from les.lattice import exactly, open_directions, reciprocal_vectors
+from les.response.dipoles import structure_mean
+
+
+class Carried(NamedTuple):
+    """Features on their way from one atom to another.
+
+    Attributes:
+        features: ``[n, ...]``, the very tensor that the model goes on with, after the features
+            have been gathered from their atoms and before anything is summed.
+        displacement: ``[n, 3]`` [A], from the atom that each of them comes from to the atom that
+            it enters, the right image of it.
+    """
+
+    features: Tensor
+    displacement: Tensor
+
+
+class Edges(NamedTuple):
+    """The graph along which a model's charges depend on positions.
+
+    Attributes:
+        vectors: ``[n_edges, 3]`` [A], from atom ``start`` to atom ``end``, images included: the
+            very tensor that all dependence of the charges on positions passes through.
+        start: ``[n_edges]``, index of the atom.
+        end: ``[n_edges]``, index of the atom.
+        carried: every place where features of one atom go to another, in any order.
+        centre: the end of an edge at which its features are used, by the model's convention.
+    """
+
+    vectors: Tensor
+    start: Tensor
+    end: Tensor
+    carried: Sequence[Carried] = ()
+    centre: Literal["start", "end"] = "end"
+
+    def check(self, n_atoms: int) -> None:
+        """Raise ``ValueError`` for shapes that do not belong together, or without gradients."""
+        n_edges = self.vectors.shape[0]
+        if self.vectors.shape != (n_edges, 3):
+            raise ValueError(
+                f"`edges.vectors` must have shape [n_edges, 3], got {list(self.vectors.shape)}"
+            )
+        for name, index in (("start", self.start), ("end", self.end)):
+            if index.shape != (n_edges,) or index.is_floating_point():
+                raise ValueError(
+                    f"`edges.{name}` must be {n_edges} indices of atoms, one for each of "
+                    f"`edges.vectors`, got {index.dtype} of shape {list(index.shape)}"
+                )
+            outside = (index < 0) | (index >= n_atoms)
+            if bool(outside.any()):
+                found = int(index[outside][0])
+                raise ValueError(f"`edges.{name}` must be between 0 and {n_atoms - 1}, got {found}")
+        for place, (features, displacement) in enumerate(self.carried):
+            if displacement.shape != (features.shape[0], 3):
+                raise ValueError(
+                    f"`edges.carried[{place}].displacement` must have shape "
+                    f"[{features.shape[0]}, 3], as there are features, got "
+                    f"{list(displacement.shape)}"
+                )
+        if self.centre not in ("start", "end"):
+            raise ValueError(f"`edges.centre` must be 'start' or 'end', got {self.centre!r}")
+        if not self.vectors.requires_grad:
+            raise ValueError("`edges.vectors` must require gradients for Born effective charges")
+
+
+def moment_evaluation(
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor,
+    periodic: Tensor,
+    edges: Edges,
+    remove_mean: bool,
+    epsilon_factor: float,
+    create_graph: bool,
+) -> Tensor:
+    """Born effective charges of checked arguments, without a look at their values.
+
+    ``charges`` are ``[n_atoms]``, ``periodic`` tells the periodic axes of each structure
+    ``[n_structures, 3]``; see :func:`les.born_effective_charges`.
+    """
+    plain, moments = _moments(charges, edges, create_graph)
+    lever = edges.vectors.unsqueeze(2) * plain.unsqueeze(1)
+    if edges.centre == "end":
+        at_end, at_start = moments, moments + lever
+    else:
+        at_end, at_start = moments - lever, moments
+    dtype, n_structures = charges.dtype, cell.shape[0]
+    flow = positions.new_zeros([len(positions), 3, 3], dtype=plain.dtype)
+    flow = flow.index_add(0, edges.end, at_end).index_add(0, edges.start, -at_start)
+
+    q = exactly(charges)
+    if remove_mean:
+        q = q - structure_mean(q, batch, n_structures)
+    unit = torch.eye(3, dtype=q.dtype, device=q.device)
+    total = positions.new_zeros([len(positions), 3], dtype=plain.dtype)
+    total = total.index_add(0, edges.end, plain).index_add(0, edges.start, -plain)
+    arms = _open_arms(positions, cell, batch, periodic, remove_mean)
+    result = q.view(-1, 1, 1) * unit + flow + arms.unsqueeze(2) * total.unsqueeze(1)
+    result = (math.sqrt(epsilon_factor) * result).to(dtype)
+    return result if create_graph else result.detach()
+
+
+def _moments(charges: Tensor, edges: Edges, create_graph: bool) -> tuple[Tensor, Tensor]:
+    r"""The sums :math:`a` and :math:`b` of the edge vectors, ``[n_edges, 3]`` and ``[..., 3, 3]``.
+
+    The latter has the component of the lever arm first.
+    """
+    vectors = edges.vectors
+    carried = [place for place in edges.carried if place.features.requires_grad]
+
+    def gradients(
+        outputs: list[Tensor], inputs: list[Tensor], starts: list[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        return torch.autograd.grad(
+            outputs,
+            inputs,
+            starts,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+
+    features = [place.features for place in carried]
+    plain, *adjoints = gradients([charges], [vectors, *features], [torch.ones_like(charges)])
+    if plain is None:
+        raise ValueError(
+            "`charges` must be computed from `edges.vectors` by differentiable operations"
+        )
+    # Without a gradient: features that no charge comes from.
+    places = [
+        (x, adjoint) for x, adjoint in zip(carried, adjoints, strict=True) if adjoint is not None
+    ]
+    outputs = [place.features for place, _ in places]
+    rows = []
+    for axis in range(3):
+        starts = [
+            _along(place.displacement[:, axis], adjoint) * adjoint for place, adjoint in places
+        ]
+        row = gradients(outputs, [vectors], starts)[0] if places else None
+        rows.append(torch.zeros_like(vectors) if row is None else row)
+    return plain, torch.stack(rows, dim=1)
+
+
+def _along(lengths: Tensor, features: Tensor) -> Tensor:
+    """``lengths`` ``[n]`` as a factor of ``features`` ``[n, ...]``."""
+    return lengths.to(features.dtype).view([-1] + [1] * (features.dim() - 1))
+
+
+def _open_arms(
+    positions: Tensor, cell: Tensor, batch: Tensor, periodic: Tensor, remove_mean: bool
+) -> Tensor:
+    """Lever arms of the charge that an atom adds to its structure, ``[n_atoms, 3]`` [A].
+
+    A total charge that depends on positions moves the dipole of what is finite: along open
+    directions the mean is taken off everywhere in the structure, which leaves the distance from
+    its centre. In an infinite crystal the mean of all charges does not feel one atom.
+    """
+    arms, cell = exactly(positions), exactly(cell)
+    if remove_mean:
+        arms = arms - structure_mean(arms, batch, cell.shape[0])
+    vectors = torch.where(periodic.unsqueeze(-1), cell, open_directions(cell, periodic))
+    along = (arms.unsqueeze(1) @ reciprocal_vectors(vectors)[0].transpose(1, 2)[batch]).squeeze(1)
+    along = along * ~periodic[batch]
+    return (along.unsqueeze(1) @ vectors[batch]).squeeze(1)
