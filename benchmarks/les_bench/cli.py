@@ -1,4 +1,4 @@
-"""``les bench {run,report,fetch,list,kernels,cace}``."""
+"""``les bench {run,report,fetch,list,kernels,cace,response}``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ MAX_DEFAULT_THREADS = 4
 MEASUREMENTS = {
     "kernels": "speed of the Ewald sum",
     "cace": "speed and memory of the CACE representation",
+    "response": "cost and convergence of Born effective charges",
 }
 
 
