@@ -46,7 +46,8 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
 
     Args:
         model: a model, a model file or the name of a pretrained model.
-        bec: compute Born effective charges with every calculation.
+        bec: compute Born effective charges with every calculation: true for exact ones,
+            ``"phase"`` for the published approximation.
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         device: where to compute: ``"cpu"``, ``"cuda"``, or ``"auto"``, a GPU if there is one;
             default: what the variable ``CHGNET_DEVICE`` of the environment names, else
@@ -69,7 +70,7 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         self,
         model: CHGNet | str | Path = "0.3.0",
         *,
-        bec: bool = False,
+        bec: bool | str = False,
         sign: int | None = None,
         device: str | torch.device | None = None,
         dtype: str = "",
@@ -123,7 +124,7 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         self.model.eval()
         if not structure.pbc.any() or structure.cell.rank < 3:  # without a volume, no stress
             task = task.replace("s", "")
-        options = {"return_bec": self.bec} if self.long_range else {}
+        options = {"return_bec": self.bec and self.bec_method} if self.long_range else {}
         placed = self.place(structure, next(self.model.parameters()).dtype)
         graph = self.graph_converter(placed).to(self.device)
         out = self.model([graph], task=task, return_site_energies=True, **options)

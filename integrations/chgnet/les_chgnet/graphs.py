@@ -115,7 +115,7 @@ def with_common_positions(
 ) -> tuple[list[CrystalGraph], Tensor]:
     """Graphs whose coordinates all come from one tensor of positions ``[n_atoms, 3]``.
 
-    Born effective charges are derivatives with respect to it.
+    Born effective charges by the published formula are derivatives with respect to it.
     """
     cells = [graph.lattice.detach() for graph in graphs]
     positions = [graph.atom_frac_coord.detach() @ cell for graph, cell in zip(graphs, cells)]

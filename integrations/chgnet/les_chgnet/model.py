@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +18,9 @@ from chgnet.utils import determine_device
 from pymatgen.core import Molecule
 from torch import Tensor, nn
 
-from les import Les, LESConfig, born_effective_charges, dipole_moments
+from les import Edges, Les, LESConfig, born_effective_charges, dipole_moments
 from les_chgnet.atomic_energies import AtomicEnergies
+from les_chgnet.edges import recorded_edges
 from les_chgnet.graphs import GraphConverter, periodic_axes, with_common_positions
 from les_chgnet.model_arguments import FURTHER, OUTDATED, plain_dict, refuse_unknown_arguments
 from les_chgnet.weights import load_pretrained, load_weights, quiet
@@ -178,9 +179,14 @@ class CHGNetLES(CHGNet):
         return_site_energies: bool = False,
         return_atom_feas: bool = False,
         return_crystal_feas: bool = False,
-        return_bec: bool = False,
+        return_bec: bool | str = False,
     ) -> dict[str, Any]:
         """As ``CHGNet.forward``, for the energy with the long-range part.
+
+        Args:
+            graphs: as upstream's, and so are all other arguments but the last.
+            return_bec: also compute Born effective charges, exact ones; a string says by which
+                method of ``les.born_effective_charges``. In training they are differentiable.
 
         Returns:
             What upstream returns, where the stress of an open structure is zero, and besides:
@@ -191,12 +197,15 @@ class CHGNetLES(CHGNet):
 
         Raises:
             ValueError: for one periodic axis, graphs that do not tell whether they are
-                periodic, and as ``les.Les``.
+                periodic, as ``les.Les``, and with ``return_bec`` as ``les.born_effective_charges``
+            and :func:`les_chgnet.edges.recorded_edges`.
         """
+        method = "exact" if return_bec is True else return_bec
         leaf: Tensor | None = None
-        if return_bec:
+        if method == "phase":
             graphs, leaf = with_common_positions(graphs)
-        with self._on(graphs):
+        exactly = recorded_edges(self, graphs) if method == "exact" else contextlib.nullcontext()
+        with self._on(graphs), exactly as edges:
             prediction = super().forward(
                 graphs,
                 task=task,
@@ -204,7 +213,9 @@ class CHGNetLES(CHGNet):
                 return_atom_feas=return_atom_feas,
                 return_crystal_feas=return_crystal_feas,
             )
-            self._add_results(prediction, leaf)
+            self._add_results(prediction)
+            if method:
+                self._add_born_effective_charges(prediction, method, leaf, edges)
         return prediction
 
     @contextlib.contextmanager
@@ -242,21 +253,44 @@ class CHGNetLES(CHGNet):
         assert atom_energies is not None
         return energies + atom_energies.unsqueeze(-1)
 
-    def _add_results(self, prediction: dict[str, Any], leaf: Tensor | None) -> None:
-        charges = self._long_range["latent_charges"]
-        assert charges is not None and self._batch is not None
-        charges = charges.squeeze(-1)
-        positions, cell, pbc, structure = self._batch
+    def _add_results(self, prediction: dict[str, Any]) -> None:
+        assert self._batch is not None
+        positions, cell, _, structure = self._batch
+        charges = self._latent_charges()
         settings = (self.les.remove_mean, self.les.epsilon_factor)
         sizes = prediction["atoms_per_graph"].tolist()
         prediction["les_energy"] = self._long_range["E_lr"]
         prediction["charges"] = torch.split(math.sqrt(settings[1]) * charges, sizes)
         prediction["dipole"] = dipole_moments(charges, positions, structure, len(cell), *settings)
-        if leaf is not None:
-            bec = born_effective_charges(
-                charges, leaf, cell.detach(), structure, pbc, *settings, self.training
-            )
-            prediction["bec"] = torch.split(bec, sizes)
+
+    def _add_born_effective_charges(
+        self,
+        prediction: dict[str, Any],
+        method: str,
+        leaf: Tensor | None,
+        edges: Callable[[], Edges] | None,
+    ) -> None:
+        """Add them, from the common ``leaf`` of positions or the ``edges`` of the evaluation."""
+        assert self._batch is not None
+        positions, cell, pbc, structure = self._batch
+        bec = born_effective_charges(
+            self._latent_charges(),
+            positions if leaf is None else leaf,
+            cell.detach(),
+            structure,
+            pbc,
+            self.les.remove_mean,
+            self.les.epsilon_factor,
+            create_graph=self.training,
+            method=method,
+            edges=None if edges is None else edges(),
+        )
+        prediction["bec"] = torch.split(bec, prediction["atoms_per_graph"].tolist())
+
+    def _latent_charges(self) -> Tensor:
+        charges = self._long_range["latent_charges"]
+        assert charges is not None
+        return charges.squeeze(-1)
 
 
 def _start_small(les: Les) -> None:

@@ -51,26 +51,33 @@ class Edges(NamedTuple):
 
     Attributes:
         vectors: ``[n_edges, 3]`` [A], from atom ``start`` to atom ``end``, images included: the
-            very tensor that all dependence of the charges on positions passes through.
+            very tensor that all dependence of the charges on positions passes through, or several
+            that follow one another, as those of the structures in a batch.
         start: ``[n_edges]``, index of the atom.
         end: ``[n_edges]``, index of the atom.
         carried: every place where features of one atom go to another, in any order.
         centre: the end of an edge at which its features are used, by the model's convention.
     """
 
-    vectors: Tensor
+    vectors: Tensor | Sequence[Tensor]
     start: Tensor
     end: Tensor
     carried: Sequence[Carried] = ()
     centre: Literal["start", "end"] = "end"
 
+    @property
+    def parts(self) -> list[Tensor]:
+        """The tensors that ``vectors`` are."""
+        return [self.vectors] if isinstance(self.vectors, Tensor) else list(self.vectors)
+
     def check(self, n_atoms: int) -> None:
         """Raise ``ValueError`` for shapes that do not belong together, or without gradients."""
-        n_edges = self.vectors.shape[0]
-        if self.vectors.shape != (n_edges, 3):
-            raise ValueError(
-                f"`edges.vectors` must have shape [n_edges, 3], got {list(self.vectors.shape)}"
-            )
+        for part in self.parts:
+            if part.shape != (len(part), 3):
+                raise ValueError(
+                    f"`edges.vectors` must have shape [n_edges, 3], got {list(part.shape)}"
+                )
+        n_edges = sum(len(part) for part in self.parts)
         for name, index in (("start", self.start), ("end", self.end)):
             if index.shape != (n_edges,) or index.is_floating_point():
                 raise ValueError(
@@ -90,7 +97,7 @@ class Edges(NamedTuple):
                 )
         if self.centre not in ("start", "end"):
             raise ValueError(f"`edges.centre` must be 'start' or 'end', got {self.centre!r}")
-        if not self.vectors.requires_grad:
+        if not all(part.requires_grad for part in self.parts):
             raise ValueError("`edges.vectors` must require gradients for Born effective charges")
 
 
@@ -111,7 +118,7 @@ def moment_evaluation(
     ``[n_structures, 3]``; see :func:`les.born_effective_charges`.
     """
     plain, moments = _moments(charges, edges, create_graph)
-    lever = edges.vectors.unsqueeze(2) * plain.unsqueeze(1)
+    lever = torch.cat(edges.parts).unsqueeze(2) * plain.unsqueeze(1)
     if edges.centre == "end":
         at_end, at_start = moments, moments + lever
     else:
@@ -137,7 +144,7 @@ def _moments(charges: Tensor, edges: Edges, create_graph: bool) -> tuple[Tensor,
 
     The latter has the component of the lever arm first.
     """
-    vectors = edges.vectors
+    vectors = edges.parts
     carried = [place for place in edges.carried if place.features.requires_grad]
 
     def gradients(
@@ -153,8 +160,9 @@ def _moments(charges: Tensor, edges: Edges, create_graph: bool) -> tuple[Tensor,
         )
 
     features = [place.features for place in carried]
-    plain, *adjoints = gradients([charges], [vectors, *features], [torch.ones_like(charges)])
-    if plain is None:
+    found = gradients([charges], [*vectors, *features], [torch.ones_like(charges)])
+    plain, adjoints = found[: len(vectors)], found[len(vectors) :]
+    if any(part is None for part in plain):
         raise ValueError(
             "`charges` must be computed from `edges.vectors` by differentiable operations"
         )
@@ -168,9 +176,16 @@ def _moments(charges: Tensor, edges: Edges, create_graph: bool) -> tuple[Tensor,
         starts = [
             _along(place.displacement[:, axis], adjoint) * adjoint for place, adjoint in places
         ]
-        row = gradients(outputs, [vectors], starts)[0] if places else None
-        rows.append(torch.zeros_like(vectors) if row is None else row)
-    return plain, torch.stack(rows, dim=1)
+        row = gradients(outputs, vectors, starts) if places else [None] * len(vectors)
+        rows.append(_joined(row, vectors))
+    return _joined(plain, vectors), torch.stack(rows, dim=1)
+
+
+def _joined(gradients: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> Tensor:
+    """One tensor of the gradients of ``inputs``, zero where there are none."""
+    return torch.cat(
+        [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, inputs, strict=True)]
+    )
 
 
 def _along(lengths: Tensor, features: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from les_chgnet import CHGNetLES, LESCalculator, save_model
 
 
 class TestCHGNet(AdapterTests, SlabTests):
+    receptive_field = 12.0  # three layers
+
     @pytest.fixture
     def calculator(self, model, scale_charges):
         def make(dtype="float64", zero_charges=False, bec=False):
