@@ -22,13 +22,17 @@ PBC = {"crystal": (True, True, True), "slab": (True, True, False), "open": (Fals
 class Network:
     """Charges of atoms from two rounds of messages, each longer than the cells above.
 
-    ``reversed_edges`` makes its edges point from the atom that receives to the one that sends.
+    ``reversed_edges`` makes its edges point from the atom that receives to the one that sends,
+    ``in_parts`` computes the edge vectors of every structure apart.
     """
 
-    def __init__(self, layers: int = 2, reversed_edges: bool = False) -> None:
+    def __init__(
+        self, layers: int = 2, reversed_edges: bool = False, in_parts: bool = False
+    ) -> None:
         generator = torch.Generator(device="cpu").manual_seed(3)
         self.weights = [torch.randn(4, 4, generator=generator).double() for _ in range(layers)]
         self.reversed_edges = reversed_edges
+        self.in_parts = in_parts
 
     def __call__(self, atoms, dtype=torch.float64, strength=1.0):
         """Charges, positions, cell, batch, pbc and edges of one structure or several."""
@@ -51,6 +55,8 @@ class Network:
         start, end = sender, receiver
         if self.reversed_edges:
             vectors, start, end = -vectors, receiver, sender
+        of_structures = vectors.split([len(part[0]) for part in parts])
+        vectors = torch.cat(of_structures)
         length = vectors.square().sum(-1, keepdim=True).sqrt()
         decay = (1.0 - (length / CUTOFF).square()).clamp(min=0.0).pow(3)
         kinds = torch.stack(
@@ -66,7 +72,8 @@ class Network:
             x = torch.tanh(x + 0.5 * x.new_zeros(x.shape).index_add(0, receiver, message))
         charges = 0.4 * x[:, 0] - 0.3 * x[:, 2] + 0.2 * x[:, 1] * x[:, 3]
         centre = "start" if self.reversed_edges else "end"
-        return charges, positions, cell, batch, pbc, Edges(vectors, start, end, carried, centre)
+        edges = Edges(of_structures if self.in_parts else vectors, start, end, carried, centre)
+        return charges, positions, cell, batch, pbc, edges
 
     def _graph(self, atoms):
         i, j, shift = neighbor_list("ijS", atoms, CUTOFF)
@@ -191,6 +198,31 @@ def test_a_batch_is_each_alone(network):
     together = network.born_effective_charges(structures).split(4)
     for atoms, found in zip(structures, together, strict=True):
         torch.testing.assert_close(found, network.born_effective_charges(atoms))
+
+
+def test_edge_vectors_in_parts():
+    """One part for each structure, also for one without edges."""
+    far_apart = ase.Atoms("HF", [[0, 0, 0], [0, 0, 9.0]])
+    structures = [structure("open"), far_apart, structure("slab"), structure()]
+    arguments = [Network(in_parts=in_parts)(structures) for in_parts in (True, False)]
+    found, expected = (
+        born_effective_charges(*x, edges=edges, create_graph=True) for *x, edges in arguments
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        *(
+            torch.autograd.grad(bec.square().sum(), x[1])[0]
+            for bec, x in zip((found, expected), arguments, strict=True)
+        )
+    )
+    *given, edges = Network(in_parts=True)(structures)
+    first, *others = edges.vectors
+    with pytest.raises(ValueError, match=r"`edges.vectors` must require gradients"):
+        born_effective_charges(*given, edges=edges._replace(vectors=[first.detach(), *others]))
+    with pytest.raises(ValueError, match=r"must have shape \[n_edges, 3\], got \[\d+, 2\]"):
+        born_effective_charges(*given, edges=edges._replace(vectors=[first[:, :2], *others]))
+    with pytest.raises(ValueError, match=r"`charges` must be computed from `edges.vectors`"):
+        born_effective_charges(*given, edges=edges._replace(vectors=[1.0 * first, *others]))
 
 
 def test_atoms_that_feel_nothing(network):

@@ -61,6 +61,9 @@ KNOWN_LAYERS: dict[type[nn.Module], tuple[Step, ...]] = {
     ),
 }
 
+#: What the encoder of bonds is called with.
+ENCODED = {"center", "neighbor", "undirected2directed", "image", "lattice"}
+
 
 @contextlib.contextmanager
 def recorded_edges(model: CHGNet, graphs: Sequence[CrystalGraph]) -> Iterator[Callable[[], Edges]]:
@@ -89,6 +92,8 @@ def recorded_edges(model: CHGNet, graphs: Sequence[CrystalGraph]) -> Iterator[Ca
 
     def take_vectors(module: nn.Module, args: Any, ends: dict[str, Tensor]) -> Any:
         """Hand upstream one tensor of bond vectors, by the differences that it computes."""
+        if ends.keys() != ENCODED:
+            raise _unknown(f"the {type(module).__name__} of another release of chgnet")
         vector = ends["center"] - (ends["neighbor"] + ends["image"] @ ends["lattice"])
         vectors.append(vector)
         none = torch.zeros_like(vector)
