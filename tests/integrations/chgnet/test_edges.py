@@ -14,6 +14,7 @@ from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
 from les_chgnet import CHGNetLES, LESCalculator, edges
+from les_chgnet.weights import PRETRAINED
 
 #: Arguments of models that gather differently.
 MODELS = {
@@ -77,6 +78,19 @@ def test_sum_over_the_charges_of_a_crystal(make, name):
     for atom, axis in ((0, 0), (1, 1)):
         expected = summed(model, atoms, atom, axis, 16.0)
         np.testing.assert_allclose(found[atom, :, axis], expected, rtol=0, atol=1e-8)
+    assert np.abs(found - born_effective_charges(model, atoms, "phase")).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_pretrained_models(scale_charges, name):
+    torch.manual_seed(8)
+    model = CHGNetLES.from_pretrained(name).double().eval()
+    scale_charges(model, 20.0)
+    atoms = chain(4.1, ["Mn", "O"])
+    atoms.positions *= 2.0
+    found = born_effective_charges(model, atoms)
+    expected = summed(model, atoms, 1, 0, 24.0)
+    np.testing.assert_allclose(found[1, :, 0], expected, rtol=0, atol=1e-8)
     assert np.abs(found - born_effective_charges(model, atoms, "phase")).max() > 1e-3
 
 
