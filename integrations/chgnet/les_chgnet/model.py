@@ -198,9 +198,9 @@ class CHGNetLES(CHGNet):
         Raises:
             ValueError: for one periodic axis, graphs that do not tell whether they are
                 periodic, as ``les.Les``, and with ``return_bec`` as ``les.born_effective_charges``
-            and :func:`les_chgnet.edges.recorded_edges`.
+                and :func:`les_chgnet.edges.recorded_edges`.
         """
-        method = "exact" if return_bec is True else return_bec
+        method = return_bec if isinstance(return_bec, str) else "exact" * bool(return_bec)
         leaf: Tensor | None = None
         if method == "phase":
             graphs, leaf = with_common_positions(graphs)
