@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from les import Carried
 from les_cace import Representation
 from les_cace.angular import exponents, multinomial
 
@@ -35,14 +36,20 @@ class NaiveRepresentation(Representation):
         self.load_state_dict(representation.state_dict())
         self.products = products(len(self.degree_sizes) - 1, arguments["max_nu"])
 
-    def forward(self, vectors: Tensor, sender: Tensor, element: Tensor) -> Tensor:
+    def forward(
+        self,
+        vectors: Tensor,
+        sender: Tensor,
+        element: Tensor,
+        carried: list[Carried] | None = None,
+    ) -> Tensor:
         """As that of the base class."""
         senders = self.sender_embedding[element]
         receivers = senders if self.receiver_embedding is None else self.receiver_embedding[element]
-        receiver, column = torch.nonzero(vectors.norm(dim=0) < self.cutoff, as_tuple=True)
-        # One neighbour in each row.
-        vectors = vectors[:, receiver, column].unsqueeze(-1)
-        sender = sender[receiver, column]
+        pairs = torch.nonzero(vectors.norm(dim=1) < self.cutoff).squeeze(1)
+        receiver = pairs // max(sender.shape[1], 1)
+        sender, between = sender.flatten()[pairs], vectors[pairs]
+        vectors = between.t().unsqueeze(-1)  # one neighbour in each row
         distances = torch.linalg.vector_norm(vectors, dim=0)
         radial = self.radial_basis(distances) * self.cutoff_function(distances).unsqueeze(-1)
         angular = self.monomials(vectors, distances)
@@ -56,7 +63,10 @@ class NaiveRepresentation(Representation):
             assert layer.weights is not None and layer.memory is None and layer.radial is None
             sizes = torch.tensor(self.degree_sizes, device=vectors.device)
             weights = layer.weights(features[-1].flatten(1)).repeat_interleave(sizes, dim=1)
-            message = attributes * weights[sender].unsqueeze(1)
+            taken = weights[sender]
+            if carried is not None:
+                carried.append(Carried(taken, between))
+            message = attributes * taken.unsqueeze(1)
             basis = self.message_scale * self._basis(message, receiver, len(element))
             features.append(self._features(basis))
         return torch.stack(features, dim=-1)

@@ -35,7 +35,7 @@ class CACEBackend(TrainingBackend):
         *,
         device: str = "cpu",
         dtype: str = "float64",
-        bec: bool = False,
+        bec: bool | str = False,
         allow_pickle: bool = False,
         head: str | None = None,
     ) -> Any:

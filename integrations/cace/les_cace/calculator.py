@@ -39,7 +39,8 @@ class LESCalculator(ChargeCalculator):
 
     Args:
         model: a model, which is moved to ``device`` and set to evaluation, or a model file.
-        bec: compute Born effective charges with every calculation.
+        bec: compute Born effective charges with every calculation: true for exact ones,
+            ``"phase"`` for the published approximation.
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         device: where to compute: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
@@ -63,7 +64,7 @@ class LESCalculator(ChargeCalculator):
         self,
         model: CACE | str | Path,
         *,
-        bec: bool = False,
+        bec: bool | str = False,
         sign: int | None = None,
         device: str = "cpu",
         dtype: str = "",
@@ -111,7 +112,10 @@ class LESCalculator(ChargeCalculator):
         batch = collate([to_structure(placed, self.model.cutoff)])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
             out = self.model(
-                *batch.to(self.device, self.dtype), compute_stress=periodic, compute_bec=self.bec
+                *batch.to(self.device, self.dtype),
+                compute_stress=periodic,
+                compute_bec=self.bec,
+                bec_method=self.bec_method,
             )
         out = {key: value.detach().cpu() for key, value in out.items()}
         energy = out["energy"].item()

@@ -61,23 +61,22 @@ class RadialMessage(nn.Module):
             with torch.no_grad():
                 decay.add_(0.5).div_(cutoff.cutoff)
 
-    def forward(self, basis: Tensor, distances: Tensor, sender: Tensor) -> Tensor:
-        """Sum over neighbours, ``[n_atoms, n_monomials, n_radial * n_channels]`` as ``basis``.
+    def forward(self, neighbours: Tensor, distances: Tensor) -> Tensor:
+        """Sum over neighbours, ``[n_atoms, n_monomials, n_radial * n_channels]``.
 
         Args:
-            basis: of all atoms.
+            neighbours: their basis ``[n_atoms, width, n_monomials, n_radial * n_channels]``.
             distances: of the neighbours ``[n_atoms, width]`` [A].
-            sender: which atoms they are ``[n_atoms, width]``.
         """
         sizes = degree_sizes(len(self.amplitudes) - 1)
         weight = self.cutoff(distances).unsqueeze(-1)
         parts = []
-        for part, amplitude, decay in zip(basis.split(sizes, dim=1), self.amplitudes, self.decays):
+        of_degrees = neighbours.split(sizes, dim=2)
+        for part, amplitude, decay in zip(of_degrees, self.amplitudes, self.decays):
             damping = amplitude.reshape(-1) * torch.exp(
                 -distances.unsqueeze(-1) * decay.reshape(-1)
             )
-            message = part[sender] * (weight * damping).unsqueeze(2)
-            parts.append(message.sum(dim=1))
+            parts.append((part * (weight * damping).unsqueeze(2)).sum(dim=1))
         return torch.cat(parts, dim=1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from les import Ewald, LESConfig, born_effective_charges, dipole_moments
+from les import Carried, Edges, Ewald, LESConfig, born_effective_charges, dipole_moments
 from les.checks import has_volume
 from les.readout import AtomReadout, ChargeReadout
 from les_cace.neighbours import Neighbours
@@ -142,6 +142,7 @@ class CACE(nn.Module):
         compute_forces: bool = True,
         compute_stress: bool = False,
         compute_bec: bool = False,
+        bec_method: str = "exact",
     ) -> dict[str, Tensor]:
         """Evaluate a batch of structures.
 
@@ -155,6 +156,7 @@ class CACE(nn.Module):
             compute_forces: compute ``forces``.
             compute_stress: compute ``stress``.
             compute_bec: compute ``born_effective_charges``.
+            bec_method: how, ``"exact"`` or ``"phase"``, see ``les.born_effective_charges``.
 
         Returns:
             ``energy`` ``[n_structures]`` [eV], ``energies`` ``[n_atoms]``, which sum to it,
@@ -168,7 +170,8 @@ class CACE(nn.Module):
 
         Raises:
             ValueError: as ``les.Ewald``; for elements that the model does not know; for Born
-                effective charges of a model without charges, or with several channels.
+                effective charges of a model without charges, or with several channels, and for
+                an unknown method.
         """
         if compute_bec:
             self.require_physical_charges()
@@ -183,8 +186,10 @@ class CACE(nn.Module):
             moved = positions + (positions.unsqueeze(1) @ deformation[batch]).squeeze(1)
             strained_cell = cell + cell @ deformation
         vectors = neighbours.vectors(moved, strained_cell, batch, self.cutoff)
+        carried: list[Carried] | None = [] if compute_bec and bec_method == "exact" else None
         features, *others = [
-            x(vectors, neighbours.sender, element).flatten(1) for x in self.representations()
+            x(vectors, neighbours.sender, element, carried).flatten(1)
+            for x in self.representations()
         ]
         energies = self.readout(features).squeeze(-1)
         energies = energies + self.atomic_energies[element]
@@ -194,7 +199,8 @@ class CACE(nn.Module):
             share = self._long_range(out, of_charges, moved, strained_cell, pbc, batch)
             energies = energies + share
             if compute_bec:
-                self._response(out, positions, cell, pbc, batch)
+                edges = None if carried is None else neighbours.edges(vectors, carried)
+                self._response(out, positions, cell, pbc, batch, bec_method, edges)
         energy = energies.new_zeros(len(cell)).index_add(0, batch, energies)
         out.update(energy=energy, energies=energies)
         inputs = [positions] * compute_forces + [strain] * compute_stress
@@ -235,7 +241,14 @@ class CACE(nn.Module):
         return 0.5 * (charges * potential).sum(dim=-1)
 
     def _response(
-        self, out: dict[str, Tensor], positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor
+        self,
+        out: dict[str, Tensor],
+        positions: Tensor,
+        cell: Tensor,
+        pbc: Tensor,
+        batch: Tensor,
+        method: str,
+        edges: Edges | None,
     ) -> None:
         assert self.les_config is not None
         out["born_effective_charges"] = born_effective_charges(
@@ -247,4 +260,6 @@ class CACE(nn.Module):
             self.les_config.remove_mean,
             self.les_config.epsilon_factor,
             self.training,
+            method,
+            edges,
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from les import Carried, Edges
 
 
 class Neighbours(NamedTuple):
@@ -22,7 +25,7 @@ class Neighbours(NamedTuple):
     present: Tensor
 
     def vectors(self, positions: Tensor, cell: Tensor, batch: Tensor, cutoff: float) -> Tensor:
-        """From the neighbours to the atoms ``[3, n_atoms, width]`` [A].
+        """From the neighbours to the atoms, row by row: ``[n_atoms * width, 3]`` [A].
 
         Where there is no neighbour, a vector longer than ``cutoff``.
 
@@ -33,7 +36,18 @@ class Neighbours(NamedTuple):
             cutoff: radius [A].
         """
         vectors = positions.unsqueeze(1) - positions[self.sender] + self.images @ cell[batch]
-        return torch.where(self.present, vectors.permute(2, 0, 1).contiguous(), 2.0 * cutoff)
+        return torch.where(self.present.unsqueeze(-1), vectors, 2.0 * cutoff).flatten(0, 1)
+
+    def edges(self, vectors: Tensor, carried: Sequence[Carried]) -> Edges:
+        """The graph of a model, for Born effective charges.
+
+        Args:
+            vectors: those that it was evaluated with, of :meth:`vectors`.
+            carried: where features go from the neighbours to the atoms.
+        """
+        n_atoms, width = self.sender.shape
+        atoms = torch.arange(n_atoms, device=self.sender.device)
+        return Edges(vectors, self.sender.flatten(), atoms.repeat_interleave(width), carried)
 
 
 def arrange(sender: Tensor, receiver: Tensor, images: Tensor, n_atoms: int) -> Neighbours:

@@ -8,11 +8,12 @@ small matrices per atom; no tensor has an edge axis and all other axes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from les import Carried
 from les_cace.angular import Monomials, degree_sizes
 from les_cace.message import FeatureWeights, Memory, RadialMessage
 from les_cace.radial import BesselBasis, PolynomialCutoff
@@ -23,6 +24,18 @@ DEFAULT_CUTOFF = 4.5
 
 #: Kinds of messages, by their published names.
 MESSAGES = ("M", "Ar", "Bchi")
+
+
+#: What :meth:`Representation.compile` compiles.
+COMPILED = ("_start", "_update")
+
+
+class Surroundings(NamedTuple):
+    """Of each atom, functions of the places of its neighbours."""
+
+    distances: Tensor  # [n_atoms, width] [A]
+    radial: Tensor  # [n_atoms, n_rbf, width]
+    angular: Tensor  # [n_atoms, n_monomials, width]
 
 
 class Layer(nn.Module):
@@ -150,44 +163,115 @@ class Representation(nn.Module):
             raise ValueError(f"`numbers` must be of `zs` = {self.zs}, got {got}")
         return places
 
-    def forward(self, vectors: Tensor, sender: Tensor, element: Tensor) -> Tensor:
+    def forward(
+        self,
+        vectors: Tensor,
+        sender: Tensor,
+        element: Tensor,
+        carried: list[Carried] | None = None,
+    ) -> Tensor:
         """Features ``[n_atoms, n_mixtures, n_invariants, n_channels, n_layers + 1]``.
 
         Args:
-            vectors: from the neighbours to each atom ``[3, n_atoms, width]`` [A]; those longer
-                than the cutoff count nothing.
+            vectors: from the neighbours to each atom, row by row ``[n_atoms * width, 3]`` [A];
+                those longer than the cutoff count nothing.
             sender: which atoms the neighbours are ``[n_atoms, width]``.
             element: of each atom, as :meth:`elements` gives it ``[n_atoms]``.
+            carried: a list that every place is added to where features go from neighbours to
+                atoms, for Born effective charges.
         """
+
+        def carry(features: Tensor) -> Tensor:
+            taken = features[sender.flatten()]
+            if carried is not None:
+                carried.append(Carried(taken, vectors))
+            return taken.view(*sender.shape, *features.shape[1:])
+
         senders = self.sender_embedding[element]
         receiver_embedding = self.receiver_embedding
         receivers = senders if receiver_embedding is None else receiver_embedding[element]
-        distances = torch.linalg.vector_norm(vectors, dim=0)
-        radial = self.radial_basis(distances) * self.cutoff_function(distances).unsqueeze(1)
-        angular = self.monomials(vectors, distances)
-
-        neighbours = senders.t()[:, sender].transpose(0, 1)  # [n_atoms, n_atom_basis, width]
-        sums = angular @ _outer(radial, neighbours).transpose(1, 2)
-        basis = self._mixed(sums.view(*sums.shape[:2], self.n_rbf, -1, 1), receivers)
+        surroundings, basis = self._start(vectors, sender, senders, receivers)
         features = [self.symmetrizer(basis)]
         for layer in self._layers():
-            update = torch.zeros_like(basis)
+            weights = own = None
             if layer.weights is not None:
-                weights = layer.weights(self._flat(features[-1]))
-                weights = weights * senders.repeat_interleave(self.n_atom_basis, 1).unsqueeze(1)
-                sums = self._sum_weighted(radial, angular, weights, sender)
-                update = update + self._mixed(sums, receivers)
+                weights = carry(self._weights(layer.weights, features[-1], senders))
             if layer.radial is not None:
-                update = update + layer.radial(basis, distances, sender)
-            update = self.message_scale * update
-            if layer.memory is not None:
-                update = update + layer.memory(basis)
-            basis = update
+                own = carry(basis)
+            basis = self._update(layer, basis, weights, own, surroundings, receivers)
             features.append(self.symmetrizer(basis))
         return torch.stack([self._ordered(x) for x in features], dim=-1)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile what makes up the time of :meth:`forward`, with arguments of ``torch.compile``.
+
+        Features go from atom to atom outside: what is within has no derivatives of its own, which
+        Born effective charges need.
+        """
+        for name in COMPILED:
+            setattr(self, name, torch.compile(getattr(self, name), *args, **kwargs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is not compiled, as with all modules."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in COMPILED}
+
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
+
+    def _start(
+        self, vectors: Tensor, sender: Tensor, senders: Tensor, receivers: Tensor
+    ) -> tuple[Surroundings, Tensor]:
+        """The surroundings, and the first basis as from :meth:`_mixed`.
+
+        Args:
+            vectors, sender: as for :meth:`forward`.
+            senders, receivers: factors of the channels ``[n_atoms, n_atom_basis]``.
+        """
+        vectors = vectors.t().reshape(3, *sender.shape)
+        distances = torch.linalg.vector_norm(vectors, dim=0)
+        radial = self.radial_basis(distances) * self.cutoff_function(distances).unsqueeze(1)
+        angular = self.monomials(vectors, distances)
+        neighbours = senders.t()[:, sender].transpose(0, 1)  # [n_atoms, n_atom_basis, width]
+        sums = angular @ _outer(radial, neighbours).transpose(1, 2)
+        basis = self._mixed(sums.view(*sums.shape[:2], self.n_rbf, -1, 1), receivers)
+        return Surroundings(distances, radial, angular), basis
+
+    def _weights(self, network: FeatureWeights, features: Tensor, senders: Tensor) -> Tensor:
+        """Weights of each atom as a neighbour ``[n_atoms, n_degrees * n_channels]``.
+
+        The element's factor of the channels is included.
+        """
+        factors = senders.repeat_interleave(self.n_atom_basis, 1).unsqueeze(1)
+        weights: Tensor = network(self._flat(features)) * factors
+        return weights.flatten(1)
+
+    def _update(
+        self,
+        layer: Layer,
+        basis: Tensor,
+        weights: Tensor | None,
+        neighbours: Tensor | None,
+        surroundings: Surroundings,
+        receivers: Tensor,
+    ) -> Tensor:
+        """The basis of the next layer.
+
+        Args:
+            layer: its messages.
+            basis: of each atom, as from :meth:`_mixed`.
+            weights: of the neighbours ``[n_atoms, width, n_degrees * n_channels]``.
+            neighbours: their basis ``[n_atoms, width, n_monomials, n_mixtures * n_channels]``.
+            surroundings: of each atom.
+            receivers: factors of the channels ``[n_atoms, n_atom_basis]``.
+        """
+        update = torch.zeros_like(basis)
+        if weights is not None:
+            update = update + self._mixed(self._sum_weighted(surroundings, weights), receivers)
+        if layer.radial is not None:
+            update = update + layer.radial(neighbours, surroundings.distances)
+        update = self.message_scale * update
+        return update if layer.memory is None else update + layer.memory(basis)
 
     def _ordered(self, features: Tensor) -> Tensor:
         """``[n_atoms, n_invariants, n_mixtures * n_channels]`` with the axes of :meth:`forward`."""
@@ -197,21 +281,12 @@ class Representation(nn.Module):
     def _flat(self, features: Tensor) -> Tensor:
         return self._ordered(features).reshape(features.shape[0], -1)
 
-    def _sum_weighted(
-        self, radial: Tensor, angular: Tensor, weights: Tensor, sender: Tensor
-    ) -> Tensor:
-        """Sums over neighbours with weights, as for :meth:`_mixed`.
-
-        Args:
-            radial: ``[n_atoms, n_rbf, width]``.
-            angular: ``[n_atoms, n_monomials, width]``.
-            weights: of each atom as a neighbour ``[n_atoms, n_degrees, n_channels]``, the
-                element's factor included.
-            sender: ``[n_atoms, width]``.
-        """
-        functions = _outer(angular, radial).split([n * self.n_rbf for n in self.degree_sizes], 1)
-        weighted = weights.flatten(1)[sender].split(self.n_channels, 2)
-        sums = torch.cat([left @ right for left, right in zip(functions, weighted)], dim=1)
+    def _sum_weighted(self, surroundings: Surroundings, weights: Tensor) -> Tensor:
+        """Sums over neighbours with weights, as for :meth:`_mixed`; arguments of :meth:`_update`."""
+        functions = _outer(surroundings.angular, surroundings.radial)
+        of_degrees = functions.split([n * self.n_rbf for n in self.degree_sizes], 1)
+        weighted = weights.split(self.n_channels, 2)
+        sums = torch.cat([left @ right for left, right in zip(of_degrees, weighted)], dim=1)
         return sums.view(len(sums), -1, self.n_rbf, self.n_atom_basis, self.n_atom_basis)
 
     def _mixed(self, sums: Tensor, receivers: Tensor) -> Tensor:
