@@ -136,9 +136,7 @@ def test_training_on_born_effective_charges(name, model_with, batch):
         out = model(*batch, compute_forces=False, compute_bec=True)
         return out["born_effective_charges"].square().sum()
 
-    parameters = {
-        name: x for name, x in model.named_parameters() if not name.startswith("readout")
-    }
+    parameters = {name: x for name, x in model.named_parameters() if not name.startswith("readout")}
     last = {name for name in parameters if name.endswith("bias") and "charge_readout" in name}
     gradients = torch.autograd.grad(loss(), list(parameters.values()), allow_unused=True)
     for (name, parameter), gradient in zip(parameters.items(), gradients):
