@@ -61,18 +61,17 @@ class RadialMessage(nn.Module):
             with torch.no_grad():
                 decay.add_(0.5).div_(cutoff.cutoff)
 
-    def forward(self, neighbours: Tensor, distances: Tensor) -> Tensor:
+    def forward(self, neighbours: Sequence[Tensor], distances: Tensor) -> Tensor:
         """Sum over neighbours, ``[n_atoms, n_monomials, n_radial * n_channels]``.
 
         Args:
-            neighbours: their basis ``[n_atoms, width, n_monomials, n_radial * n_channels]``.
+            neighbours: of each degree, their basis
+                ``[n_atoms, width, n_monomials of the degree, n_radial * n_channels]``.
             distances: of the neighbours ``[n_atoms, width]`` [A].
         """
-        sizes = degree_sizes(len(self.amplitudes) - 1)
         weight = self.cutoff(distances).unsqueeze(-1)
         parts = []
-        of_degrees = neighbours.split(sizes, dim=2)
-        for part, amplitude, decay in zip(of_degrees, self.amplitudes, self.decays):
+        for part, amplitude, decay in zip(neighbours, self.amplitudes, self.decays):
             damping = amplitude.reshape(-1) * torch.exp(
                 -distances.unsqueeze(-1) * decay.reshape(-1)
             )

@@ -193,12 +193,12 @@ class Representation(nn.Module):
         surroundings, basis = self._start(vectors, sender, senders, receivers)
         features = [self.symmetrizer(basis)]
         for layer in self._layers():
-            weights = own = None
+            weights, parts = None, []
             if layer.weights is not None:
                 weights = carry(self._weights(layer.weights, features[-1], senders))
             if layer.radial is not None:
-                own = carry(basis)
-            basis = self._update(layer, basis, weights, own, surroundings, receivers)
+                parts = [carry(x) for x in basis.split(self.degree_sizes, dim=1)]
+            basis = self._update(layer, basis, weights, parts, surroundings, receivers)
             features.append(self.symmetrizer(basis))
         return torch.stack([self._ordered(x) for x in features], dim=-1)
 
@@ -242,8 +242,8 @@ class Representation(nn.Module):
 
         The element's factor of the channels is included.
         """
-        factors = senders.repeat_interleave(self.n_atom_basis, 1).unsqueeze(1)
-        weights: Tensor = network(self._flat(features)) * factors
+        weights: Tensor = network(self._flat(features))
+        weights = weights * senders.repeat_interleave(self.n_atom_basis, 1).unsqueeze(1)
         return weights.flatten(1)
 
     def _update(
@@ -251,7 +251,7 @@ class Representation(nn.Module):
         layer: Layer,
         basis: Tensor,
         weights: Tensor | None,
-        neighbours: Tensor | None,
+        parts: list[Tensor],
         surroundings: Surroundings,
         receivers: Tensor,
     ) -> Tensor:
@@ -261,7 +261,7 @@ class Representation(nn.Module):
             layer: its messages.
             basis: of each atom, as from :meth:`_mixed`.
             weights: of the neighbours ``[n_atoms, width, n_degrees * n_channels]``.
-            neighbours: their basis ``[n_atoms, width, n_monomials, n_mixtures * n_channels]``.
+            parts: of the neighbours' basis, as for ``RadialMessage``.
             surroundings: of each atom.
             receivers: factors of the channels ``[n_atoms, n_atom_basis]``.
         """
@@ -269,7 +269,7 @@ class Representation(nn.Module):
         if weights is not None:
             update = update + self._mixed(self._sum_weighted(surroundings, weights), receivers)
         if layer.radial is not None:
-            update = update + layer.radial(neighbours, surroundings.distances)
+            update = update + layer.radial(parts, surroundings.distances)
         update = self.message_scale * update
         return update if layer.memory is None else update + layer.memory(basis)
 
@@ -282,7 +282,7 @@ class Representation(nn.Module):
         return self._ordered(features).reshape(features.shape[0], -1)
 
     def _sum_weighted(self, surroundings: Surroundings, weights: Tensor) -> Tensor:
-        """Sums over neighbours with weights, as for :meth:`_mixed`; arguments of :meth:`_update`."""
+        """Sums over neighbours with weights, as for :meth:`_mixed`."""
         functions = _outer(surroundings.angular, surroundings.radial)
         of_degrees = functions.split([n * self.n_rbf for n in self.degree_sizes], 1)
         weighted = weights.split(self.n_channels, 2)
