@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from les import Carried, Edges, Ewald, LESConfig, born_effective_charges, dipole_moments
+from les import Edges, Ewald, LESConfig, born_effective_charges, dipole_moments
 from les.checks import has_volume
 from les.readout import AtomReadout, ChargeReadout
 from les_cace.neighbours import Neighbours
@@ -186,26 +186,41 @@ class CACE(nn.Module):
             moved = positions + (positions.unsqueeze(1) @ deformation[batch]).squeeze(1)
             strained_cell = cell + cell @ deformation
         vectors = neighbours.vectors(moved, strained_cell, batch, self.cutoff)
-        carried: list[Carried] | None = [] if compute_bec and bec_method == "exact" else None
-        features, *others = [
-            x(vectors, neighbours.sender, element, carried).flatten(1)
-            for x in self.representations()
-        ]
+        inputs = (vectors, neighbours.sender, element)
+        *others, own = self.representations()  # the last is that of the charges
+        edges: Edges | None = None
+        if compute_bec and bec_method == "exact":
+            of_charges, carried = own.recorded(*inputs)
+            edges = neighbours.edges(vectors, carried)
+        else:
+            of_charges = own(*inputs)
+        of_charges = of_charges.flatten(1)
+        features = others[0](*inputs).flatten(1) if others else of_charges
         energies = self.readout(features).squeeze(-1)
         energies = energies + self.atomic_energies[element]
         out: dict[str, Tensor] = {}
         if self.ewald is not None:
-            of_charges = others[0] if others else features
             share = self._long_range(out, of_charges, moved, strained_cell, pbc, batch)
             energies = energies + share
             if compute_bec:
-                edges = None if carried is None else neighbours.edges(vectors, carried)
-                self._response(out, positions, cell, pbc, batch, bec_method, edges)
+                assert self.les_config is not None
+                out["born_effective_charges"] = born_effective_charges(
+                    out["latent_charges"],
+                    positions,
+                    cell,
+                    batch,
+                    pbc,
+                    self.les_config.remove_mean,
+                    self.les_config.epsilon_factor,
+                    create_graph=self.training,
+                    method=bec_method,
+                    edges=edges,
+                )
         energy = energies.new_zeros(len(cell)).index_add(0, batch, energies)
         out.update(energy=energy, energies=energies)
-        inputs = [positions] * compute_forces + [strain] * compute_stress
-        if inputs:
-            gradients = list(torch.autograd.grad(energy.sum(), inputs, create_graph=self.training))
+        leaves = [positions] * compute_forces + [strain] * compute_stress
+        if leaves:
+            gradients = list(torch.autograd.grad(energy.sum(), leaves, create_graph=self.training))
             if compute_forces:
                 out["forces"] = -gradients.pop(0)
             if compute_stress:
@@ -239,27 +254,3 @@ class CACE(nn.Module):
                 charges, positions, batch, len(cell), config.remove_mean, config.epsilon_factor
             )
         return 0.5 * (charges * potential).sum(dim=-1)
-
-    def _response(
-        self,
-        out: dict[str, Tensor],
-        positions: Tensor,
-        cell: Tensor,
-        pbc: Tensor,
-        batch: Tensor,
-        method: str,
-        edges: Edges | None,
-    ) -> None:
-        assert self.les_config is not None
-        out["born_effective_charges"] = born_effective_charges(
-            out["latent_charges"],
-            positions,
-            cell,
-            batch,
-            pbc,
-            self.les_config.remove_mean,
-            self.les_config.epsilon_factor,
-            self.training,
-            method,
-            edges,
-        )

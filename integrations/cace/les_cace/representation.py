@@ -26,7 +26,7 @@ DEFAULT_CUTOFF = 4.5
 MESSAGES = ("M", "Ar", "Bchi")
 
 
-#: What :meth:`Representation.compile` compiles.
+#: Methods that :meth:`Representation.compile` compiles on their own.
 COMPILED = ("_start", "_update")
 
 
@@ -178,7 +178,7 @@ class Representation(nn.Module):
             sender: which atoms the neighbours are ``[n_atoms, width]``.
             element: of each atom, as :meth:`elements` gives it ``[n_atoms]``.
             carried: a list that every place is added to where features go from neighbours to
-                atoms, for Born effective charges.
+                atoms, see :meth:`recorded`.
         """
 
         def carry(features: Tensor) -> Tensor:
@@ -202,12 +202,20 @@ class Representation(nn.Module):
             features.append(self.symmetrizer(basis))
         return torch.stack([self._ordered(x) for x in features], dim=-1)
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile what makes up the time of :meth:`forward`, with arguments of ``torch.compile``.
+    def recorded(
+        self, vectors: Tensor, sender: Tensor, element: Tensor
+    ) -> tuple[Tensor, list[Carried]]:
+        """What :meth:`forward` returns, and every place where features go to another atom."""
+        carried: list[Carried] = []
+        # Not by a call, which may be compiled as a whole: then such places have no derivatives.
+        return self.forward(vectors, sender, element, carried), carried
 
-        Features go from atom to atom outside: what is within has no derivatives of its own, which
-        Born effective charges need.
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile a call, and for :meth:`recorded` what there is between features that are carried.
+
+        Arguments are those of ``torch.compile``.
         """
+        super().compile(*args, **kwargs)
         for name in COMPILED:
             setattr(self, name, torch.compile(getattr(self, name), *args, **kwargs))
 

@@ -14,17 +14,27 @@ from les_cace import CACE, LESCalculator
 
 #: Of the compiler, about its own ways.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings(r"ignore:::torch\."),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]
 
 
-def test_compiled(small):
+@pytest.mark.parametrize(
+    ("bec", "messages"),
+    [
+        ("phase", {"num_message_passing": 1}),
+        ("exact", {"num_message_passing": 2, "message_types": ["M", "Ar", "Bchi"]}),
+    ],
+)
+def test_compiled(small, bec, messages):
+    """Exact ones need derivatives of features between the layers."""
     torch.manual_seed(7)
-    model = CACE({**small, "max_l": 2}, {"output_scaling_factor": 0.3}).double()
+    arguments = {**small, **messages, "max_l": 1, "max_nu": 2}
+    model = CACE(arguments, {"output_scaling_factor": 0.3}).double()
     before = copy.deepcopy(model.state_dict())
-    compiled = LESCalculator(model, bec=True, compile=True)
-    eager = LESCalculator(model, bec=True)
+    compiled = LESCalculator(model, bec=bec, compile=True)
+    eager = LESCalculator(model, bec=bec)
     for structure in (crystal("triclinic"), dimer(), crystal("cubic")):
         expected = results_of(eager, structure)
         for key, value in results_of(compiled, structure).items():
@@ -32,3 +42,23 @@ def test_compiled(small):
     assert compiled.model is not model
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
+
+
+def test_copies_are_not_compiled(small):
+    """What is compiled belongs to the weights of one model."""
+    calculator = LESCalculator(CACE({**small, "max_l": 1}, {}).double(), bec=True, compile=True)
+    calculator.calculate(dimer())
+    other = copy.deepcopy(calculator.model)
+    with torch.no_grad():
+        for parameter in other.representation.parameters():
+            parameter.mul_(1.1)
+    found = LESCalculator(other)
+    expected = LESCalculator(CACE(**other.arguments).double())
+    expected.model.load_state_dict(other.state_dict())
+    for key in ("energy", "charges"):
+        np.testing.assert_allclose(
+            results_of(found, dimer())[key], results_of(expected, dimer())[key], rtol=1e-12
+        )
+    bec = [results_of(LESCalculator(x, bec=True), dimer()) for x in (other, expected.model)]
+    key = "born_effective_charges"
+    np.testing.assert_allclose(bec[0][key], bec[1][key], rtol=0, atol=1e-12)
