@@ -15,15 +15,13 @@ from torch import Tensor, nn
 
 from les import Carried
 from les_cace.angular import Monomials, degree_sizes
+from les_cace.checks import at_least, check_elements, check_messages, check_positive
 from les_cace.message import FeatureWeights, Memory, RadialMessage
 from les_cace.radial import BesselBasis, PolynomialCutoff
 from les_cace.symmetrize import Symmetrizer
 
 #: Radius within which atoms see each other, unless given [A].
 DEFAULT_CUTOFF = 4.5
-
-#: Kinds of messages, by their published names.
-MESSAGES = ("M", "Ar", "Bchi")
 
 
 #: Methods that :meth:`Representation.compile` compiles on their own.
@@ -64,7 +62,7 @@ class Representation(nn.Module):
         max_l: highest degree of the monomials.
         max_nu: highest body order of the features, 1 to 4.
         num_message_passing: number of layers of messages.
-        message_types: which of :data:`MESSAGES`.
+        message_types: which of :data:`les_cace.checks.MESSAGES`.
         avg_num_neighbors: messages are divided by its square root.
         cutoff_exponent: of the polynomial cutoff.
         trainable_radial_basis: train the frequencies of the radial functions.
@@ -97,11 +95,11 @@ class Representation(nn.Module):
     ) -> None:
         super().__init__()
         self.zs = check_elements(zs)
-        _check_messages(message_types, num_message_passing, message_hidden)
+        check_messages(message_types, num_message_passing, message_hidden)
         mixtures = 1 if n_radial_basis is None else n_radial_basis
-        _at_least(1, n_atom_basis=n_atom_basis, n_rbf=n_rbf, n_radial_basis=mixtures)
-        _at_least(2, cutoff_exponent=cutoff_exponent)
-        _at_least(0, max_l=max_l, num_message_passing=num_message_passing)
+        at_least(1, n_atom_basis=n_atom_basis, n_rbf=n_rbf, n_radial_basis=mixtures)
+        at_least(2, cutoff_exponent=cutoff_exponent)
+        at_least(0, max_l=max_l, num_message_passing=num_message_passing)
         self.cutoff = check_positive("cutoff", cutoff)
         check_positive("avg_num_neighbors", avg_num_neighbors)
         self.n_atom_basis, self.n_rbf = n_atom_basis, n_rbf
@@ -317,48 +315,3 @@ class Representation(nn.Module):
 def _outer(left: Tensor, right: Tensor) -> Tensor:
     """``[n_atoms, n_left * n_right, width]``, for each neighbour."""
     return (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1, 2)
-
-
-def check_elements(zs: Any) -> list[int]:
-    """``zs`` as a list, if it is one of different atomic numbers.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    whole = isinstance(zs, Sequence) and all(_is_whole(z) for z in zs)
-    if not whole or not zs or len(set(zs)) != len(zs) or min(zs) < 1:
-        raise ValueError(f"`zs` must be a list of different atomic numbers, got {zs!r}")
-    return list(zs)
-
-
-def check_positive(name: str, value: Any) -> float:
-    """``value`` as a number, if it is a finite one above 0.
-
-    Raises:
-        ValueError: if it is not; the message has its ``name``.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0.0 < value < float("inf"):
-        raise ValueError(f"`{name}` must be a number above 0, got {value!r}")
-    return float(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_messages(kinds: Any, n_layers: int, hidden: Any) -> None:
-    if not isinstance(kinds, (list, tuple)) or not set(kinds) <= set(MESSAGES):
-        raise ValueError(f"`message_types` must be a list of {MESSAGES}, got {kinds!r}")
-    if not kinds and n_layers != 0:
-        raise ValueError("`message_types` must not be empty with `num_message_passing` above 0")
-    if not isinstance(hidden, (list, tuple)) or not all(_is_whole(x) and x > 0 for x in hidden):
-        raise ValueError(
-            f"`message_hidden` must be a list of whole numbers above 0, got {hidden!r}"
-        )
-
-
-def _at_least(lowest: int, **numbers: int) -> None:
-    for name, value in numbers.items():
-        if not _is_whole(value) or value < lowest:
-            raise ValueError(f"`{name}` must be a whole number of at least {lowest}, got {value!r}")

@@ -24,14 +24,10 @@ from les.training.loaders import make_loaders
 from les.training.loop import Loop, Stage
 from les_cace.arguments import LABELS, parse, to_stage
 from les_cace.checkpoint import load_model, model_content, model_from, read
+from les_cace.checks import check_elements, check_positive
 from les_cace.data import LabelledStructures, collate_labelled, compare
 from les_cace.model import CACE
-from les_cace.representation import (
-    DEFAULT_CUTOFF,
-    Representation,
-    check_elements,
-    check_positive,
-)
+from les_cace.representation import DEFAULT_CUTOFF, Representation
 
 if TYPE_CHECKING:
     import argparse
