@@ -9,3 +9,7 @@ LES_ENERGY_KEY: Final[str] = "les_energy"
 
 #: Entry in the metadata of models: settings of LES, as JSON.
 METADATA_KEY: Final[str] = "les"
+
+#: Setting there: how Born effective charges are evaluated; earlier releases, which knew one way, had
+#: none.
+BEC_METHOD: Final[str] = "bec_method"
