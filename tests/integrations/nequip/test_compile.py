@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using .torch.compile.module.. when there are global hooks"),
 ]
 
-SMALL = {"num_layers": 1, "l_max": 1, "num_features": 4, "radial_mlp_width": 4}
+SMALL = {"num_layers": 2, "l_max": 1, "num_features": 4, "radial_mlp_width": 4}
 BATCHES = {
     "open": [dimer(), dimer()[:3], dimer()[2:]],
     "periodic": [crystal("cubic"), crystal("triclinic"), crystal("left-handed")],
@@ -38,7 +38,7 @@ BATCHES = {
 @pytest.mark.parametrize("boundary", BATCHES)
 def test_gradients_of_compiled_training(boundary, nequip_model, nequip_data):
     """Of a loss on energies, forces and stress, for batches of several sizes."""
-    sizes = {**SMALL, "l_max": 0}
+    sizes = {**SMALL, "l_max": 0, "num_layers": 1}
     models = [
         nequip_model(les={"output_scaling_factor": 3.0}, compile_mode=mode, **sizes).train()
         for mode in ("eager", "compile")
@@ -65,6 +65,23 @@ def test_gradients_of_compiled_training(boundary, nequip_model, nequip_data):
         assert change < 1e-6
         assert gradients[0].shape == gradients[1].shape
     assert models[1]._compiled_cache[0]
+
+
+def test_compiled_training_on_born_effective_charges(nequip_model, nequip_data):
+    """Of two layers, so that features of other atoms matter."""
+    settings = {"output_scaling_factor": 3.0, "compute_bec": True, "max_cell": 6.0}
+    batch, gradients, outputs = nequip_data(*BATCHES["periodic"][:2]), [], []
+    for mode in ("eager", "compile"):
+        model = nequip_model(les=settings, compile_mode=mode, **{**SMALL, "l_max": 0}).train()
+        out = model({key: value.clone() for key, value in batch.items()})
+        out["born_effective_charges"].square().sum().backward()
+        parameters = [p.grad for p in model.parameters() if p.grad is not None]
+        gradients.append(torch.cat([gradient.flatten() for gradient in parameters]))
+        outputs.append(out["born_effective_charges"])
+    assert model._compiled_cache[0]
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-10)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-7, atol=1e-9)
 
 
 def labelled(boundary):
