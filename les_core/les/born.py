@@ -1,4 +1,4 @@
-"""The name under which packages of NequIP and Allegro models from earlier releases look for this."""
+"""An earlier import path, which packages of NequIP and Allegro models name."""
 
 from les.response.phase import phase_evaluation
 

@@ -10,6 +10,5 @@ LES_ENERGY_KEY: Final[str] = "les_energy"
 #: Entry in the metadata of models: settings of LES, as JSON.
 METADATA_KEY: Final[str] = "les"
 
-#: Setting there: how Born effective charges are evaluated; earlier releases, which knew one way, had
-#: none.
+#: Setting there: how Born effective charges are evaluated. Without it, it is as earlier releases did.
 BEC_METHOD: Final[str] = "bec_method"

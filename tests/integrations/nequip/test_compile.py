@@ -5,6 +5,7 @@ Each compilation takes a minute or more, so there is one of each kind.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 import torch
 from ase.calculators.lj import LennardJones
 from ase.io import write
+from nequip.scripts._compile_utils import ASE_TARGET
 
 from les.backends import get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator
+from les_nequip.registration import COMPILE_TARGETS
 
 pytestmark = [
     pytest.mark.usefixtures("nequip_state"),
@@ -75,8 +78,9 @@ def test_compiled_training_on_born_effective_charges(nequip_model, nequip_data):
         model = nequip_model(les=settings, compile_mode=mode, **{**SMALL, "l_max": 0}).train()
         out = model({key: value.clone() for key, value in batch.items()})
         out["born_effective_charges"].square().sum().backward()
-        parameters = [p.grad for p in model.parameters() if p.grad is not None]
-        gradients.append(torch.cat([gradient.flatten() for gradient in parameters]))
+        # Compiled code gives zeros where nothing depends on a parameter.
+        grads = [torch.zeros_like(x) if x.grad is None else x.grad for x in model.parameters()]
+        gradients.append(torch.cat([gradient.flatten() for gradient in grads]))
         outputs.append(out["born_effective_charges"])
     assert model._compiled_cache[0]
     assert gradients[0].abs().max() > 1e-3
@@ -151,6 +155,9 @@ def test_compiled_model(boundary, checkpoint):
         LESCalculator(path, dtype="float32", allow_pickle=True)
     compiled = LESCalculator(path, bec=True, allow_pickle=True)
     assert compiled.settings["boundary"] == boundary
+    assert (compiled.bec_method, compiled.settings["bec_method"]) == ("exact", "exact")
+    with pytest.raises(ValueError, match=r"was compiled with exact Born .* bec='phase' is for"):
+        LESCalculator(path, bec="phase", allow_pickle=True)
     structures = list(BATCHES[boundary])
     if boundary == "open":
         boxed = dimer()
@@ -178,9 +185,31 @@ def test_compiled_model(boundary, checkpoint):
             compiled.calculate(crystal("cubic").repeat((2, 1, 1)))
 
 
-def test_compiled_for_batches(checkpoint):
+def test_file_that_an_earlier_release_compiled(monkeypatch, tmp_path, nequip_model):
+    """It says nothing of its Born effective charges, which are the published approximation."""
+    metadata = dict(nequip_model(les={"boundary": "periodic", "max_cell": 9.0}).metadata)
+    settings = json.loads(metadata["les"])
+    del settings["bec_method"]
+    metadata["les"] = json.dumps(settings)
+    _, inputs, outputs = COMPILE_TARGETS["ase_les_bec"]
+    program = torch.nn.Module()
+    program.input_keys = [*ASE_TARGET["input"], *inputs]
+    program.output_keys = [*ASE_TARGET["output"], *outputs]
+    monkeypatch.setattr(
+        "les_nequip.loading.load_compiled_model", lambda *arguments: (program, metadata)
+    )
+    path = tmp_path / "model.nequip.pt2"
+    path.write_bytes(b"a program")
+    with pytest.raises(ValueError, match=r"earlier release of les .* bec='phase', or compile the"):
+        LESCalculator(path, bec=True, allow_pickle=True)
+    assert LESCalculator(path, bec="phase", allow_pickle=True).bec_method == "phase"
+    LESCalculator(path, allow_pickle=True)
+
+
+@pytest.mark.parametrize("target", ["batch_les_bec", "pair_nequip_les_bec"])
+def test_compiled_for_other_programs(target, checkpoint):
     """nequip-compile compares with the model before it writes anything."""
-    result, path = run_compile(checkpoint("nequip", "periodic", **SMALL), "batch_les")
+    result, path = run_compile(checkpoint("nequip", "periodic", **{**SMALL, "l_max": 0}), target)
     assert result.returncode == 0, result.stderr[-4000:]
     assert path.is_file()
 

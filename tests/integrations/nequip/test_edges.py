@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 
 import numpy as np
 import pytest
@@ -236,6 +237,21 @@ def test_unknown_modules_are_refused(old, new, nequip_model, nequip_data, born):
     with pytest.raises(ValueError, match=message):
         born(model, crystal())
     assert BORN not in model(nequip_data(crystal()))
+
+
+def test_export_of_unknown_modules(nequip_model, nequip_data, monkeypatch, caplog):
+    """It goes without what cannot be evaluated, and says so: targets do not ask for all."""
+    model = replace(nequip_model(les=SETTINGS), TensorProductScatter, Fused)
+    monkeypatch.setattr("les_nequip.module.is_exporting", lambda: True)
+    LES.set_les_max_cell(model, 9.0)
+    les_of(model).reach.setting = "periodic"
+    with caplog.at_level("WARNING", "les"):
+        assert json.loads(model.metadata["les"])["bec_method"] is None
+    assert "the compiled model has no Born effective charges: exact Born" in caplog.text
+    assert BORN not in model(nequip_data(crystal()))
+    les_of(model).compute_bec = True
+    with pytest.raises(ValueError, match="for a model with Fused"):
+        model(nequip_data(crystal()))
 
 
 def test_unknown_embedding_is_refused(nequip_model, born):
