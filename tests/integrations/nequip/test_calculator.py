@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from ase.stress import voigt_6_to_full_3x3_stress
 from nequip.integrations.ase import NequIPCalculator
+from nequip.scripts._compile_utils import ASE_TARGET
 
 from les import LESConfig
 from les.testing.adapter import results_of
@@ -15,6 +17,7 @@ from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
 from les_nequip import LES, LESCalculator
 from les_nequip.backend import AllegroBackend, NequIPBackend
+from les_nequip.registration import COMPILE_TARGETS
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -136,6 +139,27 @@ def test_package_of_an_earlier_release(nequip_model, nequip_transforms, monkeypa
         assert set(expected) - set(actual) == ({"born_effective_charges"} if not bec else set())
         for key, value in actual.items():
             np.testing.assert_array_equal(value, expected[key], err_msg=key)
+
+
+def test_file_that_an_earlier_release_compiled(monkeypatch, tmp_path, nequip_model):
+    """It says nothing of its Born effective charges, which are the published approximation."""
+    metadata = dict(nequip_model(les={"boundary": "periodic", "max_cell": 9.0}).metadata)
+    settings = json.loads(metadata["les"])
+    del settings["bec_method"]
+    metadata["les"] = json.dumps(settings)
+    _, inputs, outputs = COMPILE_TARGETS["ase_les_bec"]
+    program = torch.nn.Module().eval()
+    program.input_keys = [*ASE_TARGET["input"], *inputs]
+    program.output_keys = [*ASE_TARGET["output"], *outputs]
+    monkeypatch.setattr(
+        "les_nequip.loading.load_compiled_model", lambda *arguments: (program, metadata)
+    )
+    path = tmp_path / "model.nequip.pt2"
+    torch.save({}, path)
+    with pytest.raises(ValueError, match=r"earlier release of les .* bec='phase', or compile the"):
+        LESCalculator(path, bec=True, allow_pickle=True)
+    assert LESCalculator(path, bec="phase", allow_pickle=True).bec_method == "phase"
+    LESCalculator(path, allow_pickle=True)
 
 
 def test_metadata(nequip_model, nequip_data):

@@ -5,7 +5,6 @@ Each compilation takes a minute or more, so there is one of each kind.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +14,11 @@ import pytest
 import torch
 from ase.calculators.lj import LennardJones
 from ase.io import write
-from nequip.scripts._compile_utils import ASE_TARGET
 
 from les.backends import get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator
-from les_nequip.registration import COMPILE_TARGETS
 
 pytestmark = [
     pytest.mark.usefixtures("nequip_state"),
@@ -183,27 +180,6 @@ def test_compiled_model(boundary, checkpoint):
     if boundary == "periodic":
         with pytest.raises(RuntimeError, match="max_cell"):
             compiled.calculate(crystal("cubic").repeat((2, 1, 1)))
-
-
-def test_file_that_an_earlier_release_compiled(monkeypatch, tmp_path, nequip_model):
-    """It says nothing of its Born effective charges, which are the published approximation."""
-    metadata = dict(nequip_model(les={"boundary": "periodic", "max_cell": 9.0}).metadata)
-    settings = json.loads(metadata["les"])
-    del settings["bec_method"]
-    metadata["les"] = json.dumps(settings)
-    _, inputs, outputs = COMPILE_TARGETS["ase_les_bec"]
-    program = torch.nn.Module()
-    program.input_keys = [*ASE_TARGET["input"], *inputs]
-    program.output_keys = [*ASE_TARGET["output"], *outputs]
-    monkeypatch.setattr(
-        "les_nequip.loading.load_compiled_model", lambda *arguments: (program, metadata)
-    )
-    path = tmp_path / "model.nequip.pt2"
-    path.write_bytes(b"a program")
-    with pytest.raises(ValueError, match=r"earlier release of les .* bec='phase', or compile the"):
-        LESCalculator(path, bec=True, allow_pickle=True)
-    assert LESCalculator(path, bec="phase", allow_pickle=True).bec_method == "phase"
-    LESCalculator(path, allow_pickle=True)
 
 
 @pytest.mark.parametrize("target", ["batch_les_bec", "pair_nequip_les_bec"])

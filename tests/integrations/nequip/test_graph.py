@@ -98,6 +98,7 @@ def test_graph_gives_the_same(key, boundary, nequip_data):
             torch.testing.assert_close(actual[name], value, rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nequip", "allegro"])
 def test_graph_of_a_whole_model(kind, nequip_model, nequip_data):
     """Born effective charges need what the layers take from other atoms, in a graph as well."""

@@ -80,6 +80,7 @@ def test_les_is_added(start, trained, train, arguments, tmp_path):
             assert 0 < np.abs(after["charges"]).max() < 0.5
 
 
+@pytest.mark.slow
 def test_package_of_a_model_with_les(trained, tmp_path):
     """It has a copy of the code, which finds the layers of the copy of nequip in it."""
     path = packaged(trained["--les"] / "run" / "best.ckpt", tmp_path)
