@@ -29,6 +29,12 @@ pytestmark = [
 ]
 
 SMALL = {"num_layers": 2, "l_max": 1, "num_features": 4, "radial_mlp_width": 4}
+SMALL_ALLEGRO = {
+    "num_scalar_features": 4,
+    "num_tensor_features": 2,
+    "num_layers": 1,
+    "l_max": 1,
+}
 BATCHES = {
     "open": [dimer(), dimer()[:3], dimer()[2:]],
     "periodic": [crystal("cubic"), crystal("triclinic"), crystal("left-handed")],
@@ -182,17 +188,23 @@ def test_compiled_model(boundary, checkpoint):
             compiled.calculate(crystal("cubic").repeat((2, 1, 1)))
 
 
-@pytest.mark.parametrize("target", ["batch_les_bec", "pair_nequip_les_bec"])
-def test_compiled_for_other_programs(target, checkpoint):
-    """nequip-compile compares with the model before it writes anything."""
-    result, path = run_compile(checkpoint("nequip", "periodic", **{**SMALL, "l_max": 0}), target)
+@pytest.mark.parametrize(
+    ("name", "target", "sizes"),
+    [
+        ("nequip", "batch_les_bec", {**SMALL, "l_max": 0}),
+        ("allegro", "pair_nequip_les_bec", SMALL_ALLEGRO),
+    ],
+)
+def test_compiled_for_other_programs(name, target, sizes, checkpoint):
+    """nequip-compile compares all outputs with the model's before it writes anything."""
+    result, path = run_compile(checkpoint(name, "periodic", **sizes), target)
     assert result.returncode == 0, result.stderr[-4000:]
     assert path.is_file()
 
 
 def test_pair_allegro_is_refused(checkpoint):
-    sizes = {"num_scalar_features": 4, "num_tensor_features": 2, "num_layers": 1, "l_max": 1}
-    result, path = run_compile(checkpoint("allegro", "periodic", **sizes), "pair_allegro")
+    trained = checkpoint("allegro", "periodic", **SMALL_ALLEGRO)
+    result, path = run_compile(trained, "pair_allegro")
     assert result.returncode != 0
     assert "needs the cell in its input, which pair_allegro does not pass" in result.stderr
     assert not path.exists()
