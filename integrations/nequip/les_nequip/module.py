@@ -88,7 +88,6 @@ class LES(GraphModuleMixin, torch.nn.Module):
         super().__init__()
         self.reach = Reach(boundary, max_cell)
         self.compute_bec = bool(compute_bec)
-        self.bec_method = "exact"
 
         irreps_in = AtomicDataDict._fix_irreps_dict(irreps_in or {})
         self.feature_key, n_features = _scalar_features(irreps_in)
@@ -172,7 +171,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         exporting = is_exporting() and positions.requires_grad and self._bec_obstacle() is None
         if self.compute_bec or exporting:
             data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
-                data, charges, positions, cell, structure, pbc
+                data, (charges, positions, cell, structure, pbc)
             )
         return data
 
@@ -205,19 +204,13 @@ class LES(GraphModuleMixin, torch.nn.Module):
         return scatter(features, centres, dim=0, dim_size=n_atoms) / math.sqrt(NEIGHBOURS)
 
     def _born_effective_charges(
-        self,
-        data: AtomicDataDict.Type,
-        charges: Tensor,
-        positions: Tensor,
-        cell: Tensor,
-        batch: Tensor,
-        pbc: Tensor,
+        self, data: AtomicDataDict.Type, arguments: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
     ) -> Tensor:
-        if not positions.requires_grad:
+        """``arguments`` are charges, positions, cell, batch index and periodic axes."""
+        if not data[AtomicDataDict.POSITIONS_KEY].requires_grad:
             raise ValueError(
                 "`compute_bec` needs a model that computes forces (`do_derivatives: true`)"
             )
-        arguments = (charges, positions, cell, batch, pbc)
         options = (self.config.remove_mean, self.config.epsilon_factor, self.training)
         if self.bec_method == "phase":
             return phase_evaluation(*arguments, *options)

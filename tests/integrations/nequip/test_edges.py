@@ -180,7 +180,7 @@ def pickled(model):
 def of_an_earlier_release(model):
     """What is left of ``model`` if it was pickled before there were exact ones."""
     les = les_of(model)
-    del les.bec_method, les.edge_record
+    del les.edge_record
     for module in model.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
