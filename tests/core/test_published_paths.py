@@ -22,6 +22,14 @@ def system(make_system):
     return charges * (1.0 + 0.1 * torch.sin(positions[:, 0])), positions, cell
 
 
+def test_path_that_packages_of_nequip_name():
+    """They have a copy of the adapter's code, of the release that has written them."""
+    from les.born import phase_evaluation
+    from les.response import phase
+
+    assert phase_evaluation is phase.phase_evaluation
+
+
 def test_ewald_is_ours():
     assert PublishedEwald is Ewald
     assert Ewald(dl=1.5, sigma=1, remove_self_interaction=False, norm_factor=90.0474).dl == 1.5

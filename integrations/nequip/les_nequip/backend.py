@@ -44,7 +44,7 @@ class NequIPBackend(Backend):
         *,
         device: str = "cpu",
         dtype: str = "float64",
-        bec: bool = False,
+        bec: bool | str = False,
         allow_pickle: bool = False,
         head: str | None = None,
     ) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,11 @@ from les import LESConfig, dipole_moments
 from les.backends.calculator import ChargeCalculator, refuse_several_models
 from les.devices import resolve_device
 from les.structures import LONG_RANGE_AXES
-from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
+from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY
 from les_nequip.loading import Loaded, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ase import Atoms
 
@@ -47,7 +48,9 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
             checkpoint (``.ckpt``), a package (``.nequip.zip``) or a compiled model
             (``.nequip.pt2``).
         device: where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        bec: report Born effective charges with every calculation.
+        bec: report Born effective charges with every calculation: true for exact ones,
+            ``"phase"`` for the published approximation. A compiled model has one of them, see
+            ``bec_method``.
         sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         dtype: ``"float64"``, ``"float32"`` or, empty, the precision of the file. Models that are
             built already, and compiled ones, have the one they have.
@@ -73,7 +76,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         model: torch.nn.Module | str | Path,
         device: str | torch.device = "cpu",
         *,
-        bec: bool = False,
+        bec: bool | str = False,
         sign: int | None = None,
         dtype: str = "",
         allow_pickle: bool = False,
@@ -110,6 +113,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
             raise ValueError(
                 f"{model} has no Born effective charges; compile it with --target ase_les_bec"
             )
+        self._check_bec_method(str(model) if isinstance(model, (str, Path)) else "`model`")
 
     @classmethod
     def from_file(
@@ -146,14 +150,8 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         axes = LONG_RANGE_AXES if self.les_modules else (0, 3)
         self.check_structure(structure, self._elements(), axes)
         self._check_boundary(structure)
-        configured = [module.compute_bec for module in self.les_modules]
-        for module in self.les_modules:
-            module.compute_bec = self.bec
-        try:
+        with self._chosen_outputs():
             super().calculate(structure, properties, system_changes)
-        finally:
-            for module, compute_bec in zip(self.les_modules, configured, strict=True):
-                module.compute_bec = compute_bec
         self.results["energy"] = self.results["free_energy"] = float(self.results["energy"])
         if not structure.pbc.any() or structure.cell.rank < 3:
             self.results.pop("stress", None)
@@ -176,6 +174,18 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         les_energy = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
         self.add_charge_results(self.atoms, les_energy, charges, dipole[0], bec)
 
+    @contextlib.contextmanager
+    def _chosen_outputs(self) -> Iterator[None]:
+        """Let the model compute what is asked for here, and later what it is configured for."""
+        configured = [(x.compute_bec, getattr(x, BEC_METHOD, None)) for x in self.les_modules]
+        for module in self.les_modules:
+            module.compute_bec, module.bec_method = self.bec, self.bec_method
+        try:
+            yield
+        finally:
+            for module, before in zip(self.les_modules, configured, strict=True):
+                module.compute_bec, module.bec_method = before
+
     def _elements(self) -> list[int]:
         """Atomic numbers that the model knows; all there are if nothing says which."""
         for mapper in self.transforms:
@@ -183,6 +193,30 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
                 known: list[int] = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
                 return known
         return list(range(1, 119))
+
+    def _check_bec_method(self, model: str) -> None:
+        """Refuse a way to evaluate Born effective charges that ``model`` does not have."""
+        if not self.bec:
+            return
+        compiled = not self.les_modules
+        if compiled:
+            assert self.settings is not None
+            only = self.settings.get(BEC_METHOD, "phase")
+        else:  # a package brings its own code
+            recent = all(hasattr(module, "edge_record") for module in self.les_modules)
+            only = self.bec_method if recent else "phase"
+        if only == self.bec_method:
+            return
+        if only == "phase":
+            raise ValueError(
+                f"{model} is from an earlier release of les and has the published approximation of "
+                "Born effective charges: take that with bec='phase', or "
+                f"{'compile' if compiled else 'package'} the model again for exact ones"
+            )
+        raise ValueError(
+            f"{model} was compiled with exact Born effective charges: take these with bec=True; "
+            f"bec={self.bec_method!r} is for models that are not compiled"
+        )
 
     def _check_boundary(self, atoms: Atoms) -> None:
         """Compiled models do not see ``pbc``: refuse what they were not made for."""

@@ -9,6 +9,7 @@ import torch
 from hydra.utils import get_method
 from nequip.utils import torch_default_dtype
 
+from les_nequip.edges import record_edges
 from les_nequip.module import LES
 from les_nequip.trained import refuse_other_model
 from les_nequip.upstream import pass_pbc
@@ -95,6 +96,7 @@ def _add(graph_model: Any, seed: int, settings: dict[str, Any]) -> None:
     for module in (graph_model, graph_model.model):
         module.irreps_out.update(les.irreps_out)
     pass_pbc(graph_model)
+    record_edges(graph_model.model)
 
 
 def _irreps(irreps: Any) -> Any:

@@ -9,3 +9,6 @@ LES_ENERGY_KEY: Final[str] = "les_energy"
 
 #: Entry in the metadata of models: settings of LES, as JSON.
 METADATA_KEY: Final[str] = "les"
+
+#: Setting there: how Born effective charges are evaluated; not in files of earlier releases.
+BEC_METHOD: Final[str] = "bec_method"

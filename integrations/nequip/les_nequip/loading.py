@@ -14,6 +14,7 @@ from nequip.integrations.utils import basic_transforms, handle_chemical_species_
 from nequip.model.inference_models import load_compiled_model
 from nequip.nn import graph_model
 
+from les_nequip.edges import record_edges
 from les_nequip.keys import METADATA_KEY
 from les_nequip.model_files import COMPILED, load_model
 from les_nequip.upstream_files import check_compiled
@@ -49,6 +50,7 @@ def load(
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES[1:])}, got {dtype!r}")
     if isinstance(model, torch.nn.Module):
         model.eval()
+        record_edges(model)
         own = getattr(model, "model_dtype", None)
         if dtype and own is not None and own != getattr(torch, dtype):
             raise ValueError(

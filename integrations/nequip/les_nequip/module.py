@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -14,19 +15,23 @@ from nequip.nn.utils import scatter
 from torch import Tensor
 
 from les import ChargeReadout, Ewald
-from les.born import phase_evaluation
+from les.response.moments import moment_evaluation
+from les.response.phase import phase_evaluation
 from les.traceable import traceable_potential
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
-from les_nequip.keys import LES_ENERGY_KEY, METADATA_KEY
+from les_nequip.edges import EdgeRecord
+from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY
 from les_nequip.reach import Reach
 from les_nequip.settings import core_config
 from les_nequip.upstream import (
     is_exporting,
     is_tracing,
-    pass_pbc_to_les,
+    prepare_for_les,
     refuse_mliap_file,
     refuse_partial_input,
 )
+
+logger = logging.getLogger("les")
 
 #: Typical number of neighbours, to scale the sum of Allegro's edge features.
 NEIGHBOURS: Final[float] = 20.0
@@ -53,7 +58,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
         max_cell: longest lattice vector, or one number per lattice vector, that a compiled
             model can do [A]; its cost grows with their product. Without it, 1.1 times the
             longest seen before.
-        compute_bec: compute Born effective charges with every evaluation.
+        compute_bec: compute Born effective charges with every evaluation, exactly, unless the
+            attribute ``bec_method`` is changed.
         settings: fields of ``les.LESConfig``: ``sigma``, ``dl``, ``cutoff``, ``n_hidden``, ...
 
     Raises:
@@ -64,6 +70,10 @@ class LES(GraphModuleMixin, torch.nn.Module):
     is_les: Final[bool] = True
 
     reach: Reach
+    #: How Born effective charges are evaluated, see ``les.born_effective_charges``.
+    bec_method: str = "exact"
+    #: Of the model that this is part of.
+    edge_record: EdgeRecord | None = None
 
     def __init__(
         self,
@@ -109,14 +119,21 @@ class LES(GraphModuleMixin, torch.nn.Module):
 
     def _get_metadata_contributions(self) -> dict[str, str]:
         refuse_mliap_file()
-        return {METADATA_KEY: json.dumps({**self.reach.to_dict(), **self.config.to_dict()})}
+        obstacle = self._bec_obstacle()
+        if obstacle is not None and is_exporting():
+            logger.warning("the compiled model has no Born effective charges: %s", obstacle)
+        method = {BEC_METHOD: None if obstacle else self.bec_method}
+        settings = {**self.reach.to_dict(), **self.config.to_dict(), **method}
+        return {METADATA_KEY: json.dumps(settings)}
 
     def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
         """Add charges and their energy to ``data``.
 
         Raises:
             ValueError: for input without positions or, where the model is exported, without a
-                cell; for structures that contradict ``boundary``; as ``les.Ewald``.
+                cell; for structures that contradict ``boundary``; as ``les.Ewald``; for Born
+                effective charges of a model without forces, or exact ones of a model of which it is
+                not known where it takes features from other atoms.
         """
         refuse_partial_input(data)
         positions = data[AtomicDataDict.POSITIONS_KEY]
@@ -151,10 +168,10 @@ class LES(GraphModuleMixin, torch.nn.Module):
         data[LES_ENERGY_KEY] = share.new_zeros(n_structures, 1).index_add(0, structure, share)
         data[AtomicDataDict.CHARGE_KEY] = math.sqrt(self.config.epsilon_factor) * charges[:, None]
         # A compiled graph drops what its target does not ask for.
-        exporting = is_exporting() and positions.requires_grad
+        exporting = is_exporting() and positions.requires_grad and self._bec_obstacle() is None
         if self.compute_bec or exporting:
             data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
-                charges, positions, cell, structure, pbc
+                data, (charges, positions, cell, structure, pbc)
             )
         return data
 
@@ -187,22 +204,27 @@ class LES(GraphModuleMixin, torch.nn.Module):
         return scatter(features, centres, dim=0, dim_size=n_atoms) / math.sqrt(NEIGHBOURS)
 
     def _born_effective_charges(
-        self, charges: Tensor, positions: Tensor, cell: Tensor, batch: Tensor, pbc: Tensor
+        self, data: AtomicDataDict.Type, arguments: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
     ) -> Tensor:
-        if not positions.requires_grad:
+        """``arguments`` are charges, positions, cell, batch index and periodic axes."""
+        if not data[AtomicDataDict.POSITIONS_KEY].requires_grad:
             raise ValueError(
                 "`compute_bec` needs a model that computes forces (`do_derivatives: true`)"
             )
-        return phase_evaluation(
-            charges,
-            positions,
-            cell,
-            batch,
-            pbc,
-            self.config.remove_mean,
-            self.config.epsilon_factor,
-            self.training,
-        )
+        options = (self.config.remove_mean, self.config.epsilon_factor, self.training)
+        if self.bec_method == "phase":
+            return phase_evaluation(*arguments, *options)
+        if self.edge_record is None:
+            raise ValueError(self._bec_obstacle())
+        return moment_evaluation(*arguments, self.edge_record.edges(data), *options)
+
+    def _bec_obstacle(self) -> str | None:
+        """Why Born effective charges cannot be evaluated by ``bec_method``."""
+        if self.bec_method == "phase":
+            return None
+        if self.edge_record is None:
+            return "exact Born effective charges need a model that nequip has built around LES"
+        return self.edge_record.obstacle()
 
     @model_modifier(persistent=True, private=False)
     @classmethod
@@ -229,4 +251,4 @@ def _scalar_features(irreps_in: dict[str, Any]) -> tuple[str, int]:
     )
 
 
-pass_pbc_to_les()
+prepare_for_les()

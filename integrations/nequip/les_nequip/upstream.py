@@ -11,6 +11,8 @@ from nequip.data import AtomicDataDict
 from nequip.nn import GraphModel
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from les_nequip.edges import record_edges
+
 #: The module that writes and runs models for LAMMPS ML-IAP.
 MLIAP = "nequip.integrations.lammps_mliap.lmp_mliap_wrapper"
 
@@ -62,13 +64,14 @@ def pass_pbc(model: GraphModel) -> None:
         model.model_input_fields.append(AtomicDataDict.PBC_KEY)
 
 
-def pass_pbc_to_les() -> None:
-    """Let all models that are built from now on, and have LES, pass ``pbc`` on to it.
+def prepare_for_les() -> None:
+    """Let all models with LES that are built from now on pass it what it needs beside features.
 
-    nequip builds its models around the modules; nothing else reaches what is built last.
+    That is ``pbc``, and where features come from. nequip builds its models around the modules;
+    nothing else reaches what is built last.
     """
     original = GraphModel.__init__
-    if getattr(original, "passes_pbc_to_les", False):
+    if getattr(original, "prepares_for_les", False):
         return
 
     @functools.wraps(original)
@@ -76,6 +79,7 @@ def pass_pbc_to_les() -> None:
         original(self, model, *args, **kwargs)
         if any(getattr(module, "is_les", False) for module in model.modules()):
             pass_pbc(self)
+            record_edges(model)
 
-    init.passes_pbc_to_les = True  # type: ignore[attr-defined]
+    init.prepares_for_les = True  # type: ignore[attr-defined]
     GraphModel.__init__ = init

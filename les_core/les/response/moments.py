@@ -124,14 +124,14 @@ def moment_evaluation(
     else:
         at_end, at_start = moments - lever, moments
     dtype, n_structures = charges.dtype, cell.shape[0]
-    flow = positions.new_zeros([len(positions), 3, 3], dtype=plain.dtype)
+    flow = positions.new_zeros([positions.shape[0], 3, 3], dtype=plain.dtype)
     flow = flow.index_add(0, edges.end, at_end).index_add(0, edges.start, -at_start)
 
     q = exactly(charges)
     if remove_mean:
         q = q - structure_mean(q, batch, n_structures)
     unit = torch.eye(3, dtype=q.dtype, device=q.device)
-    total = positions.new_zeros([len(positions), 3], dtype=plain.dtype)
+    total = positions.new_zeros([positions.shape[0], 3], dtype=plain.dtype)
     total = total.index_add(0, edges.end, plain).index_add(0, edges.start, -plain)
     arms = _open_arms(positions, cell, batch, periodic, remove_mean)
     result = q.view(-1, 1, 1) * unit + flow + arms.unsqueeze(2) * total.unsqueeze(1)

@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from ase.stress import voigt_6_to_full_3x3_stress
 from nequip.integrations.ase import NequIPCalculator
+from nequip.scripts._compile_utils import ASE_TARGET
 
 from les import LESConfig
 from les.testing.adapter import results_of
@@ -15,6 +17,7 @@ from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
 from les_nequip import LES, LESCalculator
 from les_nequip.backend import AllegroBackend, NequIPBackend
+from les_nequip.registration import COMPILE_TARGETS
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -101,6 +104,64 @@ def test_calculators_that_share_a_model(nequip_model, nequip_transforms):
         assert "born_effective_charges" not in results_of(without, dimer())
 
 
+def test_ways_to_evaluate_born_effective_charges(nequip_model, nequip_transforms):
+    """Calculators that share a model keep their own, and leave what is configured."""
+    model = nequip_model(les=SETTINGS)
+    calculators = {
+        bec: LESCalculator(model, bec=bec, transforms=nequip_transforms)
+        for bec in (True, "exact", "phase")
+    }
+    found = {}
+    for bec, calculator in calculators.items():
+        found[bec] = results_of(calculator, crystal("cubic"))["born_effective_charges"]
+        assert calculator.bec_method == ("phase" if bec == "phase" else "exact")
+        assert (les_of(model).compute_bec, les_of(model).bec_method) == (False, "exact")
+    np.testing.assert_array_equal(found["exact"], found[True])
+    assert np.abs(found["phase"] - found[True]).max() > 1e-4
+    with pytest.raises(ValueError, match="`bec` must be true, false or one of exact, phase"):
+        LESCalculator(model, bec="exactly", transforms=nequip_transforms)
+
+
+def test_package_of_an_earlier_release(nequip_model, nequip_transforms, monkeypatch):
+    """It brings its own code, which knows the published approximation only."""
+    model = nequip_model(les=SETTINGS)
+    expected = results_of(
+        LESCalculator(model, bec="phase", transforms=nequip_transforms), crystal("cubic")
+    )
+    del les_of(model).edge_record
+    les_of(model).bec_method = "phase"
+    monkeypatch.delattr(LES, "edge_record")
+    with pytest.raises(ValueError, match=r"is from an earlier release .*bec='phase', or package"):
+        LESCalculator(model, bec=True, transforms=nequip_transforms)
+    for bec in (False, "phase"):
+        calculator = LESCalculator(model, bec=bec, transforms=nequip_transforms)
+        actual = results_of(calculator, crystal("cubic"))
+        assert set(expected) - set(actual) == ({"born_effective_charges"} if not bec else set())
+        for key, value in actual.items():
+            np.testing.assert_array_equal(value, expected[key], err_msg=key)
+
+
+def test_file_that_an_earlier_release_compiled(monkeypatch, tmp_path, nequip_model):
+    """It says nothing of its Born effective charges, which are the published approximation."""
+    metadata = dict(nequip_model(les={"boundary": "periodic", "max_cell": 9.0}).metadata)
+    settings = json.loads(metadata["les"])
+    del settings["bec_method"]
+    metadata["les"] = json.dumps(settings)
+    _, inputs, outputs = COMPILE_TARGETS["ase_les_bec"]
+    program = torch.nn.Module().eval()
+    program.input_keys = [*ASE_TARGET["input"], *inputs]
+    program.output_keys = [*ASE_TARGET["output"], *outputs]
+    monkeypatch.setattr(
+        "les_nequip.loading.load_compiled_model", lambda *arguments: (program, metadata)
+    )
+    path = tmp_path / "model.nequip.pt2"
+    torch.save({}, path)
+    with pytest.raises(ValueError, match=r"earlier release of les .* bec='phase', or compile the"):
+        LESCalculator(path, bec=True, allow_pickle=True)
+    assert LESCalculator(path, bec="phase", allow_pickle=True).bec_method == "phase"
+    LESCalculator(path, allow_pickle=True)
+
+
 def test_metadata(nequip_model, nequip_data):
     """What compiled models know about themselves."""
     model = nequip_model(les={"sigma": 1.3})
@@ -110,7 +171,9 @@ def test_metadata(nequip_model, nequip_data):
     settings = json.loads(model.metadata["les"])
     assert settings["boundary"] == "periodic"
     assert settings["max_cell"] == pytest.approx([5.5, 5.5, 5.5])
-    config = {key: value for key, value in settings.items() if key not in ("boundary", "max_cell")}
+    assert settings["bec_method"] == "exact"
+    others = ("boundary", "max_cell", "bec_method")
+    config = {key: value for key, value in settings.items() if key not in others}
     assert LESConfig.from_dict(config) == les_of(model).config
     assert config["sigma"] == 1.3
 

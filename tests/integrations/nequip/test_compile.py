@@ -28,7 +28,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using .torch.compile.module.. when there are global hooks"),
 ]
 
-SMALL = {"num_layers": 1, "l_max": 1, "num_features": 4, "radial_mlp_width": 4}
+SMALL = {"num_layers": 2, "l_max": 1, "num_features": 4, "radial_mlp_width": 4}
+SMALL_ALLEGRO = {
+    "num_scalar_features": 4,
+    "num_tensor_features": 2,
+    "num_layers": 1,
+    "l_max": 1,
+}
 BATCHES = {
     "open": [dimer(), dimer()[:3], dimer()[2:]],
     "periodic": [crystal("cubic"), crystal("triclinic"), crystal("left-handed")],
@@ -38,7 +44,7 @@ BATCHES = {
 @pytest.mark.parametrize("boundary", BATCHES)
 def test_gradients_of_compiled_training(boundary, nequip_model, nequip_data):
     """Of a loss on energies, forces and stress, for batches of several sizes."""
-    sizes = {**SMALL, "l_max": 0}
+    sizes = {**SMALL, "l_max": 0, "num_layers": 1}
     models = [
         nequip_model(les={"output_scaling_factor": 3.0}, compile_mode=mode, **sizes).train()
         for mode in ("eager", "compile")
@@ -65,6 +71,24 @@ def test_gradients_of_compiled_training(boundary, nequip_model, nequip_data):
         assert change < 1e-6
         assert gradients[0].shape == gradients[1].shape
     assert models[1]._compiled_cache[0]
+
+
+def test_compiled_training_on_born_effective_charges(nequip_model, nequip_data):
+    """Of two layers, so that features of other atoms matter."""
+    settings = {"output_scaling_factor": 3.0, "compute_bec": True, "max_cell": 6.0}
+    batch, gradients, outputs = nequip_data(*BATCHES["periodic"][:2]), [], []
+    for mode in ("eager", "compile"):
+        model = nequip_model(les=settings, compile_mode=mode, **{**SMALL, "l_max": 0}).train()
+        out = model({key: value.clone() for key, value in batch.items()})
+        out["born_effective_charges"].square().sum().backward()
+        # Compiled code gives zeros where nothing depends on a parameter.
+        grads = [torch.zeros_like(x) if x.grad is None else x.grad for x in model.parameters()]
+        gradients.append(torch.cat([gradient.flatten() for gradient in grads]))
+        outputs.append(out["born_effective_charges"])
+    assert model._compiled_cache[0]
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-10)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-7, atol=1e-9)
 
 
 def labelled(boundary):
@@ -134,6 +158,9 @@ def test_compiled_model(boundary, checkpoint):
         LESCalculator(path, dtype="float32", allow_pickle=True)
     compiled = LESCalculator(path, bec=True, allow_pickle=True)
     assert compiled.settings["boundary"] == boundary
+    assert (compiled.bec_method, compiled.settings["bec_method"]) == ("exact", "exact")
+    with pytest.raises(ValueError, match=r"was compiled with exact Born .* bec='phase' is for"):
+        LESCalculator(path, bec="phase", allow_pickle=True)
     structures = list(BATCHES[boundary])
     if boundary == "open":
         boxed = dimer()
@@ -161,16 +188,23 @@ def test_compiled_model(boundary, checkpoint):
             compiled.calculate(crystal("cubic").repeat((2, 1, 1)))
 
 
-def test_compiled_for_batches(checkpoint):
-    """nequip-compile compares with the model before it writes anything."""
-    result, path = run_compile(checkpoint("nequip", "periodic", **SMALL), "batch_les")
+@pytest.mark.parametrize(
+    ("name", "target", "sizes"),
+    [
+        ("nequip", "batch_les_bec", {**SMALL, "l_max": 0}),
+        ("allegro", "pair_nequip_les_bec", SMALL_ALLEGRO),
+    ],
+)
+def test_compiled_for_other_programs(name, target, sizes, checkpoint):
+    """nequip-compile compares all outputs with the model's before it writes anything."""
+    result, path = run_compile(checkpoint(name, "periodic", **sizes), target)
     assert result.returncode == 0, result.stderr[-4000:]
     assert path.is_file()
 
 
 def test_pair_allegro_is_refused(checkpoint):
-    sizes = {"num_scalar_features": 4, "num_tensor_features": 2, "num_layers": 1, "l_max": 1}
-    result, path = run_compile(checkpoint("allegro", "periodic", **sizes), "pair_allegro")
+    trained = checkpoint("allegro", "periodic", **SMALL_ALLEGRO)
+    result, path = run_compile(trained, "pair_allegro")
     assert result.returncode != 0
     assert "needs the cell in its input, which pair_allegro does not pass" in result.stderr
     assert not path.exists()

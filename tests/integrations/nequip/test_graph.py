@@ -5,16 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from nequip.data import AtomicDataDict
+from nequip.nn import scatter, with_edge_vectors_
 from nequip.utils.fx import fx_duck_shape
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from les.testing.structures import crystal, dimer
 from les_nequip import LES
+from les_nequip.edges import record_edges
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
 N_FEATURES = 4
 OUTPUTS = ["charges", "les_energy", "atomic_energy"]
+WHOLE = ("charges", "born_effective_charges", "forces")
 BATCHES = {
     "open": [dimer(), dimer()[:3], dimer()[2:]],
     "periodic": [crystal("cubic"), crystal("triclinic"), crystal("left-handed")],
@@ -32,6 +35,7 @@ class Model(torch.nn.Module):
         settings = {"output_scaling_factor": 3.0, **settings}
         self.les = LES(["H", "O"], irreps, **settings).double()
         self.key, self.outputs = key, outputs
+        record_edges(self)
 
     def forward(self, data):
         data = dict(data)
@@ -46,16 +50,19 @@ class Model(torch.nn.Module):
 
     def features(self, data):
         numbers = torch.arange(1.0, 1.0 + N_FEATURES).double()
-        if self.key == "node_features":
-            return torch.cos(data["pos"].sum(dim=1, keepdim=True) * numbers)
-        first, second = data["edge_index"]
-        between = data["pos"][second] - data["pos"][first]
-        return torch.exp(-0.1 * between.square().sum(dim=1, keepdim=True) * numbers)
+        between = with_edge_vectors_(data)["edge_vectors"]
+        edges = torch.exp(-0.1 * between.square().sum(dim=1, keepdim=True) * numbers)
+        if self.key == "edge_features":
+            return edges
+        return torch.cos(scatter(edges, data["edge_index"][0], 0, dim_size=data["pos"].shape[0]))
 
 
 def capture(model, data, without=()):
     """A function like ``model``, from its graph for the input in ``data``."""
-    fields = ("pos", "cell", "batch", "num_atoms", "edge_index", "edge_cell_shift", "pbc")
+    fields = (
+        *("pos", "cell", "batch", "num_atoms", "edge_index", "edge_cell_shift", "pbc"),
+        "atom_types",
+    )
     inputs = [key for key in fields if key in data and key not in without]
     with fx_duck_shape(False):  # three structures have nothing to do with three coordinates
         graph = make_fx(
@@ -89,6 +96,22 @@ def test_graph_gives_the_same(key, boundary, nequip_data):
         assert expected["les_energy"].abs().min() > 1e-3
         for name, value in expected.items():
             torch.testing.assert_close(actual[name], value, rtol=0, atol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_graph_of_a_whole_model(kind, nequip_model, nequip_data):
+    """Born effective charges need what the layers take from other atoms, in a graph as well."""
+    les = {"output_scaling_factor": 3.0, "compute_bec": True}
+    model = nequip_model(kind, les=les, l_max=int(kind == "allegro"))
+    first = nequip_data(*BATCHES["periodic"])
+    LES.set_les_max_cell(model, 16.0)
+    model(first)
+    graph = capture(lambda data: tuple(model(data)[key] for key in WHOLE), first)
+    larger = [atoms.repeat(2) for atoms in BATCHES["periodic"][:2]]
+    for batch in (first, nequip_data(*larger, crystal("left-handed"))):
+        for key, value in zip(WHOLE, graph(batch), strict=True):
+            torch.testing.assert_close(value, model(batch)[key], rtol=0, atol=1e-11)
 
 
 def test_graph_of_one_structure(nequip_data):

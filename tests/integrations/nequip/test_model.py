@@ -109,6 +109,7 @@ class TestNequIP(NequIPTests):
 
 class TestAllegro(NequIPTests):
     kind = "allegro"
+    receptive_field = 4.0
 
 
 # --- energies

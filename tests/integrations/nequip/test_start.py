@@ -38,15 +38,18 @@ def trained(train, arguments, make_config, tmp_path_factory):
     """Folders of a short-range run and of one with LES, by flag."""
     folders = {flag: tmp_path_factory.mktemp("trained") for flag in ("--les", "--no-les")}
     for flag, folder in folders.items():
-        train(flag, *arguments(folder, config=make_config(), epochs=2))
+        train(flag, *arguments(folder, config=make_config(num_layers=2), epochs=2))
     return folders
 
 
 @pytest.fixture(scope="module")
 def package(trained, tmp_path_factory):
-    path = tmp_path_factory.mktemp("package") / "model.nequip.zip"
+    return packaged(trained["--no-les"] / "run" / "best.ckpt", tmp_path_factory.mktemp("package"))
+
+
+def packaged(best, folder):
+    path = folder / "model.nequip.zip"
     program = Path(sys.executable).with_name("nequip-package")
-    best = trained["--no-les"] / "run" / "best.ckpt"
     result = subprocess.run(
         [program, "build", best, path], capture_output=True, text=True, cwd=path.parent
     )
@@ -75,6 +78,24 @@ def test_les_is_added(start, trained, train, arguments, tmp_path):
             assert change == pytest.approx(after["les_energy"], abs=1e-6)
             assert 0 < abs(after["les_energy"]) < 0.1 * len(structure)
             assert 0 < np.abs(after["charges"]).max() < 0.5
+
+
+@pytest.mark.slow
+def test_package_of_a_model_with_les(trained, tmp_path):
+    """It has a copy of the code, which finds the layers of the copy of nequip in it."""
+    path = packaged(trained["--les"] / "run" / "best.ckpt", tmp_path)
+    for bec in (True, "phase"):
+        model, copy = (
+            LESCalculator(file, bec=bec, allow_pickle=True)
+            for file in (trained["--les"] / "run.nequip.pt", path)
+        )
+        (les,) = copy.les_modules
+        assert type(les).__module__.startswith("<torch_package_")
+        for structure in (dimer(), crystal()):
+            expected, actual = results_of(model, structure), results_of(copy, structure)
+            assert np.abs(expected["born_effective_charges"]).max() > 1e-6
+            for key, value in expected.items():
+                np.testing.assert_allclose(actual[key], value, rtol=0, atol=1e-10, err_msg=key)
 
 
 @pytest.mark.parametrize("flag", ["--les", "--no-les"])
