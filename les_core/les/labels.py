@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from les.extxyz import DataError, read_extxyz
+from les.response.labels import ResponseLabels
 from les.structures import LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 
 #: Label -> names it goes by in files, in order of preference.
@@ -91,6 +92,15 @@ class LabelKeys:
             )
         return key
 
+    def label(self, atoms: Any, label: str, where: str) -> NDArray[np.float64] | None:
+        """The label of a frame, ``None`` if it has none.
+
+        Raises:
+            DataError: as :meth:`find` and :func:`find_label`.
+        """
+        key = self.find(atoms, label, where)
+        return None if key is None else find_label(atoms, label, where, [key])
+
 
 def labelled_frames(
     path: str | Path,
@@ -101,6 +111,8 @@ def labelled_frames(
     elements: Iterable[int] | None = None,
     axes: Collection[int] = LONG_RANGE_AXES,
     told: bool = False,
+    responses: Collection[str] = (),
+    responses_needed: bool = True,
 ) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
     """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
 
@@ -116,6 +128,10 @@ def labelled_frames(
         elements: atomic numbers that the model knows; all without.
         axes: numbers of periodic axes that are accepted.
         told: the file has been read before, and the warning given.
+        responses: labels of ``les.response.labels.RESPONSES`` that are trained on. They are
+            ``None`` where a frame has none; a frame that has one may do without the required
+            labels, which are ``None`` then.
+        responses_needed: whether the file must have each of them in some frame.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels, for those under another
@@ -124,6 +140,7 @@ def labelled_frames(
     """
     shared = keys if isinstance(keys, LabelKeys) else LabelKeys(keys)
     unused = UnusedLabels()
+    tally = ResponseLabels(path, responses)
     for where, atoms in read_extxyz(path):
         unused.add(atoms)
         try:
@@ -132,18 +149,19 @@ def labelled_frames(
                 check_elements(atoms, elements)
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
-        if "stress" in required and not atoms.pbc.any():
+        labels = tally.usable(atoms, {x: shared.label(atoms, x, where) for x in responses})
+        waived = any(value is not None for value in labels.values())
+        has_stress = not waived or shared.find(atoms, "stress", where) is not None
+        if "stress" in required and has_stress and not atoms.pbc.any():
             raise DataError(f"{where}: an open structure (pbc false) has no stress to train on")
-        if "stress" in required and atoms.cell.rank < 3:
+        if "stress" in required and has_stress and atoms.cell.rank < 3:
             raise DataError(
                 f"{where}: a cell without a volume, {atoms.cell[:].tolist()}, has no stress to "
                 "train on"
             )
-        labels = {}
         for label in (*required, *optional):
-            key = shared.find(atoms, label, where)
-            labels[label] = None if key is None else find_label(atoms, label, where, [key])
-            if key is None and label in required:
+            labels[label] = shared.label(atoms, label, where)
+            if labels[label] is None and label in required and not waived:
                 names = shared.names(label)
                 looked = " or ".join(map(repr, names))
                 found = " or ".join(map(repr, similar_keys(atoms, label, names)))
@@ -152,9 +170,11 @@ def labelled_frames(
                     f"{where}: has no {label} (looked for the key {looked}); name the right key"
                     f"{hint} with --{label}_key"
                 )
+        tally.count(labels)
         yield where, atoms, labels
     if not told:
         unused.warn(path)
+        tally.tell(required, needed=responses_needed)
 
 
 def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:

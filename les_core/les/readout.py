@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 from torch import Tensor, nn
 
 
@@ -70,6 +71,15 @@ class AtomReadout(nn.Module):
         if self.linear is not None:
             output = output + self.linear(features)
         return self.output_scaling_factor * output
+
+    def negate(self) -> None:
+        """Change the sign of all numbers that are read, by that of the last weights."""
+        last = self.network[-1]
+        with torch.no_grad():
+            for layer in (last, self.linear):
+                if layer is not None:
+                    for parameter in layer.parameters():
+                        parameter.neg_()
 
 
 class ChargeReadout(AtomReadout):

@@ -55,3 +55,7 @@ class EpochRecord:
     valid_energy_rmse: float | None = None
     #: Root mean square error of the forces on the validation set [eV/A].
     valid_force_rmse: float | None = None
+    #: Root mean square error of Born effective charges on the validation set [e], if trained on.
+    valid_bec_rmse: float | None = None
+    #: Root mean square error of dipoles on the validation set [e A], if trained on.
+    valid_dipole_rmse: float | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 from les.extxyz import DataError
 from les.labels import NAMES, find_label, similar_keys
-from les.training.errors import UNITS, Errors
+from les.training.errors import RESULTS, UNITS, Errors
 
 logger = logging.getLogger("les")
 
@@ -30,12 +30,15 @@ class Comparison:
         """Compare the results of one structure with the labels it has."""
         labels = {}
         for label in UNITS:
+            if label == "dipole" and atoms.pbc.any():
+                continue  # it is defined up to lattice vectors only
             try:
                 labels[label] = find_label(atoms, label, where)
             except DataError as error:
                 self.bad.append(str(error))
                 continue
-            if labels[label] is None and label in results and label not in self.similar:
+            predicted = RESULTS.get(label, label) in results
+            if labels[label] is None and predicted and label not in self.similar:
                 self.similar[label] = similar_keys(atoms, label, NAMES[label])
         self.errors.add_structure(results, labels, len(atoms))
 

@@ -7,10 +7,15 @@ element of a structure carries negative charge.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 
 from les.checks import check_finite
+
+logger = logging.getLogger("les")
 
 # Pauling electronegativities by atomic number (CRC Handbook of Chemistry and Physics);
 # 0 where there is no accepted value, so that such elements never decide.
@@ -96,3 +101,29 @@ class ChargeSign:
         if self.sign is None and bool((atomic_numbers != atomic_numbers[0]).any()):
             self.sign = int(charge_sign(charges, atomic_numbers))
         return self.sign or 1
+
+
+def orient_charges(structures: Iterable[tuple[Tensor, Tensor]], negate: Callable[[], None]) -> bool:
+    """Give the charges of a model the sign that follows from chemistry, as :func:`charge_sign`.
+
+    To be done once, before a model is trained on dipoles or Born effective charges: from then on
+    the sign is no longer open.
+
+    Args:
+        structures: charges and atomic numbers, as for :func:`charge_sign`, of structures until one
+            has several elements, which decides.
+        negate: changes the sign of the model's charges.
+
+    Returns:
+        Whether the sign has been changed.
+    """
+    sign = ChargeSign()
+    for charges, numbers in structures:
+        sign(charges, numbers)
+        if sign.sign is not None:
+            break
+    if sign.sign != -1:
+        return False
+    negate()
+    logger.info("the sign of all charges was changed: electronegative elements are negative now")
+    return True

@@ -23,6 +23,7 @@ for _name in (
     "derivatives",
     "features",
     "response",
+    "response_training",
     "results",
     "short_range",
     "slabs",
@@ -37,6 +38,7 @@ from les.testing.batches import BatchTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
+from les.testing.response_training import ResponseTrainingTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
 from les.testing.short_range import ShortRangeTests  # noqa: E402
 from les.testing.slabs import SlabTests  # noqa: E402
@@ -51,6 +53,7 @@ __all__ = [
     "DerivativeTests",
     "FeatureTests",
     "ResponseTests",
+    "ResponseTrainingTests",
     "ResultTests",
     "ShortRangeTests",
     "SlabTests",

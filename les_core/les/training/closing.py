@@ -104,6 +104,7 @@ def close(
     *,
     device: str = "cpu",
     head: str | None = None,
+    bec: bool = False,
 ) -> dict[str, Errors]:
     """Evaluate the model file that a training left, and log what its user wants to know.
 
@@ -119,6 +120,7 @@ def close(
             the frames are not in memory, and there is no table then.
         device: where to compute.
         head: which head of a model that has several.
+        bec: evaluate Born effective charges.
 
     Returns:
         The errors of each set, by its name and, if there are more frames, how many were taken.
@@ -142,7 +144,7 @@ def close(
     )
     if not sets:
         return {}
-    calculator = backend.calculator(model, device=device, head=head)
+    calculator = backend.calculator(model, device=device, head=head, bec=bec)
     errors = {}
     for name, frames in sets.items():
         chosen, total = sample(frames, MOST_FRAMES, name)

@@ -15,7 +15,12 @@ UNITS: dict[str, tuple[str, float]] = {
     "forces": ("meV/A", 1000.0),
     "stress": ("meV/A^3", 1000.0),
     "magmoms": ("mu_B", 1.0),
+    "bec": ("e", 1.0),
+    "dipole": ("e A", 1.0),
 }
+
+#: Label -> name of a calculator's result, where that is another one.
+RESULTS = {"bec": "born_effective_charges"}
 
 
 class Errors:
@@ -63,12 +68,12 @@ class Errors:
             n_atoms: number of atoms; energies are compared per atom.
         """
         for label in UNITS:
-            expected = labels.get(label)
-            if expected is None or label not in results:
+            expected, name = labels.get(label), RESULTS.get(label, label)
+            if expected is None or name not in results:
                 continue
             divisor = n_atoms if label == "energy" else 1
             target = torch.as_tensor(expected)
-            predicted = torch.as_tensor(results[label]).reshape(target.shape)
+            predicted = torch.as_tensor(results[name]).reshape(target.shape)
             if label in self.unsigned:
                 target = target.abs()
             self.add(label, predicted / divisor, target / divisor)

@@ -19,9 +19,16 @@ from les.training.files import CHECKSUMS
 
 
 def write_history(records: Sequence[EpochRecord], path: Path) -> None:
-    """Write ``records`` as JSON; the file is at any moment the old or the new one."""
+    """Write ``records`` as JSON, without what is ``None``.
+
+    The file is at any moment the old or the new one.
+    """
+    plain = [
+        {key: value for key, value in dataclasses.asdict(record).items() if value is not None}
+        for record in records
+    ]
     with replacing(path) as temporary:
-        text = json.dumps([dataclasses.asdict(record) for record in records], indent=1)
+        text = json.dumps(plain, indent=1)
         temporary.write_text(text, encoding="utf-8")
 
 

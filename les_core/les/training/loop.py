@@ -21,7 +21,7 @@ from les.training.errors import Errors
 from les.training.files import RunFiles
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 
-#: Label -> prediction and reference of one batch.
+#: Label -> prediction and reference of one batch, of the structures that have it.
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
 
 SCHEDULERS = ("cosine", "plateau", "constant")
@@ -151,6 +151,8 @@ class Loop:
                     valid_loss=errors.loss(),
                     valid_energy_rmse=errors.rmse("energy"),
                     valid_force_rmse=errors.rmse("forces"),
+                    valid_bec_rmse=errors.rmse("bec"),
+                    valid_dipole_rmse=errors.rmse("dipole"),
                 )
                 best = is_best(errors.loss(), self.records)
                 self.records.append(record)
