@@ -8,10 +8,18 @@ from typing import Any, TextIO
 
 from mace.tools import build_default_arg_parser
 from mace.tools.default_keys import DefaultKeys
+from mace.tools.scripts_utils import check_path_ase_read
 
+from les.config import LESConfig
 from les.devices import resolve_device
 from les.parser import brief_errors
-from les.training.arguments import configuration, mapping
+from les.training.arguments import (
+    add_responses,
+    check_responses,
+    configuration,
+    mapping,
+    response_weights,
+)
 from les.training.files import check_name
 from les_mace.labels import UnnamedKey
 
@@ -20,6 +28,9 @@ MODELS = ("MACE", "ScaleShiftMACE", "MACELES")
 
 #: Options of all trainings of les -> where upstream keeps the same.
 ALIASES = {"--resume": "restart_latest", "--epochs": "max_num_epochs", "--learning_rate": "lr"}
+
+#: Losses of upstream that have the dipole in them, by its own options.
+DIPOLE_LOSSES = ("dipole", "dipole_polar", "energy_forces_dipole")
 
 CONSENT = ("--allow-pickle", "--allow_pickle")
 
@@ -47,12 +58,40 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
             key = UnnamedKey(DefaultKeys[label.upper()].value)
             setattr(options, f"{label}_key", key)
     _refuse_late_failures(options)
+    options.responses = _responses(options)
+    if options.responses:
+        config = LESConfig.resolve(options.les_arguments or {}) if les else None
+        check_responses(options.responses, config)
     options.les_given = options.les_arguments is not None
     if les:
         if options.model not in MODELS:
             raise ValueError(f"`--model` must be one of {MODELS} with --les, got {options.model!r}")
         options.les_arguments = {"cutoff": "smooth", **(options.les_arguments or {})}
     return options
+
+
+def _responses(options: argparse.Namespace) -> dict[str, float]:
+    """Weights of responses that upstream's loss does not have, of those that have one.
+
+    Raises:
+        ValueError: for a key without a weight, and for data or ways of training that cannot do it.
+    """
+    if options.loss in DIPOLE_LOSSES:  # of models of dipoles, which have charges of their own
+        options.dipole_weight = 1.0 if options.dipole_weight is None else options.dipole_weight
+        weights = {"bec": options.bec_weight} if options.bec_weight else {}
+    else:
+        weights = response_weights(options)
+        options.dipole_weight = weights.get("dipole", 1.0)  # upstream's default, without effect
+    if options.dipole_key is None:
+        options.dipole_key = UnnamedKey(DefaultKeys.DIPOLE.value)
+    for label in weights:
+        if options.distributed:
+            raise ValueError(f"--{label}_weight is not possible with --distributed")
+        for name in ("train_file", "valid_file", "pt_train_file", "pt_valid_file"):
+            path = getattr(options, name)
+            if path is not None and not check_path_ase_read(path):
+                raise ValueError(f"--{label}_weight needs extxyz files, got --{name} {path}")
+    return weights
 
 
 def _refuse_late_failures(options: argparse.Namespace) -> None:
@@ -89,6 +128,7 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
     _change(actions["device"], choices=None)
     actions["device"].help = "where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1"
     _change(actions["les_arguments"], type=mapping)
+    add_responses(parser)
     actions["les_arguments"].help = "fields of les.LESConfig, or a YAML file of them"
     what = "MACE model, with LES or to add charges to" if les else "MACE model without LES"
     parser.add_argument("--from", dest="start", help=f"trained {what}, to start from")

@@ -107,6 +107,8 @@ class MACEBackend(Backend):
                 valid_loss=validation.get(epoch, {}).get("loss"),
                 valid_energy_rmse=validation.get(epoch, {}).get("rmse_e_per_atom"),
                 valid_force_rmse=validation.get(epoch, {}).get("rmse_f"),
+                valid_bec_rmse=validation.get(epoch, {}).get("rmse_bec"),
+                valid_dipole_rmse=validation.get(epoch, {}).get("rmse_mu"),
             )
             for epoch in sorted(losses)
         ]

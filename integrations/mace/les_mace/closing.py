@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,18 +50,25 @@ def close_run(
         close(
             backend,
             model,
-            {name: _frames(name, each) for name, each in sets.items() if each},
+            {
+                name: _frames(name, each, (*LABELS, *args.responses))
+                for name, each in sets.items()
+                if each
+            },
             device=args.device,
             head=head.head_name if len(heads) > 1 else None,
+            bec="bec" in args.responses,
         )
 
 
-def _frames(name: str, configurations: Iterable[Configuration]) -> Iterator[Any]:
+def _frames(
+    name: str, configurations: Iterable[Configuration], known: Collection[str]
+) -> Iterator[Any]:
     """Configurations of upstream as labelled frames; labels without weight are left out."""
     for index, each in enumerate(configurations):
         atoms = Atoms(each.atomic_numbers, each.positions, cell=each.cell, pbc=each.pbc)
         labels: dict[str, Any] = {}
-        for label in LABELS:
+        for label in known:
             value = each.properties.get(label)
             if value is None or not each.property_weights.get(label):
                 continue

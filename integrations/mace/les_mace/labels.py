@@ -12,16 +12,18 @@ import copy
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ase.io
+import numpy as np
 from mace.data import utils
 
 from les.extxyz import DataError
 from les.labels import LabelKeys, find_label
+from les.response.labels import ResponseLabels
 from les.structure_files import read_structures
 from les.structures import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les_mace.neighbours import has_stress
@@ -29,6 +31,7 @@ from les_mace.replaced import replaced
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from numpy.typing import NDArray
 
 logger = logging.getLogger("les")
 
@@ -56,6 +59,9 @@ class Checks:
         les: whether the model has charges.
         used: names of entries of ``atoms.info`` that the model makes use of.
         elements: atomic numbers that the model knows which the run starts from; all without one.
+        responses: label -> key, or ``None`` where nobody has named one, of the responses that are
+            trained on.
+        with_responses: files that must have each of these in some frame.
     """
 
     required: tuple[str, ...]
@@ -63,6 +69,8 @@ class Checks:
     les: bool
     used: Collection[str] = ()
     elements: Collection[int] | None = None
+    responses: Mapping[str, str | None] = field(default_factory=dict)
+    with_responses: Collection[str] = ()
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -78,7 +86,8 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
     ``config_forces_weight=0``.
     """
     # Each head may be of another method, with keys of its own.
-    found: defaultdict[str | None, LabelKeys] = defaultdict(LabelKeys)
+    named = {label: key for label, key in checks.responses.items() if key is not None}
+    found: defaultdict[str | None, LabelKeys] = defaultdict(lambda: LabelKeys(named))
 
     @functools.wraps(load)
     def checked(file_path: str, key_specification: Any, *args: Any, **kwargs: Any) -> Any:
@@ -92,8 +101,16 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
             keys[label] = _settle(label, keys[label], frames, found[kwargs.get("head_name")])
         given = {**specification.info_keys, **specification.arrays_keys}
         required = () if kwargs.get("no_data_ok") else checks.required
+        tally = ResponseLabels(file_path, checks.responses)
         for where, atoms in frames:
-            _check(where, atoms, given, required, checks)
+            responses = _responses(where, atoms, found[kwargs.get("head_name")], tally)
+            _check(where, atoms, given, () if responses else required, checks)
+            tally.count({**responses, **_labels(atoms, given)})
+        tally.tell(required, needed=file_path in checks.with_responses)
+        if "bec" in checks.responses:
+            specification.update({"bec_weight": "config_bec_weight"}, {"bec": "REF_bec"})
+        if "dipole" in checks.responses:
+            specification.update({"dipole": "REF_dipole"})
         _warn(file_path, [atoms for _, atoms in frames], given, checks)
         read = SimpleNamespace(read=lambda *_, **__: [atoms for _, atoms in frames])
         with replaced(utils, "ase", SimpleNamespace(io=read, data=ase.data, Atoms=ase.Atoms)):
@@ -138,6 +155,36 @@ def _plain(atoms: Atoms, label: str) -> Any:
     """The label under its plain name, which ASE moves into a calculator; ``None`` if missing."""
     results = atoms.calc.results if atoms.calc is not None else {}
     return {**results, **atoms.info, **atoms.arrays}.get(label)
+
+
+def _labels(atoms: Atoms, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Labels of a frame under the keys that they have, ``None`` where there are none."""
+    return {
+        label: {**atoms.info, **atoms.arrays}.get(key)
+        for label, key in keys.items()
+        if label in LABELS
+    }
+
+
+def _responses(
+    where: str, atoms: Atoms, keys: LabelKeys, tally: ResponseLabels
+) -> dict[str, NDArray[np.float64]]:
+    """The responses of a frame, which are put where upstream looks for them.
+
+    Upstream's batches need those of all frames: where there are none, they have the weight zero.
+    """
+    found = tally.usable(atoms, {x: keys.label(atoms, x, where) for x in tally.responses})
+    for label in found:
+        for place in (atoms.info, atoms.arrays):
+            place.pop(f"REF_{label}", None)
+    if "bec" in found:
+        missing = found["bec"] is None
+        atoms.arrays["REF_bec"] = np.zeros((len(atoms), 9)) if missing else found["bec"]
+        given = float(atoms.info.get("config_bec_weight", 1.0))
+        atoms.info["config_bec_weight"] = 0.0 if missing else given
+    if found.get("dipole") is not None:
+        atoms.info["REF_dipole"] = found["dipole"]
+    return {label: value for label, value in found.items() if value is not None}
 
 
 def _check(

@@ -33,3 +33,14 @@ def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
 def layer_widths(products: nn.ModuleList) -> list[int]:
     """Number of features each layer contributes to upstream's ``node_feats``."""
     return [int(product.linear.irreps_out.dim) for product in products]  # type: ignore[union-attr,arg-type]
+
+
+def negate(readouts: nn.ModuleList) -> None:
+    """Change the sign of the charges: of the last weights of each readout, and of their biases."""
+    with torch.no_grad():
+        for readout in readouts:
+            names = [name for name, _ in readout.named_parameters() if name.endswith("weight")]
+            last = names[-1].removesuffix("weight")
+            for name, parameter in readout.named_parameters():
+                if name.startswith(last):
+                    parameter.neg_()

@@ -19,11 +19,12 @@ from mace.tools import scripts_utils
 from les_mace.arguments import parse
 from les_mace.checkpoint import FORMATS, load_model, save_model
 from les_mace.closing import close_run
-from les_mace.labels import Checks, checked_loader
+from les_mace.labels import Checks, UnnamedKey, checked_loader
 from les_mace.model import MACELES
 from les_mace.neighbours import own_cells
 from les_mace.quiet import quiet
 from les_mace.replaced import replaced
+from les_mace.responses import oriented, trained_responses, with_energies_only
 from les_mace.restart import whole_checkpoints
 from les_mace.settings import settings_of
 from les_mace.start import start_model, with_start
@@ -60,13 +61,18 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
         start_model(args, les=les) as start,
         whole_checkpoints(args, settings),
     ):
-        loader = checked_loader(scripts_utils.data.load_from_xyz, _checks(args, start, les=les))
+        data = scripts_utils.data
+        loader = checked_loader(data.load_from_xyz, _checks(args, start, les=les))
         configure = with_start(run_train.configure_model, args, les=les)
         if les:
             configure = _with_charges(configure, args)
+        if args.responses:
+            configure = oriented(configure, args.responses)
         with (
+            trained_responses(args.responses),
             replaced(extensions, "MACELES", MACELES),
-            replaced(scripts_utils.data, "load_from_xyz", loader),
+            replaced(data, "load_from_xyz", loader),
+            replaced(data, "compute_average_E0s", with_energies_only(data.compute_average_E0s)),
             replaced(run_train, "configure_model", _seen(configure, heads)),
         ):
             try:
@@ -121,7 +127,10 @@ def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool
     embedded = str(args.embedding_specs or "")
     named = tuple(name for name in ("total_charge", "total_spin") if name in embedded)
     elements = None if start is None else frozenset(start.atomic_numbers.tolist())
-    return Checks(required, args.loss, les, (*used, *named), elements)
+    keys = {label: getattr(args, f"{label}_key") for label in args.responses}
+    keys = {label: None if isinstance(x, UnnamedKey) else x for label, x in keys.items()}
+    files = [str(path) for path in (args.train_file, args.valid_file) if path is not None]
+    return Checks(required, args.loss, les, (*used, *named), elements, keys, files)
 
 
 def _models(args: argparse.Namespace) -> list[Path]:

@@ -1,0 +1,83 @@
+"""Training on Born effective charges and dipoles, in upstream's loss."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from ase.io import read, write
+
+from les.testing import ResponseTrainingTests
+from les.testing.adapter import results_of
+from les_mace import LESCalculator, load_model, save_model
+from les_mace.readouts import negate
+
+
+@pytest.fixture(scope="module")
+def backend_name():
+    return "mace"
+
+
+@pytest.fixture
+def refused(les_command, capsys):
+    """A function that runs ``les train mace ...``, which must fail; its message."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert les_command("train", "mace", *arguments) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert "Traceback" not in "".join(lines)
+        return next(line for line in lines if line.startswith("les: error: "))
+
+    return run
+
+
+@pytest.fixture
+def usage_error(les_command, capsys):
+    """A function that runs ``les train mace ...`` with wrong options; its message."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            les_command("train", "mace", *arguments)
+        assert caught.value.code == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+class TestResponseTraining(ResponseTrainingTests):
+    learning = {"max_num_epochs": 12, "lr": 0.02}  # noqa: RUF012
+
+
+def test_a_start_with_the_other_sign(les_run, train, arguments, data_files, tmp_path, caplog):
+    """It is turned before the first step: where both begin, the errors are the same."""
+    caplog.set_level("INFO")
+    frames = read(data_files[0], ":")
+    for atoms in frames:
+        nominal = np.where(atoms.numbers == 8, -0.8, 0.4)
+        atoms.arrays["REF_bec"] = np.outer(nominal, np.eye(3).ravel())
+    write(tmp_path / "bec.xyz", frames, format="extxyz")
+    model = load_model(les_run / "small.pt")
+    before = model.state_dict()["les_readouts.0.linear.weight"].clone()
+    initial = []
+    for name in ("one", "other"):
+        save_model(model, tmp_path / f"{name}.pt")
+        files = dict.fromkeys(("train_file", "valid_file"), tmp_path / "bec.xyz")
+        given = {**files, "max_num_epochs": 1, "bec_weight": 10.0, "lr": 1e-9}
+        options = [x for x in arguments(tmp_path / name, **given) if not x.startswith("--E0s")]
+        train("--les", *options, f"--from={tmp_path / f'{name}.pt'}")
+        initial.append(re.findall(r"RMSE_bec= *([0-9.]+) e", caplog.text)[0])
+        caplog.clear()
+        negate(model.les_readouts)
+        assert torch.equal(model.state_dict()["les_readouts.0.linear.weight"], -before) == (
+            name == "one"
+        )
+    assert initial[0] == initial[1]
+    trained = [load_model(tmp_path / name / "small.pt") for name in ("one", "other")]
+    for each in trained:
+        charges = results_of(LESCalculator(each, sign=1), frames[0])["charges"]
+        oxygen = charges[frames[0].numbers == 8].mean()
+        assert oxygen < charges.mean()
