@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from ase.stress import voigt_6_to_full_3x3_stress
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from les.labels import LabelKeys, labelled_frames
 from les.structures import LONG_RANGE_AXES, centred
+from les.training.errors import RESULTS
 from les_cace.batches import Batch, Structure, collate, to_structure
 from les_cace.model import CACE
 
@@ -26,11 +29,14 @@ class LabelledStructures(Dataset):
     Args:
         path: extxyz file, plain or ``.gz``.
         cutoff: of the model [A].
-        labels: ``"energy"``, ``"forces"``, maybe ``"stress"``; every frame needs them.
+        labels: ``"energy"``, ``"forces"``, maybe ``"stress"``; every frame without one of
+            ``responses`` needs them.
         elements: atomic numbers that the model knows; all without.
         keys: label -> key in the file, for those that differ from ``les.labels.NAMES``; or what the
             files of a run share.
         axes: numbers of periodic axes that are accepted.
+        responses: ``"bec"``, ``"dipole"``, those that are trained on.
+        responses_needed: whether each of these must be in some frame.
 
     Raises:
         DataError: as ``les.labels.labelled_frames``.
@@ -45,15 +51,25 @@ class LabelledStructures(Dataset):
         keys: LabelKeys | Mapping[str, str] | None = None,
         *,
         axes: Collection[int] = LONG_RANGE_AXES,
+        responses: Sequence[str] = (),
+        responses_needed: bool = True,
     ) -> None:
-        frames = labelled_frames(path, labels, keys=keys, elements=elements, axes=axes)
+        frames = labelled_frames(
+            path,
+            labels,
+            keys=keys,
+            elements=elements,
+            axes=axes,
+            responses=responses,
+            responses_needed=responses_needed,
+        )
         self.labels = tuple(labels)
         self.items: list[tuple[Structure, References]] = []
         for _, atoms, values in tqdm(frames, desc=f"reading {path}", unit="frame"):
-            references = {label: torch.as_tensor(values[label]) for label in labels}
-            if "stress" in references:
-                stress = voigt_6_to_full_3x3_stress(values["stress"])
-                references["stress"] = torch.as_tensor(stress).unsqueeze(0)
+            references = {
+                label: _reference(label, values[label], len(atoms))
+                for label in (*labels, *responses)
+            }
             self.items.append((to_structure(centred(atoms), cutoff), references))
 
     def __len__(self) -> int:
@@ -68,6 +84,17 @@ class LabelledStructures(Dataset):
         return self.items[index]
 
 
+def _reference(label: str, value: NDArray[np.float64] | None, n_atoms: int) -> Tensor:
+    """A label in the shape of the model's result, NaN where a frame has none."""
+    n_rows = n_atoms if label in ("forces", "bec") else 1
+    shape = {"energy": (), "stress": (3, 3), "bec": (3, 3)}.get(label, (3,))
+    if value is None:
+        return torch.full((n_rows, *shape), torch.nan, dtype=torch.float64)
+    if label == "stress":
+        value = voigt_6_to_full_3x3_stress(value)
+    return torch.as_tensor(value).reshape(n_rows, *shape)
+
+
 def collate_labelled(items: Sequence[tuple[Structure, References]]) -> tuple[Batch, References]:
     """One batch of items of :class:`LabelledStructures`."""
     references = {label: torch.cat([values[label] for _, values in items]) for label in items[0][1]}
@@ -77,22 +104,33 @@ def collate_labelled(items: Sequence[tuple[Structure, References]]) -> tuple[Bat
 def compare(
     model: nn.Module, item: tuple[Batch, References], with_forces: bool = True
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Predictions and references: energies per atom [eV], forces [eV/A], stress [eV/A^3]."""
+    """Predictions and references of the structures that have them.
+
+    Energies are per atom [eV], forces in [eV/A], stress in [eV/A^3], Born effective charges in [e]
+    and dipoles in [e A].
+    """
     assert isinstance(model, CACE)
     parameter = model.representation.sender_embedding
     batch, references = item
     if not with_forces:
         references = {"energy": references["energy"]}
+    present = {label: ~torch.isnan(reference) for label, reference in references.items()}
+    labels = [label for label, each in present.items() if each.any()]
     out = model(
         *batch.to(parameter.device, parameter.dtype),
-        compute_forces="forces" in references,
-        compute_stress="stress" in references,
+        compute_forces="forces" in labels,
+        compute_stress="stress" in labels,
+        compute_bec="bec" in labels,
     )
     pairs = {}
-    for label, reference in references.items():
-        expected, predicted = reference.to(parameter.device), out[label]
+    for label in labels:
+        expected = references[label].to(parameter.device)
+        predicted = out[RESULTS.get(label, label)]
         if label == "energy":
             n_atoms = torch.bincount(batch.batch).to(expected)
             expected, predicted = expected / n_atoms, predicted / n_atoms
+        if not present[label].all():
+            chosen = present[label].to(parameter.device)
+            expected, predicted = expected[chosen], predicted[chosen]
         pairs[label] = (predicted, expected.to(predicted.dtype))
     return pairs

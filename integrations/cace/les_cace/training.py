@@ -8,17 +8,16 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch.utils.data import DataLoader
 
 from les.backends.model_files import check_parts
-from les.config import refuse_unknown
+from les.config import LESConfig, refuse_unknown
 from les.devices import resolve_device
 from les.files import replacing
 from les.labels import LabelKeys
+from les.response.labels import RESPONSES
 from les.structures import ANY_AXES, LONG_RANGE_AXES
-from les.training.arguments import label_keys
+from les.training.arguments import check_responses, label_keys, response_weights
 from les.training.closing import close, labelled_sets
-from les.training.composition import energies_per_element
 from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
 from les.training.loop import Loop, Stage
@@ -27,11 +26,12 @@ from les_cace.checkpoint import load_model, model_content, model_from, read
 from les_cace.checks import check_elements, check_positive
 from les_cace.data import LabelledStructures, collate_labelled, compare
 from les_cace.model import CACE
+from les_cace.outset import fit_atomic_energies, orient
 from les_cace.representation import DEFAULT_CUTOFF, Representation
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from les.training.backend import TrainingBackend
@@ -73,7 +73,8 @@ def _train(
             "--from excludes --model and --readout, also in --config: the model has its own; "
             "take them out"
         )
-    stages = _stages(options)
+    responses = response_weights(options)
+    stages = _stages(options, responses)
     labels = [label for label in LABELS if any(stage.weights.get(label) for stage in stages)]
     torch.manual_seed(options.seed)
     settings = files.settings(vars(options), les)
@@ -84,13 +85,16 @@ def _train(
         check_parts(state, Loop.PARTS, files.checkpoint, "state of a training")
         refuse_other_settings(state, settings, files.checkpoint)
         model = model_from(state["model"], files.checkpoint)
-        data = _read(options, labels, model, les)
+        data = _read(options, labels, model, les, responses)
     else:
         start = None
         if options.start is not None:
             start = load_model(options.start, allow_pickle=options.allow_pickle)
-        data = _read(options, labels, start, les)
+        check_responses(responses, _les_config(options, start, les))
+        data = _read(options, labels, start, les, responses)
         model = _model(options, data["train"], start, les)
+        if responses:
+            orient(model, data["train"])
     model.to(device)
     loop = Loop(
         model,
@@ -115,13 +119,17 @@ def _train(
     with replacing(files.model) as temporary:
         torch.save(content, temporary)
     axes = LONG_RANGE_AXES if les else ANY_AXES
-    sets = labelled_sets(options, labels, keys=label_keys(options, LABELS), axes=axes)
-    close(backend, files.model, sets, device=str(device))
+    keys = label_keys(options, (*LABELS, *RESPONSES))
+    sets = labelled_sets(
+        options, labels, keys=keys, axes=axes, responses=tuple(responses), responses_needed=False
+    )
+    close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
 
-def _stages(options: argparse.Namespace) -> list[Stage]:
-    """The stages; ``--epochs`` shares its number out among them."""
+def _stages(options: argparse.Namespace, responses: Mapping[str, float]) -> list[Stage]:
+    """The stages, each with the weights of ``responses``; ``--epochs`` is shared out among them."""
     stages = [to_stage(value) for value in options.stages]
+    stages = [Stage(each.epochs, {**each.weights, **responses}) for each in stages]
     if options.epochs is None:
         return stages
     total = sum(stage.epochs for stage in stages)
@@ -134,18 +142,31 @@ def _stages(options: argparse.Namespace) -> list[Stage]:
 
 
 def _read(
-    options: argparse.Namespace, labels: Sequence[str], start: CACE | None, les: bool
+    options: argparse.Namespace,
+    labels: Sequence[str],
+    start: CACE | None,
+    les: bool,
+    responses: Collection[str],
 ) -> dict[str, LabelledStructures]:
     given = options.model or {}
     zs = check_elements(given["zs"]) if "zs" in given else None
     cutoff = check_positive("cutoff", given.get("cutoff", DEFAULT_CUTOFF))
     if start is not None:
         zs, cutoff = start.representation.zs, start.cutoff
-    keys = LabelKeys(label_keys(options, LABELS))
+    keys = LabelKeys(label_keys(options, (*LABELS, *RESPONSES)))
 
-    def read(path: Path, elements: Sequence[int] | None) -> LabelledStructures:
+    def read(
+        path: Path, elements: Sequence[int] | None, responses_needed: bool = True
+    ) -> LabelledStructures:
         return LabelledStructures(
-            path, cutoff, labels, elements, keys, axes=LONG_RANGE_AXES if les else ANY_AXES
+            path,
+            cutoff,
+            labels,
+            elements,
+            keys,
+            axes=LONG_RANGE_AXES if les else ANY_AXES,
+            responses=tuple(responses),
+            responses_needed=responses_needed,
         )
 
     data = {"train": read(options.train_file, zs)}
@@ -153,8 +174,15 @@ def _read(
     for name in ("valid", "test"):
         path = getattr(options, f"{name}_file")
         if path is not None:
-            data[name] = read(path, zs)
+            data[name] = read(path, zs, responses_needed=name != "test")
     return data
+
+
+def _les_config(options: argparse.Namespace, start: CACE | None, les: bool) -> LESConfig | None:
+    """How the model to be trained does its long-range part, ``None`` without LES."""
+    if start is not None and start.les_config is not None:
+        return start.les_config
+    return LESConfig.for_features(options.les_arguments, 1, several_channels=True) if les else None
 
 
 def _model(
@@ -173,7 +201,7 @@ def _model(
         model = _extended(start, les_arguments, options)
     model = model.copy(getattr(torch, options.dtype), "cpu")
     if options.atomic_energies == "fit" and "energy" in data.labels:
-        _fit_atomic_energies(model, data, options.valid_batch_size)
+        fit_atomic_energies(model, data, options.valid_batch_size)
     return model
 
 
@@ -193,15 +221,3 @@ def _extended(
     model = model.copy(start.representation.sender_embedding.dtype, "cpu")
     model.load_state_dict({**model.state_dict(), **start.state_dict()})
     return model
-
-
-def _fit_atomic_energies(model: CACE, data: LabelledStructures, batch_size: int) -> None:
-    """Shift the reference energies to those of the labels, for the model as it is now."""
-    numbers, residuals = [], []
-    model.eval()
-    for item in DataLoader(data, batch_size, collate_fn=collate_labelled):
-        predicted, expected = compare(model, item, with_forces=False)["energy"]
-        residuals += (expected - predicted).tolist()
-    numbers = [structure.numbers.tolist() for structure, _ in data.items]
-    shift = energies_per_element(numbers, residuals, max(model.representation.zs))
-    model.atomic_energies += torch.as_tensor(shift)[[z - 1 for z in model.representation.zs]]
