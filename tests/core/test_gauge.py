@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from les import ChargeSign, charge_sign, fix_charge_sign
+from les.response.gauge import orient_charges
 
 WATER = torch.tensor([8, 1, 1])
 
@@ -106,3 +107,15 @@ def test_wrong_shape():
 def test_charges_must_be_finite():
     with pytest.raises(ValueError, match="`charges` must be finite, got nan"):
         charge_sign(torch.tensor([0.1, float("nan")]), torch.tensor([1, 8]))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_orientation(sign):
+    """The first structure of several elements decides; what was right stays."""
+    water = torch.tensor([0.2, 0.2, -0.4]) * sign, torch.tensor([1, 1, 8])
+    oxygen = torch.tensor([0.3, -0.3]), torch.tensor([8, 8])
+    opposite = -water[0], water[1]
+    turned = []
+    changed = orient_charges([oxygen, water, opposite], lambda: turned.append(True))
+    assert changed == bool(turned) == (sign < 0)
+    assert not orient_charges([oxygen], lambda: turned.append(True))

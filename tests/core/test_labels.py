@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from les.labels import NAMES, DataError, LabelKeys, find_label, labelled_frames, read_extxyz
+from les.testing.structures import dimer
 
 
 def molecule(**info):
@@ -286,3 +287,30 @@ def test_labels_without_effect(training_frames, tmp_path, extra, count, caplog):
     name = extra.partition("=")[0]
     expected = [f"{count} of 5 structures of {path} have a {name} other than 0"] * bool(count)
     assert [text.split(",")[0] for text in caplog.messages] == expected
+
+
+def labelled_response(tmp_path, frames, **options):
+    path = tmp_path / "frames.xyz"
+    write(path, frames, format="extxyz")
+    return list(labelled_frames(path, ("energy", "forces"), **options))
+
+
+def test_a_response_does_for_energy_and_forces(tmp_path, caplog):
+    caplog.set_level("INFO", logger="les")
+    whole = dimer()
+    whole.info["REF_energy"] = 1.0
+    whole.arrays["REF_forces"] = np.zeros((len(whole), 3))
+    response = dimer()
+    response.arrays["bec"] = np.ones((len(response), 9))
+    frames = labelled_response(tmp_path, [whole, response], responses=("bec",))
+    first, second = (labels for *_, labels in frames)
+    assert first["bec"] is None
+    assert second["energy"] is second["forces"] is None
+    assert second["bec"].shape == (len(response), 9)
+    assert "1 of 2 structures have the bec; the others do not count" in caplog.text
+    assert "1 of 2 structures have the energy; the others do not count" in caplog.text
+    with pytest.raises(DataError, match=r"frames.xyz: frame 1: has no energy"):
+        labelled_response(tmp_path, [whole, response])
+    with pytest.raises(DataError, match=r"frames.xyz: no structure has Born effective charges"):
+        labelled_response(tmp_path, [whole], responses=("bec",))
+    assert labelled_response(tmp_path, [whole], responses=("bec",), responses_needed=False)

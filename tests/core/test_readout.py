@@ -72,3 +72,16 @@ def test_bad_sizes(arguments, message):
 def test_bad_features(shape):
     with pytest.raises(ValueError, match=r"`desc` must have shape \[n_atoms, 4\]"):
         ChargeReadout(4)(torch.rand(shape))
+
+
+@pytest.mark.parametrize("add_linear_nn", [True, False])
+def test_negation(add_linear_nn):
+    """Also of biases, and of each term."""
+    readout = ChargeReadout(5, n_channels=2, add_linear_nn=add_linear_nn)
+    with torch.no_grad():
+        for parameter in readout.parameters():
+            parameter.normal_()
+    features = torch.randn(4, 5)
+    before = readout(features).detach()
+    readout.negate()
+    torch.testing.assert_close(readout(features), -before, rtol=0, atol=0)

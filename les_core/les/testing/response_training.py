@@ -37,6 +37,8 @@ class ResponseTrainingTests:
 
     #: Changes of the arguments with which a few frames are learnt in seconds.
     learning: ClassVar[dict[str, Any]] = {}
+    #: Weight of responses there.
+    weight: ClassVar[float] = 10.0
 
     @pytest.fixture
     def labelled(self, data_files: tuple[Path, Path], tmp_path: Path) -> dict[str, Path]:
@@ -82,7 +84,7 @@ class ResponseTrainingTests:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         caplog.set_level("INFO", logger="les")
-        options = arguments(tmp_path / "run", **labelled, **self.learning, bec_weight=10)
+        options = arguments(tmp_path / "run", **labelled, **self.learning, bec_weight=self.weight)
         train("--les", *options)
         history = self._history(backend_name, tmp_path / "run", labelled, options)
         errors = [record.valid_bec_rmse for record in history]
@@ -126,7 +128,7 @@ class ResponseTrainingTests:
             periodic = next(x for x in frames if x.pbc.any())
             periodic.info["REF_dipole"] = [1.0, 2.0, 3.0]
             write(path, frames, format="extxyz")
-        options = arguments(tmp_path / "run", **labelled, **self.learning, dipole_weight=10)
+        options = arguments(tmp_path / "run", **labelled, **self.learning, dipole_weight=self.weight)
         train("--les", *options)
         history = self._history(backend_name, tmp_path / "run", labelled, options)
         errors = [record.valid_dipole_rmse for record in history]

@@ -103,7 +103,7 @@ class Errors:
 
 def table(sets: Mapping[str, Errors]) -> str:
     """MAE and RMSE of each label, a line per set."""
-    labels = list(dict.fromkeys(label for errors in sets.values() for label in errors.sizes))
+    labels = [label for label in UNITS if any(label in errors.sizes for errors in sets.values())]
     heads = [f"{label} MAE / RMSE [{UNITS[label][0]}]" for label in labels]
     width = max(map(len, sets))
     lines = [" " * width + " | " + " | ".join(heads)]

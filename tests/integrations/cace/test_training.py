@@ -168,7 +168,7 @@ def test_start_is_not_needed_to_continue(train, arguments, killed, monkeypatch, 
     options = arguments(tmp_path / "killed", **fine_tuning)
     assert killed("small_history.json", 2, "--les", *options) == 130
     (first / "small.cace.pt").unlink()
-    monkeypatch.delattr(les_cace.training, "_fit_atomic_energies")
+    monkeypatch.delattr(les_cace.training, "fit_atomic_energies")
     train("--les", *options, "--resume")
     assert_same_results(tmp_path / "killed", tmp_path / "whole")
 
