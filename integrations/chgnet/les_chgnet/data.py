@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from les.labels import DataError, LabelKeys, labelled_frames
+from les.response.labels import RESPONSES
 from les.structures import LONG_RANGE_AXES, centred
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class LabelledGraphs(Dataset):
         keys: label -> key in the file, for those that differ from ``les.labels.NAMES``; or what the
             files of a run share.
         axes: numbers of periodic axes that are accepted.
+        responses: ``"bec"``, ``"dipole"``, those that are trained on.
+        responses_needed: whether each of these must be in some frame.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels and structures on which
@@ -60,6 +63,8 @@ class LabelledGraphs(Dataset):
         keys: LabelKeys | Mapping[str, str] | None = None,
         *,
         axes: Collection[int] = LONG_RANGE_AXES,
+        responses: Collection[str] = (),
+        responses_needed: bool = True,
     ) -> None:
         frames = labelled_frames(
             path,
@@ -68,12 +73,14 @@ class LabelledGraphs(Dataset):
             keys=keys,
             elements=ELEMENTS,
             axes=axes,
+            responses=responses,
+            responses_needed=responses_needed,
         )
         self.items: list[tuple[CrystalGraph, dict[str, Any]]] = [
             (converter(centred(atoms)), to_targets(labels, len(atoms)))
             for _, atoms, labels in tqdm(frames, desc=f"reading {path}", unit="frame")
         ]
-        largest = max(abs(float(item["e"])) for _, item in self.items)
+        largest = max((abs(float(item["e"])) for _, item in self.labelled), default=0.0)
         if (rounding := float(np.spacing(np.float32(largest))) / 2) > FLOAT32_TOLERANCE:
             logger.warning(
                 "%s: energies of %.0f eV/atom are rounded by up to %.0e eV/atom in CHGNet's "
@@ -93,12 +100,19 @@ class LabelledGraphs(Dataset):
     def graphs(self) -> list[CrystalGraph]:
         return [graph for graph, _ in self.items]
 
+    @property
+    def labelled(self) -> list[tuple[CrystalGraph, dict[str, Any]]]:
+        """Those with an energy."""
+        return [item for item in self.items if not torch.isnan(item[1]["e"])]
+
 
 def to_targets(labels: Mapping[str, Any], n_atoms: int) -> dict[str, Any]:
     """Targets under upstream's letters and in its units, from labels in units of ASE.
 
     The energy [eV] becomes one per atom, the stress [eV/A^3] ``[6]`` a matrix in GPa with the
-    same sign, magnetic moments [Bohr magnetons] their absolute value; forces stay [eV/A].
+    same sign, magnetic moments [Bohr magnetons] their absolute value; forces stay [eV/A]. Of
+    these, but magnetic moments, those that the structure lacks are NaN. Born effective charges
+    ``[n_atoms, 3, 3]`` [e] and dipoles ``[3]`` [e A] have their own names, and may be ``None``.
 
     Args:
         labels: of one structure, as ``les.labels.labelled_frames`` gives them.
@@ -107,6 +121,11 @@ def to_targets(labels: Mapping[str, Any], n_atoms: int) -> dict[str, Any]:
     targets: dict[str, Any] = {
         letter: labels[label] for letter, label in LABELS.items() if label in labels
     }
+    missing = {"e": np.array([np.nan]), "f": np.full((n_atoms, 3), np.nan), "s": np.full(6, np.nan)}
+    targets.update({x: missing[x] for x in missing if x in targets and targets[x] is None})
+    targets.update({x: labels[x] for x in RESPONSES if x in labels})
+    if targets.get("bec") is not None:
+        targets["bec"] = targets["bec"].reshape(n_atoms, 3, 3)
     if "e" in targets:
         targets["e"] = targets["e"][0] / n_atoms
     if "s" in targets:

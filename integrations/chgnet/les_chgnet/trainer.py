@@ -18,9 +18,12 @@ from les.files import replacing
 from les.training.errors import Errors
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 from les_chgnet.data import LABELS
+from les_chgnet.loss import Noted, ResponseLoss, labelled_pairs
 from les_chgnet.model_arguments import plain_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chgnet.model import CHGNet
     from torch.utils.data import DataLoader
 
@@ -39,6 +42,7 @@ class ResumableTrainer(Trainer):
         files: where the results go.
         settings: what a run that continues this one must agree with.
         charge_learning_rate: initial learning rate of the charges; ``None`` for that of all.
+        responses: label -> weight of the responses in the loss.
         trainer_args: as for ``Trainer``.
     """
 
@@ -55,9 +59,15 @@ class ResumableTrainer(Trainer):
         files: RunFiles,
         settings: dict[str, Any],
         charge_learning_rate: float | None = None,
+        responses: Mapping[str, float] | None = None,
         **trainer_args: Any,
     ) -> None:
         super().__init__(model, **trainer_args)
+        self.responses = responses or {}
+        if self.responses:
+            self.criterion = ResponseLoss(self.criterion, self.responses)
+            self.batches: Noted | None = None
+            model.register_forward_pre_hook(self._ask_for_bec, with_kwargs=True)
         if charge_learning_rate is not None:
             self._separate_charges(charge_learning_rate)
         self.files, self.settings = files, settings
@@ -114,16 +124,29 @@ class ResumableTrainer(Trainer):
         if len(self.records) < self.epochs:
             raise diverged(len(self.records), self.files.checkpoint)
 
-    def _train(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def _ask_for_bec(
+        self, model: torch.nn.Module, args: Any, kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Hook of the model: Born effective charges are computed where there are labels."""
+        needed = self.batches is not None and self.batches.has("bec")
+        return args, {**kwargs, **({"return_bec": True} if needed else {})}
+
+    def _noted(self, loader: Any) -> Any:
+        if not self.responses:
+            return loader
+        self.batches = Noted(loader)
+        return self.batches
+
+    def _train(self, loader: DataLoader, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.errors = Errors()
         start = time.perf_counter()
-        mean_errors = super()._train(*args, **kwargs)
+        mean_errors = super()._train(self._noted(loader), *args, **kwargs)
         self.train_seconds, self.train_loss = time.perf_counter() - start, self.errors.loss()
         return mean_errors
 
-    def _validate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def _validate(self, loader: DataLoader, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.errors = Errors()
-        return super()._validate(*args, **kwargs)
+        return super()._validate(self._noted(loader), *args, **kwargs)
 
     def save_checkpoint(self, epoch: int, mae_error: dict[str, float], save_dir: str) -> None:
         """Write the state after ``epoch``; called by upstream."""
@@ -137,6 +160,8 @@ class ResumableTrainer(Trainer):
             valid_loss=valid_loss,
             valid_energy_rmse=self.errors.rmse("energy"),
             valid_force_rmse=self.errors.rmse("forces"),
+            valid_bec_rmse=self.errors.rmse("bec"),
+            valid_dipole_rmse=self.errors.rmse("dipole"),
         )
         best = is_best(valid_loss, self.records)
         self.records.append(record)
@@ -179,9 +204,13 @@ class ResumableTrainer(Trainer):
         if self.model.training:
             return
         for letter, expected in targets.items():
-            pairs = [(expected, prediction[letter])]
-            if letter != "e":
-                pairs = [x for x in zip(expected, prediction[letter]) if x[0] is not None]
+            if letter in self.responses:
+                found = labelled_pairs(letter, targets, prediction)
+                for predicted, label in zip(*found, strict=True) if found else ():
+                    self.errors.add(letter, predicted, label)
+                continue
+            pairs = zip(expected, prediction[letter], strict=True)
             factor = units.GPa if letter == "s" else 1.0
             for label, predicted in pairs:
-                self.errors.add(LABELS[letter], factor * predicted, factor * label)
+                if label is not None and not torch.isnan(label).any():
+                    self.errors.add(LABELS[letter], factor * predicted, factor * label)

@@ -18,8 +18,10 @@ from les.backends.model_files import check_parts
 from les.config import refuse_unknown
 from les.files import writing
 from les.labels import LabelKeys
+from les.response.gauge import orient_charges
+from les.response.labels import RESPONSES
 from les.structures import ANY_AXES, LONG_RANGE_AXES
-from les.training.arguments import label_keys
+from les.training.arguments import check_responses, label_keys, response_weights
 from les.training.closing import close, labelled_sets
 from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
@@ -112,12 +114,15 @@ def _train(
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = name.startswith("les.")
         model.to(device)
+        responses = response_weights(options)
+        charges = model.les.config() if isinstance(model, CHGNetLES) else None
+        check_responses(responses, charges)
         trainer = _trainer(model, options, files, settings, charge_learning_rate)
         if state is not None:
             with fitting(files.checkpoint):
                 trainer.load_state(state)
             logger.info("continuing after epoch %d", trainer.starting_epoch)
-        keys = LabelKeys(label_keys(options, LABELS.values()))
+        keys = LabelKeys(label_keys(options, (*LABELS.values(), *RESPONSES)))
         data = {
             split: LabelledGraphs(
                 path,
@@ -125,10 +130,14 @@ def _train(
                 options.targets,
                 keys,
                 axes=axes,
+                responses=tuple(responses),
+                responses_needed=split != "test",
             )
             for split in ("train", "valid", "test")
             if (path := getattr(options, f"{split}_file")) is not None
         }
+        if state is None and responses:
+            _orient(model, data["train"])
         if state is None and options.atomic_energies != "keep":
             _fit_atomic_energies(model, data["train"], options.valid_batch_size)
         loaders = make_loaders(data, options, trainer.starting_epoch, collate_graphs)
@@ -141,15 +150,23 @@ def _train(
             best = read_checkpoint(files.best)
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
-    close(backend, files.model, labelled(options, axes), device=str(device))
+    sets = labelled(options, axes)
+    close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
 
 def labelled(options: argparse.Namespace, axes: Collection[int]) -> dict[str, Frames]:
     """The labelled frames to compare with at the end."""
     required = [LABELS[letter] for letter in options.targets if letter != "m"]
     optional = ["magmoms"] * ("m" in options.targets)
-    keys = label_keys(options, LABELS.values())
-    return labelled_sets(options, required, optional=optional, keys=keys, axes=axes)
+    return labelled_sets(
+        options,
+        required,
+        optional=optional,
+        keys=label_keys(options, (*LABELS.values(), *RESPONSES)),
+        axes=axes,
+        responses=tuple(response_weights(options)),
+        responses_needed=False,
+    )
 
 
 def _model(options: argparse.Namespace, les: bool) -> tuple[CHGNet, float | None]:
@@ -215,20 +232,33 @@ def _trainer(
             files=files,
             settings=settings,
             charge_learning_rate=charge_learning_rate,
+            responses=response_weights(options),
             use_device=str(next(model.parameters()).device),
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,
         )
 
 
+def _orient(model: CHGNet, data: LabelledGraphs) -> None:
+    """Fix the sign of the charges by the structures that the model is trained on."""
+    assert isinstance(model, CHGNetLES) and model.les.atomwise is not None
+    device = next(model.parameters()).device
+    structures = (
+        (model([graph.to(device)], task="e")["charges"][0].detach(), graph.atomic_number.to(device))
+        for graph in data.graphs
+    )
+    orient_charges(structures, model.les.atomwise.negate)
+
+
 def _fit_atomic_energies(model: CHGNet, data: LabelledGraphs, batch_size: int) -> None:
     """Shift the reference energies to those of the labels, for the model as it is now."""
-    predictions = model.predict_graph(data.graphs, task="e", batch_size=batch_size)
+    graphs = [graph for graph, _ in data.labelled]
+    predictions = model.predict_graph(graphs, task="e", batch_size=batch_size)
     # A single graph comes without its list.
-    predictions = [predictions] if len(data) == 1 else predictions
+    predictions = [predictions] if len(graphs) == 1 else predictions
     residuals = [
         float(targets["e"]) - float(prediction["e"])
-        for (_, targets), prediction in zip(data.items, predictions)
+        for (_, targets), prediction in zip(data.labelled, predictions)
     ]
-    numbers = [graph.atomic_number.tolist() for graph in data.graphs]
+    numbers = [graph.atomic_number.tolist() for graph in graphs]
     shift_atomic_energies(model.composition_model, numbers, residuals)
