@@ -64,9 +64,10 @@ class ResumableTrainer(Trainer):
     ) -> None:
         super().__init__(model, **trainer_args)
         self.responses = responses or {}
+        self.batches: Noted | None = None
         if self.responses:
-            self.criterion = ResponseLoss(self.criterion, self.responses)
-            self.batches: Noted | None = None
+            loss: Any = self.criterion
+            self.criterion: torch.nn.Module = ResponseLoss(loss, self.responses)
             model.register_forward_pre_hook(self._ask_for_bec, with_kwargs=True)
         if charge_learning_rate is not None:
             self._separate_charges(charge_learning_rate)

@@ -13,19 +13,23 @@ from typing import Any
 __all__ = [
     "LES",
     "AddLES",
+    "ComputeResponses",
     "LESCalculator",
     "PairPotentials",
     "TrainedModel",
+    "WithResponses",
     "load_model",
     "save_model",
 ]
 
 _MODULES = {
     "AddLES": "les_nequip.fine_tuning",
+    "ComputeResponses": "les_nequip.responses",
     "LES": "les_nequip.module",
     "LESCalculator": "les_nequip.calculator",
     "PairPotentials": "les_nequip.chain",
     "TrainedModel": "les_nequip.trained",
+    "WithResponses": "les_nequip.responses",
     "load_model": "les_nequip.model_files",
     "save_model": "les_nequip.model_files",
 }

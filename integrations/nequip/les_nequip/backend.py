@@ -102,6 +102,8 @@ class NequIPBackend(Backend):
                 valid_loss=values.get("val0_epoch/weighted_sum"),
                 valid_energy_rmse=values.get("val0_epoch/per_atom_energy_rmse"),
                 valid_force_rmse=values.get("val0_epoch/forces_rmse"),
+                valid_bec_rmse=values.get("val0_epoch/born_effective_charges_rmse"),
+                valid_dipole_rmse=values.get("val0_epoch/les_dipole_rmse"),
             )
             for epoch, values in sorted(epochs.items())
         ]

@@ -7,6 +7,9 @@ from typing import Final
 #: Long-range energy of each structure ``[n_structures, 1]`` [eV].
 LES_ENERGY_KEY: Final[str] = "les_energy"
 
+#: Dipole of each structure ``[n_structures, 3]`` [e A]; upstream's ``dipole`` is one of each atom.
+LES_DIPOLE_KEY: Final[str] = "les_dipole"
+
 #: Entry in the metadata of models: settings of LES, as JSON.
 METADATA_KEY: Final[str] = "les"
 

@@ -24,7 +24,8 @@ from nequip.data.dataset import ASEDataset, ase_dataset
 from omegaconf import DictConfig, OmegaConf
 
 from les.extxyz import SUFFIXES, DataError, blocks, parse
-from les.labels import find_label, similar_keys
+from les.labels import LabelKeys, find_label, similar_keys
+from les.response.labels import ResponseLabels
 from les.structure_files import read_structures
 from les.structures import (
     ANY_AXES,
@@ -33,12 +34,22 @@ from les.structures import (
     check_atoms,
     check_elements,
 )
+from les_nequip.responses import RESPONSE_FIELDS
 
 #: Label -> upstream's name of it; ASE's is that of the label.
 FIELDS = {
     "energy": AtomicDataDict.TOTAL_ENERGY_KEY,
     "forces": AtomicDataDict.FORCE_KEY,
     "stress": AtomicDataDict.STRESS_KEY,
+}
+
+#: Field -> what stands for it in a frame of ``n`` atoms that has none.
+MISSING = {
+    FIELDS["energy"]: lambda n: np.nan,
+    FIELDS["forces"]: lambda n: np.full((n, 3), np.nan),
+    FIELDS["stress"]: lambda n: np.full(6, np.nan),
+    RESPONSE_FIELDS["bec"]: lambda n: np.full((n, 9), np.nan),
+    RESPONSE_FIELDS["dipole"]: lambda n: np.full(3, np.nan),
 }
 
 
@@ -48,6 +59,8 @@ def labels_in_loss(config: DictConfig) -> dict[str, bool]:
         return {}
     type_names = config.training_module.model.get("type_names")
     loss = instantiate(config.training_module.loss, type_names=type_names)
+    if hasattr(loss, "before_responses"):
+        return dict(loss.before_responses)
     return {
         entry.field.field: entry.ignore_nan
         for entry in loss.entries.values()
@@ -64,6 +77,8 @@ class LabelledFiles:
         les: whether the model has LES.
         exact: fields that must have the keys of the data set's ``key_mapping``; others may also
             go by ASE's names.
+        responses: label -> key, or ``None`` where nobody has named one, of the responses that are
+            trained on.
 
     Attributes:
         keys: field -> its name in the files, of those that were read.
@@ -77,7 +92,12 @@ class LabelledFiles:
         *,
         les: bool,
         exact: Collection[str] = (),
+        responses: Mapping[str, str | None] | None = None,
     ) -> None:
+        self.responses = tuple(responses or ())
+        given = {x: key for x, key in (responses or {}).items() if key is not None}
+        self.response_keys = LabelKeys(given)
+        self._told: set[str] = set()
         self.fields = dict(fields)
         self.exact = frozenset(exact)
         self.elements = elements
@@ -87,12 +107,20 @@ class LabelledFiles:
         self._found_in: dict[str, str] = {}
 
     @classmethod
-    def of(cls, config: DictConfig, *, les: bool, exact: Collection[str] = ()) -> LabelledFiles:
+    def of(
+        cls,
+        config: DictConfig,
+        *,
+        les: bool,
+        exact: Collection[str] = (),
+        responses: Mapping[str, str | None] | None = None,
+    ) -> LabelledFiles:
         """Those of the run that ``config`` describes; further arguments as of the class."""
         types = OmegaConf.select(config, "training_module.model.type_names") or []
         numbers = [atomic_numbers.get(name) for name in types]
         known = None if None in numbers or not numbers else numbers
-        return cls(labels_in_loss(config), known, les=les, exact=exact)
+        fields = labels_in_loss(config)
+        return cls(fields, known, les=les, exact=exact, responses=responses)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -101,7 +129,7 @@ class LabelledFiles:
 
         def initialise(*args: Any, **kwargs: Any) -> None:
             given = signature.bind(*args, **kwargs).arguments
-            path, mapping = given["file_path"], _with_defaults(given.get("key_mapping") or {})
+            path, mapping = given["file_path"], self._with_defaults(given.get("key_mapping") or {})
             ase_args = dict(given.get("ase_args") or {})
             for key in ("index", "filename"):  # upstream does not say which it refuses
                 if key in ase_args:
@@ -128,20 +156,51 @@ class LabelledFiles:
         path: str | Path,
         mapping: Mapping[str, str],
         ase_args: Mapping[str, Any] | None = None,
+        *,
+        responses_needed: bool = True,
     ) -> Iterator[tuple[str, Any]]:
         """Frames of a file with one set of labels each, and their places for messages.
+
+        Upstream's batches need the labels of all frames: those of responses, and what a frame
+        with a response lacks, are NaN where there are none.
 
         Raises:
             les.extxyz.DataError: naming file, frame and key, for missing, mixed or bad labels and
                 for structures on which the model has no meaningful result.
         """
-        unused = UnusedLabels()
+        unused, tally = UnusedLabels(), ResponseLabels(path, self.responses)
+        required = [label for label, field in FIELDS.items() if field in self.fields]
         for where, atoms in self._checked(path, ase_args or {}):
             unused.add(atoms)
+            found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
+            waived = any(value is not None for value in found.values())
             for field, allow_nan in self.fields.items():
+                names = self._names(field, mapping)[0]
+                if waived and field in MISSING and not any(x in _labels(atoms) for x in names):
+                    key = next(key for key, target in mapping.items() if target == field)
+                    _put(atoms, key, MISSING[field](len(atoms)))
+                    continue
                 self._keep_one(atoms, field, allow_nan, mapping, where)
+                found.update({label: True for label in required if FIELDS[label] == field})
+            tally.count(found)
             yield where, atoms
         unused.warn(path)
+        if str(path) not in self._told:  # upstream reads the training data twice
+            self._told.add(str(path))
+            tally.tell(required, needed=responses_needed)
+
+    def _keep_responses(self, atoms: Any, tally: ResponseLabels, where: str) -> dict[str, Any]:
+        """Put the responses of a frame where upstream finds them; ``None`` for those missing."""
+        found = tally.usable(
+            atoms, {x: self.response_keys.label(atoms, x, where) for x in self.responses}
+        )
+        for label, value in found.items():
+            for name in {f"REF_{label}", RESPONSE_FIELDS[label], *self.response_keys.names(label)}:
+                for place in _places(atoms):
+                    place.pop(name, None)
+            missing = MISSING[RESPONSE_FIELDS[label]](len(atoms))
+            _put(atoms, f"REF_{label}", missing if value is None else value)
+        return found
 
     def check(self, path: str | Path, mapping: Mapping[str, str] | None = None) -> None:
         """Raise ``les.extxyz.DataError`` for a file that the model cannot be tested on.
@@ -152,7 +211,8 @@ class LabelledFiles:
             path: the file.
             mapping: the ``key_mapping`` of the data set.
         """
-        if not sum(1 for _ in self.frames(path, _with_defaults(mapping or {}))):
+        mapping = self._with_defaults(mapping or {})
+        if not sum(1 for _ in self.frames(path, mapping, responses_needed=False)):
             raise DataError(f"{path} has no frames")
 
     def _checked(self, path: str | Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -175,16 +235,16 @@ class LabelledFiles:
                     names = [self.keys[field]] if field in self.keys else None
                     value = find_label(atoms, label, where, names)
                 labels[label] = value
+            found = {x: self.response_keys.label(atoms, x, where) for x in self.responses}
+            labels.update(ResponseLabels(path, self.responses).usable(atoms, found))
             yield where, atoms, labels
 
     def _keep_one(
         self, atoms: Any, field: str, allow_nan: bool, mapping: Mapping[str, str], where: str
     ) -> None:
         """Check the label of one frame, and remove others that could be taken for it."""
-        own = [name for name, known in FIELDS.items() if known == field] or [field]
-        mapped = [key for key, target in mapping.items() if target == field]
-        names = mapped if field in self.exact else [*mapped, *own]
-        places = [atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}]
+        names, mapped, own = self._names(field, mapping)
+        places = _places(atoms)
         found = [name for name in names if any(name in place for place in places)]
         known = self.keys.get(field)
         looked = " or ".join(map(repr, names))
@@ -214,12 +274,35 @@ class LabelledFiles:
             for place in places:
                 place.pop(name, None)
 
+    def _names(
+        self, field: str, mapping: Mapping[str, str]
+    ) -> tuple[list[str], list[str], list[str]]:
+        """Names of a field in files: all that count, those of the mapping, and its own."""
+        own = [name for name, known in FIELDS.items() if known == field] or [field]
+        mapped = [key for key, target in mapping.items() if target == field]
+        return mapped if field in self.exact else [*mapped, *own], mapped, own
 
-def _with_defaults(mapping: Mapping[str, str]) -> dict[str, str]:
-    """A ``key_mapping`` in which each label that has no key has that of the other models."""
-    mapped = set(mapping.values())
-    defaults = {f"REF_{label}": field for label, field in FIELDS.items() if field not in mapped}
-    return {**defaults, **mapping}
+    def _with_defaults(self, mapping: Mapping[str, str]) -> dict[str, str]:
+        """A ``key_mapping`` in which each label that has no key has that of the other models."""
+        mapped = set(mapping.values())
+        defaults = {f"REF_{label}": field for label, field in FIELDS.items() if field not in mapped}
+        responses = {f"REF_{label}": RESPONSE_FIELDS[label] for label in self.responses}
+        return {**defaults, **mapping, **responses}
+
+
+def _places(atoms: Any) -> list[dict[str, Any]]:
+    """Where a frame may have a label."""
+    return [atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}]
+
+
+def _labels(atoms: Any) -> dict[str, Any]:
+    """All that a frame says, by name."""
+    return {name: value for place in _places(atoms) for name, value in place.items()}
+
+
+def _put(atoms: Any, name: str, value: Any) -> None:
+    per_atom = np.ndim(value) > 1 and len(value) == len(atoms) and name not in atoms.info
+    (atoms.arrays if per_atom else atoms.info)[name] = value
 
 
 def _read(path: Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -14,13 +14,13 @@ from nequip.nn import GraphModuleMixin, model_modifier
 from nequip.nn.utils import scatter
 from torch import Tensor
 
-from les import ChargeReadout, Ewald
+from les import ChargeReadout, Ewald, dipole_moments
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
 from les.traceable import traceable_potential
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.edges import EdgeRecord
-from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY
+from les_nequip.keys import BEC_METHOD, LES_DIPOLE_KEY, LES_ENERGY_KEY, METADATA_KEY
 from les_nequip.reach import Reach
 from les_nequip.settings import core_config
 from les_nequip.upstream import (
@@ -46,7 +46,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
 
     Adds to the data ``charges`` ``[n_atoms, 1]`` (latent charges times the square root of
     ``epsilon_factor``) [e], ``les_energy`` ``[n_structures, 1]`` [eV] and with ``compute_bec``
-    ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
+    ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the polarisation first;
+    with ``compute_dipole`` ``les_dipole`` ``[n_structures, 3]`` [e A].
 
     Args:
         type_names: names of the model's atom types (upstream passes them).
@@ -60,6 +61,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             longest seen before.
         compute_bec: compute Born effective charges with every evaluation, exactly, unless the
             attribute ``bec_method`` is changed.
+        compute_dipole: compute dipoles with every evaluation of a model that is not compiled.
         settings: fields of ``les.LESConfig``: ``sigma``, ``dl``, ``cutoff``, ``n_hidden``, ...
 
     Raises:
@@ -74,6 +76,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
     bec_method: str = "exact"
     #: Of the model that this is part of.
     edge_record: EdgeRecord | None = None
+    #: Whether dipoles are computed; models of earlier releases had none.
+    compute_dipole: bool = False
 
     def __init__(
         self,
@@ -83,11 +87,12 @@ class LES(GraphModuleMixin, torch.nn.Module):
         boundary: str = "auto",
         max_cell: float | Sequence[float] | None = None,
         compute_bec: bool = False,
+        compute_dipole: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__()
         self.reach = Reach(boundary, max_cell)
-        self.compute_bec = bool(compute_bec)
+        self.compute_bec, self.compute_dipole = bool(compute_bec), bool(compute_dipole)
 
         irreps_in = AtomicDataDict._fix_irreps_dict(irreps_in or {})
         self.feature_key, n_features = _scalar_features(irreps_in)
@@ -167,6 +172,15 @@ class LES(GraphModuleMixin, torch.nn.Module):
         data[AtomicDataDict.PER_ATOM_ENERGY_KEY] = energies + share.to(energies.dtype)
         data[LES_ENERGY_KEY] = share.new_zeros(n_structures, 1).index_add(0, structure, share)
         data[AtomicDataDict.CHARGE_KEY] = math.sqrt(self.config.epsilon_factor) * charges[:, None]
+        if self.compute_dipole and not is_tracing():
+            data[LES_DIPOLE_KEY] = dipole_moments(
+                charges,
+                positions,
+                structure,
+                n_structures,
+                self.config.remove_mean,
+                self.config.epsilon_factor,
+            )
         # A compiled graph drops what its target does not ask for.
         exporting = is_exporting() and positions.requires_grad and self._bec_obstacle() is None
         if self.compute_bec or exporting:

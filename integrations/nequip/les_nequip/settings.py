@@ -8,7 +8,7 @@ from typing import Any, Final
 from les import LESConfig
 
 #: Settings beyond those of ``les.LESConfig``; they are arguments of ``les_nequip.LES``.
-OWN_SETTINGS: Final = ("boundary", "max_cell", "compute_bec")
+OWN_SETTINGS: Final = ("boundary", "max_cell", "compute_bec", "compute_dipole")
 
 
 def core_config(settings: Mapping[str, Any], n_features: int = 1) -> LESConfig:

@@ -34,6 +34,8 @@ class CompositionStatistics:
     ) -> None:
         self.type_names = list(type_names)
         self.common = CommonDataStatisticsManager(dataloader_kwargs, self.type_names)
+        # Labels that a structure does not have.
+        self.common.ignore_nans = [True] * len(self.common.ignore_nans)
         self.dataloader_kwargs = self.common.dataloader_kwargs
 
     def get_statistics(self, data_source: Iterable[dict[str, Tensor]]) -> dict[str, Any]:

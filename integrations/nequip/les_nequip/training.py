@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
-from les.training.arguments import label_keys
+from les.config import LESConfig
+from les.training.arguments import check_responses, label_keys, response_weights
 from les.training.closing import close
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
 from les_nequip.configured import resolved
@@ -21,6 +22,7 @@ from les_nequip.labels import FIELDS, LabelledFiles
 from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
 from les_nequip.overrides import override_text
 from les_nequip.program import Outcome, run
+from les_nequip.responses import with_responses
 from les_nequip.runs import RunFolder, check_continued
 from les_nequip.sections import is_unpickling, nested, refuse_consent
 from les_nequip.settings import core_config
@@ -84,6 +86,9 @@ def _train(
     if folder is not None and resumed:
         command.add([f"++ckpt_path={override_text(str(folder.last.absolute()))}"])
     command.add(_model(options, config, settings, les=les))
+    weights = response_weights(options)
+    check_responses(weights, LESConfig() if les else None)
+    command.add(with_responses(command.compose(), weights))
     config = command.compose()
     if config.get("ckpt_path") is not None:
         check_continued(
@@ -94,7 +99,12 @@ def _train(
             strict=resumed,
         )
     keys = label_keys(options, FIELDS)
-    files = LabelledFiles.of(config, les=les, exact=[FIELDS[label] for label in keys])
+    files = LabelledFiles.of(
+        config,
+        les=les,
+        exact=[FIELDS[label] for label in keys],
+        responses={label: getattr(options, f"{label}_key") for label in weights},
+    )
     for label in keys:
         if FIELDS[label] not in files.fields:
             raise ValueError(f"--{label}_key has no effect: the loss compares no {label}")
@@ -104,7 +114,8 @@ def _train(
         outcome = run([*command.rest, *command.overrides], command.config_path)
     if outcome is not None:
         target = folder.model if folder else outcome.best.with_name(f"{command.name}{PLAIN}")
-        _close(backend, outcome, target, _sets(files, config, options.test_file))
+        sets = _sets(files, config, options.test_file)
+        _close(backend, outcome, target, sets, bec="bec" in weights)
 
 
 class _Command:
@@ -223,7 +234,9 @@ def _sets(files: LabelledFiles, config: DictConfig, test_file: Path | None) -> d
     return {name: files.labelled(path) for name, path in paths.items()}
 
 
-def _close(backend: Backend, outcome: Outcome, target: Path, sets: dict[str, Any]) -> None:
+def _close(
+    backend: Backend, outcome: Outcome, target: Path, sets: dict[str, Any], *, bec: bool
+) -> None:
     """Write the best model as plain values, and say how good it is and how to use it."""
     try:
         model = load_model(outcome.best)
@@ -231,4 +244,4 @@ def _close(backend: Backend, outcome: Outcome, target: Path, sets: dict[str, Any
         logger.warning("the best model is in %s only: %s", outcome.best, error)
         return
     save_model(model, target)
-    close(backend, target, sets, device=str(outcome.device))
+    close(backend, target, sets, device=str(outcome.device), bec=bec)

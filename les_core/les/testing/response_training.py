@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -60,6 +62,17 @@ class ResponseTrainingTests:
             write(files[name], frames, format="extxyz")
         return files
 
+    @pytest.fixture
+    def log(self) -> Iterator[io.StringIO]:
+        """What is logged; upstreams take away the handlers of pytest."""
+        logger, text = logging.getLogger("les"), io.StringIO()
+        handler, level = logging.StreamHandler(text), logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        yield text
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
     def _history(
         self, backend_name: str, folder: Path, files: dict[str, Path], arguments: list[str]
     ) -> list[Any]:
@@ -81,9 +94,8 @@ class ResponseTrainingTests:
         backend_name: str,
         labelled: dict[str, Path],
         tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
+        log: io.StringIO,
     ) -> None:
-        caplog.set_level("INFO", logger="les")
         options = arguments(tmp_path / "run", **labelled, **self.learning, bec_weight=self.weight)
         train("--les", *options)
         history = self._history(backend_name, tmp_path / "run", labelled, options)
@@ -91,11 +103,11 @@ class ResponseTrainingTests:
         assert min(errors) < 0.7 * errors[0]
         assert all(record.valid_dipole_rmse is None for record in history)
         told = f"{labelled['train_file']}: 4 of 16 structures have the bec"
-        assert caplog.text.count(told) == 1
-        assert f"{labelled['train_file']}: 12 of 16 structures have the energy" in caplog.text
+        assert log.getvalue().count(told) == 1
+        assert f"{labelled['train_file']}: 12 of 16 structures have the energy" in log.getvalue()
         backend = get_backend(backend_name)
         calculator = backend.calculator(
-            re.findall("best model: ([^\n]*)\n", caplog.text)[-1], bec=True
+            re.findall("best model: ([^\n]*)\n", log.getvalue())[-1], bec=True
         )
         deviations = []
         for atoms in read(labelled["valid_file"], ":"):
@@ -104,8 +116,8 @@ class ResponseTrainingTests:
                 deviations.append((found - atoms.arrays["REF_bec"]).ravel())
         rmse = np.sqrt(np.mean(np.concatenate(deviations) ** 2))
         assert rmse == pytest.approx(min(errors, key=lambda x: abs(x - rmse)), rel=1e-3)
-        *_, head = (line for line in caplog.text.splitlines() if "MAE / RMSE" in line)
-        *_, row = (line for line in caplog.text.splitlines() if line.startswith("valid "))
+        *_, head = (line for line in log.getvalue().splitlines() if "MAE / RMSE" in line)
+        *_, row = (line for line in log.getvalue().splitlines() if line.startswith("valid "))
         cells = dict(zip(head.split("|")[1:], row.split("|")[1:], strict=True))
         (cell,) = (text for name, text in cells.items() if "bec MAE / RMSE [e]" in name)
         assert float(cell.split("/")[1]) == pytest.approx(rmse, rel=6e-3)
@@ -117,10 +129,9 @@ class ResponseTrainingTests:
         backend_name: str,
         labelled: dict[str, Path],
         tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
+        log: io.StringIO,
     ) -> None:
         """Those of open structures: of periodic ones they are multivalued."""
-        caplog.set_level("INFO", logger="les")
         for path in labelled.values():
             frames: list[Any] = read(path, ":")
             # Without a response that counts, a frame needs energy and forces.
@@ -128,15 +139,17 @@ class ResponseTrainingTests:
             periodic = next(x for x in frames if x.pbc.any())
             periodic.info["REF_dipole"] = [1.0, 2.0, 3.0]
             write(path, frames, format="extxyz")
-        options = arguments(tmp_path / "run", **labelled, **self.learning, dipole_weight=self.weight)
+        options = arguments(
+            tmp_path / "run", **labelled, **self.learning, dipole_weight=self.weight
+        )
         train("--les", *options)
         history = self._history(backend_name, tmp_path / "run", labelled, options)
         errors = [record.valid_dipole_rmse for record in history]
         assert min(errors) < 0.7 * errors[0]
         told = f"{labelled['train_file']}: 1 of 14 structures are periodic and have a dipole"
-        assert told in caplog.text
-        assert f"{labelled['train_file']}: 2 of 14 structures have the dipole" in caplog.text
-        assert "dipole MAE / RMSE [e A]" in caplog.text
+        assert told in log.getvalue()
+        assert f"{labelled['train_file']}: 2 of 14 structures have the dipole" in log.getvalue()
+        assert "dipole MAE / RMSE [e A]" in log.getvalue()
 
     @pytest.mark.parametrize("weight", ["-1", "nan", "inf", "much"])
     def test_weights_out_of_range(
@@ -177,7 +190,7 @@ class ResponseTrainingTests:
         arguments: Callable[..., list[str]],
         data_files: tuple[Path, Path],
         tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
+        log: io.StringIO,
     ) -> None:
         frames: list[Any] = read(data_files[0], ":")
         for frame in frames:
@@ -186,7 +199,7 @@ class ResponseTrainingTests:
         write(tmp_path / "train.xyz", frames, format="extxyz")
         options = arguments(tmp_path, train_file=tmp_path / "train.xyz", dipole_weight=1)
         assert "no open structure has a dipole" in refused("--les", *options)
-        assert "6 of 12 structures are periodic and have a dipole" in caplog.text
+        assert "6 of 12 structures are periodic and have a dipole" in log.getvalue()
 
     @pytest.mark.parametrize(
         ("values", "message"),
