@@ -30,6 +30,9 @@ SUM_FIELDS = (
     "order",
 )
 
+#: What is known of the common sign of all charges.
+SIGNS = ("open", "trained")
+
 #: Keys that host models put into the same dictionary; they are the host's business.
 HOST_KEYS = frozenset(
     {
@@ -92,6 +95,10 @@ class LESConfig:
     remove_mean: bool = True
     #: High-frequency dielectric constant; dipoles and BEC are scaled by its square root.
     epsilon_factor: float = 1.0
+    #: ``"open"``: energies and forces leave the sign of all charges open, and it is fixed by
+    #: chemistry where charges are looked at (``les.ChargeSign``); ``"trained"``: the model was
+    #: trained on dipoles or Born effective charges, and has their sign.
+    sign: str = "open"
     #: ``2 pi k_e`` [eV A / e^2]; only checkpoints of older releases need another value.
     norm_factor: float = NORM_FACTOR
     #: Read charges from atomic features with ``les.ChargeReadout``; otherwise the host
@@ -116,7 +123,7 @@ class LESConfig:
             object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
         for name in RANGES:
             check_number(name, getattr(self, name))
-        for name, choices in (("method", METHODS), ("cutoff", CUTOFFS)):
+        for name, choices in (("method", METHODS), ("cutoff", CUTOFFS), ("sign", SIGNS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}")
         smooth = self.cutoff == "smooth"

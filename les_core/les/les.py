@@ -6,6 +6,7 @@ refer to ``les.les.Les``.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping
@@ -106,6 +107,11 @@ class Les(nn.Module):
     def config(self) -> LESConfig:
         """The configuration this module was built from, or was loaded with."""
         return _decode(self.get_buffer(SETTINGS))
+
+    @torch.jit.unused
+    def set_trained_sign(self) -> None:
+        """Say that the charges have the sign of what the model is trained on."""
+        self._apply_settings(dataclasses.replace(self.config(), sign="trained"))
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -13,6 +13,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from les import LESConfig
 from les.backends.calculator import ChargeCalculator, refuse_several_models
 from les.structures import unused_labels_told
+from les.testing.adapter import results_of
 
 SEVERAL = LESConfig(use_atomwise=True, n_features=4, n_channels=2)
 
@@ -199,3 +200,15 @@ def test_positions_that_are_not_resolved(water, dtype, distance):
     name = str(dtype).removeprefix("torch.")
     with pytest.raises(ValueError, match=rf"positions up to .* A are resolved to .* A in {name}"):
         SomeCalculator(config=LESConfig()).place(water, dtype)
+
+
+def test_a_trained_sign_is_left_as_it_is(water):
+    """Also where it contradicts chemistry, unless another is asked for."""
+    trained = LESConfig(sign="trained")
+    expected = results_of(SomeCalculator(config=LESConfig(), sign=1), water)["charges"]
+    for calculator, factor in (
+        (SomeCalculator(config=LESConfig()), -1),
+        (SomeCalculator(config=trained), 1),
+        (SomeCalculator(config=trained, sign=-1), -1),
+    ):
+        np.testing.assert_array_equal(results_of(calculator, water)["charges"], factor * expected)

@@ -264,3 +264,12 @@ def test_several_channels(water):
         f"{name}{end}" for name in ("energy", "les_energy") for end in ("", "_std")
     }
     assert committee.member_results[0]["latent_charges"].shape == (3, 2)
+
+
+@pytest.mark.parametrize(("signs", "factor"), [(["trained"] * 2, 1), (["trained", "open"], -1)])
+def test_members_with_a_trained_sign(water, signs, factor):
+    """If that is what all have, it is the committee's, also where it contradicts chemistry."""
+    members = [Member(n, -1.0, config=LESConfig(sign=sign)) for n, sign in enumerate(signs)]
+    committee = Committee(members)
+    committee.calculate(water)
+    assert factor * committee.results["charges"][0] > 0.0

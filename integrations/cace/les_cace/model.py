@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -119,6 +120,12 @@ class CACE(nn.Module):
         other = copy.deepcopy(self).to(device, dtype)
         other.atomic_energies = self.atomic_energies.to(device)
         return other
+
+    def set_trained_sign(self) -> None:
+        """Say that the charges have the sign of what the model is trained on."""
+        assert self.les_config is not None
+        self.les_config = dataclasses.replace(self.les_config, sign="trained")
+        self.arguments["les_arguments"] = self.les_config.settings()
 
     def require_physical_charges(self) -> None:
         """Raise ``ValueError`` for a model without charges, or with several on each atom."""

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 def orient(model: CACE, data: LabelledStructures) -> None:
-    """Fix the sign of the charges by the structures that the model is trained on."""
-    assert model.charge_readout is not None
+    """Fix the sign of the charges by the structures that the model is trained on, if it is open."""
+    assert model.charge_readout is not None and model.les_config is not None
+    if model.les_config.sign == "trained":
+        return
     parameter = model.representation.sender_embedding
 
     def charges() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -30,6 +32,7 @@ def orient(model: CACE, data: LabelledStructures) -> None:
                 yield model(*batch, compute_forces=False)["latent_charges"], batch.numbers
 
     orient_charges(charges(), model.charge_readout.negate)
+    model.set_trained_sign()
 
 
 def fit_atomic_energies(model: CACE, data: LabelledStructures, batch_size: int) -> None:

@@ -240,14 +240,17 @@ def _trainer(
 
 
 def _orient(model: CHGNet, data: LabelledGraphs) -> None:
-    """Fix the sign of the charges by the structures that the model is trained on."""
+    """Fix the sign of the charges by the structures that the model is trained on, if it is open."""
     assert isinstance(model, CHGNetLES) and model.les.atomwise is not None
+    if model.les.config().sign == "trained":
+        return
     device = next(model.parameters()).device
     structures = (
         (model([graph.to(device)], task="e")["charges"][0].detach(), graph.atomic_number.to(device))
         for graph in data.graphs
     )
     orient_charges(structures, model.les.atomwise.negate)
+    model.les.set_trained_sign()
 
 
 def _fit_atomic_energies(model: CHGNet, data: LabelledGraphs, batch_size: int) -> None:

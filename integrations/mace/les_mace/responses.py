@@ -200,7 +200,10 @@ def oriented(
                     f"no structure to train on has {RESPONSES[label]}, which --{label}_weight is "
                     "for"
                 )
-        orient_charges(_charges(model, train_loader.dataset), lambda: negate(model.les_readouts))
+        if model.les.config().sign == "open":
+            charges = _charges(model, train_loader.dataset)
+            orient_charges(charges, lambda: negate(model.les_readouts))
+            model.les.set_trained_sign()
         return model, output_args
 
     return configure

@@ -17,6 +17,8 @@ from torch import Tensor
 from les.response.gauge import orient_charges
 from les_nequip.keys import LES_DIPOLE_KEY
 from les_nequip.overrides import set_section
+from les_nequip.sections import ADD_LES, LES
+from les_nequip.slot import MODEL
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -126,10 +128,17 @@ class ComputeResponses(Callback):  # type: ignore[misc]
 
     Before the first step it gives the charges the sign that follows from chemistry
     (``les.response.gauge``), with which labels are compared.
+
+    Args:
+        orient: do the latter; not for a model that was trained on responses before.
     """
 
+    def __init__(self, orient: bool = True) -> None:
+        super().__init__()
+        self.orient = orient
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step > 0:  # a run that is continued
+        if not self.orient or trainer.global_step > 0:  # a run that is continued
             return
 
         def negate() -> None:
@@ -181,6 +190,20 @@ class ComputeResponses(Callback):  # type: ignore[misc]
             module.compute_bec, module.compute_dipole = needed["bec"], needed["dipole"]
 
 
+def _les_sections(section: Any) -> Iterator[dict[str, Any]]:
+    """The settings of LES in a section of a configuration that builds a model."""
+    if isinstance(section, dict):
+        if section.get("_target_") in LES:
+            yield section
+        elif section.get("_target_") in ADD_LES:
+            yield section.setdefault("les", {})
+        for value in section.values():
+            yield from _les_sections(value)
+    elif isinstance(section, list):
+        for value in section:
+            yield from _les_sections(value)
+
+
 def _les_modules(pl_module: LightningModule) -> list[Any]:
     return [module for module in pl_module.modules() if getattr(module, "is_les", False)]
 
@@ -228,7 +251,16 @@ def with_responses(config: DictConfig, weights: Mapping[str, float]) -> list[str
             "metrics": {**OmegaConf.to_container(node, resolve=False), "_partial_": True},
         }
         overrides += set_section(key, value, exists=True)
+    model = OmegaConf.to_container(OmegaConf.select(config, MODEL), resolve=False)
+    sections = list(_les_sections(model))
+    callback = {
+        "_target_": "les_nequip.ComputeResponses",
+        "orient": not any(section.get("sign") == "trained" for section in sections),
+    }
+    for les in sections:
+        les["sign"] = "trained"
+    overrides += set_section(MODEL, model, exists=True)
     callbacks = OmegaConf.select(config, "trainer.callbacks")
     plain = [] if callbacks is None else list(OmegaConf.to_container(callbacks, resolve=False))
-    plain.append({"_target_": "les_nequip.ComputeResponses"})
+    plain.append(callback)
     return [*overrides, *set_section("trainer.callbacks", plain, exists=callbacks is not None)]

@@ -55,7 +55,8 @@ class ChargeCalculator(Calculator):
         bec_method: how, ``"exact"`` or ``"phase"``, see ``les.born_effective_charges``.
         charge_sign: the sign of all charges, which training leaves open. It is fixed by the first
             structure with more than one element, so that its most electronegative element is
-            negative, and kept from then on: it must not change along a trajectory.
+            negative, and kept from then on: it must not change along a trajectory. That of a model
+            which was trained on dipoles or Born effective charges is left as it is.
         used_labels: names of labels in ``les.structures.labels_without_effect`` that, other than
             usual, this model can use.
         unsigned_labels: labels of which the model predicts the magnitudes only, and whose signs
@@ -102,7 +103,8 @@ class ChargeCalculator(Calculator):
             config: how the model does its long-range part, ``None`` without LES.
             bec: compute Born effective charges with every calculation; a string says by which
                 of ``les.response.born.METHODS``, instead of exactly.
-            sign: +1 or -1, instead of letting the first structure decide.
+            sign: +1 or -1, instead of that which the model was trained with, or of letting the
+                first structure decide.
 
         Raises:
             ValueError: for another ``sign`` or method, and for ``bec`` with a model that has no
@@ -120,6 +122,8 @@ class ChargeCalculator(Calculator):
             self.bec_method = bec
         self.les_config = config
         self.bec = bool(bec)
+        if sign is None and config is not None and config.sign == "trained":
+            sign = 1
         self.charge_sign = ChargeSign(sign)
         self._told: set[str] = set()
         # A list of its own: that of the class is shared by all its instances.

@@ -76,6 +76,8 @@ class Committee(ChargeCalculator):
                 raise ValueError(f"{len(self.members)} members need as many `names`, got {names!r}")
             self.names = list(names)
         self._require_one_kind()
+        if sign is None and all(_has_trained_sign(member) for member in self.members):
+            sign = 1
         self.charge_sign = CommitteeSign(sign)
         self.les_config = getattr(self.members[0], "les_config", None)
         self.bec = all(getattr(member, "bec", False) for member in self.members)
@@ -209,6 +211,10 @@ def _own_sign(member: Any) -> int:
     """The sign that a member has given to its charges."""
     sign = getattr(member, "charge_sign", None)
     return (sign.sign or 1) if sign is not None else 1
+
+
+def _has_trained_sign(member: Any) -> bool:
+    return getattr(getattr(member, "les_config", None), "sign", None) == "trained"
 
 
 def _kind(member: Any) -> str:

@@ -109,6 +109,7 @@ class ResponseTrainingTests:
         calculator = backend.calculator(
             re.findall("best model: ([^\n]*)\n", log.getvalue())[-1], bec=True
         )
+        assert calculator.les_config.sign == "trained"
         deviations = []
         for atoms in read(labelled["valid_file"], ":"):
             if "REF_bec" in atoms.arrays:
