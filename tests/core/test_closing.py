@@ -80,7 +80,8 @@ def test_close(caplog):
     sets = {"train": [frame("H2", 4.2, 0.5)], "test": [frame("H2", 4.4, 0.0)]}
     with caplog.at_level(logging.INFO, logger="les"):
         errors = close(backend, Path("my runs/water.some"), sets, device="cuda")
-    assert backend.calls == [(Path("my runs/water.some"), {"device": "cuda", "head": None, "bec": False})]
+    options = {"device": "cuda", "head": None, "bec": False}
+    assert backend.calls == [(Path("my runs/water.some"), options)]
     assert errors["test"].mae("energy") == pytest.approx(0.2)
     assert "best model: my runs/water.some" in caplog.text
     assert "les predict 'my runs/water.some' structures.xyz" in caplog.text

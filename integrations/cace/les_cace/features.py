@@ -4,6 +4,7 @@ from les.backends.features import no, yes
 
 FEATURES = {
     "training": yes(),
+    "responses": yes(),
     "from_trained": yes(),
     "foundation": no("None has been published"),
     "resume": yes(),

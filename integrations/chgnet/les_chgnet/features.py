@@ -4,6 +4,7 @@ from les.backends.features import no, yes
 
 FEATURES = {
     "training": yes("And on magnetic moments"),
+    "responses": yes(),
     "from_trained": yes(),
     "foundation": yes("Those that come with chgnet, with nothing to download"),
     "resume": yes(),

@@ -9,6 +9,7 @@ _LAMMPS = (
 
 FEATURES = {
     "training": yes(),
+    "responses": yes("Not with `--distributed`"),
     "from_trained": yes(),
     "foundation": yes("Short-range ones, with `--from FILE` or upstream's `--foundation_model`"),
     "resume": yes("Also as upstream's `--restart_latest`"),

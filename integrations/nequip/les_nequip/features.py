@@ -4,6 +4,7 @@ from les.backends.features import no, yes
 
 FEATURES = {
     "training": yes(),
+    "responses": yes("Not with `compile_mode: compile`"),
     "from_trained": yes(),
     "foundation": yes("Short-range packages of upstream, with `--from model.nequip.zip`"),
     "resume": yes(),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 #: Name of a feature -> what it is, in the order of the table.
 FEATURES = {
     "training": "`les train` on energies, forces and stress",
+    "responses": "`les train` on Born effective charges and dipoles",
     "from_trained": "start from a trained model, with or without LES (`--from`)",
     "foundation": "start from a foundation model",
     "resume": "go on with an interrupted training",
