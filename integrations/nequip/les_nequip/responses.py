@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -60,34 +61,33 @@ def WithResponses(
     """
     if error not in ERRORS:
         raise ValueError(f"`error` must be one of {', '.join(ERRORS)}, got {error!r}")
-    manager = metrics(type_names=type_names)
-    #: Field -> whether upstream's own term allows NaN, of all that have a coefficient.
-    strict = {
-        entry.field.field: entry.ignore_nan
-        for entry in manager.entries.values()
-        if entry.field is not None and entry.coeff
-    }
-    for name, entry in manager.entries.items():
-        if entry.per_type:
-            raise ValueError(
-                f"the term {name!r} of the loss or metrics is one per type, which is not possible "
-                "beside responses: structures may lack its label"
-            )
-        entry.ignore_nan = entry.field is not None
-        _of_any(manager[name])
-    for field, coeff in coeffs.items():
-        entry_of: dict[str, Any] = {
+    ours = [
+        {
             "name": f"{field}_{error}",
             "field": _Response(field),
             "coeff": coeff,
             "metric": ERRORS[error](),
             "ignore_nan": True,
         }
-        name, entry, module = MetricsManager.parse_entry(entry_of, None)
-        manager.entries[name] = entry
-        manager.update({name: module})
+        for field, coeff in coeffs.items()
+    ]
+    # Upstream's functions take further terms by one name, its class all terms by another.
+    taken = inspect.signature(metrics).parameters
+    name = "extra_metrics" if "extra_metrics" in taken else "metrics"
+    given = getattr(metrics, "keywords", {}).get(name) or []
+    manager = metrics(type_names=type_names, **{name: [*given, *ours]})
+    #: Field -> whether upstream's own term allows NaN, of all that have a coefficient.
+    strict = {}
+    for name, entry in manager.entries.items():
+        if entry.per_type:
+            raise ValueError(
+                f"the term {name!r} of the loss or metrics is one per type, which is not possible "
+                "beside responses: structures may lack its label"
+            )
+        if entry.field is not None and entry.coeff and entry.field.field not in coeffs:
+            strict[entry.field.field] = entry.ignore_nan
+        entry.ignore_nan = entry.field is not None
         _of_any(manager[name])
-    manager.set_coeffs({name: entry.coeff for name, entry in manager.entries.items()})
     manager.before_responses = strict
     return manager
 
