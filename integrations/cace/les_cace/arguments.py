@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from les.config import refuse_unknown
-from les.training.arguments import TrainingParser, mapping, positive
+from les.training.arguments import TrainingParser, mapping
 from les.training.arguments import parse as parse_with_file
 from les.training.loop import SCHEDULERS, Stage
+from les.training.ranges import positive
 
 #: Options that mean nothing without LES.
 OF_LES = ("les_arguments",)

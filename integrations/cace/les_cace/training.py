@@ -16,11 +16,12 @@ from les.files import replacing
 from les.labels import LabelKeys
 from les.response.labels import RESPONSES
 from les.structures import ANY_AXES, LONG_RANGE_AXES
-from les.training.arguments import check_responses, label_keys, response_weights
+from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
 from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
 from les.training.loop import Loop, Stage
+from les.training.responses import check_responses, response_weights
 from les_cace.arguments import LABELS, parse, to_stage
 from les_cace.checkpoint import load_model, model_content, model_from, read
 from les_cace.checks import check_elements, check_positive

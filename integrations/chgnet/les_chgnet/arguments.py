@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from les.training.arguments import TrainingParser, mapping, rate, weight
+from les.training.arguments import TrainingParser, mapping
 from les.training.arguments import parse as parse_with_file
+from les.training.ranges import rate, weight
 
 #: Upstream's targets, one letter each: energy, forces, stress, magnetic moments.
 TARGETS = ("ef", "efs", "efm", "efsm")

@@ -18,21 +18,21 @@ from les.backends.model_files import check_parts
 from les.config import refuse_unknown
 from les.files import writing
 from les.labels import LabelKeys
-from les.response.gauge import orient_charges
 from les.response.labels import RESPONSES
 from les.structures import ANY_AXES, LONG_RANGE_AXES
-from les.training.arguments import check_responses, label_keys, response_weights
+from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
 from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
+from les.training.responses import check_responses, response_weights
 from les_chgnet.arguments import parse
-from les_chgnet.atomic_energies import shift_atomic_energies
 from les_chgnet.checkpoint import load_model, model_from, read_checkpoint, save_model
 from les_chgnet.data import LABELS, LabelledGraphs
 from les_chgnet.device import chgnet_device
 from les_chgnet.graphs import GraphConverter
 from les_chgnet.model import CHGNetLES
 from les_chgnet.model_arguments import refuse_unknown_arguments
+from les_chgnet.outset import fit_atomic_energies, orient
 from les_chgnet.trainer import ResumableTrainer
 
 if TYPE_CHECKING:
@@ -137,9 +137,9 @@ def _train(
             if (path := getattr(options, f"{split}_file")) is not None
         }
         if state is None and responses:
-            _orient(model, data["train"])
+            orient(model, data["train"])
         if state is None and options.atomic_energies != "keep":
-            _fit_atomic_energies(model, data["train"], options.valid_batch_size)
+            fit_atomic_energies(model, data["train"], options.valid_batch_size)
         loaders = make_loaders(data, options, trainer.starting_epoch, collate_graphs)
         trainer.train(
             loaders["train"],
@@ -237,31 +237,3 @@ def _trainer(
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,
         )
-
-
-def _orient(model: CHGNet, data: LabelledGraphs) -> None:
-    """Fix the sign of the charges by the structures that the model is trained on, if it is open."""
-    assert isinstance(model, CHGNetLES) and model.les.atomwise is not None
-    if model.les.config().sign == "trained":
-        return
-    device = next(model.parameters()).device
-    structures = (
-        (model([graph.to(device)], task="e")["charges"][0].detach(), graph.atomic_number.to(device))
-        for graph in data.graphs
-    )
-    orient_charges(structures, model.les.atomwise.negate)
-    model.les.set_trained_sign()
-
-
-def _fit_atomic_energies(model: CHGNet, data: LabelledGraphs, batch_size: int) -> None:
-    """Shift the reference energies to those of the labels, for the model as it is now."""
-    graphs = [graph for graph, _ in data.labelled]
-    predictions = model.predict_graph(graphs, task="e", batch_size=batch_size)
-    # A single graph comes without its list.
-    predictions = [predictions] if len(graphs) == 1 else predictions
-    residuals = [
-        float(targets["e"]) - float(prediction["e"])
-        for (_, targets), prediction in zip(data.labelled, predictions)
-    ]
-    numbers = [graph.atomic_number.tolist() for graph in graphs]
-    shift_atomic_energies(model.composition_model, numbers, residuals)

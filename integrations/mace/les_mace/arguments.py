@@ -13,14 +13,9 @@ from mace.tools.scripts_utils import check_path_ase_read
 from les.config import LESConfig
 from les.devices import resolve_device
 from les.parser import brief_errors
-from les.training.arguments import (
-    add_responses,
-    check_responses,
-    configuration,
-    mapping,
-    response_weights,
-)
+from les.training.arguments import configuration, mapping
 from les.training.files import check_name
+from les.training.responses import add_responses, check_responses, response_weights
 from les_mace.labels import UnnamedKey
 
 #: Upstream's ``--model`` names that can carry charges.

@@ -24,12 +24,12 @@ __all__ = [
 
 _MODULES = {
     "AddLES": "les_nequip.fine_tuning",
-    "ComputeResponses": "les_nequip.responses",
+    "ComputeResponses": "les_nequip.callback",
     "LES": "les_nequip.module",
     "LESCalculator": "les_nequip.calculator",
     "PairPotentials": "les_nequip.chain",
     "TrainedModel": "les_nequip.trained",
-    "WithResponses": "les_nequip.responses",
+    "WithResponses": "les_nequip.metrics",
     "load_model": "les_nequip.model_files",
     "save_model": "les_nequip.model_files",
 }

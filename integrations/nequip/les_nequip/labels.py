@@ -34,22 +34,14 @@ from les.structures import (
     check_atoms,
     check_elements,
 )
-from les_nequip.responses import RESPONSE_FIELDS
+from les_nequip.keys import RESPONSE_FIELDS
+from les_nequip.missing import MISSING, all_of, places, put
 
 #: Label -> upstream's name of it; ASE's is that of the label.
 FIELDS = {
     "energy": AtomicDataDict.TOTAL_ENERGY_KEY,
     "forces": AtomicDataDict.FORCE_KEY,
     "stress": AtomicDataDict.STRESS_KEY,
-}
-
-#: Field -> what stands for it in a frame of ``n`` atoms that has none.
-MISSING = {
-    FIELDS["energy"]: lambda n: np.nan,
-    FIELDS["forces"]: lambda n: np.full((n, 3), np.nan),
-    FIELDS["stress"]: lambda n: np.full(6, np.nan),
-    RESPONSE_FIELDS["bec"]: lambda n: np.full((n, 9), np.nan),
-    RESPONSE_FIELDS["dipole"]: lambda n: np.full(3, np.nan),
 }
 
 
@@ -176,9 +168,9 @@ class LabelledFiles:
             waived = any(value is not None for value in found.values())
             for field, allow_nan in self.fields.items():
                 names = self._names(field, mapping)[0]
-                if waived and field in MISSING and not any(x in _labels(atoms) for x in names):
+                if waived and field in MISSING and not any(x in all_of(atoms) for x in names):
                     key = next(key for key, target in mapping.items() if target == field)
-                    _put(atoms, key, MISSING[field](len(atoms)))
+                    put(atoms, key, MISSING[field](len(atoms)))
                     continue
                 self._keep_one(atoms, field, allow_nan, mapping, where)
                 found.update({label: True for label in required if FIELDS[label] == field})
@@ -196,10 +188,10 @@ class LabelledFiles:
         )
         for label, value in found.items():
             for name in {f"REF_{label}", RESPONSE_FIELDS[label], *self.response_keys.names(label)}:
-                for place in _places(atoms):
+                for place in places(atoms):
                     place.pop(name, None)
             missing = MISSING[RESPONSE_FIELDS[label]](len(atoms))
-            _put(atoms, f"REF_{label}", missing if value is None else value)
+            put(atoms, f"REF_{label}", missing if value is None else value)
         return found
 
     def check(self, path: str | Path, mapping: Mapping[str, str] | None = None) -> None:
@@ -244,8 +236,8 @@ class LabelledFiles:
     ) -> None:
         """Check the label of one frame, and remove others that could be taken for it."""
         names, mapped, own = self._names(field, mapping)
-        places = _places(atoms)
-        found = [name for name in names if any(name in place for place in places)]
+        where_kept = places(atoms)
+        found = [name for name in names if any(name in place for place in where_kept)]
         known = self.keys.get(field)
         looked = " or ".join(map(repr, names))
         if not found:
@@ -263,7 +255,7 @@ class LabelledFiles:
         if known is None:
             known = self.keys[field] = found[0]
             self._found_in[field] = where
-        value = next(place[known] for place in reversed(places) if known in place)
+        value = next(place[known] for place in reversed(where_kept) if known in place)
         try:
             array = np.asarray(value, dtype=float)
         except (TypeError, ValueError):
@@ -271,7 +263,7 @@ class LabelledFiles:
         if np.isinf(array).any() or not (allow_nan or np.isfinite(array).all()):
             raise DataError(f"{where}: {field} (key {known!r}) must be finite, got NaN or infinity")
         for name in {*mapped, *own} - {known}:
-            for place in places:
+            for place in where_kept:
                 place.pop(name, None)
 
     def _names(
@@ -288,21 +280,6 @@ class LabelledFiles:
         defaults = {f"REF_{label}": field for label, field in FIELDS.items() if field not in mapped}
         responses = {f"REF_{label}": RESPONSE_FIELDS[label] for label in self.responses}
         return {**defaults, **mapping, **responses}
-
-
-def _places(atoms: Any) -> list[dict[str, Any]]:
-    """Where a frame may have a label."""
-    return [atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}]
-
-
-def _labels(atoms: Any) -> dict[str, Any]:
-    """All that a frame says, by name."""
-    return {name: value for place in _places(atoms) for name, value in place.items()}
-
-
-def _put(atoms: Any, name: str, value: Any) -> None:
-    per_atom = np.ndim(value) > 1 and len(value) == len(atoms) and name not in atoms.info
-    (atoms.arrays if per_atom else atoms.info)[name] = value
 
 
 def _read(path: Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -14,8 +14,9 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
 from les.config import LESConfig
-from les.training.arguments import check_responses, label_keys, response_weights
+from les.training.arguments import label_keys
 from les.training.closing import close
+from les.training.responses import check_responses, response_weights
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
 from les_nequip.configured import resolved
 from les_nequip.labels import FIELDS, LabelledFiles

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from les.backends import BackendError, config_path
-from les.config import LESConfig, read_yaml, refuse_unknown
+from les.config import read_yaml, refuse_unknown
 from les.parser import ArgumentParser
-from les.response.labels import RESPONSES
+from les.training.ranges import positive, rate
+from les.training.responses import add_responses
 
 #: Consent to run the code that a file holds: who writes the command gives it, no other file.
 CONSENT = frozenset({"allow-pickle", "allow_pickle"})
@@ -68,30 +69,6 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         if action.default is None or action.default is False:
             return action.help
         return super()._get_help_string(action)
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def rate(text: str) -> float:
-    """A finite number above 0."""
-    value = float(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
-    return value
-
-
-def weight(text: str) -> float:
-    """A finite number of at least 0."""
-    value = float(text)
-    if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text}")
-    return value
 
 
 class TrainingParser(ArgumentParser):
@@ -165,63 +142,6 @@ class TrainingParser(ArgumentParser):
         add.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
         add_responses(self)
         self.set_defaults(**defaults)
-
-
-def add_responses(parser: argparse.ArgumentParser) -> None:
-    """Add the options of responses that a model with LES can be trained on.
-
-    An option of such a name that ``parser`` has already gets this meaning.
-    """
-    known = {text: action for action in parser._actions for text in action.option_strings}
-    group = parser.add_argument_group("responses")
-    for label, unit in (("bec", "e"), ("dipole", "e A")):
-        what = RESPONSES[label]
-        options: dict[str, dict[str, Any]] = {
-            f"--{label}_key": {
-                "help": f"key of {what} [{unit}]; default: REF_{label}, or without REF_"
-            },
-            f"--{label}_weight": {
-                "type": weight,
-                "help": f"weight of the mean squared error of {what} in the loss; default: none",
-            },
-        }
-        for option, settings in options.items():
-            if option in known:
-                vars(known[option]).update(default=None, **settings)
-            else:
-                group.add_argument(option, **settings)
-
-
-def response_weights(options: argparse.Namespace) -> dict[str, float]:
-    """Label -> weight of the responses in the loss, of those that have one.
-
-    Raises:
-        ValueError: for a key of a label without a weight, which would have no effect.
-    """
-    weights = {label: getattr(options, f"{label}_weight") for label in RESPONSES}
-    for label, value in weights.items():
-        if getattr(options, f"{label}_key") is not None and not value:
-            raise ValueError(
-                f"--{label}_key has no effect without --{label}_weight, the weight in the loss"
-            )
-    return {label: value for label, value in weights.items() if value}
-
-
-def check_responses(weights: Iterable[str], config: LESConfig | None) -> None:
-    """Raise ``ValueError`` if a model cannot be trained on the responses that have ``weights``.
-
-    Args:
-        weights: labels of responses with a weight in the loss.
-        config: how the model does its long-range part, ``None`` without LES.
-    """
-    for label in weights:
-        if config is None:
-            raise ValueError(f"--{label}_weight needs a model with charges: train with --les")
-        if config.n_channels > 1:
-            raise ValueError(
-                f"--{label}_weight needs a model with one charge on each atom, this has "
-                f"{config.n_channels} (`n_channels`)"
-            )
 
 
 def label_keys(options: argparse.Namespace, labels: Iterable[str]) -> dict[str, str]:

@@ -147,9 +147,11 @@ def test_names_without_nequip(run_program):
     assert [line.split()[0] for line in lines] == [
         "LES",
         "AddLES",
+        "ComputeResponses",
         "LESCalculator",
         "PairPotentials",
         "TrainedModel",
+        "WithResponses",
         "load_model",
         "save_model",
     ]
