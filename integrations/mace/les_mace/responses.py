@@ -83,7 +83,10 @@ class ResponseLoss(nn.Module):
 
 
 class ResponseMetrics(_train.MACELoss):  # type: ignore[misc,name-defined]
-    """Upstream's errors of an evaluation, and those of Born effective charges beside them."""
+    """Upstream's errors of an evaluation, with those of Born effective charges.
+
+    Structures without a label do not count in its errors.
+    """
 
     def __init__(self, loss_fn: nn.Module) -> None:
         super().__init__(loss_fn)
@@ -91,6 +94,13 @@ class ResponseMetrics(_train.MACELoss):  # type: ignore[misc,name-defined]
 
     def update(self, batch: Batch, output: Mapping[str, Any]) -> None:
         super().update(batch, output)
+        # Upstream counts labels without weight, which are zero, in the errors per atom.
+        for name, found, weight in (
+            ("energy", self.delta_es_per_atom, batch.energy_weight),
+            ("dipole", self.delta_mus_per_atom, batch.dipole_weight[:, 0]),
+        ):
+            if output.get(name) is not None:
+                found[-1] = found[-1][batch.weight * weight > 0.0]
         if output.get("BEC") is not None:
             self.delta_bec.append(errors("bec", batch, output)[0].detach())
 
