@@ -32,7 +32,7 @@ from les_cace.representation import DEFAULT_CUTOFF, Representation
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from les.training.backend import TrainingBackend
@@ -75,7 +75,7 @@ def _train(
             "take them out"
         )
     responses = response_weights(options)
-    stages = _stages(options, responses)
+    stages = _stages(options)
     labels = [label for label in LABELS if any(stage.weights.get(label) for stage in stages)]
     torch.manual_seed(options.seed)
     settings = files.settings(vars(options), les)
@@ -127,9 +127,10 @@ def _train(
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
 
-def _stages(options: argparse.Namespace, responses: Mapping[str, float]) -> list[Stage]:
-    """The stages, each with the weights of ``responses``; ``--epochs`` is shared out among them."""
+def _stages(options: argparse.Namespace) -> list[Stage]:
+    """The stages, each with the weights of responses; ``--epochs`` is shared out among them."""
     stages = [to_stage(value) for value in options.stages]
+    responses = response_weights(options)
     stages = [Stage(each.epochs, {**each.weights, **responses}) for each in stages]
     if options.epochs is None:
         return stages
