@@ -5,9 +5,13 @@ from les.ewald import Ewald
 from les.les import Les
 from les.readout import ChargeReadout
 from les.response.born import born_effective_charges
+from les.response.current import current
 from les.response.dipoles import dipole_moments
 from les.response.gauge import ChargeSign, charge_sign, fix_charge_sign
 from les.response.moments import Carried, Edges
+from les.response.polarisation import Polarisation
+from les.response.quadrupoles import quadrupole_moments
+from les.response.sum_rules import acoustic_sum, spread_acoustic_sum
 
 __version__ = "0.1.0"
 
@@ -19,8 +23,13 @@ __all__ = [
     "Ewald",
     "LESConfig",
     "Les",
+    "Polarisation",
+    "acoustic_sum",
     "born_effective_charges",
     "charge_sign",
+    "current",
     "dipole_moments",
     "fix_charge_sign",
+    "quadrupole_moments",
+    "spread_acoustic_sum",
 ]

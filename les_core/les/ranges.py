@@ -21,14 +21,19 @@ def is_number(value: object) -> bool:
     return number and math.isfinite(value)  # type: ignore[arg-type]
 
 
-def check_number(name: str, value: object) -> None:
+def check_number(name: str, value: object, kind: str = "") -> None:
     """One of :data:`RANGES` must be a number in its range.
+
+    Args:
+        name: what the message calls it.
+        value: the number.
+        kind: whose range it is, if not that of ``name``.
 
     Raises:
         ValueError: otherwise; the message names it, what it may be and what it is.
     """
     if not (is_number(value) and value > 0):  # type: ignore[operator]
         raise ValueError(f"`{name}` must be a positive number, got {value!r}")
-    least, most, unit = RANGES[name]
+    least, most, unit = RANGES[kind or name]
     if not least <= value <= most:  # type: ignore[operator]
         raise ValueError(f"`{name}` must be between {least:g} and {most:g}{unit}, got {value!r}")

@@ -34,6 +34,7 @@ class SomeCalculator(ChargeCalculator, Upstream):
         super().__init__(**kwargs)
         self.set_up_charges(config, bec=bec, sign=sign)
         self.scale = 1.0
+        self.charges_less = 0.0
 
     def calculate(self, atoms=None, properties=None, system_changes=all_changes):
         structure = atoms if atoms is not None else self.atoms
@@ -42,7 +43,7 @@ class SomeCalculator(ChargeCalculator, Upstream):
         n = len(structure)
         self.results = {"energy": float(n) * self.scale, "forces": np.zeros((n, 3))}
         if self.long_range:
-            charges = torch.arange(n) - 1.0  # oxygen, the first, is negative
+            charges = torch.arange(n) - 1.0 - self.charges_less  # oxygen, the first, is negative
             columns = self.les_config.n_channels
             if columns > 1:
                 charges = charges[:, None].expand(-1, columns)
@@ -212,3 +213,77 @@ def test_a_trained_sign_is_left_as_it_is(water):
         (SomeCalculator(config=trained, sign=-1), -1),
     ):
         np.testing.assert_array_equal(results_of(calculator, water)["charges"], factor * expected)
+
+
+# --- quadrupole, acoustic sum, eps_inf
+
+
+def test_quadrupole_of_a_molecule(water):
+    """About the geometric centre, of the charges less their mean, as their sign says."""
+    water.positions += 3.0
+    calculator = SomeCalculator(config=LESConfig())
+    calculator.calculate(water)
+    arms = water.positions - water.positions.mean(axis=0)
+    expected = np.einsum("i,ia,ib->ab", [-1.0, 0.0, 1.0], arms, arms)
+    np.testing.assert_allclose(calculator.results["quadrupole"], expected, atol=1e-12)
+    found = calculator.get_property("quadrupole", water)
+    np.testing.assert_array_equal(found, calculator.results["quadrupole"])
+    as_given = SomeCalculator(config=LESConfig(remove_mean=False))
+    as_given.charges_less = 0.5
+    as_given.calculate(water)
+    shifted = np.einsum("i,ia,ib->ab", [-1.5, -0.5, 0.5], arms, arms)
+    np.testing.assert_allclose(as_given.results["quadrupole"], shifted, atol=1e-12)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False)])
+def test_no_quadrupole_of_a_cell(water, pbc):
+    water.cell, water.pbc = 5.0 * np.eye(3), pbc
+    calculator = SomeCalculator(config=LESConfig())
+    calculator.calculate(water)
+    assert "quadrupole" not in calculator.results
+    with pytest.raises(PropertyNotImplementedError, match="periodic structure has no quadrupole"):
+        calculator.get_property("quadrupole", water)
+    with pytest.raises(PropertyNotImplementedError, match="no LES, and so no quadrupole"):
+        SomeCalculator().get_property("quadrupole", water)
+    with pytest.raises(PropertyNotImplementedError, match="several charges on each atom"):
+        SomeCalculator(config=SEVERAL).get_property("quadrupole", water)
+
+
+def test_acoustic_sum(water):
+    kept = SomeCalculator(config=LESConfig(), bec=True)
+    spread = SomeCalculator(config=LESConfig(), bec=True, acoustic_sum="spread")
+    kept.calculate(water)
+    spread.calculate(water)
+    found, given = (each.results["born_effective_charges"] for each in (spread, kept))
+    assert np.abs(given.sum(axis=0)).max() > 1.0
+    np.testing.assert_allclose(found, given - given.mean(axis=0), atol=1e-12)
+
+
+def test_eps_inf(water):
+    """Everything that is linear in the charges has a factor, and nothing else."""
+    config = LESConfig(epsilon_factor=4.0)
+    plain, scaled = (SomeCalculator(config=config, bec=True, eps_inf=x) for x in (None, 9.0))
+    plain.calculate(water)
+    scaled.calculate(water)
+    factors = dict.fromkeys(("charges", "dipole", "quadrupole", "born_effective_charges"), 1.5)
+    for name, value in plain.results.items():
+        np.testing.assert_allclose(scaled.results[name], factors.get(name, 1.0) * value)
+
+
+@pytest.mark.parametrize("eps_inf", [0.0, -1.78, float("nan"), float("inf"), "1.78", True, 1e7])
+def test_bad_eps_inf(eps_inf):
+    with pytest.raises(ValueError, match="`eps_inf` must be"):
+        SomeCalculator(config=LESConfig(), eps_inf=eps_inf)
+
+
+def test_options_without_effect():
+    with pytest.raises(ValueError, match=r"`acoustic_sum` must be one of kept, spread, got 'zero'"):
+        SomeCalculator(config=LESConfig(), bec=True, acoustic_sum="zero")
+    with pytest.raises(ValueError, match=r"`acoustic_sum='spread'` has no effect without `bec`"):
+        SomeCalculator(config=LESConfig(), acoustic_sum="spread")
+    with pytest.raises(ValueError, match=r"`eps_inf` needs a model with one charge.*no LES"):
+        SomeCalculator(eps_inf=1.78)
+    with pytest.raises(ValueError, match=r"`eps_inf` needs a model with one charge.*has 2$"):
+        SomeCalculator(config=SEVERAL, eps_inf=1.78)
+    with pytest.raises(TypeError, match=r"`acoustic_sums`; did you mean `acoustic_sum`\?"):
+        SomeCalculator(acoustic_sums="kept")

@@ -191,7 +191,13 @@ def test_ase_knows_the_results(water):
     assert water.get_potential_energy() == water.calc.results["energy"]
     assert water.get_charges().shape == (3,)
     assert water.calc.get_property("forces_std", water).shape == (3, 3)
-    assert set(water.calc.implemented_properties) == set(water.calc.results)
+    quadrupole = {"quadrupole", "quadrupole_std"}
+    assert set(water.calc.implemented_properties) == set(water.calc.results) | quadrupole
+    assert quadrupole.isdisjoint(water.calc.results)
+    water.pbc = False
+    water.get_potential_energy()
+    expected = np.mean([one["quadrupole"] for one in water.calc.member_results], axis=0)
+    np.testing.assert_array_equal(water.calc.get_property("quadrupole", water), expected)
     with pytest.raises(PropertyNotImplementedError, match="bec=True"):
         Committee([Member(0, bec=False), Member(1)]).get_property(BEC, water)
 

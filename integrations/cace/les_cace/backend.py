@@ -38,12 +38,15 @@ class CACEBackend(TrainingBackend):
         bec: bool | str = False,
         allow_pickle: bool = False,
         head: str | None = None,
+        **options: Any,
     ) -> Any:
         self.require()
         self.refuse_head(head)
         from les_cace.calculator import LESCalculator
 
-        return LESCalculator(model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle)
+        return LESCalculator(
+            model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle, **options
+        )
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()

@@ -48,7 +48,8 @@ class LESCalculator(ChargeCalculator):
         compile: compile a copy of the representation with ``torch.compile``: a minute or two in
             the first calculation, and again for the first structure with a single atom or
             without neighbours.
-        kwargs: further arguments of ASE's ``Calculator``.
+        kwargs: further arguments of ``les.backends.calculator.ChargeCalculator``, such as
+            ``acoustic_sum`` and ``eps_inf``, and of ASE's ``Calculator``.
 
     Raises:
         TypeError: for unknown keywords, and a ``model`` of another kind.

@@ -41,12 +41,15 @@ class CHGNetBackend(TrainingBackend):
         bec: bool | str = False,
         allow_pickle: bool = False,
         head: str | None = None,
+        **options: Any,
     ) -> Any:
         self.require()
         self.refuse_head(head)
         from les_chgnet.calculator import LESCalculator
 
-        return LESCalculator(model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle)
+        return LESCalculator(
+            model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle, **options
+        )
 
 
 class PretrainedCHGNetBackend(CHGNetBackend):

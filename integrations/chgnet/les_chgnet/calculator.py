@@ -56,7 +56,8 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         allow_pickle: read files that run code when they are loaded (see ``load_model``).
         on_isolated_atoms: ``"ignore"``, ``"warn"`` or ``"error"``.
         use_device: upstream's name of ``device``.
-        kwargs: further arguments of ``CHGNetCalculator``.
+        kwargs: further arguments of ``les.backends.calculator.ChargeCalculator``, such as
+            ``acoustic_sum`` and ``eps_inf``, and of ``CHGNetCalculator``.
 
     Raises:
         TypeError: for unknown keywords, and a ``model`` of another kind.

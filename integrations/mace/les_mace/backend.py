@@ -45,12 +45,19 @@ class MACEBackend(Backend):
         bec: bool | str = False,
         allow_pickle: bool = False,
         head: str | None = None,
+        **options: Any,
     ) -> Any:
         self.require()
         from les_mace.calculator import LESCalculator
 
         return LESCalculator(
-            model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle, head=head
+            model,
+            device=device,
+            dtype=dtype,
+            bec=bec,
+            allow_pickle=allow_pickle,
+            head=head,
+            **options,
         )
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:

@@ -56,7 +56,8 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         head: which head of a model with several; default: the one called ``default``, or the
             only one.
         compute_atomic_stresses: upstream's, for short-range models.
-        kwargs: further arguments of ``MACECalculator``.
+        kwargs: further arguments of ``les.backends.calculator.ChargeCalculator``, such as
+            ``acoustic_sum`` and ``eps_inf``, and of ``MACECalculator``.
 
     Raises:
         TypeError: for an unknown keyword, with the closest one.

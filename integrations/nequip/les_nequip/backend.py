@@ -47,6 +47,7 @@ class NequIPBackend(Backend):
         bec: bool | str = False,
         allow_pickle: bool = False,
         head: str | None = None,
+        **options: Any,
     ) -> Any:
         self.require()
         self.refuse_head(head)
@@ -60,6 +61,7 @@ class NequIPBackend(Backend):
             dtype=dtype if any_precision else "",
             bec=bec,
             allow_pickle=allow_pickle,
+            **options,
         )
         if calculator.precision != dtype:
             logger.warning("%s computes in %s, not %s", model, calculator.precision, dtype)

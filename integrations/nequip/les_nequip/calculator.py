@@ -61,7 +61,8 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         chemical_species_to_atom_type_map: chemical symbol -> type; the types of the model are
             chemical symbols without it.
         neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``.
-        kwargs: further arguments of ``NequIPCalculator``.
+        kwargs: further arguments of ``les.backends.calculator.ChargeCalculator``, such as
+            ``acoustic_sum`` and ``eps_inf``, and of ``NequIPCalculator``.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -13,8 +14,11 @@ import torch
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from numpy.typing import NDArray
 
-from les.response.born import METHODS
+from les.ranges import check_number
+from les.response.born import BORN_CHARGES, METHODS
 from les.response.gauge import ChargeSign
+from les.response.quadrupoles import quadrupole_moments
+from les.response.sum_rules import ACOUSTIC_SUMS, spread_acoustic_sum
 from les.structures import (
     ANY_AXES,
     LONG_RANGE_AXES,
@@ -31,8 +35,7 @@ if TYPE_CHECKING:
     from les.config import LESConfig
 
 #: Results that there are besides the energy and its derivatives, of a model with LES.
-LONG_RANGE_RESULTS = ("charges", "dipole", "les_energy")
-BORN_CHARGES = "born_effective_charges"
+LONG_RANGE_RESULTS = ("charges", "dipole", "quadrupole", "les_energy")
 
 #: Rounding of positions that still leaves meaningful results [A].
 RESOLUTION = 1e-3
@@ -47,7 +50,17 @@ class ChargeCalculator(Calculator):
 
     ``charges`` need not sum to the total charge of a structure, which the model does not know;
     ``dipole`` and Born effective charges are those of the charges less their mean (unless the
-    model's ``remove_mean`` is false), so they do not change when the structure is moved.
+    model's ``remove_mean`` is false), so they do not change when the structure is moved. Open
+    structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see ``les.quadrupole_moments``.
+
+    Args:
+        args: arguments of upstream's calculator.
+        acoustic_sum: ``"kept"``, or ``"spread"`` for Born effective charges that sum to zero, see
+            ``les.spread_acoustic_sum``.
+        eps_inf: high-frequency dielectric constant, in the place of the ``epsilon_factor`` of the
+            model: charges, and all that follows from them but energies, are multiplied by the
+            square root of the ratio of the two.
+        kwargs: further arguments of upstream's calculator.
 
     Attributes:
         les_config: how the model does its long-range part, ``None`` without LES.
@@ -69,6 +82,17 @@ class ChargeCalculator(Calculator):
     used_labels: Collection[str] = ()
     unsigned_labels: Collection[str] = ()
     results: dict[str, Any]
+
+    def __init__(
+        self,
+        *args: Any,
+        acoustic_sum: str = "kept",
+        eps_inf: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.acoustic_sum = acoustic_sum
+        self.eps_inf = eps_inf
+        super().__init__(*args, **kwargs)
 
     @property
     def long_range(self) -> bool:
@@ -107,13 +131,27 @@ class ChargeCalculator(Calculator):
                 first structure decide.
 
         Raises:
-            ValueError: for another ``sign`` or method, and for ``bec`` with a model that has no
-                charges, or several on each atom, whose sign has no meaning.
+            ValueError: for another ``sign``, method or ``acoustic_sum``, and an ``eps_inf`` that is
+                not positive; for ``bec`` and ``eps_inf`` with a model that has no charges, or
+                several on each atom, whose sign has no meaning; and for an ``acoustic_sum`` to be
+                spread without ``bec``.
         """
         several = config is not None and config.n_channels > 1
-        if bec and (config is None or several):
-            found = f"{config.n_channels}" if config is not None else "no LES"
-            raise ValueError(f"`bec` needs a model with one charge on each atom, this has {found}")
+        for name, given in (("bec", bec), ("eps_inf", self.eps_inf is not None)):
+            if given and (config is None or several):
+                found = f"{config.n_channels}" if config is not None else "no LES"
+                raise ValueError(
+                    f"`{name}` needs a model with one charge on each atom, this has {found}"
+                )
+        if self.acoustic_sum not in ACOUSTIC_SUMS:
+            raise ValueError(
+                f"`acoustic_sum` must be one of {', '.join(ACOUSTIC_SUMS)}, got "
+                f"{self.acoustic_sum!r}"
+            )
+        if self.acoustic_sum == "spread" and not bec:
+            raise ValueError("`acoustic_sum='spread'` has no effect without `bec`")
+        if self.eps_inf is not None:
+            check_number("eps_inf", self.eps_inf, "epsilon_factor")
         if isinstance(bec, str):
             if bec not in METHODS:
                 raise ValueError(
@@ -207,11 +245,34 @@ class ChargeCalculator(Calculator):
             return
         assert dipole is not None
         numbers = torch.as_tensor(atoms.numbers, device=charges.device)
-        sign = self.charge_sign(charges, numbers)
-        self.results["charges"] = sign * _array(charges)
-        self.results["dipole"] = sign * _array(dipole)
+        factor = self.charge_sign(charges, numbers) * self._scale()
+        self.results["charges"] = factor * _array(charges)
+        self.results["dipole"] = factor * _array(dipole)
+        if not atoms.pbc.any():
+            self.results["quadrupole"] = factor * self._quadrupole(atoms, charges)
         if bec is not None:
-            self.results[BORN_CHARGES] = sign * _array(bec).reshape(len(atoms), 9)
+            if self.acoustic_sum == "spread":
+                bec = spread_acoustic_sum(bec.reshape(-1, 3, 3))
+            self.results[BORN_CHARGES] = factor * _array(bec).reshape(len(atoms), 9)
+
+    def _scale(self) -> float:
+        """Factor of all that is linear in charges, for ``eps_inf``."""
+        if self.eps_inf is None or self.les_config is None:
+            return 1.0
+        return math.sqrt(self.eps_inf / self.les_config.epsilon_factor)
+
+    def _quadrupole(self, atoms: Atoms, charges: torch.Tensor) -> NDArray[Any]:
+        """``[3, 3]`` [e A^2], of charges that have the factor of the model already."""
+        assert self.les_config is not None
+        q = charges.detach().cpu().reshape(-1).double()
+        moments = quadrupole_moments(
+            q,
+            torch.as_tensor(atoms.positions, dtype=q.dtype),
+            torch.zeros(len(q), dtype=torch.long),
+            1,
+            self.les_config.remove_mean,
+        )
+        return _array(moments[0])
 
     def check_results(self) -> None:
         """Raise ``ValueError`` if a result is not finite; there are no results then."""
@@ -232,8 +293,14 @@ class ChargeCalculator(Calculator):
             PropertyNotImplementedError: where the model has none, or was not asked for it.
         """
         ours = name in (*LONG_RANGE_RESULTS, "latent_charges", BORN_CHARGES)
+        structure = atoms if atoms is not None else self.atoms
         if ours and name not in self.implemented_properties:
             raise PropertyNotImplementedError(self._why_not(name))
+        if name == "quadrupole" and structure is not None and structure.pbc.any():
+            raise PropertyNotImplementedError(
+                "a periodic structure has no quadrupole: what it would be depends on which atoms "
+                "are taken for one cell"
+            )
         return super().get_property(name, atoms, allow_calculation)
 
     def _why_not(self, name: str) -> str:

@@ -11,7 +11,8 @@ import torch
 from ase.calculators.calculator import all_changes
 from numpy.typing import NDArray
 
-from les.backends.calculator import BORN_CHARGES, ChargeCalculator
+from les.backends.calculator import ChargeCalculator
+from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign, charge_sign
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Results that are averaged; the second ones change sign with the charges.
 EVEN = ("energy", "free_energy", "forces", "stress", "energies", "magmoms", "les_energy")
-ODD = ("charges", "dipole", BORN_CHARGES)
+ODD = ("charges", "dipole", "quadrupole", BORN_CHARGES)
 #: Correlation of the charges of two members below which a common sign means little.
 WEAK_CORRELATION = 0.1
 
@@ -30,8 +31,8 @@ class Committee(ChargeCalculator):
     Results are the means over the members of what all of them have, and ``energy_std``,
     ``forces_std`` and so on: their standard deviations, componentwise, of the members themselves
     (divided by their number ``n``; multiply by ``sqrt(n / (n - 1))`` for an estimate of the
-    deviation among all models of this kind). Charges, dipole and Born effective charges are
-    averaged after the signs of all members have been made to agree. There are no means of
+    deviation among all models of this kind). Charges, dipole, quadrupole and Born effective charges
+    are averaged after the signs of all members have been made to agree. There are no means of
     ``latent_charges``, several on each atom, whose order and signs differ from model to model.
 
     Attributes:

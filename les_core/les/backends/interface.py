@@ -100,16 +100,18 @@ class Backend(ABC):
         bec: bool | str = False,
         allow_pickle: bool = False,
         head: str | None = None,
+        **options: Any,
     ) -> Any:
         """ASE calculator for a trained model, with or without LES.
 
         Its results carry ``energy, forces, energies`` and, with LES, ``charges``,
-        ``dipole`` and ``les_energy``; ``stress`` for periodic structures. With ``bec``
-        also ``born_effective_charges`` ``[n_atoms, 9]``. A pickled model, which can run
-        code when it is loaded, is refused without ``allow_pickle``. Its attribute ``les_config``
-        is the model's ``les.LESConfig``, or ``None`` for a model without LES. ``head`` says which
-        head of a model with several is meant; backends without such models call
-        :meth:`refuse_head`.
+        ``dipole`` and ``les_energy``, of open structures also ``quadrupole``; ``stress`` for
+        periodic structures. With ``bec`` also ``born_effective_charges`` ``[n_atoms, 9]``. A
+        pickled model, which can run code when it is loaded, is refused without ``allow_pickle``.
+        Its attribute ``les_config`` is the model's ``les.LESConfig``, or ``None`` for a model
+        without LES. ``head`` says which head of a model with several is meant; backends without
+        such models call :meth:`refuse_head`. ``options`` are those of
+        ``les.backends.calculator.ChargeCalculator``.
         """
 
     def refuse_head(self, head: str | None) -> None:

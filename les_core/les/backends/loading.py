@@ -9,28 +9,37 @@ from typing import Any
 from les.backends.interface import Backend, BackendError
 
 
-def load_calculator(
-    backend: Backend, model: str | Path, *, head: str | None = None, **options: Any
-) -> Any:
+#: Options that not all backends know -> what their models lack then.
+_OPTIONAL = {
+    "head": "heads to choose",
+    "acoustic_sum": "acoustic sums to spread",
+    "eps_inf": "charges to scale",
+}
+
+
+def load_calculator(backend: Backend, model: str | Path, **options: Any) -> Any:
     """The calculator of a model file.
 
     Args:
         backend: whose model it is.
         model: the file, or the name of a model that comes with the backend.
-        head: which head of a model with several; not all backends have such models.
-        options: further ones of ``Backend.calculator``.
+        options: those of ``Backend.calculator``. ``head``, ``acoustic_sum`` and ``eps_inf`` may be
+            ``None``, where they are not asked for; not all backends know them.
 
     Raises:
-        BackendError: if upstream cannot be used here, or for a ``head`` that the backend cannot
-            choose.
+        BackendError: if upstream cannot be used here, or for an option that the backend does not
+            know.
         OSError: if the file is missing or may not be read.
         ValueError: if it is damaged or no model; the message names it.
     """
-    if head is not None:
-        known = inspect.signature(backend.calculator).parameters.values()
-        if not any(each.name == "head" or each.kind == each.VAR_KEYWORD for each in known):
-            raise BackendError(f"models of {backend.name} have no heads to choose by --head")
-        options["head"] = head
+    known = inspect.signature(backend.calculator).parameters.values()
+    any_other = any(each.kind == each.VAR_KEYWORD for each in known)
+    for name, lacking in _OPTIONAL.items():
+        if options.get(name) is None:
+            options.pop(name, None)
+        elif not any_other and all(each.name != name for each in known):
+            option = "--" + name.replace("_", "-")
+            raise BackendError(f"models of {backend.name} have no {lacking} by {option}")
     try:
         return backend.calculator(model, **options)
     except (BackendError, OSError, ValueError):  # these have a message of their own

@@ -10,7 +10,7 @@ from typing import Any
 from les.labels import PREDICTED
 
 #: Results that become entries of a structure, and columns of its atoms.
-INFO_KEYS = ("energy", "les_energy", "stress", "dipole")
+INFO_KEYS = ("energy", "les_energy", "stress", "dipole", "quadrupole")
 ARRAY_KEYS = (
     "forces",
     "energies",

@@ -17,6 +17,9 @@ from les.response.phase import phase_evaluation
 #: Ways to evaluate Born effective charges.
 METHODS = ("exact", "phase")
 
+#: Name of Born effective charges among the results of calculators, ``[n_atoms, 9]`` [e].
+BORN_CHARGES = "born_effective_charges"
+
 
 def born_effective_charges(
     charges: Tensor,

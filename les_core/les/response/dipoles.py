@@ -46,6 +46,28 @@ def dipole_moments(
     Raises:
         ValueError, TypeError: as ``les.Ewald``, and for several charge channels.
     """
+    q, exact_positions, owner = moment_arguments(
+        charges, positions, batch, n_structures, remove_mean, epsilon_factor
+    )
+    moments = positions.new_zeros([n_structures, 3], dtype=q.dtype)
+    moments = moments.index_add(0, owner, q.unsqueeze(-1) * exact_positions)
+    return moments.to(positions.dtype)
+
+
+def moment_arguments(
+    charges: Tensor,
+    positions: Tensor,
+    batch: Tensor,
+    n_structures: int,
+    remove_mean: bool,
+    epsilon_factor: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Arguments of :func:`dipole_moments`, after a check, as its sums need them.
+
+    Returns:
+        Charges ``[n_atoms]`` [e], less their means and scaled, ``positions``, both in float64, and
+        ``batch``.
+    """
     if not torch.jit.is_scripting():
         check_tensors(charges=charges, positions=positions, batch=batch)
     check_positions(positions)
@@ -54,13 +76,10 @@ def dipole_moments(
     assert owner is not None
     check_batch(owner, positions.shape[0], n_structures, positions.device)
     check_epsilon_factor(epsilon_factor)
-    dtype = positions.dtype
-    q, positions = exactly(single_channel(charges)), exactly(positions)
+    q = exactly(single_channel(charges))
     if remove_mean:
         q = q - structure_mean(q, owner, n_structures)
-    moments = positions.new_zeros([n_structures, 3])
-    moments = moments.index_add(0, owner, q.unsqueeze(-1) * positions)
-    return (math.sqrt(epsilon_factor) * moments).to(dtype)
+    return math.sqrt(epsilon_factor) * q, exactly(positions), owner
 
 
 def single_channel(charges: Tensor) -> Tensor:

@@ -85,6 +85,28 @@ class ResultTests(Adapter):
         np.testing.assert_allclose(moved["charges"], charges, rtol=0, atol=1e-9)
         np.testing.assert_allclose(moved["dipole"], results["dipole"], rtol=0, atol=1e-9)
 
+    def test_quadrupole_of_a_molecule(self, calculator: CalculatorFactory) -> None:
+        atoms = structures()["open"]
+        results = results_of(calculator(), atoms)
+        charges = results["charges"] - results["charges"].mean()
+        arms = atoms.positions - atoms.positions.mean(axis=0)
+        expected = np.einsum("i,ia,ib->ab", charges, arms, arms)
+        np.testing.assert_allclose(results["quadrupole"], expected, rtol=0, atol=1e-8)
+        crystal = structures()["triclinic"]
+        assert "quadrupole" not in results_of(calculator(), crystal)
+
+    def test_acoustic_sum_and_dielectric_constant(self, calculator: CalculatorFactory) -> None:
+        """All calculators take these, which change nothing else."""
+        atoms = structures()["triclinic"]
+        kept = results_of(calculator(bec=True), atoms)
+        spread = results_of(calculator(bec=True, acoustic_sum="spread"), atoms)
+        name = "born_effective_charges"
+        expected = kept[name] - kept[name].mean(axis=0)
+        np.testing.assert_allclose(spread[name], expected, rtol=0, atol=1e-8)
+        scaled = results_of(calculator(eps_inf=4.0), atoms)
+        np.testing.assert_allclose(scaled["charges"], 2.0 * kept["charges"], rtol=1e-10)
+        np.testing.assert_allclose(scaled["forces"], kept["forces"], rtol=0, atol=1e-10)
+
     @pytest.mark.parametrize("name", ["latent_charges", "born_effective_charges"])
     def test_results_that_are_not_there(self, calculator: CalculatorFactory, name: str) -> None:
         """The message says what to do."""

@@ -44,9 +44,9 @@ def without_charges(model):
 class TestCACE(AdapterTests, SlabTests):
     @pytest.fixture
     def calculator(self, model):
-        def make(dtype="float64", zero_charges=False, bec=False):
+        def make(dtype="float64", zero_charges=False, bec=False, **options):
             own = without_charges(model) if zero_charges else copy.deepcopy(model)
-            return LESCalculator(own, dtype=dtype, bec=bec)
+            return LESCalculator(own, dtype=dtype, bec=bec, **options)
 
         return make
 

@@ -24,11 +24,11 @@ class TestCHGNet(AdapterTests, SlabTests):
 
     @pytest.fixture
     def calculator(self, model, scale_charges):
-        def make(dtype="float64", zero_charges=False, bec=False):
+        def make(dtype="float64", zero_charges=False, bec=False, **options):
             own = copy.deepcopy(model)
             if zero_charges:
                 scale_charges(own, 0.0)
-            return LESCalculator(own, dtype=dtype, bec=bec, use_device="cpu")
+            return LESCalculator(own, dtype=dtype, bec=bec, use_device="cpu", **options)
 
         return make
 

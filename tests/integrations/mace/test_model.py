@@ -28,11 +28,11 @@ from les_mace.edges import KNOWN_INTERACTIONS
 class TestMACE(AdapterTests, SlabTests):
     @pytest.fixture
     def calculator(self, model, scale_charges):
-        def make(dtype="float64", zero_charges=False, bec=False):
+        def make(dtype="float64", zero_charges=False, bec=False, **options):
             own = copy.deepcopy(model)
             if zero_charges:
                 scale_charges(own, 0.0)
-            return LESCalculator(own, default_dtype=dtype, bec=bec)
+            return LESCalculator(own, default_dtype=dtype, bec=bec, **options)
 
         return make
 

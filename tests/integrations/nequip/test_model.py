@@ -65,12 +65,12 @@ class NequIPTests(AdapterTests, SlabTests):
 
     @pytest.fixture
     def calculator(self, models, nequip_transforms):
-        def make(dtype="float64", zero_charges=False, bec=False):
+        def make(dtype="float64", zero_charges=False, bec=False, **options):
             own = copy.deepcopy(models[dtype, True])
             if zero_charges:
                 for parameter in les_of(own).readout.parameters():
                     parameter.data.zero_()
-            return LESCalculator(own, bec=bec, transforms=nequip_transforms)
+            return LESCalculator(own, bec=bec, transforms=nequip_transforms, **options)
 
         return make
 
