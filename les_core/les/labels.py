@@ -17,13 +17,14 @@ from les.response.labels import ResponseLabels
 from les.structures import LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 
 #: Label -> names it goes by in files, in order of preference.
-#: Units: eV, eV/A, eV/A^3, Bohr magnetons, e A, e, e.
+#: Units: eV, eV/A, eV/A^3, Bohr magnetons, e A, e A^2, e, e.
 NAMES: dict[str, tuple[str, ...]] = {
     "energy": ("REF_energy", "energy"),
     "forces": ("REF_forces", "forces"),
     "stress": ("REF_stress", "stress"),
     "magmoms": ("REF_magmoms", "magmoms"),
     "dipole": ("REF_dipole", "dipole"),
+    "quadrupole": ("REF_quadrupole", "quadrupole"),
     "charges": ("REF_charges", "charges", "mbis_charges", "hirshfeld_charges"),
     "bec": ("REF_bec", "bec", "born_effective_charges"),
 }
@@ -38,6 +39,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], bool]] = {
     "stress": ((6,), False),
     "magmoms": ((), True),
     "dipole": ((3,), False),
+    "quadrupole": ((9,), False),
     "charges": ((), True),
     "bec": ((9,), True),
 }
@@ -49,6 +51,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "stress": ("stress", "virial"),
     "magmoms": ("magmom", "magnetic", "spin"),
     "dipole": ("dipole",),
+    "quadrupole": ("quadrupole",),
     "charges": ("charge",),
     "bec": ("bec", "born"),
 }

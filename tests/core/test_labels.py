@@ -125,8 +125,8 @@ def test_what_cannot_be_read(name, tmp_path):
 @pytest.mark.parametrize("label", NAMES)
 def test_names_in_order_of_preference(label):
     atoms = molecule()
-    size = {"energy": [1], "stress": [6], "dipole": [3], "forces": [2, 3], "bec": [2, 9]}
-    shape = size.get(label, [2])
+    size = {"energy": [1], "stress": [6], "dipole": [3], "quadrupole": [9], "forces": [2, 3]}
+    shape = {**size, "bec": [2, 9]}.get(label, [2])
     per_atom = shape[0] == 2
     place = atoms.arrays if per_atom else atoms.info
     assert find_label(atoms, label, "here") is None

@@ -397,7 +397,88 @@ def test_labels_that_are_not_compared(fake, five, tmp_path, caplog):
     assert f"2 of 5 structures of {five} have a total_charge other than 0" in caplog.text
 
 
+def test_figures_of_merit(fake, five, tmp_path, capsys, caplog):
+    """Of what is linear in the charges, with the sign that it has."""
+    frames = read(five, ":")
+    for atoms in frames:
+        atoms.arrays["REF_bec"] = np.full((len(atoms), 9), 0.5)
+    frames[0].arrays["REF_bec"][0] = 1.0
+    frames[1].info["REF_dipole"] = [-0.1, 0.0, 0.0]
+    frames[2].info |= {"REF_dipole": [1.0, 0.0, 0.0], "total_charge": 1}
+    write(five, frames, format="extxyz")
+    calculator = fake().calculator("a")
+    plain = calculator.calculate
+
+    def calculate(atoms, *rest, **options):
+        plain(atoms, *rest, **options)
+        calculator.results["dipole"] = np.array([0.2, 0.0, 0.0])
+        calculator.results["born_effective_charges"][:] = 0.25
+
+    calculator.calculate = calculate
+    result = predict(calculator, five, tmp_path / "out.xyz")
+    figures = result.agreements.figures()
+    assert figures["bec"]["n_values"] == 9 * 20
+    assert figures["bec"]["scale"] == pytest.approx(0.525 / 0.25)
+    assert figures["dipole"]["n_values"] == 3
+    assert figures["dipole"]["scale"] == pytest.approx(-0.5)
+    assert f"1 structures of {five} have a dipole that is not compared" in caplog.text
+    assert f"the dipole of {five} correlate negatively with the reference" in caplog.text
+
+
+def test_figures_of_merit_are_printed(fake, five, tmp_path, capsys):
+    frames = read(five, ":")
+    for atoms in frames:
+        atoms.arrays["bec"] = np.ones((len(atoms), 9))
+    write(five, frames, format="extxyz")
+    argv = ["predict", "a", str(five), "--backend", "fake", "-o", str(tmp_path / "out.xyz")]
+    assert cli.main(argv) == 0
+    head, line, _ = capsys.readouterr().out.split("\n", 2)
+    assert "best-fit scale | R2 | R2 with that scale | acoustic sum" in head
+    assert line.startswith("Born effective charges [e] | 180    | 1    | -")
+
+
 # --- options
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--bec"], {"bec": True}),
+        (["--bec", "--bec-method", "phase"], {"bec": "phase"}),
+        (["--bec", "--acoustic-sum", "spread"], {"bec": True, "acoustic_sum": "spread"}),
+        (["--eps-inf", "1.78"], {"bec": False, "eps_inf": 1.78}),
+    ],
+)
+def test_options_of_charges(fake, structures, tmp_path, options, expected):
+    argv = ["predict", "a", str(structures), "--backend", "fake", "-o", str(tmp_path / "out.xyz")]
+    assert cli.main([*argv, *options]) == 0
+    assert fake.calls[-1][-1] == {"allow_pickle": False, **expected}
+
+
+@pytest.mark.parametrize("value", ["0", "-1.78", "nan", "inf"])
+def test_bad_eps_inf(fake, structures, value, fails):
+    argv = ["predict", "a", str(structures), "--backend", "fake", f"--eps-inf={value}"]
+    assert "`--eps-inf` must be a positive number" in fails(*argv)
+    assert not fake.calls
+
+
+@pytest.mark.parametrize("option", [["--bec-method", "phase"], ["--acoustic-sum", "spread"]])
+def test_options_without_effect(fake, structures, option, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "a", str(structures), "--backend", "fake", *option])
+    assert f"{option[0]} has no effect without --bec" in capsys.readouterr().err
+    assert not fake.calls
+
+
+def test_options_that_a_backend_does_not_know(fake, structures, tmp_path, monkeypatch, fails):
+    original = fake.calculator
+
+    def calculator(self, model, *, device="cpu", dtype="", bec=False, allow_pickle=False):
+        return original(self, model)
+
+    monkeypatch.setattr(fake, "calculator", calculator)
+    argv = ["predict", "a", str(structures), "--backend", "fake", "-o", str(tmp_path / "out.xyz")]
+    assert "models of fake have no charges to scale by --eps-inf" in fails(*argv, "--eps-inf=1.78")
 
 
 def test_heads(fake, structures, tmp_path, monkeypatch, fails):

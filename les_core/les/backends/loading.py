@@ -8,7 +8,6 @@ from typing import Any
 
 from les.backends.interface import Backend, BackendError
 
-
 #: Options that not all backends know -> what their models lack then.
 _OPTIONAL = {
     "head": "heads to choose",

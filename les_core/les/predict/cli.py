@@ -11,6 +11,9 @@ from typing import Any
 from les.backends import Backend, backend_names, backend_of, get_backend
 from les.backends.loading import load_calculator
 from les.parser import ArgumentParser
+from les.ranges import check_number
+from les.response.born import METHODS
+from les.response.sum_rules import ACOUSTIC_SUMS
 
 _DESCRIPTION = """\
 Evaluate trained models on a file of structures.
@@ -24,7 +27,13 @@ goes on.
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status, 1 if a structure was left out."""
-    arguments = _parser().parse_intermixed_args(argv)
+    parser = _parser()
+    arguments = parser.parse_intermixed_args(argv)
+    for name in ("bec_method", "acoustic_sum"):
+        if getattr(arguments, name) and not arguments.bec:
+            parser.error(f"--{name.replace('_', '-')} has no effect without --bec")
+    if arguments.eps_inf is not None:
+        check_number("--eps-inf", arguments.eps_inf, "epsilon_factor")
     *models, structures = arguments.files
     if not models:
         raise ValueError("les predict needs a model file, and then a file of structures")
@@ -34,10 +43,12 @@ def main(argv: Sequence[str]) -> int:
     check(output, arguments.files, force=arguments.force, resume=arguments.resume)
     options = {
         "dtype": arguments.dtype,
-        "bec": arguments.bec,
+        "bec": arguments.bec_method or arguments.bec,
         "allow_pickle": arguments.allow_pickle,
         "device": _device(arguments.device),
         "head": arguments.head,
+        "acoustic_sum": arguments.acoustic_sum,
+        "eps_inf": arguments.eps_inf,
     }
     backends = [get_backend(arguments.backend or backend_of(model)) for model in models]
     calculators = [
@@ -62,6 +73,8 @@ def main(argv: Sequence[str]) -> int:
         from les.training.errors import table
 
         print(table({structures.name: prediction.errors}))
+    if prediction.agreements.by_label:
+        print(prediction.agreements.table())
     print(f"{prediction.n_written} structures written to {output}")
     for reason in prediction.bad:
         print(f"left out: {reason}", file=sys.stderr)
@@ -93,6 +106,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", choices=backend_names(), help="default: that of files with this ending")
     add("--head", help="of a model with several heads")
     add("--bec", action="store_true", help="also Born effective charges")
+    add(
+        "--bec-method",
+        choices=METHODS,
+        help="how they are evaluated: exactly, or as published (default: exact)",
+    )
+    add(
+        "--acoustic-sum",
+        choices=ACOUSTIC_SUMS,
+        help="spread the sum of Born effective charges over the atoms, so that none is left "
+        "(default: kept)",
+    )
+    add(
+        "--eps-inf",
+        type=float,
+        metavar="EPS",
+        help="high-frequency dielectric constant: multiply charges, dipoles, quadrupoles and Born "
+        "effective charges by sqrt(EPS / epsilon_factor of the model)",
+    )
     add("--allow-pickle", action="store_true", help="read pickled models")
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
     add("--dtype", default="float64", choices=("float32", "float64"))
@@ -118,6 +149,9 @@ def _identity(
         "backends": [backend.name for backend in backends],
         "--head": arguments.head,
         "--bec": arguments.bec,
+        "--bec-method": arguments.bec_method or METHODS[0],
+        "--acoustic-sum": arguments.acoustic_sum or ACOUSTIC_SUMS[0],
+        "--eps-inf": arguments.eps_inf,
         "--dtype": arguments.dtype,
         "versions": [__version__, *(backend.version() for backend in backends)],
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from les.extxyz import DataError
 from les.labels import NAMES, find_label, similar_keys
+from les.response.agreement import RESPONSES, Agreements, is_opposite
 from les.training.errors import RESULTS, UNITS, Errors
 
 logger = logging.getLogger("les")
@@ -19,19 +20,18 @@ class Comparison:
 
     Args:
         errors: counts the errors.
+        agreements: counts those of what is linear in the charges.
     """
 
-    def __init__(self, errors: Errors) -> None:
-        self.errors = errors
+    def __init__(self, errors: Errors, agreements: Agreements) -> None:
+        self.errors, self.agreements = errors, agreements
         self.bad: list[str] = []
         self.similar: dict[str, list[str]] = {}
 
     def add(self, where: str, atoms: Any, results: Mapping[str, Any]) -> None:
         """Compare the results of one structure with the labels it has."""
         labels = {}
-        for label in UNITS:
-            if label == "dipole" and atoms.pbc.any():
-                continue  # it is defined up to lattice vectors only
+        for label in dict.fromkeys((*UNITS, *RESPONSES)):
             try:
                 labels[label] = find_label(atoms, label, where)
             except DataError as error:
@@ -40,7 +40,9 @@ class Comparison:
             predicted = RESULTS.get(label, label) in results
             if labels[label] is None and predicted and label not in self.similar:
                 self.similar[label] = similar_keys(atoms, label, NAMES[label])
-        self.errors.add_structure(results, labels, len(atoms))
+        others = {label: value for label, value in labels.items() if label not in RESPONSES}
+        self.errors.add_structure(results, others, len(atoms))
+        self.agreements.add(atoms, results, labels)
 
     def warn(self, structures: Path) -> None:
         """Log labels that could not be compared, or were not found where they may be."""
@@ -52,11 +54,28 @@ class Comparison:
                 self.bad[0],
             )
         for label, keys in self.similar.items():
-            if keys and label not in self.errors.sizes:
+            if keys and label not in (*self.errors.sizes, *self.agreements.by_label):
                 logger.warning(
                     "%s has no %s to compare with under %s; it has %s, which is not read",
                     structures,
                     label,
                     " or ".join(NAMES[label]),
                     " and ".join(keys),
+                )
+        for label, count in self.agreements.left_out.items():
+            logger.warning(
+                "%d structures of %s have a %s that is not compared: they are periodic or charged, "
+                "and it has no unique value",
+                count,
+                structures,
+                label,
+            )
+        for label, figures in self.agreements.figures().items():
+            if is_opposite(figures):
+                logger.warning(
+                    "the %s of %s correlate negatively with the reference: the sign of the charges "
+                    "follows from electronegativities, and is not changed by what it is compared "
+                    "with",
+                    RESPONSES[label].title,
+                    structures,
                 )

@@ -20,6 +20,7 @@ from les.locks import locked
 from les.predict.comparison import Comparison
 from les.predict.journal import Journal, journal_path
 from les.predict.output import ARRAY_KEYS, INFO_KEYS, SPREAD, attach, format_of, writer
+from les.response.agreement import Agreements
 from les.structure_files import Entry, count_structures, entries
 from les.structures import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
 from les.targets import check_target
@@ -36,11 +37,13 @@ class Prediction:
         n_written: number of structures in the output.
         bad: what is wrong with the others; each names file and frame.
         errors: errors against labels of the structures.
+        agreements: figures of merit of dipoles, quadrupoles and Born effective charges.
     """
 
     n_written: int = 0
     bad: list[str] = field(default_factory=list)
     errors: Errors = field(default_factory=Errors)
+    agreements: Agreements = field(default_factory=Agreements)
 
 
 def check(output: Path, inputs: Iterable[Path], *, force: bool, resume: bool) -> None:
@@ -210,7 +213,7 @@ def _assemble(
     """
     prediction = Prediction(errors=Errors.of(calculator))
     unused = UnusedLabels(getattr(calculator, "used_labels", ()))
-    comparison = Comparison(prediction.errors)
+    comparison = Comparison(prediction.errors, prediction.agreements)
     with replacing(output) as temporary, writer(temporary, format_of(output)) as write:
         for frame, ((where, load), record) in enumerate(
             zip(_each(structures), journal, strict=True)

@@ -1,0 +1,202 @@
+r"""How well what is linear in the charges agrees with a reference: figures of merit.
+
+The common sign of all charges is a gauge (``les.response.gauge``), fixed before anything is
+compared: results are taken with the sign they have, never with the better one. Nor is their scale
+fitted: root mean square error and R2 are those of results as they are, which contain
+:math:`\sqrt{\epsilon_\infty}`. The scale that would fit best,
+:math:`s = \sum x y / \sum x^2` of results x and references y, and R2 after it tell how much of the
+error is a common factor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from les.response.born import BORN_CHARGES
+from les.structures import labels_without_effect
+
+
+class Response(NamedTuple):
+    """A quantity that is linear in the charges.
+
+    Attributes:
+        title: what tables call it.
+        result: its name among the results of calculators.
+        unit: its unit.
+        per_atom: whether there is one for each atom, rather than for a structure.
+    """
+
+    title: str
+    result: str
+    unit: str
+    per_atom: bool = False
+
+
+#: Label -> what it is.
+RESPONSES = {
+    "dipole": Response("dipole", "dipole", "e A"),
+    "quadrupole": Response("traceless quadrupole", "quadrupole", "e A^2"),
+    "bec": Response("Born effective charges", BORN_CHARGES, "e", per_atom=True),
+}
+
+#: Figure -> head of its column.
+HEADS = {
+    "n_values": "values",
+    "rmse": "RMSE",
+    "scale": "best-fit scale",
+    "r2": "R2",
+    "r2_scaled": "R2 with that scale",
+    "acoustic_sum": "acoustic sum",
+    "acoustic_sum_reference": "of the reference",
+}
+
+
+class Agreement:
+    """Figures of merit of one quantity, all of whose components count the same.
+
+    Args:
+        response: one of :data:`RESPONSES`.
+    """
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        self.n_values = self.n_sums = 0
+        self.squared_error = self.product = 0.0
+        self.predicted_square = self.expected_square = self.expected_sum = 0.0
+        self.acoustic_square = self.expected_acoustic_square = 0.0
+
+    def add(self, predicted: NDArray[Any], expected: NDArray[Any]) -> None:
+        """Count one structure.
+
+        Args:
+            predicted: ``[3]`` of a dipole, ``[3, 3]`` or ``[9]`` of a quadrupole, ``[n_atoms, 3,
+                3]`` or ``[n_atoms, 9]`` of Born effective charges.
+            expected: the reference, of as many components.
+        """
+        x, y = (np.asarray(values, dtype=np.float64) for values in (predicted, expected))
+        if self.response.per_atom:
+            x, y = x.reshape(-1, 9), y.reshape(-1, 9)
+            self.n_sums += 9
+            self.acoustic_square += float(np.square(x.sum(axis=0)).sum())
+            self.expected_acoustic_square += float(np.square(y.sum(axis=0)).sum())
+        elif x.size == 9:
+            x, y = _traceless(x), _traceless(y)
+        else:
+            x, y = x.ravel(), y.ravel()
+        self.n_values += y.size
+        self.squared_error += float(np.square(x - y).sum())
+        self.product += float((x * y).sum())
+        self.predicted_square += float(np.square(x).sum())
+        self.expected_square += float(np.square(y).sum())
+        self.expected_sum += float(y.sum())
+
+    def figures(self) -> dict[str, float | None]:
+        """All figures by the names of :data:`HEADS`; ``None`` where one is not defined.
+
+        ``rmse`` has the unit of the quantity. ``acoustic_sum`` is the root mean square, over
+        components and structures, of the sums of Born effective charges over atoms [e].
+        """
+        n = max(self.n_values, 1)
+        variance = self.expected_square - self.expected_sum**2 / n
+        scaled, scale = self.expected_square, None
+        if self.predicted_square > 0.0:
+            scale = self.product / self.predicted_square
+            scaled -= self.product * scale
+        figures: dict[str, float | None] = {
+            "n_values": self.n_values,
+            "rmse": math.sqrt(self.squared_error / n) if self.n_values else None,
+            "scale": scale,
+            "r2": 1.0 - self.squared_error / variance if variance > 0.0 else None,
+            "r2_scaled": 1.0 - scaled / variance if variance > 0.0 else None,
+        }
+        if self.response.per_atom and self.n_sums:
+            figures["acoustic_sum"] = math.sqrt(self.acoustic_square / self.n_sums)
+            figures["acoustic_sum_reference"] = math.sqrt(
+                self.expected_acoustic_square / self.n_sums
+            )
+        return figures
+
+
+def is_opposite(figures: Mapping[str, float | None]) -> bool:
+    """Whether results with the opposite sign would agree better: the gauge may be wrong."""
+    scale = figures.get("scale")
+    return scale is not None and scale < 0.0
+
+
+class Agreements:
+    """The :class:`Agreement` of all quantities of many structures.
+
+    Attributes:
+        by_label: label -> agreement, of those that there are.
+        left_out: label -> number of structures whose reference has no unique value.
+    """
+
+    def __init__(self) -> None:
+        self.by_label: dict[str, Agreement] = {}
+        self.left_out: Counter[str] = Counter()
+
+    def add(self, atoms: Any, results: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+        """Count one structure.
+
+        Args:
+            atoms: the structure, ``ase.Atoms``.
+            results: a calculator's.
+            labels: the references, by the names of :data:`RESPONSES`; ``None`` for a missing one.
+        """
+        for label, response in RESPONSES.items():
+            expected = labels.get(label)
+            if expected is None:
+                continue
+            if not response.per_atom and not has_unique_moments(atoms):
+                self.left_out[label] += 1
+            elif response.result in results:
+                agreement = self.by_label.setdefault(label, Agreement(response))
+                agreement.add(results[response.result], expected)
+
+    def figures(self) -> dict[str, dict[str, float | None]]:
+        """Label -> :meth:`Agreement.figures`."""
+        return {label: agreement.figures() for label, agreement in self.by_label.items()}
+
+    def table(self) -> str:
+        """All figures as a table, a line for each quantity; empty without any."""
+        figures = self.figures()
+        names = [name for name in HEADS if any(name in each for each in figures.values())]
+        rows = [["", *(HEADS[name] for name in names)]]
+        for label, each in figures.items():
+            response = RESPONSES[label]
+            cells = [_text(each.get(name)) for name in names]
+            rows.append([f"{response.title} [{response.unit}]", *cells])
+        if not figures:
+            return ""
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+
+def has_unique_moments(atoms: Any) -> bool:
+    """Whether a structure is open and neutral, so that its dipole has one value.
+
+    In a cell it is defined up to lattice vectors, and that of an ion depends on the origin.
+    """
+    charged = {"total_charge", "charge"} & labels_without_effect(atoms).keys()
+    return not atoms.pbc.any() and not charged
+
+
+def _traceless(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quadrupoles less their traces ``[9]``: these are the extent of electron clouds."""
+    matrix = moments.reshape(3, 3)
+    return (matrix - np.trace(matrix) / 3.0 * np.eye(3)).ravel()
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3g}"
