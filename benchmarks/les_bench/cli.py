@@ -68,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float64",
         help="precision of the evaluation (default: %(default)s)",
     )
+    run.add_argument(
+        "--eps-inf",
+        type=float,
+        metavar="EPS",
+        help="high-frequency dielectric constant of the reference data, in the place of the "
+        "epsilon_factor of the models: dipoles and Born effective charges have its square root",
+    )
 
     report = commands.add_parser("report", help="tables and plots of a folder of results")
     report.add_argument("folder", type=Path, nargs="?", default=DEFAULT_OUTPUT)
@@ -122,6 +129,7 @@ def _run(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
             threads=arguments.threads,
             device=arguments.device,
             dtype=arguments.dtype,
+            eps_inf=arguments.eps_inf,
             extra=extra,
         )
     finally:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class Dataset:
     checksums: dict[str, str]
     #: Element -> energy [eV] taken off all total energies; empty if they are as in the files.
     energy_offsets: dict[str, float]
+    #: Frames with dipoles or Born effective charges, which need have no energies.
+    response: list[Atoms] = field(default_factory=list)
 
 
 def load(system: System, data: str = "auto") -> Dataset:
@@ -52,7 +54,7 @@ def load(system: System, data: str = "auto") -> Dataset:
     LOG.info("%s: %s data from %s", system.name, source, folder)
     paths = {
         split: _existing(folder, name)
-        for split in ("train", "valid", "test")
+        for split in ("train", "valid", "test", "response")
         if (name := getattr(layout, split)) is not None
     }
     for split, path in paths.items():
@@ -62,13 +64,14 @@ def load(system: System, data: str = "auto") -> Dataset:
     checksums = {path: checksum(path) for path in found}
     _verify(source, folder, checksums, system)
     frames = {
-        split: read_frames(path, periodic=system.periodic)
+        split: read_frames(path, periodic=system.periodic, response=split == "response")
         for split, path in zip(paths, found, strict=True)
     }
     if layout.test_every:
         frames["train"], frames["test"] = _every(frames["train"], layout.test_every)
     if layout.valid_every:
         frames["train"], frames["valid"] = _every(frames["train"], layout.valid_every)
+    response = frames.pop("response", [])
     for split in ("train", "valid", "test"):
         if not frames[split]:
             raise DataError(f"{paths['train']}: too few frames for a {split} set")
@@ -78,6 +81,7 @@ def load(system: System, data: str = "auto") -> Dataset:
         **frames,
         checksums={path.name: digest for path, digest in checksums.items()},
         energy_offsets=_subtract_atomic_energies(frames),
+        response=response,
     )
 
 
@@ -93,7 +97,7 @@ def find(system: System, data: str = "auto") -> tuple[str, Path, Layout]:
         if source in ("datadir", "custom") and not folder.is_dir():
             name = "LES_DATA_DIR" if source == "datadir" else "data"
             raise DataError(f"`{name}` must be an existing folder, got {str(folder)!r}")
-        for layout in (_flat(system), system.layout):
+        for layout in (_flat(system, folder), system.layout):
             if _existing(folder, layout.train):
                 return source, folder, layout
         if source == "datadir":
@@ -109,10 +113,11 @@ def _embedded() -> Path:
     return Path(str(resources.files("les_bench"))) / "data"
 
 
-def _flat(system: System) -> Layout:
+def _flat(system: System, folder: Path) -> Layout:
     """The layout of the embedded data and of a folder that the user prepared."""
-    train, valid, test = (f"{system.name}_{split}.xyz" for split in ("train", "val", "test"))
-    return Layout(train, valid, test)
+    splits = ("train", "val", "test", "response")
+    train, valid, test, response = (f"{system.name}_{split}.xyz" for split in splits)
+    return Layout(train, valid, test, response if _existing(folder, response) else None)
 
 
 def _verify(source: str, folder: Path, checksums: Mapping[Path, str], system: System) -> None:

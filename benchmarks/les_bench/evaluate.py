@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+
+from les.response.agreement import RESPONSES, has_unique_moments
+from les_bench.labels import response_label
 
 
 class EvaluationError(RuntimeError):
@@ -34,9 +37,8 @@ def evaluate(
 
     Returns:
         ``n_atoms, seconds, energy[_ref] [n_structures]``, ``forces[_ref] [n_atoms, 3]`` and,
-        where they exist, ``charge_sum, total_charge [n_structures]``, ``dipole[_ref] [.., 3]``
-        (neutral open structures only: others have no unique dipole), ``bec[_ref] [.., 9]``,
-        ``doped, geometry [n_structures]``.
+        where they exist, ``charge_sum, total_charge [n_structures]``, what
+        :func:`evaluate_response` returns, and ``doped, geometry [n_structures]``.
     """
     first = _predict(frames[0], calculator)  # pays for compilation, so it is not timed
     if ("les_energy" in first) != les:
@@ -62,18 +64,50 @@ def evaluate(
         if les:
             columns["charge_sum"].append([np.sum(results["charges"])])
             columns["total_charge"].append([total_charge])
-        neutral_molecule = total_charge == 0 and not frame.pbc.any()
-        if les and "REF_dipole" in frame.info and neutral_molecule:
-            columns["dipole_ref"].append([frame.info["REF_dipole"]])
-            columns["dipole"].append([results["dipole"]])
-        if les and bec_calculator is not None and "REF_bec" in frame.arrays:
+        if les and bec_calculator is not None and response_label(frame, "bec") is not None:
             with_bec = with_bec or bec_calculator()
-            columns["bec_ref"].append(frame.arrays["REF_bec"])
-            bec = _predict(frame, with_bec)["born_effective_charges"]
-            columns["bec"].append(np.reshape(bec, (len(frame), 9)))
+            results = _predict(frame, with_bec)
+        if les:
+            _add_response(columns, frame, results)
     if all({"doped", "geometry"} <= frame.info.keys() for frame in frames):
         columns["doped"] = [[bool(frame.info["doped"])] for frame in frames]
         columns["geometry"] = [[str(frame.info["geometry"])] for frame in frames]
+    return _joined(columns)
+
+
+def evaluate_response(frames: Sequence[Atoms], calculator: Any) -> dict[str, NDArray[Any]]:
+    """References and predictions of what follows from charges, concatenated over structures.
+
+    Args:
+        frames: structures with ``REF_dipole``, ``REF_quadrupole`` or ``REF_bec``.
+        calculator: ASE calculator with Born effective charges.
+
+    Returns:
+        Where they exist, ``dipole[_ref] [.., 3]`` and ``quadrupole[_ref] [.., 9]`` of neutral open
+        structures, others having no unique ones; ``bec[_ref] [.., 9]`` and ``bec_n_atoms [..]``.
+    """
+    columns: dict[str, list[Any]] = defaultdict(list)
+    for frame in frames:
+        _add_response(columns, frame, _predict(frame, calculator))
+    return _joined(columns)
+
+
+def _add_response(columns: dict[str, list[Any]], frame: Atoms, results: Mapping[str, Any]) -> None:
+    """What follows from charges, of one structure."""
+    for label, response in RESPONSES.items():
+        expected = response_label(frame, label)
+        if expected is None or response.result not in results:
+            continue
+        if not response.per_atom and not has_unique_moments(frame):
+            continue
+        shape = (len(frame), 9) if response.per_atom else (1, -1)
+        columns[f"{label}_ref"].append(np.reshape(expected, shape))
+        columns[label].append(np.reshape(results[response.result], shape))
+        if response.per_atom:
+            columns[f"{label}_n_atoms"].append([len(frame)])
+
+
+def _joined(columns: Mapping[str, list[Any]]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([np.asarray(x) for x in rows]) for name, rows in columns.items()}
 
 

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from les.labels import NAMES, DataError, find_label, read_extxyz, similar_keys
+from les.response.agreement import RESPONSES
 
 #: Labels of the benchmarks; in frames they are named ``REF_<label>``.
-LABELS = ("energy", "forces", "stress", "dipole", "charges", "bec")
+LABELS = ("energy", "forces", "stress", "dipole", "quadrupole", "charges", "bec")
 REQUIRED = ("energy", "forces")
 PER_ATOM = ("forces", "charges", "bec")
 
 
-def read_frames(path: Path, *, periodic: bool) -> list[Atoms]:
+def read_frames(path: Path, *, periodic: bool, response: bool = False) -> list[Atoms]:
     """Frames of an extxyz file (plain or ``.gz``) with labels named ``REF_<label>``.
+
+    Args:
+        path: the file.
+        periodic: whether they must be periodic along all axes, or along none.
+        response: whether they need a dipole, quadrupole or Born effective charges, rather than
+            energy and forces.
 
     Raises:
         DataError: naming file, frame (from 0) and key, for an unreadable or truncated file,
             no frames, missing or non-finite labels, wrong sizes, or wrong periodicity.
     """
-    return [_normalise(atoms, where, periodic) for where, atoms in read_extxyz(path)]
+    required = () if response else REQUIRED
+    frames = []
+    for where, atoms in read_extxyz(path):
+        frame = _normalise(atoms, where, periodic, required)
+        if response and all(response_label(frame, label) is None for label in RESPONSES):
+            raise DataError(
+                f"{where}: has no {' or '.join(f'REF_{label}' for label in RESPONSES)} to compare "
+                "with"
+            )
+        frames.append(frame)
+    return frames
 
 
-def _normalise(atoms: Atoms, where: str, periodic: bool) -> Atoms:
+def response_label(frame: Atoms, label: str) -> Any:
+    """The label of ``les.response.agreement.RESPONSES`` that a frame has, or ``None``."""
+    place = frame.arrays if RESPONSES[label].per_atom else frame.info
+    return place.get(f"REF_{label}")
+
+
+def _normalise(atoms: Atoms, where: str, periodic: bool, required: Collection[str]) -> Atoms:
     """A copy of ``atoms`` with checked labels under our names and nothing else."""
     if not np.isfinite(atoms.positions).all():
         raise DataError(f"{where}: positions are not finite")
@@ -39,7 +64,7 @@ def _normalise(atoms: Atoms, where: str, periodic: bool) -> Atoms:
     for label in LABELS:
         value = find_label(atoms, label, where)
         if value is None:
-            if label in REQUIRED:
+            if label in required:
                 keys = ", ".join(NAMES[label])
                 similar = ", ".join(similar_keys(atoms, label, NAMES[label]))
                 hint = f"; it has {similar}, which is not read" if similar else ""

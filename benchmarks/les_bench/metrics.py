@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from les.response.agreement import RESPONSES, Agreement
+
 Array = NDArray[Any]
 
 #: Units of the numbers that :func:`compute` returns.
@@ -17,8 +19,9 @@ UNITS = {
     "force_mae": "meV/A",
     "force_rmse": "meV/A",
     "charge_neutrality": "e",
-    "dipole.rmse": "e*A",
-    "bec.rmse": "e",
+    **{f"{label}.rmse": response.unit for label, response in RESPONSES.items()},
+    "bec.acoustic_sum": "e",
+    "bec.acoustic_sum_reference": "e",
     "wetting": "eV",
 }
 
@@ -33,26 +36,19 @@ def rmse(reference: Array, predicted: Array) -> float:
     return float(np.sqrt(np.mean((predicted - reference) ** 2)))
 
 
-def r2(reference: Array, predicted: Array) -> float:
-    """Coefficient of determination of the line y = x over all components."""
-    residual = np.sum((predicted - reference) ** 2)
-    return float(1 - residual / np.sum((reference - np.mean(reference)) ** 2))
-
-
-def response_errors(reference: Array, predicted: Array) -> dict[str, float]:
-    """Errors of a quantity that is linear in the latent charges.
-
-    The sign of all charges together is a gauge. The prediction is taken with the
-    sign that the calculator chose, never with the better one; ``r2_flipped`` shows
-    what the other sign would have given. ``slope`` is that of the best line through
-    the origin.
-    """
-    return {
-        "r2": r2(reference, predicted),
-        "rmse": rmse(reference, predicted),
-        "slope": float(np.sum(predicted * reference) / np.sum(reference**2)),
-        "r2_flipped": r2(reference, -predicted),
-    }
+def agreements(data: Mapping[str, Array]) -> dict[str, Any]:
+    """Figures of merit of what is linear in the charges (``les.response.agreement``)."""
+    result = {}
+    for label, response in RESPONSES.items():
+        if label not in data:
+            continue
+        agreement = Agreement(response)
+        sizes = data[f"{label}_n_atoms"] if response.per_atom else np.ones(len(data[label]))
+        ends = np.cumsum(sizes, dtype=int)[:-1]
+        for structure in zip(*(np.split(data[x], ends) for x in (label, f"{label}_ref"))):
+            agreement.add(*structure)
+        result[label] = agreement.figures()
+    return result
 
 
 def charge_neutrality(charge_sums: Array, total_charges: Array) -> float:
@@ -79,22 +75,10 @@ def wetting_differences(energies: Array, doped: Array, geometry: Array) -> dict[
 
 def compute(data: Mapping[str, Array]) -> dict[str, Any]:
     """All measures that apply to one evaluated set (see :func:`les_bench.evaluate.evaluate`)."""
-    per_atom = 1000 / data["n_atoms"]
-    energies = data["energy_ref"] * per_atom, data["energy"] * per_atom
-    forces = data["forces_ref"] * 1000, data["forces"] * 1000
-    result: dict[str, Any] = {
-        "n_structures": len(data["n_atoms"]),
-        "energy_mae": mae(*energies),
-        "energy_rmse": rmse(*energies),
-        "force_mae": mae(*forces),
-        "force_rmse": rmse(*forces),
-        "seconds_per_structure": float(np.median(data["seconds"])),
-    }
+    result = _energy_errors(data) if "energy" in data else {}
     if "charge_sum" in data:
         result["charge_neutrality"] = charge_neutrality(data["charge_sum"], data["total_charge"])
-    for name in ("dipole", "bec"):
-        if name in data:
-            result[name] = response_errors(data[f"{name}_ref"], data[name])
+    result |= agreements(data)
     if "geometry" in data:
         labels = data["doped"], data["geometry"]
         reference = wetting_differences(data["energy_ref"], *labels)
@@ -102,3 +86,17 @@ def compute(data: Mapping[str, Array]) -> dict[str, Any]:
             predicted = wetting_differences(data["energy"], *labels)
             result["wetting"] = {"reference": reference, "predicted": predicted}
     return result
+
+
+def _energy_errors(data: Mapping[str, Array]) -> dict[str, Any]:
+    per_atom = 1000 / data["n_atoms"]
+    energies = data["energy_ref"] * per_atom, data["energy"] * per_atom
+    forces = data["forces_ref"] * 1000, data["forces"] * 1000
+    return {
+        "n_structures": len(data["n_atoms"]),
+        "energy_mae": mae(*energies),
+        "energy_rmse": rmse(*energies),
+        "force_mae": mae(*forces),
+        "force_rmse": rmse(*forces),
+        "seconds_per_structure": float(np.median(data["seconds"])),
+    }

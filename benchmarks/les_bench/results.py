@@ -14,7 +14,7 @@ import numpy as np
 from les.files import replacing
 
 #: Version of the format of ``result.json``.
-SCHEMA = 1
+SCHEMA = 2
 RESULT = "result.json"
 PREDICTIONS = "predictions.npz"
 #: What every result must hold; ``metrics`` has one entry per evaluated set.

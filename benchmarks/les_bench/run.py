@@ -14,10 +14,16 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from les.backends import Backend, get_backend
 from les.locks import locked
+from les.ranges import check_number
 from les_bench import machine, metrics, results
 from les_bench.curve import Curve, breaks, curve_so_far, digest, position
 from les_bench.datasets import Dataset, load
-from les_bench.evaluate import EvaluationError, count_parameters, evaluate
+from les_bench.evaluate import (
+    EvaluationError,
+    count_parameters,
+    evaluate,
+    evaluate_response,
+)
 from les_bench.systems import get_system
 from les_bench.training import TrainingError, Workspace, median_seconds, train
 
@@ -39,6 +45,7 @@ class Run:
     device: str
     dtype: str
     extra: tuple[str, ...]
+    eps_inf: float | None = None
 
     @property
     def name(self) -> str:
@@ -47,13 +54,14 @@ class Run:
 
     def configuration(self, backend: Backend) -> dict[str, Any]:
         """Everything that decides the outcome; equal configurations are the same run."""
+        sets = ["train", "valid", "test"] + ["response"] * bool(self.dataset.response)
+        optional = {} if self.eps_inf is None else {"eps_inf": self.eps_inf}
         return {
+            **optional,
             "system": self.dataset.system.name,
             "source": self.dataset.source,
             "checksums": self.dataset.checksums,
-            "n_structures": {
-                split: len(getattr(self.dataset, split)) for split in ("train", "valid", "test")
-            },
+            "n_structures": {split: len(getattr(self.dataset, split)) for split in sets},
             "versions": machine.versions(backend),
             "model": self.model,
             "variant": self.variant,
@@ -91,6 +99,7 @@ def run_suite(
     device: str = "cpu",
     dtype: str = "float64",
     extra: Sequence[str] = (),
+    eps_inf: float | None = None,
 ) -> list[str]:
     """Run every system x model x seed x variant; finished runs are skipped.
 
@@ -104,6 +113,8 @@ def run_suite(
         output: folder of the results; one suite at a time may write to it.
         dtype: precision of the evaluation.
         extra: further arguments for upstream's training.
+        eps_inf: high-frequency dielectric constant that charges, dipoles and Born effective
+            charges are evaluated with, in the place of the model's ``epsilon_factor``.
 
     Returns:
         Names of the runs that failed (the others are done all the same).
@@ -117,6 +128,8 @@ def run_suite(
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, got {variant!r}")
     if seeds < 1 or threads < 1:
         raise ValueError(f"`seeds` and `threads` must be at least 1, got {seeds} and {threads}")
+    if eps_inf is not None:
+        check_number("eps_inf", eps_inf, "epsilon_factor")
     backends = {model: get_backend(model) for model in models}
     for backend in backends.values():
         backend.require()
@@ -134,6 +147,7 @@ def run_suite(
             device,
             dtype,
             tuple(extra),
+            eps_inf,
         )
         for dataset in datasets
         for model in models
@@ -241,15 +255,18 @@ def execute(run: Run, backend: Backend, output: Path, tell: Callable[[str], None
 def _evaluate(
     run: Run, backend: Backend, model: Path
 ) -> tuple[dict[str, dict[str, Any]], int | None]:
-    """Predictions on the validation and test sets, and the number of parameters."""
+    """Predictions on all sets but that for training, and the number of parameters."""
     import torch  # here: reports must not wait for it
 
     torch.set_num_threads(run.threads)
 
+    les = run.variant == "les"
+    scale: dict[str, Any] = {"eps_inf": run.eps_inf} if les and run.eps_inf is not None else {}
+
     def calculator(**options: Any) -> Any:
         # The pickle, if it is one, was written by this very run.
         return backend.calculator(
-            model, device=run.device, dtype=run.dtype, allow_pickle=True, **options
+            model, device=run.device, dtype=run.dtype, allow_pickle=True, **scale, **options
         )
 
     plain = calculator()
@@ -257,9 +274,11 @@ def _evaluate(
         split: evaluate(
             getattr(run.dataset, split),
             plain,
-            les=run.variant == "les",
+            les=les,
             bec_calculator=lambda: calculator(bec=True),
         )
         for split in ("valid", "test")
     }
+    if les and run.dataset.response:
+        sets["response"] = evaluate_response(run.dataset.response, calculator(bec=True))
     return sets, count_parameters(plain)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from les.response.agreement import RESPONSES, is_opposite
+
 Result = Mapping[str, Any]
 
 
@@ -23,7 +25,7 @@ class Column:
     of_set: bool = True
 
     def value(self, result: Result) -> float | None:
-        """The number, or ``None``; test set before validation set (see :func:`set_of`)."""
+        """The number, or ``None``; of the set that :func:`set_of` says."""
         place: Any = result
         if self.of_set:
             place = result["metrics"].get(set_of(result, self.path[0]))
@@ -50,8 +52,15 @@ ERRORS = (
 )
 RESPONSE = (
     Column("dipole R²", ("dipole", "r2"), 3),
+    Column("dipole RMSE [e Å]", ("dipole", "rmse"), 3),
+    Column("dipole best-fit scale", ("dipole", "scale"), 2),
+    Column("quadrupole R²", ("quadrupole", "r2"), 3),
     Column("BEC R²", ("bec", "r2"), 3),
     Column("BEC RMSE [e]", ("bec", "rmse"), 3),
+    Column("BEC best-fit scale", ("bec", "scale"), 2),
+    Column("BEC R² with it", ("bec", "r2_scaled"), 3),
+    Column("acoustic sum [e]", ("bec", "acoustic_sum"), 3),
+    Column("of the reference [e]", ("bec", "acoustic_sum_reference"), 3),
     Column("max. charge error [e]", ("charge_neutrality",), 6),
 )
 EPOCH_TIME = Column("s/epoch", ("timing", "seconds_per_epoch"), 2, of_set=False)
@@ -63,8 +72,9 @@ COST = (
 
 
 def set_of(result: Result, name: str) -> str | None:
-    """The set that a quantity is reported on: test, or valid where test has no reference."""
-    return next((s for s in ("test", "valid") if name in result["metrics"].get(s, {})), None)
+    """The set that a quantity is reported on: the first of these that has a reference."""
+    sets = ("test", "valid", "response")
+    return next((s for s in sets if name in result["metrics"].get(s, {})), None)
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,8 @@ class Group:
     def notes(self) -> list[str]:
         """What a reader of the numbers must know."""
         notes = []
-        for name, what in (("dipole", "Dipoles"), ("bec", "Born effective charges")):
+        for name, response in RESPONSES.items():
+            what = response.title.capitalize()
             for result in self.variant("les").values():
                 split = set_of(result, name)
                 if split is None:
@@ -132,10 +143,10 @@ class Group:
                 text = f"{what} are compared on the {split} set, with the calculator's charge sign."
                 if text not in notes:
                     notes.append(text)
-                if errors["r2_flipped"] > errors["r2"]:
+                if is_opposite(errors):
                     notes.append(
-                        f"{result['name']}: {what} have the opposite sign of the reference "
-                        f"(R² would be {errors['r2_flipped']:.3f} with flipped charges)."
+                        f"{result['name']}: {what} correlate negatively with the reference: with "
+                        "the opposite sign of all charges they would agree better."
                     )
         for result in self.results.values():
             notes += [f"{result['name']}: {text}." for text in result.get("warnings", ())]

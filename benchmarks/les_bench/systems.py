@@ -12,12 +12,14 @@ class Layout:
 
     Splits count frames within a file, so they are the same on every machine:
     every ``test_every``-th frame of the training file is a test frame, and every
-    ``valid_every``-th of those left a validation frame.
+    ``valid_every``-th of those left a validation frame. Frames of the ``response`` file have
+    dipoles or Born effective charges, and need have no energies.
     """
 
     train: str
     valid: str | None = None
     test: str | None = None
+    response: str | None = None
     test_every: int | None = None
     valid_every: int | None = None
 
@@ -75,6 +77,35 @@ SYSTEMS: dict[str, System] = {
                 valid_every=10,
             ),
             demo_epochs=10,
+        ),
+        System(
+            "spice_bec",
+            "clusters of water, SPICE test set",
+            periodic=False,
+            config="dipeptides",
+            layout=Layout(train="spice_bec/water.xyz", test_every=5, valid_every=10),
+            demo_epochs=20,
+        ),
+        System(
+            "spice_bec_monomers",
+            "small molecules, SPICE test set",
+            periodic=False,
+            config="dipeptides",
+            layout=Layout(train="spice_bec/des370k_monomers.xyz", test_every=5, valid_every=10),
+            demo_epochs=20,
+        ),
+        System(
+            "superionic_water",
+            "water at 2000 K, Born effective charges at 2 g/cc",
+            periodic=True,
+            config="water",
+            layout=Layout(
+                train="superionic_water/highTlowD_2000K.xyz",
+                response="superionic_water/S-2cc-T2000K-BEC.xyz",
+                test_every=10,
+                valid_every=10,
+            ),
+            demo_epochs=5,
         ),
         System(
             "au2_mgo",

@@ -40,15 +40,15 @@ pathlib.Path("model.json").write_text(json.dumps({"variant": variant, "epochs": 
 class FakeCalculator(LennardJones):
     """Lennard-Jones; with LES also charges, a dipole and Born effective charges."""
 
-    def __init__(self, variant: str, *, bec: bool = False) -> None:
+    def __init__(self, variant: str, *, bec: bool = False, eps_inf: float = 1.0) -> None:
         super().__init__(sigma=2.0, epsilon=DEPTH[variant], rc=8.0)
-        self.variant, self.bec = variant, bec
+        self.variant, self.bec, self.scale = variant, bec, eps_inf**0.5
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=()):
         super().calculate(atoms, properties, system_changes)
         if self.variant == "sr":
             return
-        charges = charges_of(atoms)
+        charges = self.scale * charges_of(atoms)
         self.results["les_energy"] = 0.0
         self.results["charges"] = charges
         self.results["dipole"] = charges @ atoms.positions
@@ -73,8 +73,10 @@ class FakeBackend(Backend):
     def train(self, arguments, *, les):
         raise NotImplementedError
 
-    def calculator(self, model, *, device="cpu", dtype="float64", bec=False, allow_pickle=False):
-        return FakeCalculator(json.loads(Path(model).read_text())["variant"], bec=bec)
+    def calculator(
+        self, model, *, device="cpu", dtype="float64", bec=False, allow_pickle=False, **options
+    ):
+        return FakeCalculator(json.loads(Path(model).read_text())["variant"], bec=bec, **options)
 
     def training_arguments(self, job):
         return [str(job.seed), str(job.epochs), *job.extra]

@@ -135,6 +135,18 @@ def test_load_records_checksums_and_keeps_energies(data: Path) -> None:
     assert dataset.energy_offsets == {}
 
 
+def test_frames_with_responses_only(data: Path) -> None:
+    frames = [Atoms("OH", np.eye(3)[:2], info={"REF_dipole": [0.1, 0.0, 0.0]}) for _ in range(2)]
+    write(data / "dipeptides_response.xyz", frames, format="extxyz")
+    dataset = load(DIPEPTIDES, str(data))
+    assert len(dataset.response) == 2
+    assert "dipeptides_response.xyz" in dataset.checksums
+    del frames[1].info["REF_dipole"]
+    write(data / "dipeptides_response.xyz", frames, format="extxyz")
+    with pytest.raises(DataError, match=r"response.xyz: frame 1: has no REF_dipole or .*REF_bec"):
+        load(DIPEPTIDES, str(data))
+
+
 def test_all_electron_energies_are_shifted_equally_in_all_sets(tmp_path: Path) -> None:
     offsets = {"H": -1e5, "O": -1e6}
     rng = np.random.default_rng(1)
@@ -162,6 +174,9 @@ def test_all_electron_energies_are_shifted_equally_in_all_sets(tmp_path: Path) -
         ("water", [36, 4, 10]),
         ("water_pbe0ts", [288, 32, 80]),
         ("au2_mgo", [17, 2, 4]),
+        ("spice_bec", [59, 6, 16]),
+        ("spice_bec_monomers", [89, 9, 24]),
+        ("superionic_water", [138, 15, 16]),
     ],
 )
 def test_reference_data(data_dir: Path, name: str, sizes: list[int]) -> None:
@@ -170,6 +185,11 @@ def test_reference_data(data_dir: Path, name: str, sizes: list[int]) -> None:
     if name == "dipeptides":
         assert all(f.arrays["REF_bec"].shape == (len(f), 9) for f in dataset.valid)
         assert all("REF_charges" in f.arrays for f in dataset.train)
+    if name.startswith("spice"):
+        assert all({"REF_energy", "REF_dipole"} <= f.info.keys() for f in dataset.test)
+        assert all(f.arrays["REF_bec"].shape == (len(f), 9) for f in dataset.test)
+    assert len(dataset.response) == (50 if name == "superionic_water" else 0)
+    assert all("REF_bec" in f.arrays for f in dataset.response)
     if name == "au2_mgo":
         assert {bool(f.info["doped"]) for f in dataset.valid} == {True, False}
         energy = {(bool(f.info["doped"]), f.info["geometry"]): f for f in dataset.test}

@@ -28,19 +28,20 @@ def test_energy_and_force_errors() -> None:
     assert "dipole" not in result
 
 
-def test_response_errors() -> None:
-    reference = np.array([-1.0, 0.0, 1.0])
-    errors = metrics.response_errors(reference, np.array([-1.0, 0.0, 0.5]))
-    assert errors["r2"] == pytest.approx(1 - 0.25 / 2)
-    assert errors["rmse"] == pytest.approx(np.sqrt(0.25 / 3))
-    assert errors["slope"] == pytest.approx(0.75)
-
-
-def test_charge_sign_is_never_chosen_by_the_reference() -> None:
-    reference = np.array([-1.0, 0.0, 1.0])
-    errors = metrics.response_errors(reference, -reference)
-    assert errors["r2"] == pytest.approx(-3.0)
-    assert errors["r2_flipped"] == pytest.approx(1.0)
+def test_agreements_of_each_structure() -> None:
+    """Acoustic sums are of structures, all else is of components."""
+    reference = np.zeros((3, 9))
+    reference[:, 0] = [1.0, -1.0, 0.5]
+    data = {"bec_ref": reference, "bec": 0.5 * reference, "bec_n_atoms": np.array([2, 1])}
+    data |= {"dipole_ref": np.array([[-1.0, 0.0, 1.0]]), "dipole": np.array([[-1.0, 0.0, 0.5]])}
+    found = metrics.compute(data)
+    assert found.keys() == {"bec", "dipole"}
+    assert found["bec"]["n_values"] == 27
+    assert found["bec"]["rmse"] == pytest.approx(np.sqrt(0.25 * 2.25 / 27))
+    assert found["bec"]["scale"] == pytest.approx(2.0)
+    assert found["bec"]["acoustic_sum_reference"] == pytest.approx(0.5 / np.sqrt(18))
+    assert found["dipole"]["r2"] == pytest.approx(1 - 0.25 / 2)
+    assert found["dipole"]["rmse"] == pytest.approx(np.sqrt(0.25 / 3))
 
 
 def test_charge_neutrality_counts_the_total_charge() -> None:

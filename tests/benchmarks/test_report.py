@@ -65,10 +65,11 @@ def test_different_budgets_are_not_compared(folder: Path, data: Path) -> None:
 def test_wrong_charge_sign_is_said(folder: Path) -> None:
     path = folder / "dipeptides-custom-fake-les-seed1" / "result.json"
     result = read_result(path)
-    result["metrics"]["test"]["dipole"].update(r2=-3.0, r2_flipped=0.875)
+    result["metrics"]["test"]["dipole"].update(r2=-3.0, scale=-0.9)
     write_json(path, result)
     write_report(folder)
-    assert "opposite sign of the reference (R² would be 0.875" in (folder / "report.md").read_text()
+    text = (folder / "report.md").read_text()
+    assert "les-seed1: Dipoles correlate negatively with the reference" in text
 
 
 def test_wetting_table(folder: Path) -> None:
@@ -88,9 +89,9 @@ def test_bad_folders_are_named(folder: Path, tmp_path: Path, caplog) -> None:
     assert cli.main(["report", str(folder)]) == 1
     assert str(path) in caplog.text
     write_json(path, {"schema": 99})
-    with pytest.raises(ResultError, match=r"sr-seed1.result\.json: `schema` must be 1, got 99"):
+    with pytest.raises(ResultError, match=r"sr-seed1.result\.json: `schema` must be 2, got 99"):
         write_report(folder)
-    write_json(path, {"schema": 1, "metrics": {}})
+    write_json(path, {"schema": 2, "metrics": {}})
     with pytest.raises(ResultError, match="lacks configuration, hash"):
         write_report(folder)
     with pytest.raises(ResultError, match="holds no results"):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import write
 
 from les.backends import EpochRecord
 from les.locks import InUseError, locked
@@ -61,6 +63,35 @@ def test_result_holds_exact_metrics(suite, out: Path) -> None:
     assert result["metrics"]["test"]["dipole"]["r2"] == pytest.approx(1.0)
     assert result["metrics"]["test"]["charge_neutrality"] < 1e-12
     assert not list(out.rglob("*.part"))
+
+
+def test_frames_with_responses_only(suite, out: Path, data: Path) -> None:
+    """They are evaluated with the charges, and nothing else is asked of them."""
+    frames = [Atoms("OH2", np.eye(3)), Atoms("OH", np.eye(3)[:2])]
+    for frame in frames:
+        charges = np.where(frame.numbers == 8, -0.8, 0.4)  # as the calculator has
+        charges = 2.0 * (charges - charges.mean())
+        frame.arrays["bec"] = (charges[:, None, None] * np.eye(3)).reshape(-1, 9)
+    write(data / "dipeptides_response.xyz", frames, format="extxyz")
+    assert suite() == []
+    found = results.read_result(out / LES / "result.json")
+    assert found["configuration"]["n_structures"]["response"] == 2
+    agreement = found["metrics"]["response"]["bec"]
+    assert agreement["n_values"] == 45
+    assert agreement["scale"] == pytest.approx(2.0)
+    assert agreement["r2_scaled"] == pytest.approx(1.0)
+    short_range = results.read_result(out / SR / "result.json")
+    assert "response" not in short_range["metrics"]
+
+
+def test_dielectric_constant(suite, out: Path) -> None:
+    """It is given to models with LES, and makes another run."""
+    assert suite(eps_inf=4.0) == []
+    found = results.read_result(out / LES / "result.json")
+    assert found["configuration"]["eps_inf"] == 4.0
+    assert found["metrics"]["valid"]["bec"]["scale"] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="`eps_inf` must be a positive number, got 0"):
+        suite(eps_inf=0.0)
 
 
 def test_training_files_hold_energies_and_forces_only(suite, out: Path) -> None:

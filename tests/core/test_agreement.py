@@ -106,6 +106,6 @@ def test_table(references):
         [cell.strip() for cell in line.split("|")] for line in agreements.table().split("\n")
     )
     assert head[1:4] == ["values", "RMSE", "best-fit scale"]
-    assert dipole == ["dipole [e A]", "3", "1.29", "2", "0.375", "1", "-", "-"]
+    assert dipole == ["dipoles [e A]", "3", "1.29", "2", "0.375", "1", "-", "-"]
     assert bec[:4] == ["Born effective charges [e]", "18", "0", "1"]
     assert bec[6] == bec[7]

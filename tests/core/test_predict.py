@@ -422,7 +422,7 @@ def test_figures_of_merit(fake, five, tmp_path, capsys, caplog):
     assert figures["dipole"]["n_values"] == 3
     assert figures["dipole"]["scale"] == pytest.approx(-0.5)
     assert f"1 structures of {five} have a dipole that is not compared" in caplog.text
-    assert f"the dipole of {five} correlate negatively with the reference" in caplog.text
+    assert f"the dipoles of {five} correlate negatively with the reference" in caplog.text
 
 
 def test_figures_of_merit_are_printed(fake, five, tmp_path, capsys):

@@ -40,8 +40,8 @@ class Response(NamedTuple):
 
 #: Label -> what it is.
 RESPONSES = {
-    "dipole": Response("dipole", "dipole", "e A"),
-    "quadrupole": Response("traceless quadrupole", "quadrupole", "e A^2"),
+    "dipole": Response("dipoles", "dipole", "e A"),
+    "quadrupole": Response("traceless quadrupoles", "quadrupole", "e A^2"),
     "bec": Response("Born effective charges", BORN_CHARGES, "e", per_atom=True),
 }
 

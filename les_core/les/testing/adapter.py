@@ -37,9 +37,10 @@ class Adapter:
 
     @pytest.fixture
     def calculator(self) -> CalculatorFactory:
-        """``calculator(dtype="float64", zero_charges=False, bec=False)`` makes a new one.
+        """``calculator(dtype="float64", zero_charges=False, bec=False, ...)`` makes a new one.
 
         All have the same weights; with ``zero_charges``, those of the charge readout are zero.
+        Further options are those of ``les.backends.calculator.ChargeCalculator``.
         """
         raise NotImplementedError("define the fixture `calculator`")
 
