@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import ase
 import numpy as np
 import pytest
 import torch
 from ase.neighborlist import neighbor_list
 
-from les import Carried, Edges, born_effective_charges, dipole_moments
+from les import Carried, Edges, acoustic_sum, born_effective_charges, dipole_moments
+from les.testing.derivatives import derivative
 
 CUTOFF = 3.2
 CELLS = {
@@ -142,6 +145,26 @@ def test_supercells(network, kind, cell, repeats):
     one = network.born_effective_charges(atoms)
     many = network.born_effective_charges(atoms.repeat(repeats))
     torch.testing.assert_close(many, one.repeat(int(np.prod(repeats)), 1, 1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_acoustic_sum_of_a_crystal(network, cell):
+    """It is minus the derivative of the total charge of a cell by its strain."""
+    atoms = structure(cell=cell)
+    found = acoustic_sum(network.born_effective_charges(atoms))[0]
+
+    def total(step, a, b):
+        strain = np.eye(3)
+        strain[a, b] += step
+        strained = atoms.copy()
+        strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
+        return network(strained)[0].sum().item()
+
+    expected = torch.zeros(3, 3).double()
+    for a, b in product(range(3), range(3)):
+        expected[a, b] = -derivative(lambda step, a=a, b=b: total(step, a, b))
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-9)
 
 
 def test_wrapping(network):
