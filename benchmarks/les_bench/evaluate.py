@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from les.response.agreement import RESPONSES, has_unique_moments
+from les.response.agreement import QUANTITIES, has_unique_moments
 from les_bench.labels import response_label
 
 
@@ -94,16 +94,16 @@ def evaluate_response(frames: Sequence[Atoms], calculator: Any) -> dict[str, NDA
 
 def _add_response(columns: dict[str, list[Any]], frame: Atoms, results: Mapping[str, Any]) -> None:
     """What follows from charges, of one structure."""
-    for label, response in RESPONSES.items():
+    for label, quantity in QUANTITIES.items():
         expected = response_label(frame, label)
-        if expected is None or response.result not in results:
+        if expected is None or quantity.result not in results:
             continue
-        if not response.per_atom and not has_unique_moments(frame):
+        if not quantity.per_atom and not has_unique_moments(frame):
             continue
-        shape = (len(frame), 9) if response.per_atom else (1, -1)
+        shape = (len(frame), 9) if quantity.per_atom else (1, -1)
         columns[f"{label}_ref"].append(np.reshape(expected, shape))
-        columns[label].append(np.reshape(results[response.result], shape))
-        if response.per_atom:
+        columns[label].append(np.reshape(results[quantity.result], shape))
+        if quantity.per_atom:
             columns[f"{label}_n_atoms"].append([len(frame)])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from les.labels import NAMES, DataError, find_label, read_extxyz, similar_keys
-from les.response.agreement import RESPONSES
+from les.response.agreement import QUANTITIES
 
 #: Labels of the benchmarks; in frames they are named ``REF_<label>``.
 LABELS = ("energy", "forces", "stress", "dipole", "quadrupole", "charges", "bec")
@@ -35,9 +35,9 @@ def read_frames(path: Path, *, periodic: bool, response: bool = False) -> list[A
     frames = []
     for where, atoms in read_extxyz(path):
         frame = _normalise(atoms, where, periodic, required)
-        if response and all(response_label(frame, label) is None for label in RESPONSES):
+        if response and all(response_label(frame, label) is None for label in QUANTITIES):
             raise DataError(
-                f"{where}: has no {' or '.join(f'REF_{label}' for label in RESPONSES)} to compare "
+                f"{where}: has no {' or '.join(f'REF_{label}' for label in QUANTITIES)} to compare "
                 "with"
             )
         frames.append(frame)
@@ -45,8 +45,8 @@ def read_frames(path: Path, *, periodic: bool, response: bool = False) -> list[A
 
 
 def response_label(frame: Atoms, label: str) -> Any:
-    """The label of ``les.response.agreement.RESPONSES`` that a frame has, or ``None``."""
-    place = frame.arrays if RESPONSES[label].per_atom else frame.info
+    """The label of ``les.response.agreement.QUANTITIES`` that a frame has, or ``None``."""
+    place = frame.arrays if QUANTITIES[label].per_atom else frame.info
     return place.get(f"REF_{label}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from les.response.agreement import RESPONSES, Agreement
+from les.response.agreement import QUANTITIES, Agreement
 
 Array = NDArray[Any]
 
@@ -19,7 +19,7 @@ UNITS = {
     "force_mae": "meV/A",
     "force_rmse": "meV/A",
     "charge_neutrality": "e",
-    **{f"{label}.rmse": response.unit for label, response in RESPONSES.items()},
+    **{f"{label}.rmse": quantity.unit for label, quantity in QUANTITIES.items()},
     "bec.acoustic_sum": "e",
     "bec.acoustic_sum_reference": "e",
     "wetting": "eV",
@@ -39,11 +39,11 @@ def rmse(reference: Array, predicted: Array) -> float:
 def agreements(data: Mapping[str, Array]) -> dict[str, Any]:
     """Figures of merit of what is linear in the charges (``les.response.agreement``)."""
     result = {}
-    for label, response in RESPONSES.items():
+    for label, quantity in QUANTITIES.items():
         if label not in data:
             continue
-        agreement = Agreement(response)
-        sizes = data[f"{label}_n_atoms"] if response.per_atom else np.ones(len(data[label]))
+        agreement = Agreement(quantity)
+        sizes = data[f"{label}_n_atoms"] if quantity.per_atom else np.ones(len(data[label]))
         ends = np.cumsum(sizes, dtype=int)[:-1]
         for structure in zip(*(np.split(data[x], ends) for x in (label, f"{label}_ref"))):
             agreement.add(*structure)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from les.response.agreement import RESPONSES, is_opposite
+from les.response.agreement import QUANTITIES, is_opposite
 
 Result = Mapping[str, Any]
 
@@ -133,8 +133,8 @@ class Group:
     def notes(self) -> list[str]:
         """What a reader of the numbers must know."""
         notes = []
-        for name, response in RESPONSES.items():
-            what = response.title.capitalize()
+        for name, quantity in QUANTITIES.items():
+            what = quantity.title.capitalize()
             for result in self.variant("les").values():
                 split = set_of(result, name)
                 if split is None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from les.response.agreement import RESPONSES, Agreement, Agreements, is_opposite
+from les.response.agreement import QUANTITIES, Agreement, Agreements, is_opposite
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def references():
 
 
 def agreement_of(predicted, expected, label="bec"):
-    agreement = Agreement(RESPONSES[label])
+    agreement = Agreement(QUANTITIES[label])
     for x, y in zip(predicted, expected, strict=True):
         agreement.add(x, y)
     return agreement.figures()

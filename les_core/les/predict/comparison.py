@@ -9,7 +9,7 @@ from typing import Any
 
 from les.extxyz import DataError
 from les.labels import NAMES, find_label, similar_keys
-from les.response.agreement import RESPONSES, Agreements, is_opposite
+from les.response.agreement import QUANTITIES, Agreements, is_opposite
 from les.training.errors import RESULTS, UNITS, Errors
 
 logger = logging.getLogger("les")
@@ -31,7 +31,7 @@ class Comparison:
     def add(self, where: str, atoms: Any, results: Mapping[str, Any]) -> None:
         """Compare the results of one structure with the labels it has."""
         labels = {}
-        for label in dict.fromkeys((*UNITS, *RESPONSES)):
+        for label in dict.fromkeys((*UNITS, *QUANTITIES)):
             try:
                 labels[label] = find_label(atoms, label, where)
             except DataError as error:
@@ -40,7 +40,7 @@ class Comparison:
             predicted = RESULTS.get(label, label) in results
             if labels[label] is None and predicted and label not in self.similar:
                 self.similar[label] = similar_keys(atoms, label, NAMES[label])
-        others = {label: value for label, value in labels.items() if label not in RESPONSES}
+        others = {label: value for label, value in labels.items() if label not in QUANTITIES}
         self.errors.add_structure(results, others, len(atoms))
         self.agreements.add(atoms, results, labels)
 
@@ -76,6 +76,6 @@ class Comparison:
                     "the %s of %s correlate negatively with the reference: the sign of the charges "
                     "follows from electronegativities, and is not changed by what it is compared "
                     "with",
-                    RESPONSES[label].title,
+                    QUANTITIES[label].title,
                     structures,
                 )

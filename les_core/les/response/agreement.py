@@ -22,7 +22,7 @@ from les.response.born import BORN_CHARGES
 from les.structures import labels_without_effect
 
 
-class Response(NamedTuple):
+class Quantity(NamedTuple):
     """A quantity that is linear in the charges.
 
     Attributes:
@@ -39,10 +39,10 @@ class Response(NamedTuple):
 
 
 #: Label -> what it is.
-RESPONSES = {
-    "dipole": Response("dipoles", "dipole", "e A"),
-    "quadrupole": Response("traceless quadrupoles", "quadrupole", "e A^2"),
-    "bec": Response("Born effective charges", BORN_CHARGES, "e", per_atom=True),
+QUANTITIES = {
+    "dipole": Quantity("dipoles", "dipole", "e A"),
+    "quadrupole": Quantity("traceless quadrupoles", "quadrupole", "e A^2"),
+    "bec": Quantity("Born effective charges", BORN_CHARGES, "e", per_atom=True),
 }
 
 #: Figure -> head of its column.
@@ -61,11 +61,11 @@ class Agreement:
     """Figures of merit of one quantity, all of whose components count the same.
 
     Args:
-        response: one of :data:`RESPONSES`.
+        quantity: one of :data:`QUANTITIES`.
     """
 
-    def __init__(self, response: Response) -> None:
-        self.response = response
+    def __init__(self, quantity: Quantity) -> None:
+        self.quantity = quantity
         self.n_values = self.n_sums = 0
         self.squared_error = self.product = 0.0
         self.predicted_square = self.expected_square = self.expected_sum = 0.0
@@ -80,7 +80,7 @@ class Agreement:
             expected: the reference, of as many components.
         """
         x, y = (np.asarray(values, dtype=np.float64) for values in (predicted, expected))
-        if self.response.per_atom:
+        if self.quantity.per_atom:
             x, y = x.reshape(-1, 9), y.reshape(-1, 9)
             self.n_sums += 9
             self.acoustic_square += float(np.square(x.sum(axis=0)).sum())
@@ -115,7 +115,7 @@ class Agreement:
             "r2": 1.0 - self.squared_error / variance if variance > 0.0 else None,
             "r2_scaled": 1.0 - scaled / variance if variance > 0.0 else None,
         }
-        if self.response.per_atom and self.n_sums:
+        if self.quantity.per_atom and self.n_sums:
             figures["acoustic_sum"] = math.sqrt(self.acoustic_square / self.n_sums)
             figures["acoustic_sum_reference"] = math.sqrt(
                 self.expected_acoustic_square / self.n_sums
@@ -147,17 +147,17 @@ class Agreements:
         Args:
             atoms: the structure, ``ase.Atoms``.
             results: a calculator's.
-            labels: the references, by the names of :data:`RESPONSES`; ``None`` for a missing one.
+            labels: the references, by the names of :data:`QUANTITIES`; ``None`` for a missing one.
         """
-        for label, response in RESPONSES.items():
+        for label, quantity in QUANTITIES.items():
             expected = labels.get(label)
             if expected is None:
                 continue
-            if not response.per_atom and not has_unique_moments(atoms):
+            if not quantity.per_atom and not has_unique_moments(atoms):
                 self.left_out[label] += 1
-            elif response.result in results:
-                agreement = self.by_label.setdefault(label, Agreement(response))
-                agreement.add(results[response.result], expected)
+            elif quantity.result in results:
+                agreement = self.by_label.setdefault(label, Agreement(quantity))
+                agreement.add(results[quantity.result], expected)
 
     def figures(self) -> dict[str, dict[str, float | None]]:
         """Label -> :meth:`Agreement.figures`."""
@@ -169,9 +169,9 @@ class Agreements:
         names = [name for name in HEADS if any(name in each for each in figures.values())]
         rows = [["", *(HEADS[name] for name in names)]]
         for label, each in figures.items():
-            response = RESPONSES[label]
+            quantity = QUANTITIES[label]
             cells = [_text(each.get(name)) for name in names]
-            rows.append([f"{response.title} [{response.unit}]", *cells])
+            rows.append([f"{quantity.title} [{quantity.unit}]", *cells])
         if not figures:
             return ""
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
