@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -12,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
-from numpy.typing import NDArray
 
-from les.ranges import check_number
-from les.response.born import BORN_CHARGES, METHODS
+from les.backends.charge_results import (
+    array_of,
+    charge_results,
+    check_charge_options,
+    scale_of_charges,
+)
+from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign
-from les.response.quadrupoles import quadrupole_moments
-from les.response.sum_rules import ACOUSTIC_SUMS, spread_acoustic_sum
 from les.structures import (
     ANY_AXES,
     LONG_RANGE_AXES,
@@ -136,27 +137,8 @@ class ChargeCalculator(Calculator):
                 several on each atom, whose sign has no meaning; and for an ``acoustic_sum`` to be
                 spread without ``bec``.
         """
-        several = config is not None and config.n_channels > 1
-        for name, given in (("bec", bec), ("eps_inf", self.eps_inf is not None)):
-            if given and (config is None or several):
-                found = f"{config.n_channels}" if config is not None else "no LES"
-                raise ValueError(
-                    f"`{name}` needs a model with one charge on each atom, this has {found}"
-                )
-        if self.acoustic_sum not in ACOUSTIC_SUMS:
-            raise ValueError(
-                f"`acoustic_sum` must be one of {', '.join(ACOUSTIC_SUMS)}, got "
-                f"{self.acoustic_sum!r}"
-            )
-        if self.acoustic_sum == "spread" and not bec:
-            raise ValueError("`acoustic_sum='spread'` has no effect without `bec`")
-        if self.eps_inf is not None:
-            check_number("eps_inf", self.eps_inf, "epsilon_factor")
+        check_charge_options(config, bec, self.acoustic_sum, self.eps_inf)
         if isinstance(bec, str):
-            if bec not in METHODS:
-                raise ValueError(
-                    f"`bec` must be true, false or one of {', '.join(METHODS)}, got {bec!r}"
-                )
             self.bec_method = bec
         self.les_config = config
         self.bec = bool(bec)
@@ -167,6 +149,7 @@ class ChargeCalculator(Calculator):
         # A list of its own: that of the class is shared by all its instances.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if config is not None:
+            several = config.n_channels > 1
             names = ("latent_charges", "les_energy") if several else LONG_RANGE_RESULTS
             self.implemented_properties += [*names, *[BORN_CHARGES] * self.bec]
 
@@ -241,38 +224,20 @@ class ChargeCalculator(Calculator):
         """
         self.results["les_energy"] = les_energy
         if "latent_charges" in self.implemented_properties:
-            self.results["latent_charges"] = _array(charges)
+            self.results["latent_charges"] = array_of(charges)
             return
         assert dipole is not None
-        numbers = torch.as_tensor(atoms.numbers, device=charges.device)
-        factor = self.charge_sign(charges, numbers) * self._scale()
-        self.results["charges"] = factor * _array(charges)
-        self.results["dipole"] = factor * _array(dipole)
-        if not atoms.pbc.any():
-            self.results["quadrupole"] = factor * self._quadrupole(atoms, charges)
-        if bec is not None:
-            if self.acoustic_sum == "spread":
-                bec = spread_acoustic_sum(bec.reshape(-1, 3, 3))
-            self.results[BORN_CHARGES] = factor * _array(bec).reshape(len(atoms), 9)
-
-    def _scale(self) -> float:
-        """Factor of all that is linear in charges, for ``eps_inf``."""
-        if self.eps_inf is None or self.les_config is None:
-            return 1.0
-        return math.sqrt(self.eps_inf / self.les_config.epsilon_factor)
-
-    def _quadrupole(self, atoms: Atoms, charges: torch.Tensor) -> NDArray[Any]:
-        """``[3, 3]`` [e A^2], of charges that have the factor of the model already."""
         assert self.les_config is not None
-        q = charges.detach().cpu().reshape(-1).double()
-        moments = quadrupole_moments(
-            q,
-            torch.as_tensor(atoms.positions, dtype=q.dtype),
-            torch.zeros(len(q), dtype=torch.long),
-            1,
+        numbers = torch.as_tensor(atoms.numbers, device=charges.device)
+        self.results |= charge_results(
+            atoms,
+            charges,
+            dipole,
+            bec,
             self.les_config.remove_mean,
+            self.charge_sign(charges, numbers) * scale_of_charges(self.les_config, self.eps_inf),
+            self.acoustic_sum,
         )
-        return _array(moments[0])
 
     def check_results(self) -> None:
         """Raise ``ValueError`` if a result is not finite; there are no results then."""
@@ -294,13 +259,9 @@ class ChargeCalculator(Calculator):
         """
         ours = name in (*LONG_RANGE_RESULTS, "latent_charges", BORN_CHARGES)
         structure = atoms if atoms is not None else self.atoms
-        if ours and name not in self.implemented_properties:
+        in_a_cell = name == "quadrupole" and structure is not None and structure.pbc.any()
+        if ours and (in_a_cell or name not in self.implemented_properties):
             raise PropertyNotImplementedError(self._why_not(name))
-        if name == "quadrupole" and structure is not None and structure.pbc.any():
-            raise PropertyNotImplementedError(
-                "a periodic structure has no quadrupole: what it would be depends on which atoms "
-                "are taken for one cell"
-            )
         return super().get_property(name, atoms, allow_calculation)
 
     def _why_not(self, name: str) -> str:
@@ -310,6 +271,11 @@ class ChargeCalculator(Calculator):
             return f"the model has several charges on each atom, latent_charges, and so no {name}"
         if name == BORN_CHARGES:
             return f"{name} are computed on request: make the calculator with bec=True"
+        if name == "quadrupole":
+            return (
+                "a periodic structure has no quadrupole: what it would be depends on which atoms "
+                "are taken for one cell"
+            )
         return f"the model has one charge on each atom: see charges instead of {name}"
 
 
@@ -320,8 +286,3 @@ def refuse_several_models(model: Any) -> None:
             f"`model` must be one model, got {len(model)}; several make a "
             "les.backends.committee.Committee, from one calculator each"
         )
-
-
-def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = tensor.detach().cpu().numpy()
-    return array

@@ -1,0 +1,100 @@
+"""Results that follow from the charges of one structure, and the options that they have."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from les.ranges import check_number
+from les.response.born import BORN_CHARGES, METHODS
+from les.response.quadrupoles import quadrupole_moments
+from les.response.sum_rules import ACOUSTIC_SUMS, spread_acoustic_sum
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from les.config import LESConfig
+
+
+def check_charge_options(
+    config: LESConfig | None, bec: bool | str, acoustic_sum: str, eps_inf: float | None
+) -> None:
+    """Refuse options of ``les.backends.calculator.ChargeCalculator`` that a model cannot have.
+
+    Raises:
+        ValueError: for values that there are not; for ``bec`` and ``eps_inf`` with a model that has
+            no charges, or several on each atom; and for an ``acoustic_sum`` to be spread without
+            ``bec``.
+    """
+    for name, given in (("bec", bec), ("eps_inf", eps_inf is not None)):
+        if given and (config is None or config.n_channels > 1):
+            found = f"{config.n_channels}" if config is not None else "no LES"
+            raise ValueError(
+                f"`{name}` needs a model with one charge on each atom, this has {found}"
+            )
+    if isinstance(bec, str) and bec not in METHODS:
+        raise ValueError(f"`bec` must be true, false or one of {', '.join(METHODS)}, got {bec!r}")
+    if acoustic_sum not in ACOUSTIC_SUMS:
+        raise ValueError(
+            f"`acoustic_sum` must be one of {', '.join(ACOUSTIC_SUMS)}, got {acoustic_sum!r}"
+        )
+    if acoustic_sum == "spread" and not bec:
+        raise ValueError("`acoustic_sum='spread'` has no effect without `bec`")
+    if eps_inf is not None:
+        check_number("eps_inf", eps_inf, "epsilon_factor")
+
+
+def scale_of_charges(config: LESConfig, eps_inf: float | None) -> float:
+    """The factor of all that is linear in the charges, for another dielectric constant."""
+    return 1.0 if eps_inf is None else math.sqrt(eps_inf / config.epsilon_factor)
+
+
+def charge_results(
+    atoms: Atoms,
+    charges: Tensor,
+    dipole: Tensor,
+    bec: Tensor | None,
+    remove_mean: bool,
+    factor: float,
+    acoustic_sum: str,
+) -> dict[str, NDArray[Any]]:
+    """Results of one structure with one charge on each atom.
+
+    Args:
+        atoms: the structure.
+        charges: ``[n_atoms]`` [e].
+        dipole: ``[3]`` [e A].
+        bec: Born effective charges of any shape that has ``[n_atoms, 3, 3]`` [e] numbers, or
+            ``None``.
+        remove_mean: take the mean charge off before the quadrupole is made.
+        factor: factor of all results, their sign included.
+        acoustic_sum: one of ``les.response.sum_rules.ACOUSTIC_SUMS``.
+
+    Returns:
+        ``charges``, ``dipole``, of an open structure ``quadrupole`` ``[3, 3]`` [e A^2], and with
+        ``bec`` ``born_effective_charges`` ``[n_atoms, 9]`` [e].
+    """
+    results = {"charges": factor * array_of(charges), "dipole": factor * array_of(dipole)}
+    if not atoms.pbc.any():
+        q = charges.detach().cpu().reshape(-1).double()
+        positions = torch.as_tensor(atoms.positions, dtype=q.dtype, device=q.device)
+        one = torch.zeros_like(q, dtype=torch.long)
+        results["quadrupole"] = factor * array_of(
+            quadrupole_moments(q, positions, one, 1, remove_mean)[0]
+        )
+    if bec is not None:
+        bec = bec.reshape(-1, 3, 3)
+        if acoustic_sum == "spread":
+            bec = spread_acoustic_sum(bec)
+        results[BORN_CHARGES] = factor * array_of(bec.reshape(-1, 9))
+    return results
+
+
+def array_of(tensor: Tensor) -> NDArray[Any]:
+    """The values of a tensor, wherever it is."""
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
