@@ -162,7 +162,7 @@ def _list(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
             place = f"{source}: {folder}"
         except DataError as error:
             place = f"none: {error}"
-        print(f"{system.name:<14}{system.title:<48}{place}")
+        print(f"{system.name:<20}{system.title:<52}{place}")
     print(f"models: {', '.join(backend_names()) or 'none installed'}")
     return 0
 
