@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -139,3 +140,27 @@ def test_pre_commit_runs_the_tested_ruff() -> None:
     config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert set(re.findall(pattern, config)) == set(re.findall(pattern, constraints))
+
+
+def test_what_the_core_names_can_be_packaged() -> None:
+    """Packaging a model copies the core with all that its modules name, called or not."""
+    code = """import sys, les
+for name, module in list(sys.modules.items()):
+    if name.partition('.')[0] == 'les':
+        print(module.__file__)
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    named = {
+        name.partition(".")[0]
+        for path in run.stdout.split()
+        for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert {"torch", "numpy"} <= named
+    assert named - sys.stdlib_module_names <= {"les", "numpy", "torch", "yaml"}

@@ -12,15 +12,12 @@ falls as the square of the step.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from les.response.born import BORN_CHARGES
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 
 class Polarisation:
@@ -48,7 +45,7 @@ class Polarisation:
         ValueError: for Born effective charges of another shape or that are not finite.
     """
 
-    def __init__(self, atoms: Atoms, bec: NDArray[Any] | None = None) -> None:
+    def __init__(self, atoms: Any, bec: NDArray[Any] | None = None) -> None:
         self.change = np.zeros(3)
         self._keep(atoms, _born_effective_charges(atoms, bec))
         self._cell = np.array(atoms.cell[:])
@@ -58,7 +55,7 @@ class Polarisation:
         #: Steps below this have one nearest image [A].
         self._longest = 0.5 * float(heights[self._pbc].min(initial=np.inf))
 
-    def update(self, atoms: Atoms, bec: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    def update(self, atoms: Any, bec: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """Add the step to the next frame.
 
         Args:
@@ -108,13 +105,13 @@ class Polarisation:
         scaled = step @ np.linalg.inv(self._vectors)
         return step - (np.round(scaled) * self._pbc) @ self._vectors
 
-    def _keep(self, atoms: Atoms, born: NDArray[np.float64]) -> None:
+    def _keep(self, atoms: Any, born: NDArray[np.float64]) -> None:
         self._numbers = atoms.numbers.copy()
         self._positions = atoms.positions.copy()
         self._born = born
 
 
-def _born_effective_charges(atoms: Atoms, bec: NDArray[Any] | None) -> NDArray[np.float64]:
+def _born_effective_charges(atoms: Any, bec: NDArray[Any] | None) -> NDArray[np.float64]:
     """``bec`` ``[n_atoms, 3, 3]``, those of the calculator where none are given."""
     if bec is None:
         if atoms.calc is None:
