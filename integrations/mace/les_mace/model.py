@@ -73,7 +73,11 @@ class MACELES(ScaleShiftMACE):
         self.bec_output_index: int | None = own.get("bec_output_index")
         self.bec_method = "exact"
         self.les = Les(les_arguments)
-        self.les_readouts = charge_readouts(self.readouts)
+        # Upstream's dictionary does not have it, whose defaults are not those of LESConfig.
+        scale = LESConfig.initial_charge_scale
+        if isinstance(les_arguments, LESConfig):
+            scale = les_arguments.initial_charge_scale
+        self.les_readouts = charge_readouts(self.readouts, own.get("initial_charge_scale", scale))
         self.layer_widths = layer_widths(self.products)
 
     @classmethod
