@@ -225,11 +225,25 @@ class ShortRange(Calculator):
             ],
             "member 0 has LES, member 1 has LES with several charges",
         ),
+        (
+            [Member(), Member(config=LESConfig(epsilon_factor=1.78))],
+            "member 0 has the dielectric constant 1, member 1 has the dielectric constant 1.78",
+        ),
+        (
+            [Member(), Member(bec="phase")],
+            "member 0 has Born effective charges by bec='exact' .*, member 1 has .* bec='phase'",
+        ),
     ],
 )
 def test_members_that_do_not_fit(members, message):
     with pytest.raises(ValueError, match=message):
         Committee(members)
+
+
+def test_a_committee_says_how_its_born_effective_charges_are_evaluated():
+    members = [Member(0, bec="phase"), Member(1, bec="phase")]
+    assert Committee(members).bec_method == "phase"
+    assert Committee([Member(0, bec="phase"), Member(1, bec=False)]).bec is False
 
 
 def test_what_is_no_member():

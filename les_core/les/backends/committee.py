@@ -47,8 +47,10 @@ class Committee(ChargeCalculator):
             the first structure decide.
 
     Raises:
-        ValueError: for fewer than two members, and for members of which some have LES, or several
-            charges on each atom, and others not.
+        ValueError: for fewer than two members; for members of which some have LES, or several
+            charges on each atom, and others not; and for charges with different dielectric
+            constants (``eps_inf``, or else ``epsilon_factor``) or Born effective charges that are
+            evaluated in different ways.
         TypeError: for what is no calculator.
     """
 
@@ -76,12 +78,13 @@ class Committee(ChargeCalculator):
             if len(names) != len(self.members):
                 raise ValueError(f"{len(self.members)} members need as many `names`, got {names!r}")
             self.names = list(names)
+        self.bec = all(getattr(member, "bec", False) for member in self.members)
+        self.bec_method = getattr(self.members[0], "bec_method", "exact")
         self._require_one_kind()
         if sign is None and all(_has_trained_sign(member) for member in self.members):
             sign = 1
         self.charge_sign = CommitteeSign(sign)
         self.les_config = getattr(self.members[0], "les_config", None)
-        self.bec = all(getattr(member, "bec", False) for member in self.members)
         used = [set(getattr(member, "used_labels", ())) for member in self.members]
         self.used_labels = set.intersection(*used)
         unsigned = [set(getattr(member, "unsigned_labels", ())) for member in self.members]
@@ -134,13 +137,14 @@ class Committee(ChargeCalculator):
                     results[key] = before * after * results[key]
 
     def _require_one_kind(self) -> None:
-        kinds = [_kind(member) for member in self.members]
-        for name, kind in zip(self.names, kinds, strict=True):
-            if kind != kinds[0]:
-                raise ValueError(
-                    f"members of a committee must be of one kind: {self.names[0]} has {kinds[0]}, "
-                    f"{name} has {kind}"
-                )
+        for describe in (_kind, _dielectric_constant, *[_bec] * self.bec):
+            kinds = [describe(member) for member in self.members]
+            for name, kind in zip(self.names, kinds, strict=True):
+                if kind != kinds[0]:
+                    raise ValueError(
+                        f"members of a committee must be of one kind: {self.names[0]} has "
+                        f"{kinds[0]}, {name} has {kind}"
+                    )
 
 
 class CommitteeSign:
@@ -223,3 +227,18 @@ def _kind(member: Any) -> str:
     if config is None:
         return "no LES"
     return "LES" if config.n_channels == 1 else "LES with several charges on each atom"
+
+
+def _dielectric_constant(member: Any) -> str:
+    """That of the member's charges, which are of one scale only where it is the same."""
+    config = getattr(member, "les_config", None)
+    if config is None:
+        return "no charges"
+    eps_inf = getattr(member, "eps_inf", None)
+    return f"the dielectric constant {config.epsilon_factor if eps_inf is None else eps_inf:g}"
+
+
+def _bec(member: Any) -> str:
+    method = getattr(member, "bec_method", "exact")
+    acoustic_sum = getattr(member, "acoustic_sum", "kept")
+    return f"Born effective charges by bec={method!r} and acoustic_sum={acoustic_sum!r}"
