@@ -298,6 +298,9 @@ def test_refusals(network):
     for change, message in (
         ({"vectors": edges.vectors.detach()}, "`edges.vectors` must require gradients"),
         ({"vectors": edges.vectors[:, :2]}, r"must have shape \[n_edges, 3\], got"),
+        ({"vectors": []}, "`edges.vectors` must be a tensor or several, got none"),
+        ({"vectors": edges.vectors.sum()}, r"must have shape \[n_edges, 3\], got \[\]"),
+        ({"start": edges.start > 0}, "`edges.start` must be .* indices of atoms"),
         ({"start": edges.start[1:]}, "`edges.start` must be .* indices of atoms"),
         ({"end": edges.end.double()}, "`edges.end` must be .* indices of atoms"),
         ({"end": edges.end + 1}, "`edges.end` must be between 0 and 3, got 4"),

@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from les.checks import check_tensors
 from les.lattice import exactly, open_directions, reciprocal_vectors
 from les.response.dipoles import structure_mean
 
@@ -71,15 +72,25 @@ class Edges(NamedTuple):
         return [self.vectors] if isinstance(self.vectors, Tensor) else list(self.vectors)
 
     def check(self, n_atoms: int) -> None:
-        """Raise ``ValueError`` for shapes that do not belong together, or without gradients."""
-        for part in self.parts:
-            if part.shape != (len(part), 3):
+        """Refuse what is no tensor, does not belong together or has no gradients.
+
+        Raises:
+            TypeError: for what is no tensor.
+            ValueError: for other shapes, types and indices, and vectors without gradients.
+        """
+        parts = self.parts
+        if not parts:
+            raise ValueError("`edges.vectors` must be a tensor or several, got none")
+        for part in parts:
+            check_tensors(False, **{"edges.vectors": part})
+            if part.dim() != 2 or part.shape[1] != 3:
                 raise ValueError(
                     f"`edges.vectors` must have shape [n_edges, 3], got {list(part.shape)}"
                 )
-        n_edges = sum(len(part) for part in self.parts)
+        n_edges = sum(len(part) for part in parts)
         for name, index in (("start", self.start), ("end", self.end)):
-            if index.shape != (n_edges,) or index.is_floating_point():
+            check_tensors(False, **{f"edges.{name}": index})
+            if index.shape != (n_edges,) or index.dtype not in (torch.int32, torch.int64):
                 raise ValueError(
                     f"`edges.{name}` must be {n_edges} indices of atoms, one for each of "
                     f"`edges.vectors`, got {index.dtype} of shape {list(index.shape)}"
@@ -89,15 +100,18 @@ class Edges(NamedTuple):
                 found = int(index[outside][0])
                 raise ValueError(f"`edges.{name}` must be between 0 and {n_atoms - 1}, got {found}")
         for place, (features, displacement) in enumerate(self.carried):
-            if displacement.shape != (features.shape[0], 3):
+            name = f"edges.carried[{place}]"
+            check_tensors(
+                False, **{f"{name}.features": features, f"{name}.displacement": displacement}
+            )
+            if features.dim() == 0 or displacement.shape != (features.shape[0], 3):
                 raise ValueError(
-                    f"`edges.carried[{place}].displacement` must have shape "
-                    f"[{features.shape[0]}, 3], as there are features, got "
-                    f"{list(displacement.shape)}"
+                    f"`{name}.displacement` must have shape [n, 3] for features of shape "
+                    f"[n, ...], got {list(displacement.shape)} for {list(features.shape)}"
                 )
         if self.centre not in ("start", "end"):
             raise ValueError(f"`edges.centre` must be 'start' or 'end', got {self.centre!r}")
-        if not all(part.requires_grad for part in self.parts):
+        if not all(part.requires_grad for part in parts):
             raise ValueError("`edges.vectors` must require gradients for Born effective charges")
 
 
