@@ -197,7 +197,9 @@ class Les(nn.Module):
             latent_dipoles, latent_quads, latent_alphas, latent_kappas, e_ext: multipoles,
                 induced terms and external field; not supported yet.
             compute_energy: compute ``E_lr``.
-            compute_bec: compute Born effective charges; ``positions`` must require gradients.
+            compute_bec: compute Born effective charges by the published formula, an approximation
+                for large cells; ``positions`` must require gradients. Exact ones need the graph of
+                the host model: see :func:`les.born_effective_charges`.
             bec_output_index: keep only this component of the polarisation in ``BEC``, 0, 1 or 2.
             compute_atom_energies: compute ``E_lr_atoms``.
 
