@@ -71,6 +71,8 @@ class MACELES(ScaleShiftMACE):
                 raise ValueError(f"`{key}` is not supported yet by MACELES, got {own[key]!r}")
         self.compute_bec = bool(own.get("compute_bec", False))
         self.bec_output_index: int | None = own.get("bec_output_index")
+        if self.bec_output_index not in (None, 0, 1, 2):
+            raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {self.bec_output_index!r}")
         self.bec_method = "exact"
         self.les = Les(les_arguments)
         # Upstream's dictionary does not have it, whose defaults are not those of LESConfig.

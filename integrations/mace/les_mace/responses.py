@@ -38,28 +38,28 @@ METRICS = {"bec": "bec", "dipole": "mu"}
 
 
 def errors(label: str, ref: Batch, pred: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Deviations of the components of the structures that have a label, and weights of these.
+    """Deviations of the components that have a label with a weight, and these weights.
 
     Returns:
-        Both ``[n, ...]``, with a row for each atom or structure.
+        Both ``[n]``.
     """
-    weight = ref[f"{label}_weight"].reshape(ref.num_graphs, -1)[:, 0] * ref.weight
+    weight = ref[f"{label}_weight"].reshape(ref.num_graphs, -1) * ref.weight.view(-1, 1)
     expected = ref[label]
     if label == "bec":
-        weight = weight[ref.batch]
+        weight = weight[ref.batch].unsqueeze(-1)
         expected = expected.view(-1, 3, 3)
+    weight = weight.expand_as(expected)
     chosen = weight > 0.0
     predicted = pred[OUTPUTS[label]]
     if predicted is None:  # no structure of the batch has the label
         predicted = torch.zeros_like(expected)
-    deviation = (predicted - expected)[chosen]
-    return deviation, weight[chosen].view(-1, *[1] * (deviation.dim() - 1)).expand_as(deviation)
+    return (predicted - expected)[chosen], weight[chosen]
 
 
 class ResponseLoss(nn.Module):
     """A loss of upstream plus weighted mean squared errors of responses.
 
-    The mean is over the components of those structures of a batch that have the label.
+    The mean is over those components of a batch that have a label with a weight.
 
     Args:
         loss: upstream's.
@@ -97,7 +97,7 @@ class ResponseMetrics(_train.MACELoss):  # type: ignore[misc,name-defined]
         # Upstream counts labels without weight, which are zero, in the errors per atom.
         for name, found, weight in (
             ("energy", self.delta_es_per_atom, batch.energy_weight),
-            ("dipole", self.delta_mus_per_atom, batch.dipole_weight[:, 0]),
+            ("dipole", self.delta_mus_per_atom, batch.dipole_weight.amax(dim=1)),
         ):
             if output.get(name) is not None:
                 found[-1] = found[-1][batch.weight * weight > 0.0]
@@ -199,6 +199,7 @@ def oriented(
 
     Raises:
         DataError: if no structure to train on has one of the responses.
+        ValueError: for Born effective charges of a model that gives only a part of them.
     """
 
     @functools.wraps(configure_model)
@@ -210,6 +211,11 @@ def oriented(
                     f"no structure to train on has {RESPONSES[label]}, which --{label}_weight is "
                     "for"
                 )
+        if "bec" in weights and model.bec_output_index is not None:
+            raise ValueError(
+                "--bec_weight needs all components of the polarisation: the model has only that of "
+                f"its `bec_output_index`, {model.bec_output_index}"
+            )
         if model.les.config().sign == "open":
             charges = _charges(model, train_loader.dataset)
             orient_charges(charges, lambda: negate(model.les_readouts))

@@ -279,6 +279,8 @@ def test_one_component_of_born_effective_charges(short_range_model, mace_batch):
     expected, actual = (model(mace_batch([dimer()]))["BEC"] for model in (whole, part))
     assert expected.shape == (6, 3, 3)
     torch.testing.assert_close(actual.reshape(6, 3), expected[:, 0])
+    with pytest.raises(ValueError, match="`bec_output_index` must be 0, 1 or 2, got -1"):
+        MACELES.from_short_range(short_range_model, {"bec_output_index": -1})
 
 
 class TestFromShortRange:

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 import torch
 from ase.io import read, write
+from mace.data import AtomicData, KeySpecification, config_from_atoms
+from mace.tools import AtomicNumberTable
+from mace.tools.torch_geometric import Batch
 
 from les.testing import ResponseTrainingTests
 from les.testing.adapter import results_of
+from les.testing.structures import dimer
 from les_mace import LESCalculator, load_model, save_model
 from les_mace.readouts import negate
+from les_mace.responses import errors
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,23 @@ def usage_error(les_command, capsys):
 
 class TestResponseTraining(ResponseTrainingTests):
     learning = {"max_num_epochs": 12, "lr": 0.02}  # noqa: RUF012
+
+    def test_a_part_of_born_effective_charges(self, refused, arguments, labelled, tmp_path):
+        given = {"bec_weight": 1.0, "les_arguments": "{bec_output_index: 1}"}
+        message = refused("--les", *arguments(tmp_path, **labelled, **given))
+        assert "the model has only that of its `bec_output_index`, 1" in message
+
+
+def test_weights_of_components():
+    """Upstream's weights of dipoles may be one for each component."""
+    atoms = dimer()
+    atoms.info |= {"REF_dipole": np.array([1.0, 2.0, 3.0]), "config_dipole_weight": [0.0, 1.0, 0.5]}
+    keys = KeySpecification(info_keys={"dipole": "REF_dipole"})
+    graph = AtomicData.from_config(
+        config_from_atoms(atoms, keys), z_table=AtomicNumberTable([1, 8]), cutoff=4.0
+    )
+    found = errors("dipole", Batch.from_data_list([graph]), {"dipole": torch.zeros(1, 3)})
+    assert [each.tolist() for each in found] == [[-2.0, -3.0], [1.0, 0.5]]
 
 
 def test_a_start_with_the_other_sign(les_run, train, arguments, data_files, tmp_path, caplog):
