@@ -24,7 +24,8 @@ class Polarisation:
     """The change of the dipole of a cell, or of a molecule, since the first of many frames.
 
     Frames follow one another by steps so short that each atom is the nearest image of what it was:
-    it does not matter whether atoms are wrapped. For instance, along molecular dynamics::
+    it does not matter whether atoms are wrapped. A longer step cannot be told from the shorter one
+    to the nearest image, which is what counts. For instance, along molecular dynamics::
 
         polarisation = Polarisation(atoms)
         dynamics.attach(lambda: polarisation.update(atoms))
@@ -67,8 +68,8 @@ class Polarisation:
 
         Raises:
             ValueError: for other atoms, another cell or other periodic axes than in the first
-                frame, Born effective charges as for the first frame, and a step that may be that of
-                another image: half as long as the cell is high, or longer.
+                frame, Born effective charges as for the first frame, and a nearest image that may
+                not be the nearest: as far away as half the height of the cell, or farther.
         """
         if not np.array_equal(atoms.numbers, self._numbers):
             raise ValueError("`atoms` must be those of the first frame, in the same order")
