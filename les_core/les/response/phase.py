@@ -62,7 +62,7 @@ def phase_evaluation(
     epsilon_factor: float,
     create_graph: bool,
 ) -> Tensor:
-    """They are computed from checked arguments, without a look at their values.
+    """Born effective charges of checked arguments, without a look at their values.
 
     ``charges`` are ``[n_atoms]``, ``periodic`` tells the periodic axes of each structure
     ``[n_structures, 3]``.

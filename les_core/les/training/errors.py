@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from les.response.born import BORN_CHARGES
+
 #: Label -> unit in tables, and its factor from the unit of the errors.
 UNITS: dict[str, tuple[str, float]] = {
     "energy": ("meV/atom", 1000.0),
@@ -20,7 +22,7 @@ UNITS: dict[str, tuple[str, float]] = {
 }
 
 #: Label -> name of a calculator's result, where that is another one.
-RESULTS = {"bec": "born_effective_charges"}
+RESULTS = {"bec": BORN_CHARGES}
 
 
 class Errors:
