@@ -35,6 +35,8 @@ class ResponseLoss(nn.Module):
             error = out.get(f"{letter}_MAE")
             if error is not None and _missing(targets[letter]):
                 out[f"{letter}_MAE"], out[f"{letter}_MAE_size"] = torch.zeros_like(error), 0
+        if "e_MAE_size" in out:  # upstream counts the structures without an energy, too
+            out["e_MAE_size"] = int((~torch.isnan(targets["e"])).sum())
         for label, weight in self.weights.items():
             pairs = labelled_pairs(label, targets, prediction)
             if pairs:

@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import torch
 from ase.io import read, write
+from chgnet.trainer.trainer import CombinedLoss
 
 from les.testing import ResponseTrainingTests
 from les_chgnet import load_model, save_model
+from les_chgnet.loss import ResponseLoss
 
 
 class TestResponseTraining(ResponseTrainingTests):
     learning = {"epochs": 12, "learning_rate": 0.01}  # noqa: RUF012
     weight = 100.0
+
+
+def test_structures_without_an_energy_do_not_count():
+    """Upstream weighs the errors of batches with their sizes."""
+    loss = ResponseLoss(CombinedLoss(target_str="e", energy_loss_ratio=1, criterion="MSE"), {})
+    out = loss({"e": torch.tensor([torch.nan, 1.0])}, {"e": torch.tensor([5.0, 1.5])})
+    assert (float(out["loss"]), float(out["e_MAE"]), out["e_MAE_size"]) == (0.25, 0.5, 1)
 
 
 def test_a_start_with_the_other_sign(train, arguments, data_files, tmp_path, caplog):
