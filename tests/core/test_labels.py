@@ -295,6 +295,21 @@ def labelled_response(tmp_path, frames, **options):
     return list(labelled_frames(path, ("energy", "forces"), **options))
 
 
+def test_dipoles_without_a_unique_value_are_left_out(tmp_path, caplog):
+    neutral, ion, periodic = dimer(), dimer(), dimer()
+    ion.info["total_charge"] = 1
+    periodic.set_cell(np.full(3, 20.0))
+    periodic.pbc = True
+    for atoms in (neutral, ion, periodic):
+        atoms.info |= {"REF_energy": 1.0, "REF_dipole": [1.0, 2.0, 3.0]}
+        atoms.arrays["REF_forces"] = np.zeros((len(atoms), 3))
+    frames = labelled_response(tmp_path, [neutral, ion, periodic], responses=("dipole",))
+    assert [labels["dipole"] is not None for *_, labels in frames] == [True, False, False]
+    assert "2 of 3 structures are periodic or charged and have a dipole" in caplog.text
+    with pytest.raises(DataError, match="no open and neutral structure has a dipole"):
+        labelled_response(tmp_path, [ion], responses=("dipole",))
+
+
 def test_a_response_does_for_energy_and_forces(tmp_path, caplog):
     caplog.set_level("INFO", logger="les")
     whole = dimer()

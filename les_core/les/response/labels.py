@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from les.extxyz import DataError
+from les.response.agreement import has_unique_moments
 
 logger = logging.getLogger("les")
 
@@ -32,7 +33,7 @@ class ResponseLabels:
         self.path, self.responses = path, tuple(responses)
         self.n_frames = 0
         self.counts: Counter[str] = Counter()
-        self.n_multivalued = 0
+        self.n_ambiguous = 0
 
     def usable(self, atoms: Any, found: Mapping[str, Value | None]) -> dict[str, Value | None]:
         """The responses of one frame that a model can be trained on.
@@ -42,13 +43,13 @@ class ResponseLabels:
             found: each of the responses -> its label, ``None`` where the frame has none.
 
         Returns:
-            The same without a dipole of a periodic structure, which is defined up to lattice
-            vectors only.
+            The same without a dipole that has no unique value: that of a periodic structure is
+            defined up to lattice vectors, and that of an ion depends on the origin.
         """
         usable = dict(found)
-        if usable.get("dipole") is not None and atoms.pbc.any():
+        if usable.get("dipole") is not None and not has_unique_moments(atoms):
             usable["dipole"] = None
-            self.n_multivalued += 1
+            self.n_ambiguous += 1
         return usable
 
     def count(self, labels: Mapping[str, object]) -> None:
@@ -66,15 +67,15 @@ class ResponseLabels:
         Raises:
             DataError: if no frame has one that is needed.
         """
-        if self.n_multivalued:
+        if self.n_ambiguous:
             logger.warning(
-                "%s: %d of %d structures are periodic and have a dipole, which is multivalued "
-                "there and is left out; train on Born effective charges instead",
-                *(self.path, self.n_multivalued, self.n_frames),
+                "%s: %d of %d structures are periodic or charged and have a dipole, which has no "
+                "unique value there and is left out; train on Born effective charges instead",
+                *(self.path, self.n_ambiguous, self.n_frames),
             )
         for label in self.responses:
             if needed and not self.counts[label]:
-                which = "open structure" if label == "dipole" else "structure"
+                which = "open and neutral structure" if label == "dipole" else "structure"
                 raise DataError(
                     f"{self.path}: no {which} has {RESPONSES[label]}, which --{label}_weight is "
                     f"for; name the right key with --{label}_key"

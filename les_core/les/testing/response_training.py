@@ -153,7 +153,7 @@ class ResponseTrainingTests:
         history = self._history(backend_name, tmp_path / "run", labelled, options)
         errors = [record.valid_dipole_rmse for record in history]
         assert min(errors) < 0.7 * errors[0]
-        told = f"{labelled['train_file']}: 1 of 14 structures are periodic and have a dipole"
+        told = f"{labelled['train_file']}: 1 of 14 structures are periodic or charged and have"
         assert told in log.getvalue()
         assert f"{labelled['train_file']}: 2 of 14 structures have the dipole" in log.getvalue()
         assert "dipole MAE / RMSE [e A]" in log.getvalue()
@@ -173,7 +173,10 @@ class ResponseTrainingTests:
         ("options", "message"),
         [
             (["--les", "--bec_weight=1"], "train.xyz: no structure has Born effective charges"),
-            (["--les", "--dipole_weight=1"], "train.xyz: no open structure has a dipole"),
+            (
+                ["--les", "--dipole_weight=1"],
+                "train.xyz: no open and neutral structure has a dipole",
+            ),
             (["--les", "--bec_key=x"], "--bec_key has no effect without --bec_weight"),
             (["--les", "--dipole_key=x", "--dipole_weight=0"], "--dipole_key has no effect"),
             (["--no-les", "--bec_weight=1"], "--bec_weight needs a model with charges"),
@@ -205,8 +208,8 @@ class ResponseTrainingTests:
                 frame.info["REF_dipole"] = [1.0, 2.0, 3.0]
         write(tmp_path / "train.xyz", frames, format="extxyz")
         options = arguments(tmp_path, train_file=tmp_path / "train.xyz", dipole_weight=1)
-        assert "no open structure has a dipole" in refused("--les", *options)
-        assert "6 of 12 structures are periodic and have a dipole" in log.getvalue()
+        assert "no open and neutral structure has a dipole" in refused("--les", *options)
+        assert "6 of 12 structures are periodic or charged and have a dipole" in log.getvalue()
 
     @pytest.mark.parametrize(
         ("values", "message"),
