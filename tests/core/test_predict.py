@@ -437,6 +437,24 @@ def test_figures_of_merit_are_printed(fake, five, tmp_path, capsys):
     assert line.startswith("Born effective charges [e] | 180    | 1    | -")
 
 
+def test_the_acoustic_sum_is_printed_without_labels(fake, five, tmp_path, capsys, monkeypatch):
+    calculator = fake().calculator("a")
+    plain = calculator.calculate
+
+    def calculate(atoms, *rest, **options):
+        plain(atoms, *rest, **options)
+        calculator.results["born_effective_charges"][:] = 0.25
+
+    calculator.calculate = calculate
+    monkeypatch.setattr(fake, "calculator", lambda *_, **__: calculator)
+    argv = ["predict", "a", str(five), "--backend", "fake", "-o", str(tmp_path / "out.xyz")]
+    assert cli.main([*argv, "--bec"]) == 0
+    sizes = np.array([len(atoms) for atoms in read(five, ":")])
+    expected = 0.25 * np.sqrt(np.mean(sizes**2))
+    said = f"acoustic sum of Born effective charges (root mean square): {expected:.3g} e"
+    assert said in capsys.readouterr().out
+
+
 # --- options
 
 

@@ -75,6 +75,9 @@ def main(argv: Sequence[str]) -> int:
         print(table({structures.name: prediction.errors}))
     if prediction.agreements.by_label:
         print(prediction.agreements.table())
+    acoustic_sum = prediction.agreements.acoustic_sum()
+    if acoustic_sum is not None and "bec" not in prediction.agreements.by_label:
+        print(f"acoustic sum of Born effective charges (root mean square): {acoustic_sum:.3g} e")
     print(f"{prediction.n_written} structures written to {output}")
     for reason in prediction.bad:
         print(f"left out: {reason}", file=sys.stderr)

@@ -135,11 +135,14 @@ class Agreements:
     Attributes:
         by_label: label -> agreement, of those that there are.
         left_out: label -> number of structures whose reference has no unique value.
+        n_sums, sum_square: number of the components of acoustic sums, with and without a reference,
+            and the sum of their squares [e^2].
     """
 
     def __init__(self) -> None:
         self.by_label: dict[str, Agreement] = {}
         self.left_out: Counter[str] = Counter()
+        self.n_sums, self.sum_square = 0, 0.0
 
     def add(self, atoms: Any, results: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
         """Count one structure.
@@ -149,6 +152,10 @@ class Agreements:
             results: a calculator's.
             labels: the references, by the names of :data:`QUANTITIES`; ``None`` for a missing one.
         """
+        if BORN_CHARGES in results:
+            sums = np.reshape(results[BORN_CHARGES], (-1, 9)).sum(axis=0, dtype=np.float64)
+            self.n_sums += sums.size
+            self.sum_square += float(np.square(sums).sum())
         for label, quantity in QUANTITIES.items():
             expected = labels.get(label)
             if expected is None:
@@ -162,6 +169,10 @@ class Agreements:
     def figures(self) -> dict[str, dict[str, float | None]]:
         """Label -> :meth:`Agreement.figures`."""
         return {label: agreement.figures() for label, agreement in self.by_label.items()}
+
+    def acoustic_sum(self) -> float | None:
+        """Root mean square of the sums of all Born effective charges [e], if there are any."""
+        return math.sqrt(self.sum_square / self.n_sums) if self.n_sums else None
 
     def table(self) -> str:
         """All figures as a table, a line for each quantity; empty without any."""
