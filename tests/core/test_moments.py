@@ -310,6 +310,10 @@ def test_refusals(network):
             r"`edges.carried\[0\].displacement` must have shape",
         ),
         ({"vectors": 1.0 * edges.vectors}, "`charges` must be computed from `edges.vectors`"),
+        (
+            {"carried": [place._replace(features=1.0 * place.features) for place in edges.carried]},
+            "must be the very tensors that the model goes on with, not copies",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             born_effective_charges(*arguments, edges=edges._replace(**change))

@@ -80,7 +80,8 @@ def recorded_edges(model: CHGNet, graphs: Sequence[CrystalGraph]) -> Iterator[Ca
         ValueError: for a layer of which it is not known where it gathers features, or that does
             it otherwise than the release of upstream that is known here.
     """
-    layers = [*model.atom_conv_layers, *model.bond_conv_layers, *model.angle_layers]
+    # The angles that the last layer gives are used nowhere.
+    layers = [*model.atom_conv_layers, *model.bond_conv_layers, *model.angle_layers[:-1]]
     layers = [layer for layer in layers if layer is not None]
     encoders = [model.bond_basis_expansion, model.angle_basis_expansion]
     for module in (*layers, *encoders):

@@ -38,7 +38,8 @@ class Carried(NamedTuple):
 
     Attributes:
         features: ``[n, ...]``, the very tensor that the model goes on with, after the features
-            have been gathered from their atoms and before anything is summed.
+            have been gathered from their atoms and before anything is summed. Charges come from
+            it.
         displacement: ``[n, 3]`` [A], from the atom that each of them comes from to the atom that
             it enters, the right image of it.
     """
@@ -175,22 +176,27 @@ def _moments(charges: Tensor, edges: Edges, create_graph: bool) -> tuple[Tensor,
 
     features = [place.features for place in carried]
     found = gradients([charges], [*vectors, *features], [torch.ones_like(charges)])
-    plain, adjoints = found[: len(vectors)], found[len(vectors) :]
+    plain = found[: len(vectors)]
     if any(part is None for part in plain):
         raise ValueError(
             "`charges` must be computed from `edges.vectors` by differentiable operations"
         )
-    # Without a gradient: features that no charge comes from.
-    places = [
-        (x, adjoint) for x, adjoint in zip(carried, adjoints, strict=True) if adjoint is not None
-    ]
-    outputs = [place.features for place, _ in places]
+    adjoints: list[Tensor] = []
+    for place, adjoint in zip(carried, found[len(vectors) :], strict=True):
+        if adjoint is None:
+            raise ValueError(
+                f"`edges.carried` has features of shape {list(place.features.shape)} that "
+                "`charges` do not come from: they must be the very tensors that the model goes on "
+                "with, not copies, and those without effect on charges be left out"
+            )
+        adjoints.append(adjoint)
     rows = []
     for axis in range(3):
         starts = [
-            _along(place.displacement[:, axis], adjoint) * adjoint for place, adjoint in places
+            _along(place.displacement[:, axis], adjoint) * adjoint
+            for place, adjoint in zip(carried, adjoints, strict=True)
         ]
-        row = gradients(outputs, vectors, starts) if places else [None] * len(vectors)
+        row = gradients(features, vectors, starts) if carried else [None] * len(vectors)
         rows.append(_joined(row, vectors))
     return _joined(plain, vectors), torch.stack(rows, dim=1)
 
