@@ -21,7 +21,7 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
   les train MODEL [--les | --no-les] ...   train with upstream's own arguments
   les predict MODEL [MODEL ...] STRUCTURES energies, forces, charges of structures
   les convert MODEL FILE TARGET            published models with LES as files of this package
-  les bench {run,report,fetch,list,kernels,cace}
+  les bench {run,report,fetch,list,kernels,cace,response}
   les config {list,show,copy}              the training configurations shipped with les
   les doctor                               which models can be trained here
 

@@ -91,7 +91,7 @@ def test_closing_without_labelled_frames(finished, tmp_path, caplog):
     """As of data that are not in files; the model can be used all the same."""
     outcome = Outcome(finished / "run" / "best.ckpt", torch.device("cpu"))
     caplog.set_level("INFO", "les")
-    _close(BACKEND, outcome, tmp_path / "run.nequip.pt", {})
+    _close(BACKEND, outcome, tmp_path / "run.nequip.pt", {}, bec=False)
     assert f"les predict {tmp_path / 'run.nequip.pt'} structures.xyz" in caplog.text
     assert "MAE / RMSE" not in caplog.text
 
