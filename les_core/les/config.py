@@ -62,9 +62,6 @@ UNSUPPORTED_KEYS: dict[str, Any] = {
     "N_max": None,
 }
 
-#: What published LES means where a dictionary does not say it.
-PUBLISHED = {"cutoff": "sharp", "initial_charge_scale": 1.0, "output_scaling_factor": 0.1}
-
 #: Fields that follow from the model where charges are read from its features.
 FROM_THE_MODEL = ("use_atomwise", "n_features")
 
@@ -118,13 +115,8 @@ class LESConfig:
     n_hidden: int | tuple[int, ...] = (32, 16)
     #: Add a linear readout of the same features.
     add_linear_nn: bool = True
-    #: Scale of the random weights of the charge readout's last layers: charges start small, but
-    #: not at zero, where the energy, quadratic in them, has no gradient.
-    initial_charge_scale: float = 0.1
-    #: The readout's output is scaled by this. Unlike ``initial_charge_scale`` it stays during
-    #: training: with 0.1 charges change ten times more slowly than everything else, because the
-    #: steps of Adam do not depend on the size of gradients.
-    output_scaling_factor: float = 1.0
+    #: The readout's output is scaled by this.
+    output_scaling_factor: float = 0.1
 
     def __post_init__(self) -> None:
         if isinstance(self.n_hidden, Sequence) and not isinstance(self.n_hidden, str):
@@ -178,7 +170,7 @@ class LESConfig:
     def from_legacy(cls, values: Mapping[str, Any]) -> "LESConfig":
         """From the dictionary that published LES and its host models use.
 
-        Missing keys take the published meaning, :data:`PUBLISHED`.
+        Missing keys take the published meaning, so ``cutoff`` is ``"sharp"`` unless given.
         Keys that belong to the host model are left to it.
 
         Raises:
@@ -195,7 +187,7 @@ class LESConfig:
         if ignored:
             logger.debug("keys left to the host model: %s", ", ".join(ignored))
         own = {name: value for name, value in values.items() if name in known}
-        return cls(**{**PUBLISHED, **own})
+        return cls(**{"cutoff": "sharp", **own})
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "LESConfig":

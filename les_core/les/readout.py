@@ -85,15 +85,14 @@ class AtomReadout(nn.Module):
 class ChargeReadout(AtomReadout):
     """:class:`AtomReadout` for latent charges.
 
-    The random weights of its last layers are scaled by ``initial_charge_scale``, so that charges
-    start small but not at zero, where the energy, quadratic in them, has no gradient. Biases at
-    zero: the same charge on every atom would be a large energy with no information.
+    Random weights times ``output_scaling_factor`` start the charges small but not at zero,
+    where the energy, quadratic in them, has no gradient. Biases at zero: the same charge on
+    every atom would be a large energy with no information.
 
     Args:
         n_features, n_channels, n_layers, n_hidden, add_linear_nn: as for :class:`AtomReadout`;
             ``n_channels`` is the number of charge channels.
-        output_scaling_factor: scale of the charges, also of what training changes in them.
-        initial_charge_scale: scale of the weights that training starts from.
+        output_scaling_factor: scale of the charges.
     """
 
     def __init__(
@@ -103,14 +102,8 @@ class ChargeReadout(AtomReadout):
         n_layers: int = 3,
         n_hidden: int | tuple[int, ...] = (32, 16),
         add_linear_nn: bool = True,
-        output_scaling_factor: float = 1.0,
-        initial_charge_scale: float = 0.1,
+        output_scaling_factor: float = 0.1,
     ) -> None:
         super().__init__(
             n_features, n_channels, n_layers, n_hidden, add_linear_nn, output_scaling_factor
         )
-        last = self.network[-1]
-        with torch.no_grad():
-            for layer in (last, self.linear):
-                if isinstance(layer, nn.Linear):
-                    layer.weight.mul_(initial_charge_scale)

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from les import Les, LESConfig
-from les.config import HOST_KEYS, PUBLISHED, UNSUPPORTED_KEYS
+from les.config import HOST_KEYS, UNSUPPORTED_KEYS
 from les.units import COULOMB_CONSTANT, NORM_FACTOR
 
 CUSTOM = LESConfig(
@@ -151,7 +151,7 @@ def test_files(tmp_path):
     empty = tmp_path / "empty.yaml"
     empty.write_text("# nothing\n")
     assert LESConfig.from_yaml(empty) == LESConfig()
-    assert Les(empty).config() == LESConfig(**PUBLISHED)
+    assert Les(empty).config() == LESConfig(cutoff="sharp")
     with pytest.raises(FileNotFoundError, match=r"missing\.yaml"):
         Les(tmp_path / "missing.yaml")
 
@@ -163,7 +163,7 @@ def test_published_defaults():
     published = {
         "sigma": 1.0, "dl": 2.0, "remove_self_interaction": True, "remove_mean": True,
         "epsilon_factor": 1.0, "use_atomwise": False, "n_layers": 3, "n_hidden": (32, 16),
-        "add_linear_nn": True, "output_scaling_factor": 0.1, "initial_charge_scale": 1.0,
+        "add_linear_nn": True, "output_scaling_factor": 0.1,
     }  # fmt: skip
     for name, value in published.items():
         assert getattr(config, name) == value
@@ -175,7 +175,7 @@ def test_published_defaults():
 def test_host_keys_are_left_to_the_host(caplog):
     caplog.set_level("DEBUG", logger="les")
     values = dict.fromkeys(HOST_KEYS, True) | {"sigma": 1.5}
-    assert LESConfig.from_legacy(values) == LESConfig(sigma=1.5, **PUBLISHED)
+    assert LESConfig.from_legacy(values) == LESConfig(sigma=1.5, cutoff="sharp")
     assert "use_induced_charge" in caplog.text
 
 
@@ -185,7 +185,7 @@ def test_host_keys_are_left_to_the_host(caplog):
 def test_unsupported_keys(name):
     with pytest.raises(ValueError, match=f"`{name}` = True is not supported yet"):
         LESConfig.from_legacy({name: True})
-    assert LESConfig.from_legacy({name: UNSUPPORTED_KEYS[name]}) == LESConfig(**PUBLISHED)
+    assert LESConfig.from_legacy({name: UNSUPPORTED_KEYS[name]}) == LESConfig(cutoff="sharp")
 
 
 def test_what_les_accepts(tmp_path):
@@ -193,7 +193,7 @@ def test_what_les_accepts(tmp_path):
     path.write_text("sigma: 1.5\ncompute_bec: true\n")
     assert Les().config() == Les(None).config() == LESConfig()
     assert Les(CUSTOM).config() == CUSTOM
-    expected = LESConfig(sigma=1.5, **PUBLISHED)
+    expected = LESConfig(sigma=1.5, cutoff="sharp")
     for given in ({"sigma": 1.5}, path, str(path)):
         assert Les(given).config() == expected
     with pytest.raises(TypeError, match=r"must be a LESConfig, a mapping, the path .* got int"):

@@ -35,25 +35,6 @@ def test_starts_small_but_not_at_zero(make_system):
 
 
 @pytest.mark.parametrize("linear", [True, False])
-def test_initial_scale_is_not_in_the_way_of_training(linear):
-    """It is in the weights: their steps change the charges as those of any other network."""
-    features = torch.randn(5, 4)
-
-    def readout(scale):
-        torch.manual_seed(2)
-        return ChargeReadout(4, add_linear_nn=linear, initial_charge_scale=scale)
-
-    small, large = readout(0.1), readout(1.0)
-    torch.testing.assert_close(small(features), 0.1 * large(features))
-    weight = [module.network[-1].weight for module in (small, large)]
-    slopes = [
-        torch.autograd.grad(module(features).sum(), w)[0]
-        for module, w in zip((small, large), weight, strict=True)
-    ]
-    torch.testing.assert_close(slopes[0], slopes[1])
-
-
-@pytest.mark.parametrize("linear", [True, False])
 @pytest.mark.parametrize(("n_layers", "n_hidden"), [(1, 8), (2, 8), (3, (8, 4)), (4, 5)])
 def test_shapes(linear, n_layers, n_hidden):
     readout = ChargeReadout(3, 2, n_layers, n_hidden, linear, 0.5)

@@ -30,6 +30,9 @@ warnings.filterwarnings(
     "ignore", "Converting a tensor with requires_grad=True", UserWarning, r"chgnet\.model"
 )
 
+#: Scale of the charges that training starts from, relative to those of ``les.ChargeReadout``.
+INITIAL_CHARGE_SCALE = 0.1
+
 
 class _Batch(NamedTuple):
     """Where the atoms of a batch are."""
@@ -71,6 +74,7 @@ class CHGNetLES(CHGNet):
         self.composition_model = AtomicEnergies.like(self.composition_model)
         self.graph_converter = GraphConverter.like(self.graph_converter)
         self.les = Les(LESConfig.for_features(les_arguments, self.atom_fea_dim))
+        _start_small(self.les)
         self.mlp.register_forward_hook(self._add_long_range)
         self._graphs: Sequence[CrystalGraph] = ()
         self._batch: _Batch | None = None
@@ -287,3 +291,16 @@ class CHGNetLES(CHGNet):
         charges = self._long_range["latent_charges"]
         assert charges is not None
         return charges.squeeze(-1)
+
+
+def _start_small(les: Les) -> None:
+    """Scale the charges that a new readout gives.
+
+    Upstream normalises the features: the readout's own start would give all atoms of a structure
+    much the same charge of up to a tenth of e, and a molecule of fifty atoms an energy of eV.
+    """
+    assert les.atomwise is not None
+    with torch.no_grad():
+        for layer in (les.atomwise.network[-1], les.atomwise.linear):
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(INITIAL_CHARGE_SCALE)

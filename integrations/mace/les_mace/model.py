@@ -75,11 +75,7 @@ class MACELES(ScaleShiftMACE):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {self.bec_output_index!r}")
         self.bec_method = "exact"
         self.les = Les(les_arguments)
-        # Upstream's dictionary does not have it, whose defaults are not those of LESConfig.
-        scale = LESConfig.initial_charge_scale
-        if isinstance(les_arguments, LESConfig):
-            scale = les_arguments.initial_charge_scale
-        self.les_readouts = charge_readouts(self.readouts, own.get("initial_charge_scale", scale))
+        self.les_readouts = charge_readouts(self.readouts)
         self.layer_widths = layer_widths(self.products)
 
     @classmethod

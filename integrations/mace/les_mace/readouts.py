@@ -7,11 +7,12 @@ import copy
 import torch
 from torch import nn
 
+#: Scale of the charge readouts' first random weights, relative to the energy readouts'.
+INITIAL_CHARGE_SCALE = 0.1
 
-def charge_readouts(readouts: nn.ModuleList, initial_charge_scale: float) -> nn.ModuleList:
-    """Copies of the energy readouts with new random weights, to give charges.
 
-    The last weights are scaled by ``initial_charge_scale``.
+def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
+    """Copies of the energy readouts with new small random weights, to give charges.
 
     They must not start at zero: the energy is quadratic in the charges, so there would be
     no gradient. Whatever upstream's readouts are made of, their weights are normal with unit
@@ -25,7 +26,7 @@ def charge_readouts(readouts: nn.ModuleList, initial_charge_scale: float) -> nn.
                 parameter.zero_()
             for weight in weights:
                 weight.normal_()
-            weights[-1].mul_(initial_charge_scale)
+            weights[-1].mul_(INITIAL_CHARGE_SCALE)
     return copies
 
 

@@ -16,11 +16,7 @@ from les_cace.batches import collate, to_structure
 @pytest.fixture(params=[1, 4, 16])
 def model(request, small):
     torch.manual_seed(6)
-    settings = {
-        "n_channels": request.param,
-        "initial_charge_scale": 1.0,
-        "output_scaling_factor": 0.3,
-    }
+    settings = {"n_channels": request.param, "output_scaling_factor": 0.3}
     return CACE(small, settings).double().eval()
 
 

@@ -31,7 +31,7 @@ def test_compiled(small, bec, messages):
     """Exact ones need derivatives of features between the layers."""
     torch.manual_seed(7)
     arguments = {**small, **messages, "max_l": 1, "max_nu": 2}
-    model = CACE(arguments, {"initial_charge_scale": 1.0, "output_scaling_factor": 0.3}).double()
+    model = CACE(arguments, {"output_scaling_factor": 0.3}).double()
     before = copy.deepcopy(model.state_dict())
     compiled = LESCalculator(model, bec=bec, compile=True)
     eager = LESCalculator(model, bec=bec)

@@ -27,7 +27,7 @@ def short_range(small):
 def model(small, short_range):
     """The same model with charges, large enough to be seen."""
     torch.manual_seed(5)
-    settings = {"initial_charge_scale": 1.0, "output_scaling_factor": 0.3}
+    settings = {"output_scaling_factor": 0.3}
     with_charges = CACE(small, settings, atomic_energies=[-1.0, -3.0]).double().eval()
     with_charges.load_state_dict({**with_charges.state_dict(), **short_range.state_dict()})
     return with_charges

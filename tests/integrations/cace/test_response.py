@@ -37,11 +37,7 @@ def model_with(small):
             messages = {"message_types": kinds, "num_message_passing": n_layers}
             torch.manual_seed(6)
             arguments = {**small, "cutoff": CUTOFF, **messages}
-            models[name] = (
-                CACE(arguments, {"initial_charge_scale": 1.0, "output_scaling_factor": 0.3})
-                .double()
-                .eval()
-            )
+            models[name] = CACE(arguments, {"output_scaling_factor": 0.3}).double().eval()
         return models[name]
 
     return make

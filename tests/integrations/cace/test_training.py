@@ -231,9 +231,7 @@ def test_stress(train, arguments, crystals, tmp_path, caplog):
 def test_own_predictions_as_labels(small, with_charges, name, pbc, tmp_path):
     """Stress from finite differences of energies leaves no error in the loss, slabs included."""
     torch.manual_seed(2)
-    model = CACE(
-        small, {"initial_charge_scale": 1.0, "output_scaling_factor": 0.3} if with_charges else None
-    ).double()
+    model = CACE(small, {"output_scaling_factor": 0.3} if with_charges else None).double()
     atoms = crystal(name)
     atoms.set_cell(atoms.cell[:] * np.where(pbc, 1.0, 2.0)[:, None])
     atoms.pbc = pbc

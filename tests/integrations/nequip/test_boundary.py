@@ -19,9 +19,7 @@ pytestmark = pytest.mark.usefixtures("nequip_state")
 def models(nequip_model):
     """Models by boundary condition, with the same weights."""
     return {
-        boundary: nequip_model(
-            les={"boundary": boundary, "initial_charge_scale": 1.0, "output_scaling_factor": 3.0}
-        )
+        boundary: nequip_model(les={"boundary": boundary, "output_scaling_factor": 3.0})
         for boundary in ("auto", "open", "periodic", "mixed")
     }
 

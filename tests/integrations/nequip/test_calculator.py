@@ -21,7 +21,7 @@ from les_nequip.registration import COMPILE_TARGETS
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
-SETTINGS = {"initial_charge_scale": 1.0, "output_scaling_factor": 3.0}
+SETTINGS = {"output_scaling_factor": 3.0}
 
 
 def les_of(model):

@@ -216,7 +216,7 @@ def test_name_that_hydra_does_not_know(les_command, data_files, tmp_path, capsys
 
 @pytest.fixture(scope="module")
 def model_file(nequip_section, nequip_model, nequip_checkpoint, tmp_path_factory):
-    settings = {"initial_charge_scale": 1.0, "output_scaling_factor": 3.0}
+    settings = {"output_scaling_factor": 3.0}
     path = tmp_path_factory.mktemp("model") / "model.ckpt"
     return nequip_checkpoint(path, nequip_section(les=settings), nequip_model(les=settings))
 

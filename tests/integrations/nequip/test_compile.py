@@ -46,11 +46,7 @@ def test_gradients_of_compiled_training(boundary, nequip_model, nequip_data):
     """Of a loss on energies, forces and stress, for batches of several sizes."""
     sizes = {**SMALL, "l_max": 0, "num_layers": 1}
     models = [
-        nequip_model(
-            les={"initial_charge_scale": 1.0, "output_scaling_factor": 3.0},
-            compile_mode=mode,
-            **sizes,
-        ).train()
+        nequip_model(les={"output_scaling_factor": 3.0}, compile_mode=mode, **sizes).train()
         for mode in ("eager", "compile")
     ]
     first = BATCHES[boundary]
@@ -79,12 +75,7 @@ def test_gradients_of_compiled_training(boundary, nequip_model, nequip_data):
 
 def test_compiled_training_on_born_effective_charges(nequip_model, nequip_data):
     """Of two layers, so that features of other atoms matter."""
-    settings = {
-        "initial_charge_scale": 1.0,
-        "output_scaling_factor": 3.0,
-        "compute_bec": True,
-        "max_cell": 6.0,
-    }
+    settings = {"output_scaling_factor": 3.0, "compute_bec": True, "max_cell": 6.0}
     batch, gradients, outputs = nequip_data(*BATCHES["periodic"][:2]), [], []
     for mode in ("eager", "compile"):
         model = nequip_model(les=settings, compile_mode=mode, **{**SMALL, "l_max": 0}).train()

@@ -21,7 +21,7 @@ from les_nequip import LES, AddLES, LESCalculator
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
-SETTINGS = {"initial_charge_scale": 1.0, "output_scaling_factor": 3.0}
+SETTINGS = {"output_scaling_factor": 3.0}
 BORN = "born_effective_charges"
 SPLINES = {"_target_": "allegro.nn.TwoBodySplineScalarEmbed", "num_splines": 4, "spline_span": 3}
 CUTOFFS = {"H": 3.5, "O": {"H": 3.0, "O": 4.0}}

@@ -32,7 +32,7 @@ class Model(torch.nn.Module):
         super().__init__()
         torch.manual_seed(3)
         irreps = {key: f"{N_FEATURES}x0e", "atomic_energy": "0e"}
-        settings = {"initial_charge_scale": 1.0, "output_scaling_factor": 3.0, **settings}
+        settings = {"output_scaling_factor": 3.0, **settings}
         self.les = LES(["H", "O"], irreps, **settings).double()
         self.key, self.outputs = key, outputs
         record_edges(self)
@@ -102,7 +102,7 @@ def test_graph_gives_the_same(key, boundary, nequip_data):
 @pytest.mark.parametrize("kind", ["nequip", "allegro"])
 def test_graph_of_a_whole_model(kind, nequip_model, nequip_data):
     """Born effective charges need what the layers take from other atoms, in a graph as well."""
-    les = {"initial_charge_scale": 1.0, "output_scaling_factor": 3.0, "compute_bec": True}
+    les = {"output_scaling_factor": 3.0, "compute_bec": True}
     model = nequip_model(kind, les=les, l_max=int(kind == "allegro"))
     first = nequip_data(*BATCHES["periodic"])
     LES.set_les_max_cell(model, 16.0)

@@ -18,7 +18,7 @@ from les_nequip import LES, LESCalculator, PairPotentials
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
 #: Makes the small random charges of a new model large enough to be seen.
-SETTINGS = {"initial_charge_scale": 1.0, "output_scaling_factor": 3.0}
+SETTINGS = {"output_scaling_factor": 3.0}
 ZBL = {
     "_target_": "nequip.nn.pair_potential.ZBL",
     "units": "metal",

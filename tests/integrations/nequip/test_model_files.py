@@ -18,7 +18,7 @@ from les_nequip import AddLES, LESCalculator, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
-LES = {"initial_charge_scale": 1.0, "output_scaling_factor": 3.0}
+LES = {"output_scaling_factor": 3.0}
 ZBL = {
     "_target_": "nequip.nn.pair_potential.ZBL",
     "_partial_": True,
