@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from ase import Atoms
 from ase.calculators.calculator import all_changes
 from nequip.data import AtomicDataDict
 from nequip.data._nl import DEFAULT_NEIGHBORLIST_BACKEND
@@ -23,8 +24,6 @@ from les_nequip.loading import Loaded, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from ase import Atoms
 
 
 class LESCalculator(ChargeCalculator, NequIPCalculator):
@@ -157,6 +156,11 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         if not structure.pbc.any() or structure.cell.rank < 3:
             self.results.pop("stress", None)
         self.check_results()
+
+    def atoms_to_data(self, atoms: Atoms) -> AtomicDataDict.Type:
+        """Upstream's data, of the structure alone: upstream would take labels for input."""
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        return super().atoms_to_data(bare)
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:
         """Keep the results that upstream does not know."""

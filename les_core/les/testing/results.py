@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
 from les.config import LESConfig
@@ -157,6 +158,22 @@ class ResultTests(Adapter):
             assert atoms == before
             assert atoms.info == before.info
             assert atoms.arrays.keys() == before.arrays.keys()
+
+    @pytest.mark.parametrize("name", ["open", "triclinic"])
+    def test_labels_are_no_input(self, calculator: CalculatorFactory, name: str) -> None:
+        """Wherever a structure has them, and whatever upstream means by their names."""
+        atoms = structures()[name]
+        expected = results_of(calculator(bec=True), atoms)
+        atoms.info.update(dipole=np.ones(3), quadrupole=np.eye(3), energy=1.0, stress=np.ones(6))
+        atoms.arrays["charges"] = np.ones((len(atoms), 1))
+        atoms.arrays["bec"] = np.ones((len(atoms), 9))
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=2.0, forces=np.ones((len(atoms), 3)), dipole=np.ones(3)
+        )
+        actual = results_of(calculator(bec=True), atoms)
+        assert actual.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_close(actual[key], value, 1e-12)
 
     def test_repeated_use(self, calculator: CalculatorFactory) -> None:
         """One calculator for many structures gives what new ones give."""
