@@ -17,6 +17,7 @@ from typing import Any
 
 import ase.io
 import numpy as np
+from ase.calculators.calculator import all_properties
 from ase.data import atomic_numbers
 from hydra.utils import instantiate
 from nequip.data import AtomicDataDict
@@ -175,6 +176,10 @@ class LabelledFiles:
                 self._keep_one(atoms, field, allow_nan, mapping, where)
                 found.update({label: True for label in required if FIELDS[label] == field})
             tally.count(found)
+            # Upstream takes all results by ASE's names, a dipole as one of each atom.
+            for name in set(all_properties) - {*mapping, *self.fields, *FIELDS}:
+                for place in places(atoms):
+                    place.pop(name, None)
             yield where, atoms
         unused.warn(path)
         if str(path) not in self._told:  # upstream reads the training data twice

@@ -67,6 +67,15 @@ def test_reference_labels_come_first(files, written, frames):
     assert [data["total_energy"].item() for data in found.data_list] == expected
 
 
+def test_a_dipole_that_no_loss_has(files, written, frames):
+    """Upstream takes it for one of each atom."""
+    for frame in frames:
+        frame.info["dipole"] = np.ones(3)
+    found = load(files, written(frames))
+    assert len(found.data_list) == len(frames)
+    assert all("dipole" not in data for data in found.data_list)
+
+
 def test_labels_by_the_names_given(written, data_files):
     text = data_files[0].read_text().replace("REF_energy", "E0")
     mapping = {"E0": "total_energy"}
