@@ -328,4 +328,8 @@ def test_a_response_does_for_energy_and_forces(tmp_path, caplog):
         labelled_response(tmp_path, [whole, response])
     with pytest.raises(DataError, match=r"frames.xyz: no structure has Born effective charges"):
         labelled_response(tmp_path, [whole], responses=("bec",))
+    other = whole.copy()
+    other.arrays["mybec"] = np.ones((len(other), 9))
+    with pytest.raises(DataError, match=r"right key with --bec_key \(of that shape: mybec\)$"):
+        labelled_response(tmp_path, [other], responses=("bec",))
     assert labelled_response(tmp_path, [whole], responses=("bec",), responses_needed=False)

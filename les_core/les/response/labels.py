@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from les.extxyz import DataError
 from les.response.agreement import has_unique_moments
 
@@ -34,6 +36,7 @@ class ResponseLabels:
         self.n_frames = 0
         self.counts: Counter[str] = Counter()
         self.n_ambiguous = 0
+        self._of_that_shape: dict[str, set[str]] = {label: set() for label in self.responses}
 
     def usable(self, atoms: Any, found: Mapping[str, Value | None]) -> dict[str, Value | None]:
         """The responses of one frame that a model can be trained on.
@@ -47,6 +50,9 @@ class ResponseLabels:
             defined up to lattice vectors, and that of an ion depends on the origin.
         """
         usable = dict(found)
+        for label in self.responses:
+            if usable.get(label) is None:
+                self._of_that_shape[label].update(_of_shape(atoms, label))
         if usable.get("dipole") is not None and not has_unique_moments(atoms):
             usable["dipole"] = None
             self.n_ambiguous += 1
@@ -76,9 +82,11 @@ class ResponseLabels:
         for label in self.responses:
             if needed and not self.counts[label]:
                 which = "open and neutral structure" if label == "dipole" else "structure"
+                others = ", ".join(sorted(self._of_that_shape[label]))
                 raise DataError(
                     f"{self.path}: no {which} has {RESPONSES[label]}, which --{label}_weight is "
                     f"for; name the right key with --{label}_key"
+                    + (f" (of that shape: {others})" if others else "")
                 )
         if not self.responses:
             return
@@ -88,3 +96,10 @@ class ResponseLabels:
                     "%s: %d of %d structures have the %s; the others do not count in that term",
                     *(self.path, self.counts[label], self.n_frames, label),
                 )
+
+
+def _of_shape(atoms: Any, label: str) -> list[str]:
+    """Names of the entries of a structure that have the shape of a response."""
+    if label == "bec":
+        return [name for name, x in atoms.arrays.items() if x.shape == (len(atoms), 9)]
+    return [name for name, x in atoms.info.items() if np.shape(x) == (3,)]
