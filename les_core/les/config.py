@@ -115,7 +115,10 @@ class LESConfig:
     n_hidden: int | tuple[int, ...] = (32, 16)
     #: Add a linear readout of the same features.
     add_linear_nn: bool = True
-    #: The readout's output is scaled by this.
+    #: Scale of the random weights of the charge readout's last layers, from which training starts.
+    initial_charge_scale: float = 1.0
+    #: The readout's output is scaled by this, and so is what a step of training changes in the
+    #: charges, because the steps of Adam do not depend on the size of gradients.
     output_scaling_factor: float = 0.1
 
     def __post_init__(self) -> None:

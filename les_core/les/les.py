@@ -89,6 +89,7 @@ class Les(nn.Module):
                 n_hidden=config.n_hidden,
                 add_linear_nn=config.add_linear_nn,
                 output_scaling_factor=config.output_scaling_factor,
+                initial_charge_scale=config.initial_charge_scale,
             )
         self._apply_settings(config)
 

@@ -11,6 +11,7 @@ RANGES = {
     "dl": (1e-3, 1e3, " A"),
     "norm_factor": (1e-6, 1e6, " eV A / e^2"),
     "epsilon_factor": (1e-6, 1e6, ""),
+    "initial_charge_scale": (1e-12, 1e12, ""),
     "output_scaling_factor": (1e-12, 1e12, ""),
 }
 

@@ -85,14 +85,15 @@ class AtomReadout(nn.Module):
 class ChargeReadout(AtomReadout):
     """:class:`AtomReadout` for latent charges.
 
-    Random weights times ``output_scaling_factor`` start the charges small but not at zero,
-    where the energy, quadratic in them, has no gradient. Biases at zero: the same charge on
-    every atom would be a large energy with no information.
+    Random weights times ``initial_charge_scale`` and ``output_scaling_factor`` start the charges
+    small but not at zero, where the energy, quadratic in them, has no gradient. Biases at zero: the
+    same charge on every atom would be a large energy with no information.
 
     Args:
         n_features, n_channels, n_layers, n_hidden, add_linear_nn: as for :class:`AtomReadout`;
             ``n_channels`` is the number of charge channels.
-        output_scaling_factor: scale of the charges.
+        output_scaling_factor: scale of the charges, also of what training changes in them.
+        initial_charge_scale: scale of the last layers' weights that training starts from.
     """
 
     def __init__(
@@ -103,7 +104,12 @@ class ChargeReadout(AtomReadout):
         n_hidden: int | tuple[int, ...] = (32, 16),
         add_linear_nn: bool = True,
         output_scaling_factor: float = 0.1,
+        initial_charge_scale: float = 1.0,
     ) -> None:
         super().__init__(
             n_features, n_channels, n_layers, n_hidden, add_linear_nn, output_scaling_factor
         )
+        with torch.no_grad():
+            for layer in (self.network[-1], self.linear):
+                if isinstance(layer, nn.Linear):
+                    layer.weight.mul_(initial_charge_scale)

@@ -35,6 +35,24 @@ def test_starts_small_but_not_at_zero(make_system):
 
 
 @pytest.mark.parametrize("linear", [True, False])
+def test_initial_scale_is_not_in_the_way_of_training(linear):
+    """It is in the weights: a step of theirs changes the charges as without it."""
+    features = torch.randn(5, 4)
+
+    def readout(scale):
+        torch.manual_seed(2)
+        return ChargeReadout(4, add_linear_nn=linear, initial_charge_scale=scale)
+
+    small, large = readout(0.1), readout(1.0)
+    torch.testing.assert_close(small(features), 0.1 * large(features))
+    slopes = [
+        torch.autograd.grad(module(features).sum(), module.network[-1].weight)[0]
+        for module in (small, large)
+    ]
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+@pytest.mark.parametrize("linear", [True, False])
 @pytest.mark.parametrize(("n_layers", "n_hidden"), [(1, 8), (2, 8), (3, (8, 4)), (4, 5)])
 def test_shapes(linear, n_layers, n_hidden):
     readout = ChargeReadout(3, 2, n_layers, n_hidden, linear, 0.5)

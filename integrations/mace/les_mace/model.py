@@ -75,7 +75,7 @@ class MACELES(ScaleShiftMACE):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {self.bec_output_index!r}")
         self.bec_method = "exact"
         self.les = Les(les_arguments)
-        self.les_readouts = charge_readouts(self.readouts)
+        self.les_readouts = charge_readouts(self.readouts, self.les.config().initial_charge_scale)
         self.layer_widths = layer_widths(self.products)
 
     @classmethod

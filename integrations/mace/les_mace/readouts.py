@@ -11,12 +11,13 @@ from torch import nn
 INITIAL_CHARGE_SCALE = 0.1
 
 
-def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
+def charge_readouts(readouts: nn.ModuleList, scale: float = 1.0) -> nn.ModuleList:
     """Copies of the energy readouts with new small random weights, to give charges.
 
     They must not start at zero: the energy is quadratic in the charges, so there would be
     no gradient. Whatever upstream's readouts are made of, their weights are normal with unit
-    variance, which is what e3nn expects, and biases are zero.
+    variance, which is what e3nn expects, and biases are zero. The last ones are scaled by
+    :data:`INITIAL_CHARGE_SCALE` and ``scale``.
     """
     copies = nn.ModuleList([copy.deepcopy(readout) for readout in readouts])
     with torch.no_grad():
@@ -26,7 +27,7 @@ def charge_readouts(readouts: nn.ModuleList) -> nn.ModuleList:
                 parameter.zero_()
             for weight in weights:
                 weight.normal_()
-            weights[-1].mul_(INITIAL_CHARGE_SCALE)
+            weights[-1].mul_(INITIAL_CHARGE_SCALE * scale)
     return copies
 
 

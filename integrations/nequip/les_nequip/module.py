@@ -104,6 +104,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             n_hidden=self.config.n_hidden,
             add_linear_nn=self.config.add_linear_nn,
             output_scaling_factor=self.config.output_scaling_factor,
+            initial_charge_scale=self.config.initial_charge_scale,
         )
         outputs = {
             AtomicDataDict.PER_ATOM_ENERGY_KEY: "0e",

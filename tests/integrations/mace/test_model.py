@@ -354,3 +354,13 @@ def test_model_file(model, tmp_path):
     for key, value in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[key], value, rtol=0, atol=0)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_initial_charge_scale(mace_arguments):
+    readouts = []
+    for scale in (1.0, 0.5):
+        torch.manual_seed(6)
+        model = MACELES(les_arguments={"initial_charge_scale": scale}, **mace_arguments)
+        readouts.append([list(readout.parameters())[-1] for readout in model.les_readouts])
+    for whole, half in zip(*readouts, strict=True):
+        torch.testing.assert_close(half, 0.5 * whole)
