@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from tqdm import tqdm
 
-from les.native.library import library
 from les.parser import ArgumentParser
+from les.sums.cpu.library import library
 from les_bench.cases import Case, Energy, energies_of, energy_and_forces
 from les_bench.matching import compare_at_error
 from les_bench.naive import naive_energy

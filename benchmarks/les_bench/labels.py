@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from les.labels import NAMES, DataError, find_label, read_extxyz, similar_keys
+from les.data.labels import NAMES, DataError, find_label, read_extxyz, similar_keys
 from les.response.agreement import QUANTITIES
 
 #: Labels of the benchmarks; in frames they are named ``REF_<label>``.

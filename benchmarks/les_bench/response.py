@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from les.backends import BackendError, backend_names, backend_of, get_backend
+from les.data.structure_files import DataError, read_structures
 from les.parser import ArgumentParser
-from les.structure_files import DataError, read_structures
 from les_bench.timing import interleaved
 
 if TYPE_CHECKING:

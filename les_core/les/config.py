@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from les.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
 from les.ranges import RANGES, check_number
+from les.sums.reciprocal.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
 from les.units import NORM_FACTOR
 
 logger = logging.getLogger("les")

@@ -12,16 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from les.accuracy import CUTOFFS, DEFAULT_DL, METHODS, Resolution, crossover, resolve
-from les.batch import Batch, select, survey
-from les.checks import as_indices, check_grid, check_tensors, open_cells
-from les.direct import reciprocal_sum
-from les.lattice import grid_extent
-from les.mesh import mesh_sum
-from les.native.library import library
-from les.open import open_sum
-from les.open_mesh import WORTH_A_MESH, is_compact, open_mesh_sum
-from les.packing import (
+from les.ranges import check_number
+from les.sums.checks import as_indices, check_grid, check_tensors, open_cells
+from les.sums.cpu.library import library
+from les.sums.direct import reciprocal_sum
+from les.sums.mesh import mesh_sum
+from les.sums.open_mesh import WORTH_A_MESH, is_compact, open_mesh_sum
+from les.sums.packing import (
     assign_slots,
     first_rows,
     group_structures,
@@ -29,8 +26,18 @@ from les.packing import (
     pack_charges,
     pack_positions,
 )
-from les.ranges import check_number
-from les.slab import slab_cells
+from les.sums.pairs import open_sum
+from les.sums.reciprocal.accuracy import (
+    CUTOFFS,
+    DEFAULT_DL,
+    METHODS,
+    Resolution,
+    crossover,
+    resolve,
+)
+from les.sums.reciprocal.lattice import grid_extent
+from les.sums.reciprocal.slab import slab_cells
+from les.sums.system import Batch, select, survey
 from les.units import NORM_FACTOR
 
 
@@ -162,7 +169,7 @@ class Ewald(nn.Module):
 
         Raises:
             ValueError: wrong shapes, devices or orders, values that are not finite or so large
-                that results mean nothing (``les.checks`` has the limits), one periodic axis, a
+                that results mean nothing (``les.sums.checks`` has the limits), one periodic axis, a
                 periodic structure without a cell, atoms at the same place in an open structure that
                 is summed over pairs, a cell too large for ``dl``. The message names the argument.
             TypeError: wrong dtypes, and what is no tensor.
@@ -230,7 +237,7 @@ class Ewald(nn.Module):
         compute_potential: bool,
     ) -> tuple[Tensor, Tensor | None]:
         # Registering operators takes its time, which programs without a compiler need not spend.
-        from les.operator import compiled_ewald
+        from les.sums.operator import compiled_ewald
 
         return compiled_ewald(self, charges, positions, cell, batch, pbc, compute_potential)
 

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from les.checks import check_tensors
 from les.config import LESConfig
 from les.ewald import Ewald
 from les.readout import ChargeReadout
 from les.response.phase import phase_born_effective_charges
+from les.sums.checks import check_tensors
 
 logger = logging.getLogger("les")
 

@@ -14,10 +14,11 @@ import torch
 from ase.calculators.calculator import Calculator, all_changes
 from torch.overrides import TorchFunctionMode
 
-from les import Ewald, cli, doctor
+from les import Ewald
 from les.backends import Backend, get_backend, registry
-from les.native import library
+from les.cli import command, doctor
 from les.predict import cli as predict_command
+from les.sums.cpu import library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +77,7 @@ def device(request: pytest.FixtureRequest, missing: str | None) -> Iterator[torc
 @pytest.fixture
 def forget_tables() -> Iterator[Callable[[], None]]:
     """Forgets what earlier calls have kept for later ones; compiled kernels and threads stay."""
-    stay = {"les.native.library", "les.native.threads"}
+    stay = {"les.sums.cpu.library", "les.sums.cpu.threads"}
 
     def forget() -> None:
         for name in [name for name in sys.modules if name.startswith("les.") and name not in stay]:
@@ -308,7 +309,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
     def find(name: str) -> Backend:
         return FakeBackend() if name == "fake" else get_backend(name)
 
-    for module in (cli, doctor, registry, predict_command):
+    for module in (command, doctor, registry, predict_command):
         monkeypatch.setattr(module, "get_backend", find)
         monkeypatch.setattr(module, "backend_names", lambda: ["fake"])
     monkeypatch.setattr(FakeBackend, "calls", [])
@@ -320,7 +321,7 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """A function for the error message of a command that must fail without a traceback."""
 
     def run(*argv: str) -> str:
-        assert cli.main(list(argv)) == 1
+        assert command.main(list(argv)) == 1
         *_, message = capsys.readouterr().err.partition("les: error: ")
         assert message
         return message

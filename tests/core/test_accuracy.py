@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from les import Ewald, Les, LESConfig
-from les.accuracy import (
+from les.sums.mesh import mesh_sum
+from les.sums.reciprocal.accuracy import (
     MESH_ACCURACY,
     NATIVE,
     TORCH,
@@ -18,7 +19,6 @@ from les.accuracy import (
     mesh_error,
     resolve,
 )
-from les.mesh import mesh_sum
 
 
 def water_box(n=4):
@@ -126,7 +126,7 @@ def test_bad_settings(options, message):
 def set_costs(monkeypatch, of_pairs):
     """Of the direct sum, on all devices."""
     for name in ("NATIVE", "TORCH", "CUDA"):
-        monkeypatch.setattr(f"les.accuracy.{name}", DirectCost(of_pairs, 0.0))
+        monkeypatch.setattr(f"les.sums.reciprocal.accuracy.{name}", DirectCost(of_pairs, 0.0))
 
 
 def test_auto_takes_what_is_faster(monkeypatch, make_system, join, deviation):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from les import Ewald, Les
-from les.batch import look
-from les.checks import VOLUME_TOLERANCE
-from les.native import library as native
-from les.native.survey import look as native_look
+from les.sums.checks import VOLUME_TOLERANCE
+from les.sums.cpu import library as native
+from les.sums.cpu.survey import look as native_look
+from les.sums.system import look
 
 MIXTURES = {
     "periodic": [("triclinic", 7), ("cubic", 3), ("left_handed", 12)],

@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from les import LESConfig
 from les.backends.calculator import ChargeCalculator, refuse_several_models
-from les.structures import unused_labels_told
+from les.data.atoms import unused_labels_told
 from les.testing.adapter import results_of
 
 SEVERAL = LESConfig(use_atomwise=True, n_features=4, n_channels=2)

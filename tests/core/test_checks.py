@@ -10,8 +10,8 @@ import torch
 from ase import Atoms
 
 from les import Ewald, Les, LESConfig, born_effective_charges, dipole_moments
-from les.checks import NotFiniteError, TooLargeError, check_precision
-from les.structures import ANY_AXES, check_atoms
+from les.data.atoms import ANY_AXES, check_atoms
+from les.sums.checks import NotFiniteError, TooLargeError, check_precision
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from les import Ewald, Les, LESConfig
-from les.operator import _SETTINGS, compiled_ewald
+from les.sums.operator import _SETTINGS, compiled_ewald
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch._dynamo.config, "trace_autograd_ops"),

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from les import Ewald, Les, LESConfig, fix_charge_sign, open_mesh
-from les.lattice import grid_extent
-from les.traceable import traceable_potential
+from les import Ewald, Les, LESConfig, fix_charge_sign
+from les.sums import open_mesh
+from les.sums.plain import traceable_potential
+from les.sums.reciprocal.lattice import grid_extent
 
 TESTS = Path(__file__).parent
 
@@ -121,8 +122,8 @@ def test_default_device(arguments, monkeypatch, forget_tables, case, native):
     monkeypatch.setenv("LES_NATIVE", native)
     monkeypatch.setitem(open_mesh.WORTH_A_MESH, False, (20, 1e12))
     monkeypatch.setitem(open_mesh.WORTH_A_MESH, True, (20, 1e12))
-    monkeypatch.setattr("les.mesh.SORTED_FROM", 1)
-    monkeypatch.setattr("les.mesh_waves.POINTS_AT_A_TIME", 1)
+    monkeypatch.setattr("les.sums.mesh.SORTED_FROM", 1)
+    monkeypatch.setattr("les.sums.bases.mesh_waves.POINTS_AT_A_TIME", 1)
     evaluate = CASES[case](arguments)
     expected = evaluate()
     forget_tables()

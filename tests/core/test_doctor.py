@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import les
-from les import LESConfig, cli, doctor
+from les import LESConfig, cli
+from les.cli import doctor
 
 
 def test_doctor(fake, capsys, monkeypatch):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald
-from les.operator import compiled_ewald
+from les.sums.operator import compiled_ewald
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_export(make_arguments, forces):
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_aot_inductor(make_arguments, tmp_path):
-    """In a Python process that has imported ``les.operator``; errors come as RuntimeError."""
+    """In a Python process that has imported ``les.sums.operator``; errors come as RuntimeError."""
     model = Model(forces=True)
     program = exported(model, make_arguments("triclinic", "cubic"))
     path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "les.pt2"))

@@ -11,8 +11,8 @@ import pytest
 from ase import Atoms
 from ase.io import read, write
 
-from les.extxyz import DataError, read_extxyz
-from les.structure_files import count_structures, entries, read_structures
+from les.data.extxyz import DataError, read_extxyz
+from les.data.structure_files import count_structures, entries, read_structures
 
 
 @pytest.fixture

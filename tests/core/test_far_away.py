@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from les import Ewald, born_effective_charges, dipole_moments, ewald, open_mesh
-from les.lattice import grid_extent
-from les.traceable import traceable_potential
+from les import Ewald, born_effective_charges, dipole_moments, ewald
+from les.sums import open_mesh
+from les.sums.plain import traceable_potential
+from les.sums.reciprocal.lattice import grid_extent
 
 #: Places are multiples of this [A], which float32 tells apart as far away as this.
 GRID, FAR = 2.0**-7, torch.tensor([65536.0, -65536.0, 32768.0])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from les import Ewald, ewald, open_mesh
-from les.operator import compiled_ewald
+from les import Ewald, ewald
+from les.sums import open_mesh
+from les.sums.operator import compiled_ewald
 
 PBC = {"open": [False] * 3, "slab": [True, True, False], "crystal": [True] * 3}
 N_ATOMS = 4

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from les.labels import NAMES, DataError, LabelKeys, find_label, labelled_frames, read_extxyz
+from les.data.labels import NAMES, DataError, LabelKeys, find_label, labelled_frames, read_extxyz
 from les.testing.structures import dimer
 
 

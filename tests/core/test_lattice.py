@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from les.lattice import grid_extent, grid_reach, reciprocal_vectors
+from les.sums.reciprocal.lattice import grid_extent, grid_reach, reciprocal_vectors
 
 
 def test_against_the_inverse(make_system, cell_kind, dtype, tolerance):

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from les import Ewald
-from les.bspline import pieces
-from les.direct import _kept_grid
-from les.mesh import _inverse_factor, mesh_size
+from les.sums.bases.bspline import pieces
+from les.sums.direct import _kept_grid
+from les.sums.mesh import _inverse_factor, mesh_size
 
 #: Relative differences of energies and of forces from the direct sum with dl = 2 A that a
 #: spacing of 0.45 A makes.
@@ -148,7 +148,7 @@ def test_order_of_the_atoms(monkeypatch, random_box):
     charges, positions, cell = random_box(50)
     results = []
     for threshold in (10**9, 1):
-        monkeypatch.setattr("les.mesh.SORTED_FROM", threshold)
+        monkeypatch.setattr("les.sums.mesh.SORTED_FROM", threshold)
         leaves = [value.clone().requires_grad_() for value in (charges, positions, cell)]
         energy, potential = on_mesh()(*leaves, compute_potential=True)
         results.append([energy, potential, *torch.autograd.grad(energy.sum(), leaves)])
@@ -193,7 +193,7 @@ class LargestSum(TorchDispatchMode):
 def test_memory_of_training_grows_with_the_number_of_atoms(monkeypatch, random_box):
     """Not with the number of pairs of atoms and mesh points, nor worse: the step of a training."""
     # So few atoms are taken all at once on a GPU.
-    monkeypatch.setattr("les.spreading.PAIRS_AT_A_TIME_ELSEWHERE", 2**17)
+    monkeypatch.setattr("les.sums.bases.splines.PAIRS_AT_A_TIME_ELSEWHERE", 2**17)
     peaks = []
     for n_atoms in (1000, 4000):
         charges, positions, cell = (value.requires_grad_() for value in random_box(n_atoms))

@@ -10,14 +10,14 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald
-from les.direct import reciprocal_sum
-from les.greens import periodic_greens_function
-from les.lattice import grid_extent
-from les.native import library as native
-from les.native.splines import spline_kernels
-from les.native.threads import in_parallel
-from les.open import open_sum
-from les.spreading import MeshShape, SplineMesh
+from les.sums.bases.splines import MeshShape, SplineMesh
+from les.sums.cpu import library as native
+from les.sums.cpu.splines import spline_kernels
+from les.sums.cpu.threads import in_parallel
+from les.sums.direct import reciprocal_sum
+from les.sums.pairs import open_sum
+from les.sums.reciprocal.greens import periodic_greens_function
+from les.sums.reciprocal.lattice import grid_extent
 
 pytestmark = pytest.mark.cpu_only("compiled kernels")
 
@@ -260,7 +260,7 @@ def test_threads(compiled, monkeypatch):
         return [*found, components, basis.gather(components, GRADIENT)]
 
     expected = evaluate()
-    monkeypatch.setattr("les.native.threads.WORK_OF_A_THREAD", 1)
+    monkeypatch.setattr("les.sums.cpu.threads.WORK_OF_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
     ranges = []
     in_parallel(lambda first, last: ranges.append((first, last)), 5, work=100)

@@ -11,8 +11,8 @@ import warnings
 import pytest
 
 from les.files import checksum
-from les.native import cache
-from les.native.library import _compiler
+from les.sums.cpu import cache
+from les.sums.cpu.library import _compiler
 
 pytestmark = [
     pytest.mark.cpu_only("compiled kernels"),

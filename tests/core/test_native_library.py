@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from les import Ewald
-from les.native import cache
-from les.native import library as native
+from les.sums.cpu import cache
+from les.sums.cpu import library as native
 
 pytestmark = pytest.mark.cpu_only("compiled kernels")
 
@@ -46,7 +46,7 @@ def test_kept_for_later_processes(compiled, forgotten, monkeypatch):
     assert stat.S_IMODE(forgotten.stat().st_mode) == 0o700
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
-    code = "import torch; from les.native.library import library as l; " + (
+    code = "import torch; from les.sums.cpu.library import library as l; " + (
         "assert l(torch.device('cpu'), torch.float64) is not None"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

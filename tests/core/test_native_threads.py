@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from les import Ewald
-from les.native.threads import in_parallel
+from les.sums.cpu.threads import in_parallel
 
 pytestmark = pytest.mark.cpu_only("compiled kernels")
 
@@ -51,7 +51,7 @@ def test_forked_processes():
     """Threads do not survive a fork."""
     code = """
 import os, torch
-from les.native import threads
+from les.sums.cpu import threads
 threads.WORK_OF_A_THREAD, torch.get_num_threads = 1, lambda: 2
 done = []
 threads.in_parallel(lambda first, last: done.append(first), 2, work=10)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from les import Ewald, open_mesh
-from les.accuracy import MESH_ACCURACY, resolve
-from les.native.library import library
+from les import Ewald
+from les.sums import open_mesh
+from les.sums.cpu.library import library
+from les.sums.reciprocal.accuracy import MESH_ACCURACY, resolve
 
 #: Of sums, whose order differs from one time to the next on a GPU.
 ROUNDING = 1e-12

@@ -7,9 +7,9 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald
-from les.lattice import grid_extent
-from les.packing import first_rows
-from les.traceable import ROW_WIDTH, traceable_potential
+from les.sums.packing import first_rows
+from les.sums.plain import ROW_WIDTH, traceable_potential
+from les.sums.reciprocal.lattice import grid_extent
 
 #: Rows of 64: structures that need none, one, exactly one, and several of them.
 SIZES = [1, 64, 65, 200, 7]

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from les import Ewald
-from les.fourier import analyse, synthesise
-from les.mesh_waves import MeshWaves
-from les.open_mesh import WORTH_A_MESH
-from les.spreading import MeshShape, SplineMesh
-from les.transfer import gather, spread
-from les.waves import Waves
+from les.sums.bases.adjoint import gather, spread
+from les.sums.bases.fourier import analyse, synthesise
+from les.sums.bases.mesh_waves import MeshWaves
+from les.sums.bases.splines import MeshShape, SplineMesh
+from les.sums.bases.waves import Waves
+from les.sums.open_mesh import WORTH_A_MESH
 
 DERIVATIVES = [((0, 0, 0),), ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
 
@@ -96,10 +96,10 @@ def test_a_few_at_a_time(basis, monkeypatch):
     monkeypatch.setenv("LES_NATIVE", "0")
     expected = results()
     for pairs, products in ((2 * 6**3, 2 * 24), (1, 3 * 24)):
-        monkeypatch.setattr("les.spreading.PAIRS_AT_A_TIME", pairs)
-        monkeypatch.setattr("les.wave_products.PRODUCTS_AT_A_TIME", products)
-        monkeypatch.setattr("les.mesh_waves.POINTS_AT_A_TIME", products)
-        monkeypatch.setattr("les.fourier.NUMBERS_AT_A_TIME", products)
+        monkeypatch.setattr("les.sums.bases.splines.PAIRS_AT_A_TIME", pairs)
+        monkeypatch.setattr("les.sums.bases.wave_products.PRODUCTS_AT_A_TIME", products)
+        monkeypatch.setattr("les.sums.bases.mesh_waves.POINTS_AT_A_TIME", products)
+        monkeypatch.setattr("les.sums.bases.fourier.NUMBERS_AT_A_TIME", products)
         for found, target in zip(results(), expected, strict=True):
             torch.testing.assert_close(found, target, rtol=1e-13, atol=1e-13)
 
@@ -129,7 +129,7 @@ def test_vectorised_over_values(basis):
 @pytest.mark.parametrize("numbers", [1, 100, 2**16])
 def test_transforms_of_meshes(monkeypatch, numbers):
     """Those of torch, cropped, and their transpose."""
-    monkeypatch.setattr("les.fourier.NUMBERS_AT_A_TIME", numbers)
+    monkeypatch.setattr("les.sums.bases.fourier.NUMBERS_AT_A_TIME", numbers)
     mesh, extent = random(3, 6, 8, 10), (2, 0, 4)
     whole = torch.fft.rfftn(mesh, dim=(1, 2, 3))
     found = analyse(mesh, extent)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from les.labels import LabelKeys, labelled_frames
-from les.structures import LONG_RANGE_AXES, centred
+from les.data.atoms import LONG_RANGE_AXES, centred
+from les.data.labels import LabelKeys, labelled_frames
 from les.training.errors import RESULTS
 from les_cace.batches import Batch, Structure, collate, to_structure
 from les_cace.model import CACE
@@ -32,14 +32,14 @@ class LabelledStructures(Dataset):
         labels: ``"energy"``, ``"forces"``, maybe ``"stress"``; every frame without one of
             ``responses`` needs them.
         elements: atomic numbers that the model knows; all without.
-        keys: label -> key in the file, for those that differ from ``les.labels.NAMES``; or what the
-            files of a run share.
+        keys: label -> key in the file, for those that differ from ``les.data.labels.NAMES``; or
+            what the files of a run share.
         axes: numbers of periodic axes that are accepted.
         responses: ``"bec"``, ``"dipole"``, those that are trained on.
         responses_needed: whether each of these must be in some frame.
 
     Raises:
-        DataError: as ``les.labels.labelled_frames``.
+        DataError: as ``les.data.labels.labelled_frames``.
     """
 
     def __init__(

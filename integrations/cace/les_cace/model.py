@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from les import Edges, Ewald, LESConfig, born_effective_charges, dipole_moments
-from les.checks import has_volume
 from les.readout import AtomReadout, ChargeReadout
+from les.sums.checks import has_volume
 from les_cace.neighbours import Neighbours
 from les_cace.representation import Representation
 

@@ -11,11 +11,11 @@ import torch
 
 from les.backends.model_files import check_parts
 from les.config import LESConfig, refuse_unknown
+from les.data.atoms import ANY_AXES, LONG_RANGE_AXES
+from les.data.labels import LabelKeys
 from les.devices import resolve_device
 from les.files import replacing
-from les.labels import LabelKeys
 from les.response.labels import RESPONSES
-from les.structures import ANY_AXES, LONG_RANGE_AXES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
 from les.training.history import fitting, plain_state, refuse_other_settings

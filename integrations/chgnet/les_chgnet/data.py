@@ -14,9 +14,9 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from les.labels import DataError, LabelKeys, labelled_frames
+from les.data.atoms import LONG_RANGE_AXES, centred
+from les.data.labels import DataError, LabelKeys, labelled_frames
 from les.response.labels import RESPONSES
-from les.structures import LONG_RANGE_AXES, centred
 
 if TYPE_CHECKING:
     from chgnet.graph import CrystalGraph, CrystalGraphConverter
@@ -44,8 +44,8 @@ class LabelledGraphs(Dataset):
         converter: makes the graphs.
         targets: upstream's letters, ``"ef"``, ``"efs"``, ...; only magnetic moments may be
             missing, in some of the frames.
-        keys: label -> key in the file, for those that differ from ``les.labels.NAMES``; or what the
-            files of a run share.
+        keys: label -> key in the file, for those that differ from ``les.data.labels.NAMES``; or
+            what the files of a run share.
         axes: numbers of periodic axes that are accepted.
         responses: ``"bec"``, ``"dipole"``, those that are trained on.
         responses_needed: whether each of these must be in some frame.
@@ -115,7 +115,7 @@ def to_targets(labels: Mapping[str, Any], n_atoms: int) -> dict[str, Any]:
     ``[n_atoms, 3, 3]`` [e] and dipoles ``[3]`` [e A] have their own names, and may be ``None``.
 
     Args:
-        labels: of one structure, as ``les.labels.labelled_frames`` gives them.
+        labels: of one structure, as ``les.data.labels.labelled_frames`` gives them.
         n_atoms: number of atoms.
     """
     targets: dict[str, Any] = {

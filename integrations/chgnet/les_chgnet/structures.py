@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from pymatgen.core import Lattice, Molecule, Structure
 
-from les.structures import ANY_AXES, check_atoms
+from les.data.atoms import ANY_AXES, check_atoms
 
 
 def to_structure(source: Atoms | Structure | Molecule) -> Structure:
@@ -20,7 +20,7 @@ def to_structure(source: Atoms | Structure | Molecule) -> Structure:
         source: structure or molecule of ASE or pymatgen; positions and cell in A.
 
     Raises:
-        ValueError: for no atoms, and what ``les.structures.check_atoms`` refuses.
+        ValueError: for no atoms, and what ``les.data.atoms.check_atoms`` refuses.
         TypeError: for something else.
     """
     if not isinstance(source, (Atoms, Molecule, Structure)):

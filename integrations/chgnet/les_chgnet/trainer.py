@@ -13,8 +13,8 @@ from chgnet.trainer import Trainer
 from tqdm import tqdm
 
 from les.backends import EpochRecord
-from les.checks import NotFiniteError, TooLargeError
 from les.files import replacing
+from les.sums.checks import NotFiniteError, TooLargeError
 from les.training.errors import Errors
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 from les_chgnet.data import LABELS

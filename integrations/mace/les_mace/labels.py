@@ -21,11 +21,11 @@ import ase.io
 import numpy as np
 from mace.data import utils
 
-from les.extxyz import DataError
-from les.labels import LabelKeys, find_label
+from les.data.atoms import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
+from les.data.extxyz import DataError
+from les.data.labels import LabelKeys, find_label
+from les.data.structure_files import read_structures
 from les.response.labels import ResponseLabels
-from les.structure_files import read_structures
-from les.structures import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les_mace.neighbours import has_stress
 from les_mace.replaced import replaced
 

@@ -19,7 +19,7 @@ from mace.cli import run_train
 from mace.tools.torch_geometric import Batch
 from torch import Tensor, nn
 
-from les.extxyz import DataError
+from les.data.extxyz import DataError
 from les.response.gauge import orient_charges
 from les.response.labels import RESPONSES
 from les.training.errors import UNITS

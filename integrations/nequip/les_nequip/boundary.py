@@ -8,7 +8,7 @@ import torch
 from nequip.data import AtomicDataDict
 from torch import Tensor
 
-from les.checks import has_volume
+from les.sums.checks import has_volume
 
 
 def crosses_cell(data: AtomicDataDict.Type) -> Tensor:

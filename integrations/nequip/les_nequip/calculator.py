@@ -17,8 +17,8 @@ from nequip.integrations.ase import NequIPCalculator
 
 from les import LESConfig, dipole_moments
 from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
-from les.structures import LONG_RANGE_AXES
 from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY
 from les_nequip.loading import Loaded, load
 

@@ -24,17 +24,17 @@ from nequip.data import AtomicDataDict
 from nequip.data.dataset import ASEDataset, ase_dataset
 from omegaconf import DictConfig, OmegaConf
 
-from les.extxyz import SUFFIXES, DataError, blocks, parse
-from les.labels import LabelKeys, find_label, similar_keys
-from les.response.labels import ResponseLabels
-from les.structure_files import read_structures
-from les.structures import (
+from les.data.atoms import (
     ANY_AXES,
     LONG_RANGE_AXES,
     UnusedLabels,
     check_atoms,
     check_elements,
 )
+from les.data.extxyz import SUFFIXES, DataError, blocks, parse
+from les.data.labels import LabelKeys, find_label, similar_keys
+from les.data.structure_files import read_structures
+from les.response.labels import ResponseLabels
 from les_nequip.keys import RESPONSE_FIELDS
 from les_nequip.missing import MISSING, all_of, places, put
 
@@ -158,8 +158,8 @@ class LabelledFiles:
         with a response lacks, are NaN where there are none.
 
         Raises:
-            les.extxyz.DataError: naming file, frame and key, for missing, mixed or bad labels and
-                for structures on which the model has no meaningful result.
+            les.data.extxyz.DataError: naming file, frame and key, for missing, mixed or bad labels
+                and for structures on which the model has no meaningful result.
         """
         unused, tally = UnusedLabels(), ResponseLabels(path, self.responses)
         required = [label for label, field in FIELDS.items() if field in self.fields]
@@ -200,7 +200,7 @@ class LabelledFiles:
         return found
 
     def check(self, path: str | Path, mapping: Mapping[str, str] | None = None) -> None:
-        """Raise ``les.extxyz.DataError`` for a file that the model cannot be tested on.
+        """Raise ``les.data.extxyz.DataError`` for a file that the model cannot be tested on.
 
         Its labels have the same names as those of the files that are read before and after it.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from les import ChargeReadout, Ewald, dipole_moments
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
-from les.traceable import traceable_potential
+from les.sums.plain import traceable_potential
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.edges import EdgeRecord
 from les_nequip.keys import BEC_METHOD, LES_DIPOLE_KEY, LES_ENERGY_KEY, METADATA_KEY

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from les.greens import EDGE_TOLERANCE
-from les.traceable import BOUNDARIES
+from les.sums.plain import BOUNDARIES
+from les.sums.reciprocal.cutoff import EDGE_TOLERANCE
 
 #: Values of the setting ``boundary``; ``auto`` goes by the data.
 SETTINGS = ("auto", *BOUNDARIES)
@@ -77,7 +77,7 @@ class Reach:
         return self.max_cell or [HEADROOM * length for length in self.longest]
 
     def boundary(self) -> str:
-        """Boundary condition of a compiled model, one of ``les.traceable.BOUNDARIES``.
+        """Boundary condition of a compiled model, one of ``les.sums.plain.BOUNDARIES``.
 
         Raises:
             ValueError: if it is not configured and no structures were seen, or slabs.

@@ -18,9 +18,7 @@ from les.backends.charge_results import (
     check_charge_options,
     scale_of_charges,
 )
-from les.response.born import BORN_CHARGES
-from les.response.gauge import ChargeSign
-from les.structures import (
+from les.data.atoms import (
     ANY_AXES,
     LONG_RANGE_AXES,
     UnusedLabelWarning,
@@ -29,6 +27,8 @@ from les.structures import (
     check_elements,
     labels_without_effect,
 )
+from les.response.born import BORN_CHARGES
+from les.response.gauge import ChargeSign
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,7 +71,7 @@ class ChargeCalculator(Calculator):
             structure with more than one element, so that its most electronegative element is
             negative, and kept from then on: it must not change along a trajectory. That of a model
             which was trained on dipoles or Born effective charges is left as it is.
-        used_labels: names of labels in ``les.structures.labels_without_effect`` that, other than
+        used_labels: names of labels in ``les.data.atoms.labels_without_effect`` that, other than
             usual, this model can use.
         unsigned_labels: labels of which the model predicts the magnitudes only, and whose signs
             are left out where results are compared with them.
@@ -169,7 +169,7 @@ class ChargeCalculator(Calculator):
             long_range_axes: numbers of periodic axes that the model takes if it has LES.
 
         Raises:
-            ValueError: as ``les.structures.check_atoms`` and ``check_elements``.
+            ValueError: as ``les.data.atoms.check_atoms`` and ``check_elements``.
         """
         check_atoms(atoms, long_range_axes if self.long_range else ANY_AXES)
         check_elements(atoms, elements)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from les.extxyz import DataError
-from les.labels import NAMES, find_label, similar_keys
+from les.data.extxyz import DataError
+from les.data.labels import NAMES, find_label, similar_keys
 from les.response.agreement import QUANTITIES, Agreements, is_opposite
 from les.training.errors import RESULTS, UNITS, Errors
 

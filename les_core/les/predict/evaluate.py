@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from les.extxyz import DataError
+from les.data.atoms import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
+from les.data.extxyz import DataError
+from les.data.structure_files import Entry, count_structures, entries
 from les.files import checksum, replacing
 from les.locks import locked
 from les.predict.comparison import Comparison
 from les.predict.journal import Journal, journal_path
 from les.predict.output import ARRAY_KEYS, INFO_KEYS, SPREAD, attach, format_of, writer
 from les.response.agreement import Agreements
-from les.structure_files import Entry, count_structures, entries
-from les.structures import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
 from les.targets import check_target
 from les.training.errors import Errors
 

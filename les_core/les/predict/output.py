@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from les.labels import PREDICTED
+from les.data.labels import PREDICTED
 
 #: Results that become entries of a structure, and columns of its atoms.
 INFO_KEYS = ("energy", "les_energy", "stress", "dipole", "quadrupole")

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from les.data.atoms import labels_without_effect
 from les.response.born import BORN_CHARGES
-from les.structures import labels_without_effect
 
 
 class Quantity(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from les.checks import (
+from les.response.dipoles import check_epsilon_factor, single_channel
+from les.sums.checks import (
     as_indices,
     check_batch,
     check_cell,
@@ -17,7 +18,6 @@ from les.checks import (
     is_compiling,
     open_cells,
 )
-from les.response.dipoles import check_epsilon_factor, single_channel
 
 
 def response_arguments(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from les.checks import check_finite, check_tensors
 from les.response.sum_rules import acoustic_sum, check_born_effective_charges
+from les.sums.checks import check_finite, check_tensors
 
 
 def current(

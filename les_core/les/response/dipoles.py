@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from les.checks import (
+from les.ranges import check_number
+from les.sums.checks import (
     as_indices,
     check_batch,
     check_charges,
     check_positions,
     check_tensors,
 )
-from les.lattice import exactly
-from les.ranges import check_number
+from les.sums.reciprocal.lattice import exactly
 
 
 def dipole_moments(

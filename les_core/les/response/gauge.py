@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from les.checks import check_finite
+from les.sums.checks import check_finite
 
 logger = logging.getLogger("les")
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from les.extxyz import DataError
+from les.data.extxyz import DataError
 from les.response.agreement import has_unique_moments
 
 logger = logging.getLogger("les")

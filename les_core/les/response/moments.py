@@ -28,9 +28,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from les.checks import check_tensors
-from les.lattice import exactly, open_directions, reciprocal_vectors
 from les.response.dipoles import structure_mean
+from les.sums.checks import check_tensors
+from les.sums.reciprocal.lattice import exactly, open_directions, reciprocal_vectors
 
 
 class Carried(NamedTuple):

@@ -24,9 +24,9 @@ import math
 import torch
 from torch import Tensor
 
-from les.lattice import exactly, open_directions, reciprocal_vectors
 from les.response.arguments import check_gradients, response_arguments
 from les.response.dipoles import structure_mean
+from les.sums.reciprocal.lattice import exactly, open_directions, reciprocal_vectors
 
 
 def phase_born_effective_charges(

@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from les.checks import as_indices, check_batch, check_finite, check_tensors
 from les.response.dipoles import structure_mean
+from les.sums.checks import as_indices, check_batch, check_finite, check_tensors
 
 #: What to do about the acoustic sum, by name.
 ACOUSTIC_SUMS = ("kept", "spread")

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from les.labels import labelled_frames
-from les.structures import unused_labels_told
+from les.data.atoms import unused_labels_told
+from les.data.labels import labelled_frames
 from les.training.errors import Errors, table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("les")
 
-#: Frames as ``les.labels.labelled_frames`` gives them: place, ``ase.Atoms``, labels.
+#: Frames as ``les.data.labels.labelled_frames`` gives them: place, ``ase.Atoms``, labels.
 Frames = Iterable[tuple[str, Any, Mapping[str, Any]]]
 
 
@@ -38,7 +38,7 @@ def labelled_sets(
         options: of ``les.training.arguments.TrainingParser``, with ``train_file``, ``valid_file``
             and maybe ``test_file``.
         required: labels that every frame has.
-        settings: further arguments of ``les.labels.labelled_frames``.
+        settings: further arguments of ``les.data.labels.labelled_frames``.
     """
     paths = {name: getattr(options, f"{name}_file") for name in ("train", "valid", "test")}
     return {

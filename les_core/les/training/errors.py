@@ -66,7 +66,7 @@ class Errors:
 
         Args:
             results: the calculator's, such as ``energy`` [eV] and ``forces`` [eV/A].
-            labels: as returned by ``les.labels.labelled_frames``; ``None`` for a missing one.
+            labels: as returned by ``les.data.labels.labelled_frames``; ``None`` for a missing one.
             n_atoms: number of atoms; energies are compared per atom.
         """
         for label in UNITS:

@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
 from les.backends import EpochRecord
-from les.checks import NotFiniteError, TooLargeError
 from les.files import replacing
+from les.sums.checks import NotFiniteError, TooLargeError
 from les.training.errors import Errors
 from les.training.files import RunFiles
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history

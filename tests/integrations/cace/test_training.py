@@ -16,7 +16,7 @@ import les.backends.registry
 import les.training.loop
 import les_cace.training
 from les.backends import backend_of, get_backend
-from les.labels import DataError
+from les.data.labels import DataError
 from les.testing.structures import crystal, dimer
 from les_cace import CACE, LESCalculator, load_model
 from les_cace.data import LabelledStructures, collate_labelled, compare

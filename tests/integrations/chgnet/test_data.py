@@ -15,8 +15,8 @@ from ase.io import write
 from chgnet.data.dataset import collate_graphs
 from chgnet.trainer.trainer import CombinedLoss
 
-from les.labels import DataError
-from les.structures import ANY_AXES
+from les.data.atoms import ANY_AXES
+from les.data.labels import DataError
 from les.testing.structures import CELLS, crystal, dimer
 from les_chgnet import GraphConverter, LESCalculator
 from les_chgnet.data import LabelledGraphs, to_targets

@@ -7,7 +7,7 @@ import pytest
 from ase.io import read, write
 from nequip.data.dataset import ASEDataset, ase_dataset
 
-from les.extxyz import DataError
+from les.data.extxyz import DataError
 from les_nequip.labels import LabelledFiles
 
 pytestmark = pytest.mark.usefixtures("nequip_state")

@@ -1,0 +1,5 @@
+"""The command ``les``."""
+
+from les.cli.command import main
+
+__all__ = ["main"]

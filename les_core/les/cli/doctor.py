@@ -1,0 +1,116 @@
+"""What is installed here, what stands in the way of using a backend, and what is in a model."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from les.backends import backend_names, backend_of, get_backend
+from les.backends.loading import load_calculator
+from les.backends.model_files import check_file
+from les.config import LESConfig
+from les.ewald import Ewald
+from les.sums.cpu.library import describe
+from les.sums.reciprocal.accuracy import CANCELLATION, cutoff_error
+from les.units import NORM_FACTOR
+
+
+def unmet_requirements(distribution: str) -> list[str]:
+    """Requirements of an installed distribution that this environment does not meet.
+
+    They tell why two backends cannot share an environment. Empty if the package
+    ``packaging``, which reads requirements, is not installed.
+    """
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        return []
+    unmet = []
+    for text in metadata.requires(distribution) or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            unmet.append(f"{distribution} needs {requirement.name}, which is not installed")
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            unmet.append(
+                f"{distribution} needs {requirement.name}{requirement.specifier}, "
+                f"{installed} is installed"
+            )
+    return unmet
+
+
+def examine() -> list[str]:
+    """Lines that describe this environment: versions, then every backend and its problems."""
+    import numpy
+    import torch
+
+    import les
+
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    lines = [
+        f"les {les.__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"numpy {numpy.__version__}, accelerator: {accelerator}"
+    ]
+    lines.append(f"kernels of the sum for the CPU: {describe()}")
+    width = max(map(len, backend_names()), default=0) + 2
+    for name in backend_names():
+        backend = get_backend(name)
+        problem = backend.problem()
+        state = f"{backend.distribution} {backend.version()}" if problem is None else problem
+        lines.append(f"{name:<{width}}{'ok' if problem is None else 'no':<4}{state}")
+        if backend.version() is not None:
+            lines += [
+                f"{'':<{width + 4}}{unmet}" for unmet in unmet_requirements(backend.distribution)
+            ]
+    return lines
+
+
+def examine_file(
+    path: Path, backend: str | None = None, allow_pickle: bool = False, head: str | None = None
+) -> str:
+    """What is in a model file.
+
+    Args:
+        path: the file.
+        backend: name of its backend, if the name of the file does not tell it.
+        allow_pickle: read a pickle, too, which runs the code it holds.
+        head: which head of a model with several.
+
+    Raises:
+        BackendError: if the backend is not known, or cannot be used here.
+        OSError: if the file is missing or may not be read.
+        ValueError: if it is damaged or no model; the message names it.
+    """
+    backend = backend or backend_of(path)
+    if path.exists():  # else it may be the name of a model that comes with its backend
+        check_file(path, "model")
+    calculator = load_calculator(get_backend(backend), path, head=head, allow_pickle=allow_pickle)
+    return f"{path}: {backend}, {examine_model(calculator.les_config)}"
+
+
+def examine_model(config: LESConfig | None) -> str:
+    """How a model with ``config`` does its long-range part, and what its cutoff leaves out."""
+    if config is None:
+        return "without LES"
+    ewald = Ewald(**config.sum_settings())
+    smooth = config.cutoff == "smooth"
+    error = cutoff_error(config.sigma, ewald.dl, smooth)
+    lines = [
+        f"LES with sigma = {config.sigma:g} A, dl = {ewald.dl:.3g} A, {config.cutoff} cutoff",
+        f"error of the forces of random charges due to the cutoff: {error:.0e}, of water and "
+        f"rattled crystals up to {CANCELLATION * error:.0e}",
+    ]
+    if not smooth:
+        lines.append("energies jump where k-points cross the cutoff as the cell changes")
+    if not config.remove_self_interaction:
+        lines.append("charges interact with themselves")
+    if config.norm_factor != NORM_FACTOR:
+        lines.append(f"norm_factor = {config.norm_factor:g} eV A / e^2 instead of {NORM_FACTOR:g}")
+    if config.n_channels > 1:
+        lines.append(f"{config.n_channels} charges on each atom")
+    return "\n  ".join(lines)

@@ -1,0 +1,1 @@
+"""Structures and labels in files, and what they have to be."""

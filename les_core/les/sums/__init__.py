@@ -1,0 +1,1 @@
+"""How the electrostatic sum is evaluated: methods, what they share, and who chooses them."""

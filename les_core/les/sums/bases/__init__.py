@@ -1,0 +1,1 @@
+"""Functions that charges are expanded in: plane waves, and the splines of a mesh."""

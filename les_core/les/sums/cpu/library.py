@@ -1,0 +1,165 @@
+"""The kernels for some precision: compiled, or found where they are kept."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from les.sums.cpu.cache import compile_library, kept_library
+
+#: Environment variable that turns kernels off.
+SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
+
+SOURCES = ("cells.c", "greens.c", "pairs.c", "splines.c", "survey.c", "waves.c")
+HEADERS = ("decay.h", "greens.h")
+
+#: What a compiled file must have.
+SYMBOLS = (
+    *("les_cells_enter", "les_cells_leave", "les_gather", "les_greens", "les_pairs_first"),
+    *("les_pairs_second", "les_spread", "les_survey", "les_waves_first", "les_waves_second"),
+    *("les_waves_space", "les_waves_sums"),
+)
+
+#: Of the splines: largest order and number of derivatives along an axis.
+MOST = 8
+
+#: Of the waves: numbers along the last axis come in multiples of this.
+LANES = 8
+
+#: Of the series for pairs: its degree, and the largest argument x.
+DEGREE, END = 16, 6.0
+
+COMPILERS = ("cc", "gcc", "clang")
+
+#: No value of any operation is changed but by fused multiplications and additions.
+_FLAGS = (
+    *("-O3", "-std=c11", "-fPIC", "-shared", "-fopenmp-simd"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+)
+
+#: Instructions, by what torch says of the CPU; without an entry those of any such CPU.
+_INSTRUCTIONS = {
+    "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"),
+    "AVX2": ("-mavx2", "-mfma"),
+}
+
+_NUMBERS = {torch.float32: ("float", "floorf"), torch.float64: ("double", "floor")}
+
+
+class _NoCompilerError(OSError):
+    """Nothing went wrong: there is none."""
+
+
+def library(device: torch.device, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The kernels for such tensors; ``None`` where torch has to do without them, as in a trace.
+
+    Warns:
+        UserWarning: if they cannot be compiled, kept or loaded, and why.
+    """
+    # Tracers do not see what kernels write.
+    traced = torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+    if device.type != "cpu" or dtype not in _NUMBERS or _is_off() or traced:
+        return None
+    compiled, problem = _loaded(dtype)
+    if isinstance(problem, Exception) and not isinstance(problem, _NoCompilerError):
+        _warn_once(str(problem))
+    return compiled
+
+
+def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor | ctypes.Array[Any] | None) -> None:
+    """Run a kernel on the numbers of contiguous ``arrays``; ``None`` is a null pointer."""
+    # Some gradients of torch are not in memory: zeros, and negatives of what is there.
+    ready = [
+        array.clone()
+        if isinstance(array, Tensor) and (array._is_zerotensor() or array.is_neg())
+        else array
+        for array in arrays
+    ]
+    places = [
+        ctypes.c_void_p(array.data_ptr()) if isinstance(array, Tensor) else array for array in ready
+    ]
+    kernel(ctypes.byref(task), *places)
+
+
+def describe() -> str:
+    """Whether there are kernels, and if not, why."""
+    if _is_off():
+        return f"none, {SWITCH}={os.environ[SWITCH]}"
+    compiled, found = _loaded(torch.float64)
+    return f"compiled, {found}" if compiled is not None else f"none, which is slower: {found}"
+
+
+def _is_off() -> bool:
+    return os.environ.get(SWITCH, "").lower() in OFF
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
+    """The kernels and their file, or what stands in their way."""
+    real, floor = _NUMBERS[dtype]
+    instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ())
+    constants = {"REAL": real, "FLOOR": floor, "MOST": MOST}
+    constants |= {"LANES": LANES, "DEGREE": DEGREE, "END": END}
+    flags = [*_FLAGS, *instructions, *(f"-D{name}={value}" for name, value in constants.items())]
+    files = [Path(__file__).with_name(name) for name in (*SOURCES, *HEADERS)]
+    try:
+        # Archives that Python modules are loaded from, as of torch.package, have no sources.
+        if not all(file.is_file() for file in files):
+            raise _NoCompilerError("no sources")
+        key = hashlib.sha256("\n".join([platform.system(), platform.machine(), *flags]).encode())
+        for source in files:
+            key.update(source.read_bytes())
+        name = f"kernels-{key.hexdigest()[:32]}"
+
+        def build(folder: Path) -> Path:
+            return compile_library([*_compiler(), *flags], files[: len(SOURCES)], folder, name)
+
+        return kept_library(name, build, _load)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return None, error
+
+
+def _load(file: Path) -> ctypes.CDLL:
+    """The kernels of a file, or OSError if it does not hold them."""
+    loaded = ctypes.CDLL(str(file))
+    for symbol in SYMBOLS:
+        if not hasattr(loaded, symbol):
+            raise OSError(f"{file} has no kernel {symbol}")
+    loaded.les_waves_space.restype = ctypes.c_int64
+    return loaded
+
+
+@functools.lru_cache(maxsize=8)
+def _warn_once(problem: str) -> None:
+    warnings.warn(
+        f"`les` runs without its compiled kernels, which is slower: {problem}\n"
+        "They are kept in $XDG_CACHE_HOME/les/kernels or ~/.cache/les/kernels and compiled by $CC, "
+        f"{', '.join(COMPILERS)}; {SWITCH}=0 turns them off",
+        stacklevel=3,
+    )
+
+
+def _compiler() -> list[str]:
+    """The first that is there; ``$CC`` may have arguments."""
+    chosen = os.environ.get("CC", "")
+    try:
+        words = shlex.split(chosen)
+    except ValueError as error:
+        raise OSError(f"cannot read CC={chosen}: {error}") from error
+    for command in (words, *([name] for name in COMPILERS)):
+        path = shutil.which(command[0]) if command else None
+        if path is not None:
+            return [path, *command[1:]]
+    raise _NoCompilerError("no C compiler")

@@ -1,0 +1,135 @@
+r"""Energies of pairs of Gaussian charges, and their derivatives, by compiled kernels.
+
+.. math:: E=\sum_{i<j}\mathbf q_i\cdot\mathbf q_j\,h(s_{ij})/u,\quad
+    h(s)=\mathrm{erf}(\sqrt s)/\sqrt s,\quad s_{ij}=|\mathbf r_i-\mathbf r_j|^2/u^2.
+
+The derivatives :math:`h_{n+1}=-dh_n/ds` of h are Boys functions, which follow from one another:
+:math:`(2n+1)h_n=2sh_{n+1}+2e^{-s}/\sqrt\pi`. Nothing is kept but atoms.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from les.sums.cpu.library import DEGREE, END, call
+from les.sums.cpu.threads import in_shares, shares_of_atoms
+from les.sums.function import energy_and_gradients
+
+#: Which x is in the middle of the argument of the series.
+SCALE = 2.0
+
+
+class _Task(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("n_structures", "n_channels", "n_atoms")),
+        *((name, ctypes.c_int64) for name in ("first", "step")),
+        *((name, ctypes.c_double) for name in ("inverse", "scale", "slope", "intercept")),
+        ("chebyshev", ctypes.c_double * (DEGREE + 1)),
+    )
+
+
+def pair_sum(
+    compiled: ctypes.CDLL,
+    charges: Tensor,
+    positions: Tensor,
+    unit: float,
+    plain: Callable[..., Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Energies, their derivatives with respect to charges, and smallest squared distances.
+
+    Args:
+        compiled: the kernels that ``library()`` returned.
+        charges: ``[n_structures, n_atoms, n_channels]``.
+        positions: ``[n_structures, n_atoms, 3]`` [A].
+        unit: length u that the kernel counts distances in [A].
+        plain: energies of both by operations of torch, for derivatives beyond the second.
+
+    Returns:
+        ``[n_structures]``, like ``charges``, and ``[n_structures]``, which is infinite where
+        there are no pairs and not differentiable.
+    """
+    kernels = _PairKernels(compiled, unit, plain)
+    energy, potential, _ = energy_and_gradients(kernels, charges, positions)
+    assert kernels.closest is not None
+    return energy, potential, kernels.closest
+
+
+class _PairKernels:
+    """``les.sums.function.EnergyKernels`` of charges and positions."""
+
+    def __init__(self, compiled: ctypes.CDLL, unit: float, plain: Callable[..., Tensor]) -> None:
+        self.compiled, self.inverse, self.plain = compiled, 1.0 / unit, plain
+        #: Smallest squared distances of the last call.
+        self.closest: Tensor | None = None
+
+    def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        q, r = (value.transpose(1, 2) for value in arguments)
+        of_structures = q.new_zeros(q.shape[0])
+        like = (of_structures, q, r, of_structures)
+        energy, to_q, to_r, closest = self._run(self.compiled.les_pairs_first, (q, r), like)
+        self.closest = closest.amin(dim=0)
+        return _total(energy), *(
+            _total(value).transpose(1, 2).contiguous() for value in (to_q, to_r)
+        )
+
+    def second(
+        self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        given = tuple(value.transpose(1, 2) for value in (*arguments, *directions))
+        results = self._run(self.compiled.les_pairs_second, given, given[:2])
+        return tuple(_total(result).transpose(1, 2).contiguous() for result in results)
+
+    def _run(
+        self, kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]
+    ) -> list[Tensor]:
+        """Results of a kernel, shaped ``like`` these behind a first axis, over which they add up.
+
+        Threads share the structures, or the pairs of each if there are few.
+        """
+        n_structures, n_channels, n_atoms = inputs[0].shape
+        work = 8 * n_structures * n_atoms**2
+        n_shares = shares_of_atoms(n_structures, n_atoms, work)
+        arrays = [value.contiguous() for value in inputs]
+        results = [value.new_zeros([n_shares, *value.shape]) for value in like]
+
+        def part(structures: slice, share: int) -> None:
+            task = _Task(
+                *(structures.stop - structures.start, n_channels, n_atoms, share, n_shares),
+                *(self.inverse, *_series()),
+            )
+            chosen = [*arrays, *(value[share] for value in results)]
+            if structures != slice(0, n_structures):
+                chosen = [array[structures] for array in chosen]
+            call(kernel, task, *chosen)
+
+        in_shares(part, n_structures, n_shares, work)
+        return results
+
+
+def _total(shares: Tensor) -> Tensor:
+    return shares[0] if shares.shape[0] == 1 else shares.sum(dim=0)
+
+
+@functools.lru_cache(maxsize=1)
+def _series() -> tuple[float, float, float, Any]:
+    r"""Of :math:`e^{x^2}\mathrm{erfc}(x)`, 0 < x < ``END``, with what its argument follows from.
+
+    The variable is (x - ``SCALE``) / (x + ``SCALE``), mapped to -1 ... 1.
+    """
+    last = (END - SCALE) / (END + SCALE)
+    slope, intercept = 2.0 / (last + 1.0), (1.0 - last) / (1.0 + last)
+
+    def function(argument: Any) -> Any:
+        t = (argument - intercept) / slope
+        x = SCALE * (1.0 + t) / (1.0 - t)
+        return np.array([math.exp(value * value) * math.erfc(value) for value in x])
+
+    coefficients = np.polynomial.chebyshev.chebinterpolate(function, DEGREE)
+    return SCALE, slope, intercept, (ctypes.c_double * (DEGREE + 1))(*coefficients.tolist())

@@ -1,0 +1,169 @@
+r"""Sums over k-points of charges and a Green's function, and their derivatives, by kernels.
+
+.. math:: E=\sum_{\mathbf n} K_{\mathbf n}\Big|\sum_i q_ie^{2\pi i\mathbf n\cdot\mathbf s_i}\Big|^2.
+
+Components beyond the last K that is not zero are left out, and have no derivatives with respect to
+K. Nothing is kept but the arguments.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from les.sums.cpu.library import LANES, call
+from les.sums.cpu.threads import in_shares, shares_of_atoms
+from les.sums.function import energy_and_gradients
+
+
+class _Task(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("n_rows", "n_channels", "n_atoms")),
+        ("extent", ctypes.c_int64 * 3),
+        ("rows", ctypes.c_int64 * 2),
+        ("atoms", ctypes.c_int64 * 2),
+    )
+
+
+def wave_sum(
+    compiled: ctypes.CDLL,
+    charges: Tensor,
+    fractional: Tensor,
+    kernel: Tensor,
+    extent: tuple[int, int, int],
+    plain: Callable[..., Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Sums, and their derivatives with respect to charges.
+
+    Args:
+        compiled: as of ``library``.
+        charges: ``[n_structures, n_channels, n_atoms]``.
+        fractional: coordinates ``[n_structures, n_atoms, 3]``, wrapped.
+        kernel: the Green's function ``[n_structures, 4, n_points]``, with the signs of
+            ``waves.combine``.
+        extent: largest number of a wave along each axis.
+        plain: sums of these three by operations of torch, for derivatives beyond the second.
+
+    Returns:
+        ``[n_structures]``, and like ``charges``.
+    """
+    kernels = _WaveKernels(compiled, extent, plain)
+    energy, potential, *_ = energy_and_gradients(kernels, charges, fractional, kernel)
+    return energy, potential
+
+
+class _WaveKernels:
+    """``les.sums.function.EnergyKernels`` of charges, coordinates and Green's functions."""
+
+    def __init__(
+        self, compiled: ctypes.CDLL, extent: tuple[int, int, int], plain: Callable[..., Tensor]
+    ) -> None:
+        self.sums, self.plain = WaveSums(compiled, extent), plain
+
+    def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        given = [value.contiguous() for value in arguments]
+        energy = given[0].new_empty(given[0].shape[0])
+        results = [torch.zeros_like(value) for value in given]
+        self.sums.first(given, [energy, *results])
+        return energy, *results
+
+    def second(
+        self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        given = [value.contiguous() for value in arguments]
+        changes = [value.contiguous() for value in directions]
+        results = [torch.zeros_like(value) for value in given]
+        self.sums.second(given, changes, [*results, None, None])
+        return tuple(results)
+
+
+class WaveSums:
+    """The kernels for some extent. All arrays are contiguous."""
+
+    def __init__(self, compiled: ctypes.CDLL, extent: tuple[int, int, int]) -> None:
+        self.compiled, self.extent = compiled, extent
+        n1, n2, n3 = (2 * (n + 1) for n in extent)
+        #: Of the sums over atoms; the last axis is filled up.
+        self.shape = [n1, n2, -(-n3 // LANES) * LANES]
+
+    def first(self, given: Sequence[Tensor], results: Sequence[Tensor | None]) -> None:
+        """From charges, coordinates and Green's functions: energies and first derivatives.
+
+        The derivatives are zero before. Those with respect to Green's functions may be left out.
+        """
+        n_shares = self._shares(given[0])
+        arrays = [*given, self._sums(n_shares, *given)[0], *results]
+        self._run(self.compiled.les_waves_first, given[0], n_shares, lambda _: arrays)
+
+    def second(
+        self,
+        given: Sequence[Tensor],
+        directions: Sequence[Tensor],
+        results: Sequence[Tensor | None],
+    ) -> None:
+        """Changes of the three first derivatives, and those by coordinates and Green's functions.
+
+        All are zero before. All but the first two may be left out.
+        """
+        n_shares = self._shares(given[0])
+        sums = self._sums(n_shares, *given, *directions[:2])
+        arrays = [*given, *directions, *sums, *results]
+        self._run(self.compiled.les_waves_second, given[0], n_shares, lambda _: arrays)
+
+    def _sums(
+        self,
+        n_shares: int,
+        q: Tensor,
+        s: Tensor,
+        k: Tensor,
+        vq: Tensor | None = None,
+        vs: Tensor | None = None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Sums over atoms, and how they change in a direction, from shares of the atoms.
+
+        Without shares the kernels do it themselves, in cache.
+        """
+        if n_shares == 1:
+            return None, None
+        shape = [n_shares, *q.shape[:2], *self.shape]
+        sums = q.new_zeros(shape)
+        changes = None if vq is None else q.new_zeros(shape)
+
+        def arrays(share: int) -> list[Tensor | None]:
+            return [q, s, k, vq, vs, sums[share], None if changes is None else changes[share]]
+
+        self._run(self.compiled.les_waves_sums, q, n_shares, arrays)
+        return sums.sum(dim=0), None if changes is None else changes.sum(dim=0)
+
+    def _shares(self, q: Tensor) -> int:
+        """In how many shares the atoms are done."""
+        return shares_of_atoms(q.shape[0], q.shape[2], self._work(q))
+
+    def _work(self, q: Tensor) -> int:
+        return q.numel() * math.prod(self.shape)
+
+    def _run(
+        self,
+        kernel: Any,
+        q: Tensor,
+        n_shares: int,
+        arrays: Callable[[int], Sequence[Tensor | None]],
+    ) -> None:
+        """A kernel for all structures and atoms; the arguments may depend on the share of atoms."""
+        n_structures, n_channels, n_atoms = q.shape
+
+        def part(structures: slice, share: int) -> None:
+            task = _Task(
+                *(n_structures, n_channels, n_atoms, self.extent),
+                (structures.start, structures.stop),
+                (n_atoms * share // n_shares, n_atoms * (share + 1) // n_shares),
+            )
+            space = q.new_empty(self.compiled.les_waves_space(ctypes.byref(task)))
+            call(kernel, task, space, *arrays(share))
+
+        in_shares(part, n_structures, n_shares, self._work(q))

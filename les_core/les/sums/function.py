@@ -1,0 +1,162 @@
+"""Energies by compiled kernels as functions of autograd, differentiable any number of times.
+
+First derivatives come with the energies. Products of second derivatives with vectors, which
+training on forces needs, have kernels too; beyond these, torch differentiates operations of its
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from les.sums.rows import takes_rows
+
+
+class EnergyKernels(Protocol):
+    """Energies ``[n_structures]`` of arguments ``[n_structures, ...]``."""
+
+    #: The energies by operations of torch.
+    plain: Callable[..., Tensor]
+
+    def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Energies, and their derivatives with respect to each argument."""
+
+    def second(
+        self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Change of the derivatives in a direction, which has a part for each argument."""
+
+
+def energy_and_gradients(kernels: EnergyKernels, *arguments: Tensor) -> tuple[Tensor, ...]:
+    """As :meth:`EnergyKernels.first`; differentiable."""
+    results: tuple[Tensor, ...] = _First.apply(kernels, *arguments)
+    return results
+
+
+class _First(torch.autograd.Function):
+    @staticmethod
+    def forward(kernels: EnergyKernels, *arguments: Tensor) -> tuple[Tensor, ...]:
+        return kernels.first(arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.kernels, *arguments = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*arguments, *output[1:])
+        ctx.save_for_forward(*arguments, *output[1:])
+
+    @staticmethod
+    @takes_rows
+    def backward(ctx: Any, energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
+        n = len(incoming)
+        arguments, gradients = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        found: list[Tensor | None] = [None] * n
+        if energy is not None:
+            found = [
+                energy.view(-1, *[1] * (gradient.dim() - 1)) * gradient if wanted else None
+                for gradient, wanted in zip(gradients, ctx.needs_input_grad[1:], strict=True)
+            ]
+        if any(direction is not None for direction in incoming):
+            directions = [
+                torch.zeros_like(argument) if direction is None else direction
+                for argument, direction in zip(arguments, incoming, strict=True)
+            ]
+            for i, second in enumerate(_Second.apply(ctx.kernels, *arguments, *directions)):
+                own = found[i]
+                found[i] = second if own is None else own + second
+        return None, *found
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        """Second derivatives are symmetric: both ways are the same."""
+        n = len(tangents)
+        arguments, gradients = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        directions = [
+            torch.zeros_like(argument) if direction is None else direction
+            for argument, direction in zip(arguments, tangents, strict=True)
+        ]
+        energy = sum(
+            (gradient * direction).flatten(1).sum(dim=1)
+            for gradient, direction in zip(gradients, directions, strict=True)
+        )
+        return energy, *_Second.apply(ctx.kernels, *arguments, *directions)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], kernels: EnergyKernels, *arguments: Tensor
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        """As of :class:`_Second`."""
+        return _as_structures(_First, info.batch_size, in_dims[1:], kernels, arguments)
+
+
+class _Second(torch.autograd.Function):
+    @staticmethod
+    def forward(kernels: EnergyKernels, *both: Tensor) -> tuple[Tensor, ...]:
+        n = len(both) // 2
+        return kernels.second(both[:n], both[n:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.kernels, *both = inputs
+        ctx.save_for_backward(*both)
+        ctx.save_for_forward(*both)
+
+    @staticmethod
+    @takes_rows
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Any, ...]:
+        second = _plain_second(ctx.kernels)
+        return None, *torch.func.vjp(second, *ctx.saved_tensors)[1](incoming)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        both = ctx.saved_tensors
+        directions = tuple(
+            torch.zeros_like(value) if direction is None else direction
+            for value, direction in zip(both, tangents, strict=True)
+        )
+        found: tuple[Tensor, ...] = torch.func.jvp(_plain_second(ctx.kernels), both, directions)[1]
+        return found
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], kernels: EnergyKernels, *both: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """What is vectorised over, as the rows of a Hessian, are structures."""
+        return _as_structures(_Second, info.batch_size, in_dims[1:], kernels, both)
+
+
+def _as_structures(
+    function: Any,
+    size: int,
+    in_dims: tuple[int | None, ...],
+    kernels: EnergyKernels,
+    tensors: tuple[Tensor, ...],
+) -> tuple[tuple[Tensor, ...], Any]:
+    """One of the functions above, vectorised over ``in_dims`` of the ``tensors``."""
+    if all(dim is None for dim in in_dims):
+        found = function.apply(kernels, *tensors)
+        return found, (None,) * len(found)
+    rows = [
+        (value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0))
+        for value, dim in zip(tensors, in_dims, strict=True)
+    ]
+    found = function.apply(kernels, *(value.flatten(0, 1) for value in rows))
+    return tuple(value.unflatten(0, (size, -1)) for value in found), (0,) * len(found)
+
+
+def _plain_second(kernels: EnergyKernels) -> Callable[..., Any]:
+    """:meth:`EnergyKernels.second` by operations of torch, of arguments and directions in a row."""
+
+    def first(*arguments: Tensor) -> Any:
+        energy, pull, *_ = torch.func.vjp(kernels.plain, *arguments)
+        return pull(torch.ones_like(energy))
+
+    def second(*both: Tensor) -> Any:
+        n = len(both) // 2
+        return torch.func.vjp(first, *both[:n])[1](both[n:])
+
+    return second

@@ -1,0 +1,167 @@
+r"""Open boundaries on a mesh: the pairs of :mod:`les.sums.pairs`, for structures with many atoms.
+
+The charges are spread over a mesh as in :mod:`les.sums.mesh`, and the mesh is convolved with the
+interaction of Gaussian charges, :math:`\mathrm{erf}(r/\sqrt2\sigma)/r`, at its points. The mesh is
+more than twice as large as the structure, so that a discrete convolution, which is periodic, is
+that of a structure without images (R. W. Hockney and J. W. Eastwood, Computer Simulation Using
+Particles, 1981). Its points are at multiples of the spacing whatever the structure, and nothing
+but their number depends on it: energies do not jump when the size of the mesh changes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from les.sums.bases.splines import MeshShape
+from les.sums.checks import MOST_POINTS
+from les.sums.cpu.library import library
+from les.sums.kept import kept
+from les.sums.mesh import by_size, deconvolution, mesh_size, sum_on_mesh
+from les.sums.reciprocal.accuracy import MESH_ACCURACY, Resolution, resolve
+from les.sums.reciprocal.cutoff import cutoff_weight
+from les.sums.reciprocal.lattice import exactly
+from les.sums.system import Batch
+
+#: Number of atoms from which on the mesh may be faster than the sum over pairs, and points per
+#: squared number of atoms up to which it is; with compiled kernels for pairs, or without.
+WORTH_A_MESH = {True: (20000, 0.06), False: (2500, 2.0)}
+
+#: Relative error of forces below which pairs are summed. The padding alone makes about 5e-8 of the
+#: forces that the charges would have without one another, and more where forces cancel.
+FINEST_ACCURACY = 1e-6
+
+#: Space around twice the extent of a structure, in units of the width of the charges: how far
+#: the kernel is smeared where it ends.
+PADDING = 16.0
+
+
+def is_compact(batch: Batch, sigma: float, resolution: Resolution) -> Tensor:
+    """Structures whose box is small enough for a mesh to fit and pay, ``[n_structures]``.
+
+    None where the ``resolution`` is finer than ``FINEST_ACCURACY`` needs.
+
+    Both sums are the same within their accuracy, so that an atom which leaves changes nothing.
+    """
+    finest = resolve(sigma, smooth=True, accuracy=FINEST_ACCURACY)
+    if resolution.dl < finest.dl:
+        return torch.zeros_like(batch.counts, dtype=torch.bool)
+    first, last = _ends(batch)
+    spacing = _resolution(sigma, resolution).spacing
+    sizes = (2.0 * (last - first) + PADDING * sigma) / spacing
+    native = library(sizes.device, batch.positions.dtype) is not None
+    most = WORTH_A_MESH[native][1] * batch.counts.to(sizes.dtype) ** 2
+    return sizes.prod(dim=1) <= most.clamp(max=MOST_POINTS)
+
+
+def open_mesh_sum(
+    batch: Batch, sigma: float, resolution: Resolution, compute_potential: bool
+) -> tuple[Tensor, Tensor | None]:
+    r"""Pair sum :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
+
+    With relative errors of forces below ``accuracy.MESH_ACCURACY``, or finer. Complexity
+    O(N + M log M) for a mesh of M points, which grows with the box around the structure.
+
+    Args:
+        batch: open structures, which :func:`is_compact` finds so; their cells are not used.
+        sigma: width of the Gaussian charges [A].
+        resolution: of periodic structures, taken here if it is finer than needed.
+        compute_potential: also return the derivative with respect to the charges.
+
+    Returns:
+        As :func:`les.sums.mesh.mesh_sum`. The caller multiplies both by ``k_e``.
+    """
+    resolution = _resolution(sigma, resolution)
+    h, around = resolution.spacing, PADDING * sigma / resolution.spacing
+    first, last = _ends(batch)
+    first = torch.floor(first / h)
+    spans: list[list[float]] = (last / h - first).tolist()
+    sizes = [
+        (mesh_size(2.0 * a + around), mesh_size(2.0 * b + around), mesh_size(2.0 * c + around))
+        for a, b, c in spans
+    ]
+
+    def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
+        size = sizes[members[0]]
+        # Whole points, so that nothing depends on where the mesh begins.
+        start = first[torch.tensor(members, device=first.device)][part.owner]
+        points = torch.tensor(size, device=first.device).unsqueeze(1)
+        fractional = ((exactly(part.positions) / h - start).t() / points).to(part.positions.dtype)
+        # There is no float64 in Metal.
+        device = start.device if start.device.type != "mps" else torch.device("cpu")
+        kernel = _kernel(size, sigma, resolution, device).to(part.positions)
+        shape = MeshShape(len(members), *size)
+        return sum_on_mesh(part, fractional, kernel, shape, resolution.order, compute_potential)
+
+    energy, potential = by_size(batch, sizes, of_one_size)
+    # The mesh has the interaction of each charge with itself.
+    itself = 1.0 / (sigma * math.sqrt(2.0 * math.pi))
+    energy = energy.index_add(0, batch.owner, -itself * batch.charges.square().sum(dim=1))
+    if potential is not None:
+        potential = potential - 2.0 * itself * batch.charges
+    return energy, potential
+
+
+def _resolution(sigma: float, own: Resolution) -> Resolution:
+    needed = resolve(sigma, smooth=True, accuracy=MESH_ACCURACY)
+    return own if own.dl < needed.dl and own.spacing < needed.spacing else needed
+
+
+def _ends(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Smallest and largest coordinates in each structure ``[n_structures, 3]``."""
+    positions, owners = exactly(batch.positions.detach()), batch.owner.unsqueeze(1).expand(-1, 3)
+    nothing = positions.new_zeros(batch.counts.shape[0], 3)
+    return (
+        nothing.scatter_reduce(0, owners, positions, "amin", include_self=False),
+        nothing.scatter_reduce(0, owners, positions, "amax", include_self=False),
+    )
+
+
+def _fold(x: Tensor, sigma: float) -> Tensor:
+    """Distances ``x`` along an axis, from 0 to the farthest one, where they stop growing.
+
+    The kernel is periodic: where it meets its image it would have a kink, which a finite number
+    of components smears out. Beyond all distances of atoms it may be anything smooth; here
+    the first derivatives that do not vanish or agree are the fourth and fifth.
+    """
+    transition = 0.5 * PADDING * sigma
+    start = x[-1] - transition
+    t = ((x - start) / transition).clamp(min=0.0)
+    return torch.minimum(x, start) + transition * (t - t**4 / 2.0 + t**5 / 5.0)
+
+
+@kept(at_most=2)
+def _kernel(
+    sizes: tuple[int, int, int], sigma: float, resolution: Resolution, device: torch.device
+) -> Tensor:
+    """Transform of the interaction at the points, ``[1, 2 n1 + 1, 2 n2 + 1, n3 + 1]``, float64."""
+    h, dl = resolution.spacing, resolution.dl
+    extent = [math.floor(size * h / dl) for size in sizes]
+    exact = torch.empty(0, dtype=torch.float64, device=device)
+    squared = exact.new_zeros(1)
+    for axis, size in enumerate(sizes):
+        x = _fold(h * torch.arange(size // 2 + 1, dtype=exact.dtype, device=device), sigma)
+        squared = squared + x.square().view([-1 if other == axis else 1 for other in range(3)])
+    distance = squared.sqrt_().div_(math.sqrt(2.0) * sigma)
+    kernel = torch.erf(distance).div_(distance).div_(math.sqrt(2.0) * sigma)
+    kernel[0, 0, 0] = math.sqrt(2.0 / math.pi) / sigma
+
+    # It is even along each axis: cosines of half the points.
+    for size, reach in zip(sizes, extent, strict=True):
+        points = torch.arange(size // 2 + 1, dtype=exact.dtype, device=device)
+        n = torch.arange(reach + 1, dtype=exact.dtype, device=device)
+        weights = torch.full_like(points, 2.0)
+        weights[0] = weights[-1] = 1.0
+        cosines = torch.cos(2.0 * math.pi / size * torch.outer(points, n)) * weights.unsqueeze(1)
+        kernel = torch.tensordot(kernel, cosines, dims=([0], [0]))  # the axes take turns
+    numbers, factor = deconvolution(sizes, extent, resolution.order, exact)
+    kernel = torch.cat([kernel, kernel[1:].flip(0)], dim=0)
+    kernel = torch.cat([kernel, kernel[:, 1:].flip(1)], dim=1)
+    k_squared = sum(
+        (2.0 * math.pi / (size * h) * n) ** 2 for size, n in zip(sizes, numbers, strict=True)
+    )
+    assert isinstance(k_squared, Tensor)
+    weight = cutoff_weight(k_squared, 2.0 * math.pi / dl, smooth=True)
+    return (0.5 / math.prod(sizes) * kernel * factor * weight).unsqueeze(0)

@@ -1,0 +1,1 @@
+"""What k-points are weighted with: the lattice, the cutoff, Green's functions, accuracy."""
