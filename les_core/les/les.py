@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from les.config import LESConfig
 from les.ewald import Ewald
+from les.long_range import atom_energies, scaled
 from les.readout import ChargeReadout
+from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
-from les.sums.checks import check_tensors
+from les.sums.checks import as_indices, check_tensors
 
 logger = logging.getLogger("les")
 
@@ -81,16 +83,7 @@ class Les(nn.Module):
     def _build(self, config: LESConfig) -> None:
         self.atomwise: ChargeReadout | None = None
         if config.use_atomwise:
-            assert config.n_features is not None  # LESConfig has seen to it
-            self.atomwise = ChargeReadout(
-                config.n_features,
-                n_channels=config.n_channels,
-                n_layers=config.n_layers,
-                n_hidden=config.n_hidden,
-                add_linear_nn=config.add_linear_nn,
-                output_scaling_factor=config.output_scaling_factor,
-                initial_charge_scale=config.initial_charge_scale,
-            )
+            self.atomwise = ChargeReadout.of(config)
         self._apply_settings(config)
 
     def _apply_settings(self, config: LESConfig) -> None:
@@ -181,6 +174,7 @@ class Les(nn.Module):
         compute_bec: bool = False,
         bec_output_index: int | None = None,
         compute_atom_energies: bool = False,
+        compute_dipole: bool = False,
     ) -> dict[str, Tensor | None]:
         r"""Long-range energies of a batch of structures.
 
@@ -202,11 +196,14 @@ class Les(nn.Module):
                 the host model: see :func:`les.born_effective_charges`.
             bec_output_index: keep only this component of the polarisation in ``BEC``, 0, 1 or 2.
             compute_atom_energies: compute ``E_lr_atoms``.
+            compute_dipole: compute ``dipole``, as :func:`les.dipole_moments`; needs
+                ``compute_energy``.
 
         Returns:
             ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
-            :math:`q_i\phi_i/2` that sum to it, ``latent_charges`` as used, ``BEC``
-            ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of one component, and
+            :math:`q_i\phi_i/2` that sum to it, ``latent_charges`` as used, ``charges``, these
+            times the square root of ``epsilon_factor`` [e], ``dipole`` ``[n_structures, 3]``
+            [e A], ``BEC`` ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of one component, and
             ``latent_dipoles``, ``latent_quads``, ``latent_alphas`` as passed. ``None`` for what
             was not asked for.
 
@@ -231,14 +228,28 @@ class Les(nn.Module):
         charges = self._charges(latent_charges, desc)
 
         energy: Tensor | None = None
-        atom_energies: Tensor | None = None
+        shares: Tensor | None = None
         if compute_energy:
             energy, potential = self.ewald(
                 charges, positions, cell, batch, pbc, compute_atom_energies
             )
             if potential is not None:
-                share = 0.5 * charges * potential
-                atom_energies = share.sum(dim=-1) if share.dim() == 2 else share
+                shares = atom_energies(charges, potential)
+        dipole: Tensor | None = None
+        if compute_dipole:
+            if energy is None:
+                raise ValueError("`compute_dipole` needs `compute_energy`, got false")
+            owner = as_indices(batch)
+            if owner is None:
+                owner = torch.zeros_like(positions[:, 0], dtype=torch.long)
+            dipole = dipole_evaluation(
+                single_channel(charges),
+                positions,
+                owner,
+                energy.shape[0],
+                self.remove_mean,
+                self.epsilon_factor,
+            )
         bec: Tensor | None = None
         if compute_bec:
             bec = phase_born_effective_charges(
@@ -255,8 +266,10 @@ class Les(nn.Module):
                 bec = bec[:, bec_output_index]
         return {
             "E_lr": energy,
-            "E_lr_atoms": atom_energies,
+            "E_lr_atoms": shares,
             "latent_charges": charges,
+            "charges": scaled(charges, self.epsilon_factor),
+            "dipole": dipole,
             "latent_dipoles": latent_dipoles,
             "latent_quads": latent_quads,
             "latent_alphas": latent_alphas,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from les.config import LESConfig
 
 
 class AtomReadout(nn.Module):
@@ -113,3 +117,17 @@ class ChargeReadout(AtomReadout):
             for layer in (self.network[-1], self.linear):
                 if isinstance(layer, nn.Linear):
                     layer.weight.mul_(initial_charge_scale)
+
+    @classmethod
+    def of(cls, config: LESConfig) -> ChargeReadout:
+        """The readout that ``config`` describes, whose ``n_features`` must be given."""
+        assert config.n_features is not None
+        return cls(
+            config.n_features,
+            n_channels=config.n_channels,
+            n_layers=config.n_layers,
+            n_hidden=config.n_hidden,
+            add_linear_nn=config.add_linear_nn,
+            output_scaling_factor=config.output_scaling_factor,
+            initial_charge_scale=config.initial_charge_scale,
+        )

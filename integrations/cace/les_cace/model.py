@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from les import Edges, Ewald, LESConfig, born_effective_charges, dipole_moments
-from les.readout import AtomReadout, ChargeReadout
+from les import ChargeReadout, Edges, Ewald, LESConfig, born_effective_charges
+from les.long_range import long_range
+from les.readout import AtomReadout
 from les.sums.checks import has_volume
 from les_cace.neighbours import Neighbours
 from les_cace.representation import Representation
@@ -95,15 +96,7 @@ class CACE(nn.Module):
             config = LESConfig.for_features(les_arguments, n_features, several_channels=True)
             self.les_config = config
             self.arguments["les_arguments"] = config.settings()
-            self.charge_readout = ChargeReadout(
-                n_features,
-                n_channels=config.n_channels,
-                n_layers=config.n_layers,
-                n_hidden=config.n_hidden,
-                add_linear_nn=config.add_linear_nn,
-                output_scaling_factor=config.output_scaling_factor,
-                initial_charge_scale=config.initial_charge_scale,
-            )
+            self.charge_readout = ChargeReadout.of(config)
             self.ewald = Ewald(**config.sum_settings())
 
     @property
@@ -208,12 +201,17 @@ class CACE(nn.Module):
         energies = energies + self.atomic_energies[element]
         out: dict[str, Tensor] = {}
         if self.ewald is not None:
-            share = self._long_range(out, of_charges, moved, strained_cell, pbc, batch)
-            energies = energies + share
+            assert self.charge_readout is not None and self.les_config is not None
+            charges = self.charge_readout(of_charges)
+            structures = (moved, strained_cell, batch, pbc)
+            added = long_range(self.ewald, self.les_config, charges, *structures)
+            energies = energies + added.atom_energies
+            out.update(les_energy=added.energy, latent_charges=charges)
+            if added.dipole is not None:
+                out.update(charges=added.charges.squeeze(-1), dipole=added.dipole)
             if compute_bec:
-                assert self.les_config is not None
                 out["born_effective_charges"] = born_effective_charges(
-                    out["latent_charges"],
+                    charges,
                     positions,
                     cell,
                     batch,
@@ -237,28 +235,3 @@ class CACE(nn.Module):
                 volume = torch.where(bounded, torch.linalg.det(cell).abs(), math.inf)
                 out["stress"] = gradients.pop(0) / volume[:, None, None]
         return out
-
-    def _long_range(
-        self,
-        out: dict[str, Tensor],
-        features: Tensor,
-        positions: Tensor,
-        cell: Tensor,
-        pbc: Tensor,
-        batch: Tensor,
-    ) -> Tensor:
-        """Long-range energy of each atom ``[n_atoms]``; adds what belongs to it to ``out``."""
-        assert self.charge_readout is not None and self.ewald is not None
-        config = self.les_config
-        assert config is not None
-        charges = self.charge_readout(features)
-        energy, potential = self.ewald(charges, positions, cell, batch, pbc, True)
-        assert potential is not None
-        out["les_energy"] = energy
-        out["latent_charges"] = charges
-        if config.n_channels == 1:
-            out["charges"] = math.sqrt(config.epsilon_factor) * charges.squeeze(-1)
-            out["dipole"] = dipole_moments(
-                charges, positions, batch, len(cell), config.remove_mean, config.epsilon_factor
-            )
-        return 0.5 * (charges * potential).sum(dim=-1)

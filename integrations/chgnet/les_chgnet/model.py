@@ -18,7 +18,7 @@ from chgnet.utils import determine_device
 from pymatgen.core import Molecule
 from torch import Tensor, nn
 
-from les import Edges, Les, LESConfig, born_effective_charges, dipole_moments
+from les import Edges, Les, LESConfig, born_effective_charges
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.edges import recorded_edges
 from les_chgnet.graphs import GraphConverter, periodic_axes, with_common_positions
@@ -247,21 +247,23 @@ class CHGNetLES(CHGNet):
             return energies
         positions, cell, pbc, structure = self._batch
         self._long_range = self.les(
-            positions, cell, desc=inputs[0], batch=structure, pbc=pbc, compute_atom_energies=True
+            positions,
+            cell,
+            desc=inputs[0],
+            batch=structure,
+            pbc=pbc,
+            compute_atom_energies=True,
+            compute_dipole=True,
         )
         atom_energies = self._long_range["E_lr_atoms"]
         assert atom_energies is not None
         return energies + atom_energies.unsqueeze(-1)
 
     def _add_results(self, prediction: dict[str, Any]) -> None:
-        assert self._batch is not None
-        positions, cell, _, structure = self._batch
-        charges = self._latent_charges()
-        settings = (self.les.remove_mean, self.les.epsilon_factor)
         sizes = prediction["atoms_per_graph"].tolist()
         prediction["les_energy"] = self._long_range["E_lr"]
-        prediction["charges"] = torch.split(math.sqrt(settings[1]) * charges, sizes)
-        prediction["dipole"] = dipole_moments(charges, positions, structure, len(cell), *settings)
+        prediction["charges"] = torch.split(self._of_atoms("charges"), sizes)
+        prediction["dipole"] = self._long_range["dipole"]
 
     def _add_born_effective_charges(
         self,
@@ -274,7 +276,7 @@ class CHGNetLES(CHGNet):
         assert self._batch is not None
         positions, cell, pbc, structure = self._batch
         bec = born_effective_charges(
-            self._latent_charges(),
+            self._of_atoms("latent_charges"),
             positions if leaf is None else leaf,
             cell.detach(),
             structure,
@@ -287,10 +289,11 @@ class CHGNetLES(CHGNet):
         )
         prediction["bec"] = torch.split(bec, prediction["atoms_per_graph"].tolist())
 
-    def _latent_charges(self) -> Tensor:
-        charges = self._long_range["latent_charges"]
-        assert charges is not None
-        return charges.squeeze(-1)
+    def _of_atoms(self, name: str) -> Tensor:
+        """One number of each atom ``[n_atoms]``, from what ``les`` returned."""
+        values = self._long_range[name]
+        assert values is not None
+        return values.squeeze(-1)
 
 
 def _start_small(les: Les) -> None:

@@ -5,6 +5,7 @@ All coupling to the inner workings of mace-torch is in this module and ``checkpo
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import types
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from mace.modules.models import ScaleShiftMACE
 from mace.modules.utils import compute_forces, compute_forces_virials, compute_hessians_vmap
 from torch import Tensor
 
-from les import Les, LESConfig, born_effective_charges, dipole_moments
+from les import Les, LESConfig, born_effective_charges
 from les_mace import lammps
 from les_mace.edges import recorded_edges
 from les_mace.readouts import charge_readouts, layer_widths
@@ -164,11 +165,14 @@ class MACELES(ScaleShiftMACE):
                     "Born effective charges are not available from a model compiled by "
                     "TorchScript; use the model it was made of"
                 )
-            out, bec = self._with_born_effective_charges(data, training, need_strain)
+            out, latent_charges, bec = self._with_born_effective_charges(
+                data, training, need_strain
+            )
         else:
             out = self.short_range(
                 data, training=training, compute_force=False, compute_displacement=need_strain
             )
+            latent_charges = self.latent_charges(out["node_feats"], data)
         displacement = out["displacement"]
         strained_cell = cell
         if need_strain and displacement is not None:
@@ -180,9 +184,8 @@ class MACELES(ScaleShiftMACE):
         node_feats = out["node_feats"]
         energy, interaction_energy = out["energy"], out["interaction_energy"]
         node_energy = out["node_energy"]
-        assert node_feats is not None and node_energy is not None  # for TorchScript
+        assert node_energy is not None  # for TorchScript
         assert energy is not None and interaction_energy is not None
-        latent_charges = self.latent_charges(node_feats, data)
         les_out = self.les(
             strained_positions,
             strained_cell,
@@ -190,6 +193,7 @@ class MACELES(ScaleShiftMACE):
             batch=data["batch"],
             pbc=data["pbc"].view(-1, 3),
             compute_atom_energies=True,
+            compute_dipole=True,
         )
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
@@ -211,15 +215,6 @@ class MACELES(ScaleShiftMACE):
             # Upstream takes a view of them.
             hessian = compute_hessians_vmap(forces.contiguous(), positions)
 
-        scale = self.les.epsilon_factor**0.5
-        dipole = dipole_moments(
-            latent_charges,
-            strained_positions,
-            data["batch"],
-            cell.shape[0],
-            self.les.remove_mean,
-            self.les.epsilon_factor,
-        )
         return {
             "energy": energy + les_energy,
             "node_energy": node_energy + atom_energies,
@@ -235,24 +230,25 @@ class MACELES(ScaleShiftMACE):
             "displacement": displacement,
             "node_feats": node_feats,
             "latent_charges": latent_charges,
-            "charges": scale * latent_charges,
-            "dipole": dipole,
+            "charges": les_out["charges"],
+            "dipole": les_out["dipole"],
             "BEC": bec,
         }
 
     @torch.jit.unused
     def _with_born_effective_charges(
         self, data: dict[str, Tensor], training: bool, need_strain: bool
-    ) -> tuple[dict[str, Tensor | None], Tensor]:
-        """What ``short_range`` returns, and the Born effective charges of the same evaluation."""
-        with recorded_edges(self, data["edge_index"]) as edges:
+    ) -> tuple[dict[str, Tensor | None], Tensor, Tensor]:
+        """What ``short_range`` returns, charges, and their Born effective charges."""
+        exact = self.bec_method == "exact"
+        recording = recorded_edges(self, data["edge_index"]) if exact else contextlib.nullcontext()
+        with recording as edges:
             out = self.short_range(
                 data, training=training, compute_force=False, compute_displacement=need_strain
             )
-        node_feats = out["node_feats"]
-        assert node_feats is not None
+        charges = self.latent_charges(out["node_feats"], data)
         bec = born_effective_charges(
-            self.latent_charges(node_feats, data),
+            charges,
             data["positions"],
             data["cell"].view(-1, 3, 3),
             data["batch"],
@@ -261,20 +257,27 @@ class MACELES(ScaleShiftMACE):
             self.les.epsilon_factor,
             create_graph=training or self.training,
             method=self.bec_method,
-            edges=edges() if self.bec_method == "exact" else None,
+            edges=None if edges is None else edges(),
         )
         index = self.bec_output_index
-        return out, bec if index is None else bec[:, index]
+        return out, charges, bec if index is None else bec[:, index]
 
-    def latent_charges(self, node_feats: Tensor, data: dict[str, Tensor]) -> Tensor:
+    def latent_charges(self, node_feats: Tensor | None, data: dict[str, Tensor]) -> Tensor:
         """Latent charges ``[n_atoms]`` [e] from upstream's concatenated layer features."""
+        assert node_feats is not None  # for TorchScript
         node_heads = torch.zeros_like(data["batch"])
         if "head" in data:
             node_heads = data["head"][data["batch"]]
-        atoms = torch.arange(node_feats.shape[0], device=node_feats.device)
         layers = torch.split(node_feats, self.layer_widths, dim=-1)
         charges = torch.zeros_like(node_feats[:, 0])
         for i, readout in enumerate(self.les_readouts):
             layer = layers[-1] if len(self.les_readouts) == 1 else layers[i]
-            charges = charges + readout(layer, node_heads)[atoms, node_heads]
+            charges = charges + _of_head(readout(layer, node_heads), node_heads)
         return charges
+
+
+def _of_head(values: Tensor, heads: Tensor) -> Tensor:
+    """Those of each atom's own head ``[n_atoms]``, of ``values`` ``[n_atoms, n_heads]``."""
+    if values.shape[1] == 1:
+        return values[:, 0]
+    return values.gather(1, heads.unsqueeze(1)).squeeze(1)

@@ -14,10 +14,10 @@ from nequip.nn import GraphModuleMixin, model_modifier
 from nequip.nn.utils import scatter
 from torch import Tensor
 
-from les import ChargeReadout, Ewald, dipole_moments
+from les import ChargeReadout, Ewald
+from les.long_range import LongRange, captured_long_range, long_range
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
-from les.sums.plain import traceable_potential
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.edges import EdgeRecord
 from les_nequip.keys import BEC_METHOD, LES_DIPOLE_KEY, LES_ENERGY_KEY, METADATA_KEY
@@ -98,14 +98,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         self.feature_key, n_features = _scalar_features(irreps_in)
         self.config = core_config(settings, n_features)
         self.ewald = Ewald(**self.config.sum_settings())
-        self.readout = ChargeReadout(
-            n_features,
-            n_layers=self.config.n_layers,
-            n_hidden=self.config.n_hidden,
-            add_linear_nn=self.config.add_linear_nn,
-            output_scaling_factor=self.config.output_scaling_factor,
-            initial_charge_scale=self.config.initial_charge_scale,
-        )
+        self.readout = ChargeReadout.of(self.config)
         outputs = {
             AtomicDataDict.PER_ATOM_ENERGY_KEY: "0e",
             AtomicDataDict.CHARGE_KEY: "0e",
@@ -149,6 +142,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         if cell is None:
             cell = positions.new_zeros([n_structures, 3, 3])
         cell = cell.view(-1, 3, 3).to(positions.dtype)
+        structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
         charges = self.readout(self._atom_features(data)).squeeze(-1).to(positions.dtype)
 
         setting = self.reach.setting
@@ -156,8 +150,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
             boundary = self.reach.boundary()
             extent = self.reach.extent(self.ewald.dl) if boundary != "open" else []
             pbc = periodic_axes(data, cell, setting, boundary, refuse_in_graph, slabs=False)
-            potential = traceable_potential(
-                self.ewald, charges, positions, cell, batch, boundary, extent, pbc.all(dim=1)
+            found = captured_long_range(
+                self.ewald, self.config, charges, positions, cell, batch, boundary, extent, pbc
             )
         else:
             # nequip-compile compares its graph with this, on input that may lack `pbc`.
@@ -165,23 +159,15 @@ class LES(GraphModuleMixin, torch.nn.Module):
             slabs = not is_exporting()
             pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
             self.reach.see(cell, pbc)
-            potential = self._potential(charges, positions, cell, batch, pbc)
+            found = self._long_range(charges, positions, cell, structure, pbc)
 
-        share = (0.5 * charges * potential).unsqueeze(-1)
-        structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
         energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
-        data[AtomicDataDict.PER_ATOM_ENERGY_KEY] = energies + share.to(energies.dtype)
-        data[LES_ENERGY_KEY] = share.new_zeros(n_structures, 1).index_add(0, structure, share)
-        data[AtomicDataDict.CHARGE_KEY] = math.sqrt(self.config.epsilon_factor) * charges[:, None]
-        if self.compute_dipole and not is_tracing():
-            data[LES_DIPOLE_KEY] = dipole_moments(
-                charges,
-                positions,
-                structure,
-                n_structures,
-                self.config.remove_mean,
-                self.config.epsilon_factor,
-            )
+        shares = found.atom_energies.unsqueeze(-1)
+        data[AtomicDataDict.PER_ATOM_ENERGY_KEY] = energies + shares.to(energies.dtype)
+        data[LES_ENERGY_KEY] = found.energy.unsqueeze(-1)
+        data[AtomicDataDict.CHARGE_KEY] = found.charges.unsqueeze(-1)
+        if found.dipole is not None:
+            data[LES_DIPOLE_KEY] = found.dipole
         # A compiled graph drops what its target does not ask for.
         exporting = is_exporting() and positions.requires_grad and self._bec_obstacle() is None
         if self.compute_bec or exporting:
@@ -190,23 +176,18 @@ class LES(GraphModuleMixin, torch.nn.Module):
             )
         return data
 
-    def _potential(
-        self,
-        charges: Tensor,
-        positions: Tensor,
-        cell: Tensor,
-        batch: Tensor | None,
-        pbc: Tensor,
-    ) -> Tensor:
-        """Potential at the charges ``[n_atoms]`` [eV/e]."""
-        if batch is None or not bool((batch[1:] < batch[:-1]).any()):
-            potential = self.ewald(charges, positions, cell, batch, pbc, True)[1]
-            assert potential is not None
-            return potential
+    def _long_range(
+        self, charges: Tensor, positions: Tensor, cell: Tensor, batch: Tensor, pbc: Tensor
+    ) -> LongRange:
+        """The long-range part, where no graph is captured."""
+        if not bool((batch[1:] < batch[:-1]).any()):
+            dipole = self.compute_dipole
+            return long_range(self.ewald, self.config, charges, positions, cell, batch, pbc, dipole)
         # Upstream allows any order of atoms.
         order = torch.argsort(batch, stable=True)
-        potential = self._potential(charges[order], positions[order], cell, batch[order], pbc)
-        return torch.zeros_like(potential).index_copy(0, order, potential)
+        found = self._long_range(charges[order], positions[order], cell, batch[order], pbc)
+        back = torch.argsort(order)
+        return found._replace(atom_energies=found.atom_energies[back], charges=found.charges[back])
 
     def _atom_features(self, data: AtomicDataDict.Type) -> Tensor:
         """Scalar features of each atom ``[n_atoms, n_features]``."""

@@ -46,28 +46,29 @@ def dipole_moments(
     Raises:
         ValueError, TypeError: as ``les.Ewald``, and for several charge channels.
     """
-    q, exact_positions, owner = moment_arguments(
-        charges, positions, batch, n_structures, remove_mean, epsilon_factor
-    )
-    moments = positions.new_zeros([n_structures, 3], dtype=q.dtype)
-    moments = moments.index_add(0, owner, q.unsqueeze(-1) * exact_positions)
-    return moments.to(positions.dtype)
+    q, owner = checked_arguments(charges, positions, batch, n_structures, epsilon_factor)
+    return dipole_evaluation(q, positions, owner, n_structures, remove_mean, epsilon_factor)
 
 
-def moment_arguments(
+def dipole_evaluation(
     charges: Tensor,
     positions: Tensor,
     batch: Tensor,
     n_structures: int,
     remove_mean: bool,
     epsilon_factor: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Arguments of :func:`dipole_moments`, after a check, as its sums need them.
+) -> Tensor:
+    """Dipoles of checked arguments, without a look at their values; ``charges`` ``[n_atoms]``."""
+    q = exact_charges(charges, batch, n_structures, remove_mean, epsilon_factor)
+    moments = q.new_zeros([n_structures, 3])
+    moments = moments.index_add(0, batch, q.unsqueeze(-1) * exactly(positions))
+    return moments.to(positions.dtype)
 
-    Returns:
-        Charges ``[n_atoms]`` [e], less their means and scaled, ``positions``, both in float64, and
-        ``batch``.
-    """
+
+def checked_arguments(
+    charges: Tensor, positions: Tensor, batch: Tensor, n_structures: int, epsilon_factor: float
+) -> tuple[Tensor, Tensor]:
+    """``charges`` ``[n_atoms]`` and indices ``batch`` of :func:`dipole_moments`, after a check."""
     if not torch.jit.is_scripting():
         check_tensors(charges=charges, positions=positions, batch=batch)
     check_positions(positions)
@@ -76,10 +77,17 @@ def moment_arguments(
     assert owner is not None
     check_batch(owner, positions.shape[0], n_structures, positions.device)
     check_epsilon_factor(epsilon_factor)
-    q = exactly(single_channel(charges))
+    return single_channel(charges), owner
+
+
+def exact_charges(
+    charges: Tensor, batch: Tensor, n_structures: int, remove_mean: bool, epsilon_factor: float
+) -> Tensor:
+    """``charges`` ``[n_atoms]`` [e] in float64, less their means and scaled, to be summed."""
+    q = exactly(charges)
     if remove_mean:
-        q = q - structure_mean(q, owner, n_structures)
-    return math.sqrt(epsilon_factor) * q, exactly(positions), owner
+        q = q - structure_mean(q, batch, n_structures)
+    return math.sqrt(epsilon_factor) * q
 
 
 def single_channel(charges: Tensor) -> Tensor:

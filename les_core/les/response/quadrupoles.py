@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from les.response.dipoles import moment_arguments, structure_mean
+from les.response.dipoles import checked_arguments, exact_charges, structure_mean
+from les.sums.reciprocal.lattice import exactly
 
 
 def quadrupole_moments(
@@ -42,9 +43,9 @@ def quadrupole_moments(
     Raises:
         ValueError, TypeError: as :func:`les.dipole_moments`.
     """
-    q, exact_positions, owner = moment_arguments(
-        charges, positions, batch, n_structures, remove_mean, epsilon_factor
-    )
+    charges, owner = checked_arguments(charges, positions, batch, n_structures, epsilon_factor)
+    q = exact_charges(charges, owner, n_structures, remove_mean, epsilon_factor)
+    exact_positions = exactly(positions)
     arms = exact_positions - structure_mean(exact_positions, owner, n_structures)
     products = arms.unsqueeze(2) * arms.unsqueeze(1)
     moments = positions.new_zeros([n_structures, 3, 3], dtype=q.dtype)

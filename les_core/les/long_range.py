@@ -1,0 +1,114 @@
+"""The long-range part of a model: energies of latent charges, and what follows from these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from les.config import LESConfig
+from les.ewald import Ewald
+from les.response.dipoles import dipole_evaluation
+from les.sums.plain import traceable_potential
+
+
+class LongRange(NamedTuple):
+    """The long-range part of a batch of structures.
+
+    Attributes:
+        energy: ``[n_structures]`` [eV].
+        atom_energies: shares of it ``[n_atoms]`` [eV], which sum to it.
+        charges: latent charges times the square root of ``epsilon_factor`` [e], in the shape of
+            the latent charges.
+        dipole: ``[n_structures, 3]`` [e A]; ``None`` where it was not asked for, with
+            several charges on each atom, and of captured graphs.
+    """
+
+    energy: Tensor
+    atom_energies: Tensor
+    charges: Tensor
+    dipole: Tensor | None
+
+
+def long_range(
+    ewald: Ewald,
+    config: LESConfig,
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor,
+    pbc: Tensor,
+    compute_dipole: bool = True,
+) -> LongRange:
+    """The long-range part of a model that reads latent charges itself.
+
+    Args:
+        ewald: the sum.
+        config: ``remove_mean`` and ``epsilon_factor`` of what follows from the charges.
+        charges, positions, cell, batch, pbc: as for ``les.Ewald``.
+        compute_dipole: compute dipoles, where there is one charge on each atom.
+
+    Raises:
+        ValueError, TypeError: as ``les.Ewald``.
+    """
+    energy, potential = ewald(charges, positions, cell, batch, pbc, True)
+    assert potential is not None
+    dipole = None
+    if compute_dipole and (charges.dim() == 1 or charges.shape[1] == 1):
+        dipole = dipole_evaluation(
+            charges.reshape(-1),
+            positions,
+            batch,
+            len(cell),
+            config.remove_mean,
+            config.epsilon_factor,
+        )
+    shares = atom_energies(charges, potential)
+    return LongRange(energy, shares, scaled(charges, config.epsilon_factor), dipole)
+
+
+def captured_long_range(
+    ewald: Ewald,
+    config: LESConfig,
+    charges: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor | None,
+    boundary: str,
+    extent: Sequence[int],
+    pbc: Tensor,
+) -> LongRange:
+    """As :func:`long_range`, without dipoles, in a graph that is captured or compiled.
+
+    Args:
+        ewald, config, charges, positions, cell: as for :func:`long_range`.
+        batch: structure of each atom ``[n_atoms]``, ascending; ``None`` for one structure.
+        boundary, extent: as for ``les.sums.plain.traceable_potential``.
+        pbc: ``[n_structures, 3]``, boolean.
+
+    Raises:
+        ValueError, RuntimeError: as ``les.sums.plain.traceable_potential``.
+    """
+    potential = traceable_potential(
+        ewald, charges, positions, cell, batch, boundary, list(extent), pbc.all(dim=1)
+    )
+    shares = atom_energies(charges, potential)
+    owner = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
+    energy = shares.new_zeros(cell.shape[0]).index_add(0, owner, shares)
+    return LongRange(energy, shares, scaled(charges, config.epsilon_factor), None)
+
+
+def atom_energies(charges: Tensor, potential: Tensor) -> Tensor:
+    r"""Energies of atoms :math:`q_i\phi_i/2` ``[n_atoms]`` [eV], summed over channels.
+
+    ``charges`` [e] and their ``potential`` [eV/e] are ``[n_atoms]`` or ``[n_atoms, n_channels]``.
+    """
+    shares = 0.5 * charges * potential
+    return shares.sum(dim=-1) if shares.dim() == 2 else shares
+
+
+def scaled(charges: Tensor, epsilon_factor: float) -> Tensor:
+    """Latent ``charges`` [e] times the square root of the dielectric constant."""
+    return charges if epsilon_factor == 1.0 else epsilon_factor**0.5 * charges
