@@ -29,13 +29,13 @@ class Member(ChargeCalculator):
     implemented_properties = ("energy", "forces", "energies", "stress")
 
     def __init__(self, seed=0, factor=1.0, sign=None, config=None, bec=True):
-        super().__init__()
+        super().__init__(bec=bec, sign=sign)
         self.rng, self.factor = np.random.default_rng(seed), factor
-        self.set_up_charges(config or LESConfig(), bec=bec, sign=sign)
+        self.set_up_charges(config or LESConfig())
         self.noise = self.rng.normal(size=(20, 3))
 
     def calculate(self, atoms=None, properties=None, system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
+        Calculator.calculate(self, atoms, properties, system_changes)
         if "Xe" in atoms.get_chemical_symbols():
             raise ValueError("the model knows the elements H, O, got Xe")
         n = len(atoms)

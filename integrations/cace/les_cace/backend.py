@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from les.training.backend import TrainingBackend
 from les_cace.features import FEATURES
@@ -28,25 +28,6 @@ class CACEBackend(TrainingBackend):
         from les_cace.training import train
 
         train(arguments, les=les, backend=self)
-
-    def calculator(
-        self,
-        model: str | Path,
-        *,
-        device: str = "cpu",
-        dtype: str = "float64",
-        bec: bool | str = False,
-        allow_pickle: bool = False,
-        head: str | None = None,
-        **options: Any,
-    ) -> Any:
-        self.require()
-        self.refuse_head(head)
-        from les_cace.calculator import LESCalculator
-
-        return LESCalculator(
-            model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle, **options
-        )
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import Calculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from les.backends.calculator import ChargeCalculator, refuse_several_models
@@ -16,6 +16,7 @@ from les_cace.checkpoint import load_model
 from les_cace.model import CACE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from ase import Atoms
@@ -25,31 +26,18 @@ class LESCalculator(ChargeCalculator):
     """Energies, forces and stress of a CACE model, and with LES what follows from charges.
 
     Results are ``energy``, ``forces``, ``energies``, which sum to the energy, where the cell has a
-    volume ``stress``; with LES also ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV]
-    and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
-    component of the polarisation first. In periodic cells ``dipole`` is one branch of a
-    multivalued quantity. ``charges`` need not sum to the total charge; ``dipole`` and
-    ``born_effective_charges`` are those of the charges less their mean. Of a model with several
-    charges on each atom there are ``latent_charges`` ``[n_atoms, n_channels]`` [e] in the place of
-    ``charges`` and what follows from them.
-
-    Training leaves the common sign of all charges open. It is fixed by the first structure
-    with more than one element, so that its most electronegative element is negative
-    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
+    volume ``stress``, and those of ``les.backends.calculator.ChargeCalculator``.
 
     Args:
         model: a model, which is moved to ``device`` and set to evaluation, or a model file.
-        bec: compute Born effective charges with every calculation: true for exact ones,
-            ``"phase"`` for the published approximation.
-        sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         device: where to compute: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
         allow_pickle: also read published models, which run the code they hold when they are loaded.
         compile: compile a copy of the representation with ``torch.compile``: a minute or two in
             the first calculation, and again for the first structure with a single atom or
             without neighbours.
-        kwargs: further arguments of ``les.backends.calculator.ChargeCalculator``, such as
-            ``acoustic_sum`` and ``eps_inf``, and of ASE's ``Calculator``.
+        kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
+            ASE's ``Calculator``.
 
     Raises:
         TypeError: for unknown keywords, and a ``model`` of another kind.
@@ -65,8 +53,6 @@ class LESCalculator(ChargeCalculator):
         self,
         model: CACE | str | Path,
         *,
-        bec: bool | str = False,
-        sign: int | None = None,
         device: str = "cpu",
         dtype: str = "",
         allow_pickle: bool = False,
@@ -81,7 +67,7 @@ class LESCalculator(ChargeCalculator):
             model = load_model(model, allow_pickle=allow_pickle)
         if not isinstance(model, CACE):
             raise TypeError(f"`model` must be a CACE, got {type(model).__name__}")
-        self.set_up_charges(model.les_config, bec=bec, sign=sign)
+        self.set_up_charges(model.les_config)
         own = model.representation.sender_embedding.dtype
         self.dtype = resolve_dtype(dtype, own)
         as_it_is = self.dtype == own and not compile
@@ -91,25 +77,14 @@ class LESCalculator(ChargeCalculator):
             for representation in self.model.representations():
                 representation.compile(dynamic=True, fullgraph=True)
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Compute all results for ``atoms``.
+    def elements(self) -> Iterable[int]:
+        return self.model.representation.zs
 
-        Raises:
-            ValueError: for positions that are not finite, atoms on top of each other, a
-                periodic structure without a cell, elements that the model does not know and,
-                with LES, one periodic axis; and for results that are not finite.
-        """
-        structure = atoms if atoms is not None else self.atoms
-        self.check_structure(structure, self.model.representation.zs)
-        super().calculate(atoms, properties, system_changes)
+    def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
+        Calculator.calculate(self, atoms, properties, system_changes)
         self.model.eval()
-        periodic = bool(structure.pbc.any() and structure.cell.rank == 3)
-        placed = self.place(structure, self.dtype)
+        periodic = bool(atoms.pbc.any() and atoms.cell.rank == 3)
+        placed = self.place(atoms, self.dtype)
         batch = collate([to_structure(placed, self.model.cutoff)])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
             out = self.model(
@@ -130,13 +105,12 @@ class LESCalculator(ChargeCalculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].numpy())
         if self.long_range:
             self.add_charge_results(
-                structure,
+                atoms,
                 out["les_energy"].item(),
                 out.get("charges", out["latent_charges"]),
                 out["dipole"][0] if "dipole" in out else None,
                 out.get("born_effective_charges"),
             )
-        self.check_results()
 
 
 def _compiled_for_several_gradients() -> AbstractContextManager[None]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from les.training.backend import TrainingBackend
 from les_chgnet.features import FEATURES
@@ -31,25 +30,6 @@ class CHGNetBackend(TrainingBackend):
         from les_chgnet.training import train
 
         train(arguments, les=les, backend=self, start=self.start)
-
-    def calculator(
-        self,
-        model: str | Path,
-        *,
-        device: str = "cpu",
-        dtype: str = "float64",
-        bec: bool | str = False,
-        allow_pickle: bool = False,
-        head: str | None = None,
-        **options: Any,
-    ) -> Any:
-        self.require()
-        self.refuse_head(head)
-        from les_chgnet.calculator import LESCalculator
-
-        return LESCalculator(
-            model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle, **options
-        )
 
 
 class PretrainedCHGNetBackend(CHGNetBackend):

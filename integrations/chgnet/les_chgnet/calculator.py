@@ -23,6 +23,8 @@ from les_chgnet.model import CHGNetLES
 from les_chgnet.weights import quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ase import Atoms
 
 
@@ -30,25 +32,12 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
     """``CHGNetCalculator`` for models with LES, also for molecules.
 
     Results are ``energy``, ``forces``, ``energies``, which sum to the energy, ``magmoms``,
-    which are magnitudes, and for periodic structures whose cell has a volume ``stress`` in the
-    order of Voigt; with LES also ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV] and, if
-    asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the component of the
-    polarisation first. In periodic cells ``dipole`` is one branch of a multivalued quantity.
-    ``charges`` need not sum to the total charge; ``dipole`` and ``born_effective_charges`` are
-    those of the charges less their mean. There are no features of the crystal, which upstream's
-    calculator computes with every call.
-
-    Training leaves the common sign of all charges open. It is fixed by the first structure
-    with more than one element, so that its most electronegative element is negative
-    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
-
-    Short-range models work as well.
+    which are magnitudes, for periodic structures whose cell has a volume ``stress`` in the order of
+    Voigt, and those of ``les.backends.calculator.ChargeCalculator``. There are no features of the
+    crystal, which upstream's calculator computes with every call.
 
     Args:
         model: a model, a model file or the name of a pretrained model.
-        bec: compute Born effective charges with every calculation: true for exact ones,
-            ``"phase"`` for the published approximation.
-        sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         device: where to compute: ``"cpu"``, ``"cuda"``, or ``"auto"``, a GPU if there is one;
             default: what the variable ``CHGNET_DEVICE`` of the environment names, else
             ``"cpu"``. That variable also decides what ``"auto"`` is.
@@ -56,8 +45,8 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         allow_pickle: read files that run code when they are loaded (see ``load_model``).
         on_isolated_atoms: ``"ignore"``, ``"warn"`` or ``"error"``.
         use_device: upstream's name of ``device``.
-        kwargs: further arguments of ``les.backends.calculator.ChargeCalculator``, such as
-            ``acoustic_sum`` and ``eps_inf``, and of ``CHGNetCalculator``.
+        kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
+            ``CHGNetCalculator``.
 
     Raises:
         TypeError: for unknown keywords, and a ``model`` of another kind.
@@ -71,8 +60,6 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         self,
         model: CHGNet | str | Path = "0.3.0",
         *,
-        bec: bool | str = False,
-        sign: int | None = None,
         device: str | torch.device | None = None,
         dtype: str = "",
         allow_pickle: bool = False,
@@ -97,13 +84,16 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
             super().__init__(model, use_device=str(place), **kwargs)
         model.graph_converter.set_isolated_atom_response(of_the_model)
         config = model.les.config() if isinstance(model, CHGNetLES) else None
-        self.set_up_charges(config, bec=bec, sign=sign)
+        self.set_up_charges(config)
         self.implemented_properties.append("free_energy")
 
     @classmethod
     def from_file(cls, path: str, use_device: str | None = None, **kwargs: Any) -> LESCalculator:
         """From a model file; arguments as for the class."""
         return cls(Path(path), use_device=use_device, **kwargs)
+
+    def elements(self) -> Iterable[int]:
+        return ELEMENTS
 
     def calculate(
         self,
@@ -112,25 +102,22 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         system_changes: list[str] | None = None,
         task: str = "efsm",
     ) -> None:
-        """Compute all results of ``task`` for ``atoms``.
+        """As inherited, for the results of upstream's ``task`` alone."""
+        self._task = task
+        super().calculate(atoms, properties, system_changes or all_changes)
 
-        Raises:
-            ValueError: for positions that are not finite, atoms on top of each other, a
-                periodic structure without a cell, elements that the model does not know and,
-                with LES, one periodic axis; and for results that are not finite.
-        """
-        structure = atoms if atoms is not None else self.atoms
-        self.check_structure(structure, ELEMENTS)
-        Calculator.calculate(self, atoms, properties, system_changes or all_changes)
+    def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
+        Calculator.calculate(self, atoms, properties, system_changes)
         self.model.eval()
-        if not structure.pbc.any() or structure.cell.rank < 3:  # without a volume, no stress
+        task = self._task
+        if not atoms.pbc.any() or atoms.cell.rank < 3:  # without a volume, no stress
             task = task.replace("s", "")
         options = {"return_bec": self.bec and self.bec_method} if self.long_range else {}
-        placed = self.place(structure, next(self.model.parameters()).dtype)
+        placed = self.place(atoms, next(self.model.parameters()).dtype)
         graph = self.graph_converter(placed).to(self.device)
         out = self.model([graph], task=task, return_site_energies=True, **options)
 
-        n_atoms = len(structure) if self.model.is_intensive else 1
+        n_atoms = len(atoms) if self.model.is_intensive else 1
         energy = (out["e"] * n_atoms).item()
         self.results = {
             "energy": energy,
@@ -147,9 +134,8 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         if self.long_range:
             bec = out["bec"][0] if self.bec else None
             self.add_charge_results(
-                structure, out["les_energy"].item(), out["charges"][0], out["dipole"][0], bec
+                atoms, out["les_energy"].item(), out["charges"][0], out["dipole"][0], bec
             )
-        self.check_results()
 
 
 def _array(tensor: torch.Tensor) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from les.backends import Backend, EpochRecord, TrainingJob
 from les_mace.features import FEATURES
@@ -23,6 +23,7 @@ class MACEBackend(Backend):
     distribution = "mace-torch"
     symbol = "mace.modules.models:ScaleShiftMACE"
     model_suffixes = (".pt", ".model")
+    has_heads = True
 
     def problem(self) -> str | None:
         from les_mace.quiet import quiet_import
@@ -35,30 +36,6 @@ class MACEBackend(Backend):
         from les_mace.training import train
 
         train(arguments, les=les, backend=self)
-
-    def calculator(
-        self,
-        model: str | Path,
-        *,
-        device: str = "cpu",
-        dtype: str = "float64",
-        bec: bool | str = False,
-        allow_pickle: bool = False,
-        head: str | None = None,
-        **options: Any,
-    ) -> Any:
-        self.require()
-        from les_mace.calculator import LESCalculator
-
-        return LESCalculator(
-            model,
-            device=device,
-            dtype=dtype,
-            bec=bec,
-            allow_pickle=allow_pickle,
-            head=head,
-            **options,
-        )
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from ase.calculators.calculator import all_changes
 from mace.calculators import MACECalculator
 from mace.modules.models import ScaleShiftMACE
 from numpy.typing import NDArray
@@ -30,24 +29,13 @@ SEVERAL_MODELS = ("models", "model_paths", "model_path")
 class LESCalculator(ChargeCalculator, MACECalculator):
     """``MACECalculator`` for models with LES.
 
-    Beside upstream's results there are ``charges`` [e], ``dipole`` [e A], ``les_energy``
-    [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with
-    the component of the polarisation first. In periodic cells ``dipole`` is one branch of a
-    multivalued quantity. ``stress`` is per volume of the cell as given, also of a slab; without
-    a periodic axis, or without a volume, there is none.
-
-    Training leaves the common sign of all charges open. It is fixed by the first structure
-    with more than one element, so that its most electronegative element is negative
-    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
-
-    Short-range models work as well, and give upstream's results.
+    ``stress`` is per volume of the cell as given, also of a slab; without a periodic axis, or
+    without a volume, there is none. Beside upstream's results there are those of
+    ``les.backends.calculator.ChargeCalculator``.
 
     Args:
         model: one model, or one model file. Several make a
             ``les.backends.committee.Committee``, from one calculator each.
-        bec: compute Born effective charges with every calculation: true for exact ones,
-            ``"phase"`` for the published approximation.
-        sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         allow_pickle: read pickled models, which can run code (see ``load_model``).
         device: where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a GPU where
             there is one.
@@ -56,8 +44,8 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         head: which head of a model with several; default: the one called ``default``, or the
             only one.
         compute_atomic_stresses: upstream's, for short-range models.
-        kwargs: further arguments of ``les.backends.calculator.ChargeCalculator``, such as
-            ``acoustic_sum`` and ``eps_inf``, and of ``MACECalculator``.
+        kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
+            ``MACECalculator``.
 
     Raises:
         TypeError: for an unknown keyword, with the closest one.
@@ -69,8 +57,6 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         self,
         model: torch.nn.Module | str | Path | None = None,
         *,
-        bec: bool | str = False,
-        sign: int | None = None,
         allow_pickle: bool = False,
         device: str | torch.device = "cpu",
         dtype: str = "",
@@ -126,40 +112,38 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         )
         self.models[0].eval()
         config = self.models[0].les.config() if long_range else None
-        self.set_up_charges(config, bec=bec, sign=sign)
+        self.set_up_charges(config)
         # These have an effect, unlike on other models.
         embedded = getattr(self.models[0], "embedding_specs", None) or {}
         self.used_labels = {self.info_keys.get(name, name) for name in embedded}
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Compute all results for ``atoms``.
+    def elements(self) -> Iterable[int]:
+        return self.z_table.zs
 
-        Raises:
-            ValueError: for positions that are not finite, atoms on top of each other, a
-                periodic structure without a cell, elements that the model does not know and,
-                with LES, one periodic axis; for a model of several heads, of which none has been
-                chosen; and if results are not finite.
-        """
-        structure = self._prepare(atoms)
+    def structure_of(self, atoms: Atoms | None) -> Atoms:
+        """As inherited; also raises ``ValueError`` if none of several heads has been chosen."""
+        if self.head_is_open:
+            raise ValueError(
+                f"the model has the heads {', '.join(self.available_heads)}: say which one is "
+                "meant with `head`, or --head"
+            )
+        return super().structure_of(atoms)
+
+    def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
+        placed = self.place(atoms, self.dtype)
         with self._output_kept() as out:
-            super().calculate(self._placed(structure), properties, system_changes)
-        self.atoms = structure.copy()  # what the results belong to, as it was given
-        if not has_stress(structure.cell[:], structure.pbc):
+            MACECalculator.calculate(self, placed, properties, system_changes)
+        self.atoms = atoms.copy()  # what the results belong to, as it was given
+        if not has_stress(atoms.cell[:], atoms.pbc):
             self.results.pop("stress", None)
         if self.long_range:
             self.add_charge_results(
-                structure,
+                atoms,
                 out["les_energy"].item() * self.energy_units_to_eV,
                 out["charges"],
                 out["dipole"][0],
                 out["BEC"] if self.bec else None,
             )
-        self.check_results()
 
     @contextlib.contextmanager
     def _output_kept(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -188,32 +172,16 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         Raises:
             ValueError: as :meth:`calculate`.
         """
-        structure = self._prepare(atoms)
+        placed = self.place(self.structure_of(atoms), self.dtype)
         if self.long_range:
             self.models[0].compute_bec = False
-        hessian: NDArray[Any] = super().get_hessian(self._placed(structure))
+        hessian: NDArray[Any] = super().get_hessian(placed)
         return hessian
 
     def _atoms_to_batch(self, atoms: Atoms) -> Any:
         """Upstream's batch, of which all results are made."""
         with own_cells():
             return super()._atoms_to_batch(atoms)
-
-    def _placed(self, structure: Atoms) -> Atoms:
-        return self.place(structure, self.dtype)
-
-    def _prepare(self, atoms: Atoms | None) -> Atoms:
-        """The structure, after a check that the model has a meaningful result for it."""
-        structure = atoms if atoms is not None else self.atoms
-        if structure is None:
-            raise ValueError("`atoms` must be a structure, got None")
-        if self.head_is_open:
-            raise ValueError(
-                f"the model has the heads {', '.join(self.available_heads)}: say which one is "
-                "meant with `head`, or --head"
-            )
-        self.check_structure(structure, self.z_table.zs)
-        return structure
 
 
 def _chosen(head: str | None, heads: list[str]) -> str | None:

@@ -38,31 +38,10 @@ class NequIPBackend(Backend):
 
         train(arguments, les=les, backend=self)
 
-    def calculator(
-        self,
-        model: str | Path,
-        *,
-        device: str = "cpu",
-        dtype: str = "float64",
-        bec: bool | str = False,
-        allow_pickle: bool = False,
-        head: str | None = None,
-        **options: Any,
-    ) -> Any:
-        self.require()
-        self.refuse_head(head)
-        from les_nequip.calculator import LESCalculator
-
+    def calculator(self, model: str | Path, *, dtype: str = "float64", **options: Any) -> Any:
         # The others compute in the precision they were built for.
         any_precision = str(model).endswith((".nequip.pt", ".ckpt"))
-        calculator = LESCalculator(
-            model,
-            device=device,
-            dtype=dtype if any_precision else "",
-            bec=bec,
-            allow_pickle=allow_pickle,
-            **options,
-        )
+        calculator = super().calculator(model, dtype=dtype if any_precision else "", **options)
         if calculator.precision != dtype:
             logger.warning("%s computes in %s, not %s", model, calculator.precision, dtype)
         return calculator

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ase import Atoms
-from ase.calculators.calculator import all_changes
 from nequip.data import AtomicDataDict
 from nequip.data._nl import DEFAULT_NEIGHBORLIST_BACKEND
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
@@ -17,7 +16,6 @@ from nequip.integrations.ase import NequIPCalculator
 
 from les import LESConfig, dipole_moments
 from les.backends.calculator import ChargeCalculator, refuse_several_models
-from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
 from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY
 from les_nequip.loading import Loaded, load
@@ -29,28 +27,16 @@ if TYPE_CHECKING:
 class LESCalculator(ChargeCalculator, NequIPCalculator):
     """``NequIPCalculator`` for models with LES.
 
-    Beside upstream's results there are ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV]
-    and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
-    component of the polarisation first. In periodic cells ``dipole`` is one branch of a
-    multivalued quantity. Structures with a cell of three vectors, and at least one periodic
-    axis, have a ``stress``. Compiled models give what they were compiled for: charges with
-    ``--target ase_les``, with Born effective charges ``--target ase_les_bec``.
-
-    Training leaves the common sign of all charges open. It is fixed by the first structure
-    with more than one element, so that its most electronegative element is negative
-    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
-
-    Short-range models work as well.
+    Beside upstream's results there are those of ``les.backends.calculator.ChargeCalculator``.
+    Structures with a cell of three vectors, and at least one periodic axis, have a ``stress``.
+    Compiled models give what they were compiled for: charges with ``--target ase_les``, with Born
+    effective charges, by one of the methods, ``--target ase_les_bec``.
 
     Args:
         model: a model, which is set to evaluation, or a file: a model (``.nequip.pt``), a
             checkpoint (``.ckpt``), a package (``.nequip.zip``) or a compiled model
             (``.nequip.pt2``).
         device: where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        bec: report Born effective charges with every calculation: true for exact ones,
-            ``"phase"`` for the published approximation. A compiled model has one of them, see
-            ``bec_method``.
-        sign: sign of the charges, +1 or -1, instead of letting the first structure decide.
         dtype: ``"float64"``, ``"float32"`` or, empty, the precision of the file. Models that are
             built already, and compiled ones, have the one they have.
         allow_pickle: read files that run the code they hold when they are loaded: packages,
@@ -60,8 +46,8 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         chemical_species_to_atom_type_map: chemical symbol -> type; the types of the model are
             chemical symbols without it.
         neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``.
-        kwargs: further arguments of ``les.backends.calculator.ChargeCalculator``, such as
-            ``acoustic_sum`` and ``eps_inf``, and of ``NequIPCalculator``.
+        kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
+            ``NequIPCalculator``.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -76,8 +62,6 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         model: torch.nn.Module | str | Path,
         device: str | torch.device = "cpu",
         *,
-        bec: bool | str = False,
-        sign: int | None = None,
         dtype: str = "",
         allow_pickle: bool = False,
         transforms: Sequence[Callable[..., Any]] | None = None,
@@ -104,12 +88,14 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         modules: Iterable[Any] = loaded.model.modules()
         self.les_modules = [module for module in modules if getattr(module, "is_les", False)]
         self.settings = _settings(loaded, self.les_modules)
+        if not self.les_modules:
+            self.long_range_axes = (0, 3)
         config = None
         if self.settings is not None:
             names = LESConfig().to_dict()
             config = LESConfig(**{key: x for key, x in self.settings.items() if key in names})
-        self.set_up_charges(config, bec=bec, sign=sign)
-        if bec and loaded.outputs and AtomicDataDict.BORN_CHARGE_KEY not in loaded.outputs:
+        self.set_up_charges(config)
+        if self.bec and loaded.outputs and AtomicDataDict.BORN_CHARGE_KEY not in loaded.outputs:
             raise ValueError(
                 f"{model} has no Born effective charges; compile it with --target ase_les_bec"
             )
@@ -132,30 +118,21 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         """
         return cls(Path(compile_path), device, **kwargs)
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Compute all results for ``atoms``.
+    def elements(self) -> Iterable[int]:
+        """Atomic numbers that the model knows; all there are if nothing says which."""
+        for mapper in self.transforms:
+            if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
+                known: list[int] = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
+                return known
+        return range(1, 119)
 
-        Raises:
-            ValueError: for positions that are not finite, atoms on top of each other, a
-                periodic structure without a cell, elements that the model does not know and,
-                with LES, one periodic axis, two of a compiled model, or a boundary condition
-                that the model was not made for; for results that are not finite.
-        """
-        structure = atoms if atoms is not None else self.atoms
-        axes = LONG_RANGE_AXES if self.les_modules else (0, 3)
-        self.check_structure(structure, self._elements(), axes)
-        self._check_boundary(structure)
+    def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
+        self._check_boundary(atoms)
         with self._chosen_outputs():
-            super().calculate(structure, properties, system_changes)
+            NequIPCalculator.calculate(self, atoms, properties, system_changes)
         self.results["energy"] = self.results["free_energy"] = float(self.results["energy"])
-        if not structure.pbc.any() or structure.cell.rank < 3:
+        if not atoms.pbc.any() or atoms.cell.rank < 3:
             self.results.pop("stress", None)
-        self.check_results()
 
     def atoms_to_data(self, atoms: Atoms) -> AtomicDataDict.Type:
         """Upstream's data, of the structure alone: upstream would take labels for input."""
@@ -190,14 +167,6 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         finally:
             for module, before in zip(self.les_modules, configured, strict=True):
                 module.compute_bec, module.bec_method = before
-
-    def _elements(self) -> list[int]:
-        """Atomic numbers that the model knows; all there are if nothing says which."""
-        for mapper in self.transforms:
-            if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
-                known: list[int] = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
-                return known
-        return list(range(1, 119))
 
     def _check_bec_method(self, model: str) -> None:
         """Refuse a way to evaluate Born effective charges that ``model`` does not have."""

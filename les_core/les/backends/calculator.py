@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from les.backends.charge_results import (
     array_of,
@@ -45,17 +45,34 @@ RESOLUTION = 1e-3
 class ChargeCalculator(Calculator):
     """The part of a calculator that has to do with charges, to be mixed into upstream's.
 
-    An adapter calls, in this order, :meth:`refuse_unknown_keywords`, :func:`refuse_several_models`
-    and :meth:`set_up_charges` in its ``__init__``, and in ``calculate`` :meth:`check_structure`,
-    then upstream, :meth:`add_charge_results` and :meth:`check_results`.
+    An adapter calls, in this order, :meth:`refuse_unknown_keywords`, :func:`refuse_several_models`,
+    upstream and :meth:`set_up_charges` in its ``__init__``. It says which elements the model knows
+    in :meth:`elements`, and computes with upstream and :meth:`add_charge_results` in
+    :meth:`evaluate`.
 
+    With LES there are, beside upstream's results, ``charges`` [e], ``dipole`` [e A], ``les_energy``
+    [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
+    component of the polarisation first. In periodic cells ``dipole`` is one branch of a
+    multivalued quantity.
     ``charges`` need not sum to the total charge of a structure, which the model does not know;
     ``dipole`` and Born effective charges are those of the charges less their mean (unless the
     model's ``remove_mean`` is false), so they do not change when the structure is moved. Open
-    structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see ``les.quadrupole_moments``.
+    structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see ``les.quadrupole_moments``. Of a
+    model with several charges on each atom there are ``latent_charges`` ``[n_atoms, n_channels]``
+    [e] in the place of ``charges`` and what follows from them.
+
+    Training leaves the common sign of all charges open. It is fixed by the first structure
+    with more than one element, so that its most electronegative element is negative
+    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
+
+    Short-range models work as well, and give upstream's results.
 
     Args:
         args: arguments of upstream's calculator.
+        bec: compute Born effective charges with every calculation: true for exact ones,
+            ``"phase"`` for the published approximation, see ``les.born_effective_charges``.
+        sign: sign of the charges, +1 or -1, instead of that which the model was trained with, or
+            of letting the first structure decide.
         acoustic_sum: ``"kept"``, or ``"spread"`` for Born effective charges that sum to zero, see
             ``les.spread_acoustic_sum``.
         eps_inf: high-frequency dielectric constant, in the place of the ``epsilon_factor`` of the
@@ -67,10 +84,9 @@ class ChargeCalculator(Calculator):
         les_config: how the model does its long-range part, ``None`` without LES.
         bec: whether Born effective charges are computed.
         bec_method: how, ``"exact"`` or ``"phase"``, see ``les.born_effective_charges``.
-        charge_sign: the sign of all charges, which training leaves open. It is fixed by the first
-            structure with more than one element, so that its most electronegative element is
-            negative, and kept from then on: it must not change along a trajectory. That of a model
-            which was trained on dipoles or Born effective charges is left as it is.
+        charge_sign: the sign of all charges; that of a model which was trained on dipoles or Born
+            effective charges is left as it is.
+        long_range_axes: numbers of periodic axes that the model takes if it has LES.
         used_labels: names of labels in ``les.data.atoms.labels_without_effect`` that, other than
             usual, this model can use.
         unsigned_labels: labels of which the model predicts the magnitudes only, and whose signs
@@ -82,15 +98,19 @@ class ChargeCalculator(Calculator):
     bec_method = "exact"
     used_labels: Collection[str] = ()
     unsigned_labels: Collection[str] = ()
+    long_range_axes: Collection[int] = LONG_RANGE_AXES
     results: dict[str, Any]
 
     def __init__(
         self,
         *args: Any,
+        bec: bool | str = False,
+        sign: int | None = None,
         acoustic_sum: str = "kept",
         eps_inf: float | None = None,
         **kwargs: Any,
     ) -> None:
+        self._asked_for = (bec, sign)
         self.acoustic_sum = acoustic_sum
         self.eps_inf = eps_inf
         super().__init__(*args, **kwargs)
@@ -119,17 +139,11 @@ class ChargeCalculator(Calculator):
                 hint = f"; did you mean `{closest[0]}`?" if closest else ""
                 raise TypeError(f"{type(self).__name__} got an unknown keyword `{name}`{hint}")
 
-    def set_up_charges(
-        self, config: LESConfig | None, *, bec: bool | str, sign: int | None
-    ) -> None:
+    def set_up_charges(self, config: LESConfig | None) -> None:
         """Say what the model can do, and name the results that it has.
 
         Args:
             config: how the model does its long-range part, ``None`` without LES.
-            bec: compute Born effective charges with every calculation; a string says by which
-                of ``les.response.born.METHODS``, instead of exactly.
-            sign: +1 or -1, instead of that which the model was trained with, or of letting the
-                first structure decide.
 
         Raises:
             ValueError: for another ``sign``, method or ``acoustic_sum``, and an ``eps_inf`` that is
@@ -137,6 +151,7 @@ class ChargeCalculator(Calculator):
                 several on each atom, whose sign has no meaning; and for an ``acoustic_sum`` to be
                 spread without ``bec``.
         """
+        bec, sign = self._asked_for
         check_charge_options(config, bec, self.acoustic_sum, self.eps_inf)
         if isinstance(bec, str):
             self.bec_method = bec
@@ -153,26 +168,44 @@ class ChargeCalculator(Calculator):
             names = ("latent_charges", "les_energy") if several else LONG_RANGE_RESULTS
             self.implemented_properties += [*names, *[BORN_CHARGES] * self.bec]
 
-    def check_structure(
+    def elements(self) -> Iterable[int]:
+        """Atomic numbers that the model knows."""
+        raise NotImplementedError
+
+    def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
+        """Fill ``results`` for a structure that has been checked; arguments as for `calculate`."""
+        raise NotImplementedError
+
+    def calculate(
         self,
-        atoms: Atoms,
-        elements: Iterable[int],
-        long_range_axes: Collection[int] = LONG_RANGE_AXES,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
     ) -> None:
-        """Refuse a structure on which the model has no meaningful result.
+        """Compute all results for ``atoms``.
+
+        Raises:
+            ValueError: as :meth:`structure_of`, for what else the model was not made for, and for
+                results that are not finite.
+        """
+        self.evaluate(self.structure_of(atoms), properties, system_changes)
+        self.check_results()
+
+    def structure_of(self, atoms: Atoms | None) -> Atoms:
+        """The structure to compute: ``atoms``, or that of the last calculation.
 
         Warns, once for each, of labels of the structure that have no effect on the results.
 
-        Args:
-            atoms: the structure.
-            elements: atomic numbers that the model knows.
-            long_range_axes: numbers of periodic axes that the model takes if it has LES.
-
         Raises:
-            ValueError: as ``les.data.atoms.check_atoms`` and ``check_elements``.
+            ValueError: for positions that are not finite, atoms on top of each other, a periodic
+                structure without a cell, elements that the model does not know and, with LES, a
+                number of periodic axes that it does not take.
         """
-        check_atoms(atoms, long_range_axes if self.long_range else ANY_AXES)
-        check_elements(atoms, elements)
+        atoms = atoms if atoms is not None else self.atoms
+        if atoms is None:
+            raise ValueError("`atoms` must be a structure, got None")
+        check_atoms(atoms, self.long_range_axes if self.long_range else ANY_AXES)
+        check_elements(atoms, self.elements())
         for name, value in labels_without_effect(atoms).items():
             if name not in self._told and name not in self.used_labels:
                 self._told.add(name)
@@ -180,8 +213,9 @@ class ChargeCalculator(Calculator):
                     f"the structure has {name} = {value}, which this model cannot use: it has no "
                     "effect on the results",
                     UnusedLabelWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
+        return atoms
 
     def place(self, atoms: Atoms, dtype: torch.dtype) -> Atoms:
         """``atoms`` where a model that computes in ``dtype`` resolves them best.

@@ -31,10 +31,11 @@ def check_charge_options(
             ``bec``.
     """
     for name, given in (("bec", bec), ("eps_inf", eps_inf is not None)):
-        if given and (config is None or config.n_channels > 1):
-            found = f"{config.n_channels}" if config is not None else "no LES"
+        if given and config is None:
+            raise ValueError(f"`{name}` needs a model with LES: this one is without charges")
+        if given and config is not None and config.n_channels > 1:
             raise ValueError(
-                f"`{name}` needs a model with one charge on each atom, this has {found}"
+                f"`{name}` needs a model with one charge on each atom, this has {config.n_channels}"
             )
     if isinstance(bec, str) and bec not in METHODS:
         raise ValueError(f"`bec` must be true, false or one of {', '.join(METHODS)}, got {bec!r}")

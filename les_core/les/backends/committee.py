@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 
 from les.backends.calculator import ChargeCalculator
@@ -105,7 +105,7 @@ class Committee(ChargeCalculator):
         Raises:
             ValueError: if a member refuses the structure; the message names the member.
         """
-        super().calculate(atoms, properties, system_changes)
+        Calculator.calculate(self, atoms, properties, system_changes)
         self.results = {}
         self.member_results = []
         for name, member in zip(self.names, self.members, strict=True):

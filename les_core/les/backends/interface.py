@@ -45,6 +45,8 @@ class Backend(ABC):
     symbol: ClassVar[str]
     #: Endings of the names of model files that tell this backend.
     model_suffixes: ClassVar[tuple[str, ...]] = ()
+    #: Whether its models may have several heads, of which ``LESCalculator`` takes one, ``head``.
+    has_heads: ClassVar[bool] = False
     #: Name of each of ``les.backends.features.FEATURES`` -> whether it works, and why not.
     features: ClassVar[Mapping[str, Support]] = {}
 
@@ -90,7 +92,6 @@ class Backend(ABC):
         ``les`` selects the long-range model; without it the run is upstream's own.
         """
 
-    @abstractmethod
     def calculator(
         self,
         model: str | Path,
@@ -109,15 +110,22 @@ class Backend(ABC):
         periodic structures. With ``bec`` also ``born_effective_charges`` ``[n_atoms, 9]``. A
         pickled model, which can run code when it is loaded, is refused without ``allow_pickle``.
         Its attribute ``les_config`` is the model's ``les.LESConfig``, or ``None`` for a model
-        without LES. ``head`` says which head of a model with several is meant; backends without
-        such models call :meth:`refuse_head`. ``options`` are those of
-        ``les.backends.calculator.ChargeCalculator``.
-        """
+        without LES. ``head`` says which head of a model with several is meant. ``options`` are
+        those of the adapter's ``LESCalculator``, a ``les.backends.calculator.ChargeCalculator``.
 
-    def refuse_head(self, head: str | None) -> None:
-        """Raise ``ValueError`` for a ``head`` that was given: models of this backend have none."""
-        if head is not None:
+        Raises:
+            BackendError: as :meth:`require`.
+            ValueError: for a ``head`` where :attr:`has_heads` is false, and as ``LESCalculator``.
+        """
+        self.require()
+        if self.has_heads:
+            options["head"] = head
+        elif head is not None:
             raise ValueError(f"models of {self.name} have no heads, got the head {head!r}")
+        made = importlib.import_module(f"{self.package}.calculator").LESCalculator
+        return made(
+            model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle, **options
+        )
 
     def require_ending(self, path: Path) -> None:
         """Raise ``ValueError`` for a model file whose name does not tell this backend."""

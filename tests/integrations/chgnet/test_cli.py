@@ -108,7 +108,7 @@ def test_predict_without_les(les_command, short_range_model, structures, tmp_pat
     assert all("LES_charges" not in frame.arrays for frame in frames)
     assert all("LES_forces" in frame.arrays for frame in frames)
     assert les_command("predict", path, structures, "-o", output, "--bec", "--force") == 1
-    assert "`bec` needs a model with one charge on each atom" in capsys.readouterr().err
+    assert "`bec` needs a model with LES: this one is without charges" in capsys.readouterr().err
 
 
 def test_predict_with_a_pretrained_model(les_command, structures, tmp_path):

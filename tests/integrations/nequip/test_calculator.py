@@ -44,9 +44,7 @@ def test_calculator_for_a_short_range_model(nequip_model, nequip_transforms):
     bad.positions[0] = np.nan
     with pytest.raises(ValueError, match="finite"):
         calculator.calculate(bad)
-    with pytest.raises(
-        ValueError, match="`bec` needs a model with one charge on each atom, this has no LES"
-    ):
+    with pytest.raises(ValueError, match="`bec` needs a model with LES"):
         LESCalculator(model, bec=True, transforms=nequip_transforms)
 
 
