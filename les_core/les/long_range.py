@@ -12,6 +12,7 @@ from les.config import LESConfig
 from les.ewald import Ewald
 from les.response.dipoles import dipole_evaluation
 from les.sums.plain import traceable_potential
+from les.sums.reciprocal.slab import slab_cells
 
 
 class LongRange(NamedTuple):
@@ -76,28 +77,44 @@ def captured_long_range(
     positions: Tensor,
     cell: Tensor,
     batch: Tensor | None,
+    pbc: Tensor,
     boundary: str,
     extent: Sequence[int],
-    pbc: Tensor,
+    slabs: bool,
 ) -> LongRange:
     """As :func:`long_range`, without dipoles, in a graph that is captured or compiled.
 
     Args:
         ewald, config, charges, positions, cell: as for :func:`long_range`.
         batch: structure of each atom ``[n_atoms]``, ascending; ``None`` for one structure.
-        boundary, extent: as for ``les.sums.plain.traceable_potential``.
         pbc: ``[n_structures, 3]``, boolean.
+        boundary: as for ``les.sums.plain.traceable_potential``, where slabs are periodic.
+        extent: largest k-points along the vectors of :func:`summed_cells`, as there.
+        slabs: whether structures may have two periodic axes.
 
     Raises:
         ValueError, RuntimeError: as ``les.sums.plain.traceable_potential``.
     """
+    owner = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
+    periodic, half_height, places = pbc.all(dim=1), None, positions
+    if slabs and boundary != "open":
+        periodic = pbc.any(dim=1)
+        cell, half_height, places = slab_cells(cell, pbc, positions, owner, ewald.sigma)
     potential = traceable_potential(
-        ewald, charges, positions, cell, batch, boundary, list(extent), pbc.all(dim=1)
+        ewald, charges, places, cell, batch, boundary, list(extent), periodic, half_height
     )
     shares = atom_energies(charges, potential)
-    owner = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
     energy = shares.new_zeros(cell.shape[0]).index_add(0, owner, shares)
     return LongRange(energy, shares, scaled(charges, config.epsilon_factor), None)
+
+
+def summed_cells(
+    ewald: Ewald, positions: Tensor, cell: Tensor, batch: Tensor, pbc: Tensor
+) -> Tensor:
+    """The cells ``[n_structures, 3, 3]`` [A] that ``ewald`` sums in: slabs have other ones."""
+    if not bool((pbc.sum(dim=1) == 2).any()):
+        return cell.detach()
+    return slab_cells(cell.detach(), pbc, positions.detach(), batch, ewald.sigma)[0]
 
 
 def atom_energies(charges: Tensor, potential: Tensor) -> Tensor:

@@ -70,8 +70,9 @@ def periodic_axes(
         if not slabs:
             refuse(
                 n_axes == 2,
-                "has two periodic axes: compiled models with LES take no slabs; use the model as "
-                "it was trained, or, with enough vacuum, set pbc to true along all axes",
+                "has two periodic axes: compiled models with LES take no slabs unless they had "
+                "seen some, and for the settings 'auto' and 'mixed' of `boundary`; use the model "
+                "as it was trained, or, with enough vacuum, set pbc to true along all axes",
             )
         elif setting in ("periodic", "open"):
             refuse(n_axes == 2, f"is a slab, but this LES model is for {setting} ones (`boundary`)")

@@ -16,6 +16,7 @@ from nequip.integrations.ase import NequIPCalculator
 
 from les import LESConfig, dipole_moments
 from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
 from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY
 from les_nequip.loading import Loaded, load
@@ -88,8 +89,9 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         modules: Iterable[Any] = loaded.model.modules()
         self.les_modules = [module for module in modules if getattr(module, "is_les", False)]
         self.settings = _settings(loaded, self.les_modules)
-        if not self.les_modules:
-            self.long_range_axes = (0, 3)
+        if self.settings is not None and not self.les_modules:
+            slabs = loaded.takes_pbc and self.settings.get("slabs", False)
+            self.long_range_axes = LONG_RANGE_AXES if slabs else (0, 3)
         config = None
         if self.settings is not None:
             names = LESConfig().to_dict()
@@ -197,7 +199,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         if self.settings is None or self.les_modules:
             return
         boundary = self.settings["boundary"]
-        if boundary != "mixed" and atoms.pbc.all() != (boundary == "periodic"):
+        if boundary != "mixed" and atoms.pbc.any() != (boundary == "periodic"):
             raise ValueError(
                 f"this model was compiled for {boundary} structures, got pbc {atoms.pbc.tolist()}"
             )

@@ -30,9 +30,11 @@ class Loaded:
     transforms: list[Callable[..., Any]]
     #: ``"float32"`` or ``"float64"``.
     precision: str
-    #: Of a compiled model: what its metadata say about LES, and the names of its outputs.
+    #: Of a compiled model: what its metadata say about LES, the names of its outputs, and whether
+    #: periodic axes are among its input.
     settings: dict[str, Any] | None = None
     outputs: frozenset[str] = field(default_factory=frozenset)
+    takes_pbc: bool = False
 
 
 def load(
@@ -106,6 +108,7 @@ def _compiled(
         own,
         None if settings is None else json.loads(settings),
         outputs,
+        AtomicDataDict.PBC_KEY in model.input_keys,
     )
 
 

@@ -15,7 +15,7 @@ from nequip.nn.utils import scatter
 from torch import Tensor
 
 from les import ChargeReadout, Ewald
-from les.long_range import LongRange, captured_long_range, long_range
+from les.long_range import LongRange, captured_long_range, long_range, summed_cells
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
@@ -54,11 +54,13 @@ class LES(GraphModuleMixin, torch.nn.Module):
         irreps_in: what the modules before this one provide (upstream passes them).
         boundary: ``"periodic"``, ``"open"`` or ``"mixed"``: the boundary conditions of the
             structures, which the data must not contradict; ``"auto"`` takes those of the data,
-            slabs with two periodic axes among them, and for compiled models, which take no
-            slabs, those of the data seen before.
+            and for compiled models those of the data seen before. Slabs, with two periodic axes,
+            are for ``"auto"`` and ``"mixed"``; a compiled model takes them if it has seen some
+            before, and if its program passes ``pbc``.
         max_cell: longest lattice vector, or one number per lattice vector, that a compiled
             model can do [A]; its cost grows with their product. Without it, 1.1 times the
-            longest seen before.
+            longest seen before. Of a slab, the last one is twice its height plus 14 ``sigma``,
+            whichever axis is open.
         compute_bec: compute Born effective charges with every evaluation, exactly, unless the
             attribute ``bec_method`` is changed.
         compute_dipole: compute dipoles with every evaluation of a model that is not compiled.
@@ -149,16 +151,18 @@ class LES(GraphModuleMixin, torch.nn.Module):
         if is_tracing():
             boundary = self.reach.boundary()
             extent = self.reach.extent(self.ewald.dl) if boundary != "open" else []
-            pbc = periodic_axes(data, cell, setting, boundary, refuse_in_graph, slabs=False)
+            slabs = self.reach.slabs(AtomicDataDict.PBC_KEY in data)
+            pbc = periodic_axes(data, cell, setting, boundary, refuse_in_graph, slabs=slabs)
+            structures = (charges, positions, cell, batch, pbc)
             found = captured_long_range(
-                self.ewald, self.config, charges, positions, cell, batch, boundary, extent, pbc
+                self.ewald, self.config, *structures, boundary, extent, slabs
             )
         else:
             # nequip-compile compares its graph with this, on input that may lack `pbc`.
             boundary = self.reach.boundary() if is_exporting() else setting
-            slabs = not is_exporting()
+            slabs = not is_exporting() or self.reach.slabs(AtomicDataDict.PBC_KEY in data)
             pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
-            self.reach.see(cell, pbc)
+            self.reach.see(summed_cells(self.ewald, positions, cell, structure, pbc), pbc)
             found = self._long_range(charges, positions, cell, structure, pbc)
 
         energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]

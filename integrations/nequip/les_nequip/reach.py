@@ -61,10 +61,16 @@ class Reach:
         self.max_cell = [float(length) for length in lengths]
 
     def see(self, cell: Tensor, pbc: Tensor) -> None:
-        """Record structures: ``cell [n_structures, 3, 3]`` [A], ``pbc [n_structures, 3]``."""
-        periodic, n_axes = pbc.all(dim=1), pbc.sum(dim=1)
-        lengths = torch.linalg.vector_norm(cell.detach(), dim=-1) * periodic.unsqueeze(-1)
-        kinds = torch.stack([periodic.any(), (n_axes == 0).any(), (n_axes == 2).any()])
+        """Record structures.
+
+        Args:
+            cell: cells that are summed in ``[n_structures, 3, 3]`` [A], see
+                ``les.long_range.summed_cells``.
+            pbc: ``[n_structures, 3]``, boolean.
+        """
+        n_axes = pbc.sum(dim=1)
+        lengths = torch.linalg.vector_norm(cell, dim=-1) * (n_axes >= 2).unsqueeze(-1)
+        kinds = torch.stack([(n_axes == n).any() for n in (3, 0, 2)])
         values: list[float] = torch.cat([kinds.to(lengths.dtype), lengths.amax(dim=0)]).tolist()
         self.periodic = self.periodic or values[0] > 0
         self.open = self.open or values[1] > 0
@@ -79,30 +85,46 @@ class Reach:
     def boundary(self) -> str:
         """Boundary condition of a compiled model, one of ``les.sums.plain.BOUNDARIES``.
 
+        Slabs count as periodic.
+
         Raises:
-            ValueError: if it is not configured and no structures were seen, or slabs.
+            ValueError: if it is not configured and no structures were seen.
         """
         if self.setting != "auto":
             return self.setting
-        if self.slab:
-            raise ValueError(
-                "LES cannot be compiled for slabs, which this model has seen: use the model as it "
-                "was trained, or set `boundary` to 'periodic', 'open' or 'mixed' for others"
-            )
-        if not (self.periodic or self.open):
+        in_cells = self.periodic or self.slab
+        if not (in_cells or self.open):
             raise ValueError(
                 "LES cannot be compiled before it has seen a structure: set `boundary` to "
                 "'periodic', 'open' or 'mixed', and `max_cell`"
             )
-        return "mixed" if self.periodic and self.open else "periodic" if self.periodic else "open"
+        return "mixed" if in_cells and self.open else "periodic" if in_cells else "open"
+
+    def slabs(self, told: bool) -> bool:
+        """Whether a compiled model takes slabs: those with some on record and a fitting setting.
+
+        Args:
+            told: whether its program says which axes are periodic.
+
+        Raises:
+            ValueError: for ``"auto"``, if slabs are on record and the program does not.
+        """
+        takes = self.slab and self.setting in ("auto", "mixed")
+        if takes and not told and self.setting == "auto":
+            raise ValueError(
+                "LES cannot be compiled for slabs, which this model has seen, and for a program "
+                "that does not pass `pbc`: compile it with --target ase_les or batch_les, or set "
+                "`boundary` to 'periodic', 'open' or 'mixed' for other structures"
+            )
+        return takes and told
 
     def extent(self, dl: float) -> list[int]:
         """Extents of the k-grid of a compiled model, for the resolution ``dl`` [A].
 
         Raises:
-            ValueError: if ``max_cell`` is not set and no periodic structures were seen.
+            ValueError: if ``max_cell`` is not set and no structures in cells were seen.
         """
-        if self.max_cell is None and not self.periodic:
+        if self.max_cell is None and not any(self.longest):
             raise ValueError(
                 "LES cannot be compiled for periodic structures before it has seen one: set "
                 "`max_cell` to the longest lattice vector in Angstrom"
@@ -122,8 +144,9 @@ class Reach:
 
     def to_dict(self) -> dict[str, Any]:
         """What a compiled model is made for, as far as it is known, for its metadata."""
-        known = self.setting != "auto" or ((self.periodic or self.open) and not self.slab)
+        known = self.setting != "auto" or self.periodic or self.open or self.slab
         return {
             "boundary": self.boundary() if known else self.setting,
             "max_cell": self.lengths,
+            "slabs": self.slabs(told=True),
         }

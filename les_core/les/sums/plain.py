@@ -35,6 +35,7 @@ def traceable_potential(
     boundary: str,
     extent: list[int],
     periodic: Tensor | None = None,
+    half_height: Tensor | None = None,
 ) -> Tensor:
     r"""Potential at the charges; the energy of a structure is :math:`\frac12\sum_i q_i\phi_i`.
 
@@ -48,6 +49,8 @@ def traceable_potential(
         extent: largest :math:`|n_a|` of the k-grid along each lattice vector.
         periodic: which structures are periodic ``[n_structures]``, boolean, where ``boundary``
             is ``"mixed"``; without it, those whose cell has a volume.
+        half_height: where the kernels of slabs end ``[n_structures]`` [A], 0 for other structures;
+            ``cell`` and ``positions`` of slabs are those of ``slab.slab_cells`` then.
 
     Returns:
         ``[n_atoms]`` [eV/e].
@@ -80,7 +83,7 @@ def traceable_potential(
         return _open(ewald, charges, positions, owner)
     if boundary == "periodic":
         torch._assert_async(has_volume(cell).all(), "a periodic structure has no cell")
-        return _periodic(ewald, charges, positions, cell, batch, extent)
+        return _periodic(ewald, charges, positions, cell, batch, extent, half_height)
     if periodic is None:
         periodic = has_volume(cell)
     torch._assert_async((has_volume(cell) | ~periodic).all(), "a periodic structure has no cell")
@@ -93,7 +96,7 @@ def traceable_potential(
     in_vacuum = torch.where(is_periodic, nothing, charges)
     return torch.where(
         is_periodic,
-        _periodic(ewald, in_cells, positions, safe_cell, batch, extent),
+        _periodic(ewald, in_cells, positions, safe_cell, batch, extent, half_height),
         _open(ewald, in_vacuum, positions, owner),
     )
 
@@ -111,6 +114,7 @@ def _periodic(
     cell: Tensor,
     batch: Tensor | None,
     extent: list[int],
+    half_height: Tensor | None,
 ) -> Tensor:
     largest = torch.tensor(extent, dtype=cell.dtype, device=cell.device)
     torch._assert_async(
@@ -136,7 +140,7 @@ def _periodic(
         q = pack_charges(charges.unsqueeze(-1), slots, n_rows, ROW_WIDTH)
         r = pack_positions(positions, slots, n_rows, ROW_WIDTH)
     _, potential = reciprocal_sum(
-        q, r, cell, ewald.sigma, ewald.dl, smooth, True, extent, owner, captured=True
+        q, r, cell, ewald.sigma, ewald.dl, smooth, True, extent, owner, half_height, captured=True
     )
     assert potential is not None
     potential = potential.flatten()

@@ -174,20 +174,31 @@ def test_wire_is_refused(models, nequip_data):
         energy(models["auto"], batch)
 
 
-def test_models_that_have_seen_slabs_are_not_compiled(nequip_model, nequip_data):
-    """Upstream's programs pass no `pbc`: a slab would be summed as a crystal."""
+def test_models_that_have_seen_slabs(nequip_model, nequip_data):
+    """They are compiled for slabs too, where their program tells which structures are slabs."""
     model = nequip_model(les={})
     reach = les_of(model).reach
-    model(nequip_data(crystal("cubic"), flat([True, True, False])))
-    with pytest.raises(ValueError, match="LES cannot be compiled for slabs"):
-        reach.boundary()
+    model(nequip_data(flat([True, True, False])))
+    assert (reach.boundary(), reach.slabs(told=True)) == ("periodic", True)
+    height = 2.0 * np.ptp(crystal("cubic").positions[:, 2]) + 14.0 * les_of(model).ewald.sigma
+    assert reach.longest == pytest.approx([5.0, 5.0, height])
+    with pytest.raises(ValueError, match="cannot be compiled for slabs.*does not pass `pbc`"):
+        reach.slabs(told=False)
+    model(nequip_data(dimer()))
     other = nequip_model(les={})
     other.load_state_dict(model.state_dict())
-    assert les_of(other).reach.slab
-    assert reach.to_dict()["boundary"] == "auto"
-    configured = nequip_model(les={"boundary": "mixed"})
-    configured.load_state_dict(model.state_dict())
-    assert les_of(configured).reach.boundary() == "mixed"
+    reach = les_of(other).reach
+    assert (reach.boundary(), reach.slabs(told=True)) == ("mixed", True)
+    assert (reach.to_dict()["boundary"], reach.to_dict()["slabs"]) == ("mixed", True)
+    for setting, told, expected in (
+        ("mixed", True, True),
+        ("mixed", False, False),
+        ("periodic", True, False),
+    ):
+        configured = nequip_model(les={"boundary": setting})
+        configured.load_state_dict(model.state_dict())
+        assert les_of(configured).reach.boundary() == setting
+        assert les_of(configured).reach.slabs(told) is expected
 
 
 def test_record_of_earlier_releases(nequip_model):
@@ -219,7 +230,11 @@ def test_record_of_structures(nequip_model, nequip_data):
     assert les_of(other).reach.to_dict() == reach.to_dict()
     configured = nequip_model(les={"boundary": "periodic", "max_cell": [30, 20.0, 10]})
     configured.load_state_dict(model.state_dict())
-    assert les_of(configured).reach.to_dict() == {"boundary": "periodic", "max_cell": [30, 20, 10]}
+    assert les_of(configured).reach.to_dict() == {
+        "boundary": "periodic",
+        "max_cell": [30, 20, 10],
+        "slabs": False,
+    }
 
 
 def test_max_cell_of_a_trained_model(nequip_model):

@@ -9,6 +9,7 @@ from nequip.nn import scatter, with_edge_vectors_
 from nequip.utils.fx import fx_duck_shape
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
 from les_nequip import LES
 from les_nequip.edges import record_edges
@@ -22,6 +23,11 @@ BATCHES = {
     "open": [dimer(), dimer()[:3], dimer()[2:]],
     "periodic": [crystal("cubic"), crystal("triclinic"), crystal("left-handed")],
     "mixed": [crystal("cubic"), dimer(), crystal("left-handed")],
+}
+WITH_SLABS = {
+    "slabs": [slab(), slab(0)],
+    "slabs and crystals": [slab(1), crystal("triclinic"), slab()],
+    "all": [crystal("cubic"), slab(0), dimer(), slab()],
 }
 
 
@@ -81,12 +87,13 @@ def boxed(atoms):
 
 
 @pytest.mark.parametrize("key", ["node_features", "edge_features"])
-@pytest.mark.parametrize("boundary", BATCHES)
+@pytest.mark.parametrize("boundary", [*BATCHES, *WITH_SLABS])
 def test_graph_gives_the_same(key, boundary, nequip_data):
     """For other sizes too, with all outputs and the forces."""
     outputs = [*OUTPUTS, "born_effective_charges", "forces"]
-    model = Model(key, outputs, compute_bec=True, max_cell=16.0)
-    structures = BATCHES[boundary]
+    max_cell = 16.0 if boundary in BATCHES else [16.0, 16.0, 32.0]
+    model = Model(key, outputs, compute_bec=True, max_cell=max_cell)
+    structures = {**BATCHES, **WITH_SLABS}[boundary]
     first = nequip_data(*structures)
     model(first)  # what is seen decides about the graph
     graph = capture(model, first)
@@ -170,15 +177,39 @@ def test_mixed_graph_refuses_what_nothing_decides(nequip_data):
         graph(nequip_data(*BATCHES["mixed"], boxed(dimer())))
 
 
+def test_graph_of_one_slab(nequip_data):
+    """As deployed models see it, in a grid that follows from the slabs that were seen."""
+    model = Model()
+    model(nequip_data(slab(0), slab(vacuum=0.0)))
+    graph = capture(model, nequip_data(slab()), ("batch", "num_atoms"))
+    far = slab(1, vacuum=50.0)
+    far.positions[:, 1] += 30.0
+    for atoms in (slab(), far, slab(0)):
+        expected = model(nequip_data(atoms))
+        for key, value in graph(nequip_data(atoms)).items():
+            torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-11)
+    thick = crystal("cubic").repeat((1, 1, 3))
+    thick.pbc = [True, True, False]
+    with pytest.raises(RuntimeError, match="build it with a larger `max_cell`"):
+        graph(nequip_data(thick))
+
+
+def test_graph_that_is_not_told_what_is_a_slab(nequip_data):
+    """A program that passes no ``pbc`` would take it for a crystal."""
+    model = Model()
+    model(nequip_data(crystal("cubic"), slab()))
+    with pytest.raises(ValueError, match="cannot be compiled for slabs.*does not pass `pbc`"):
+        capture(model, nequip_data(crystal("cubic")), without=("pbc",))
+
+
 @pytest.mark.parametrize("boundary", BATCHES)
 def test_graph_refuses_slabs(boundary, nequip_data):
-    slab = crystal("cubic")
-    slab.pbc = [True, True, False]
+    """None were seen before, or they contradict the setting."""
     structures = [atoms if atoms.pbc.all() else boxed(atoms) for atoms in BATCHES[boundary]]
     model = Model(boundary=boundary, max_cell=60.0)
     graph = capture(model, nequip_data(*structures))
     with pytest.raises(RuntimeError, match="two periodic axes: compiled models with LES take no"):
-        graph(nequip_data(*structures, slab))
+        graph(nequip_data(*structures, slab()))
 
 
 def test_graph_of_an_untrained_model_needs_settings(nequip_data):
