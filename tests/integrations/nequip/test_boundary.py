@@ -182,7 +182,7 @@ def test_models_that_have_seen_slabs(nequip_model, nequip_data):
     assert (reach.boundary(), reach.slabs(told=True)) == ("periodic", True)
     height = 2.0 * np.ptp(crystal("cubic").positions[:, 2]) + 14.0 * les_of(model).ewald.sigma
     assert reach.longest == pytest.approx([5.0, 5.0, height])
-    with pytest.raises(ValueError, match="cannot be compiled for slabs.*does not pass `pbc`"):
+    with pytest.raises(ValueError, match=r"cannot be compiled for slabs.*does not pass `pbc`"):
         reach.slabs(told=False)
     model(nequip_data(dimer()))
     other = nequip_model(les={})

@@ -198,7 +198,7 @@ def test_graph_that_is_not_told_what_is_a_slab(nequip_data):
     """A program that passes no ``pbc`` would take it for a crystal."""
     model = Model()
     model(nequip_data(crystal("cubic"), slab()))
-    with pytest.raises(ValueError, match="cannot be compiled for slabs.*does not pass `pbc`"):
+    with pytest.raises(ValueError, match=r"cannot be compiled for slabs.*does not pass `pbc`"):
         capture(model, nequip_data(crystal("cubic")), without=("pbc",))
 
 
