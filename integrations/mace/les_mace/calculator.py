@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Keywords of upstream's calculator that name models.
 SEVERAL_MODELS = ("models", "model_paths", "model_path")
 
+#: Outputs of models with LES that results are made of.
+KEPT = ("les_energy", "charges", "dipole", "BEC")
+
 
 class LESCalculator(ChargeCalculator, MACECalculator):
     """``MACECalculator`` for models with LES.
@@ -147,14 +150,14 @@ class LESCalculator(ChargeCalculator, MACECalculator):
 
     @contextlib.contextmanager
     def _output_kept(self) -> Iterator[dict[str, torch.Tensor]]:
-        """All that a model with LES gives; upstream passes on only the outputs it knows."""
+        """What a model with LES gives besides; upstream passes on only the outputs it knows."""
         kept: dict[str, torch.Tensor] = {}
         if not self.long_range:
             yield kept
             return
 
         def keep(module: torch.nn.Module, inputs: Any, output: dict[str, Any]) -> None:
-            kept.update({key: x.detach() for key, x in output.items() if x is not None})
+            kept.update({key: x.detach() for key in KEPT if (x := output[key]) is not None})
 
         model = self.models[0]
         # Calculators may share a model, and a model may ask for less than all of it.
