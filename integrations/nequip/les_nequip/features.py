@@ -12,7 +12,7 @@ FEATURES = {
     "compiled_training": yes("With a fixed kind of boundary condition and longest lattice vectors"),
     "molecules_and_crystals": yes(),
     "slabs": yes(
-        "Compiled models and compiled training, if they have seen some before; not LAMMPS"
+        "Compiled models and compiled training, if they have seen some; not LAMMPS"
     ),
     "wires": no("There is no Ewald sum for one periodic axis"),
     "stress": yes(),
