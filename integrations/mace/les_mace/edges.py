@@ -42,8 +42,9 @@ def recorded_edges(model: MACE, edge_index: Tensor) -> Iterator[Callable[[], Edg
         if type(interaction) not in KNOWN_INTERACTIONS or fused:
             name = type(interaction).__name__ + " with fused convolutions" * bool(fused)
             raise ValueError(
-                f"Born effective charges are not available for a MACE model with {name}: it is not "
-                "known where it takes features from other atoms"
+                f"exact Born effective charges are not available for a MACE model with {name}: it "
+                "is not known where it takes features from other atoms; the published "
+                "approximation is, with bec='phase'"
             )
     vectors: list[Tensor] = []
     gathered: list[Tensor] = []

@@ -11,9 +11,7 @@ FEATURES = {
     "heads": no("Its models have none; `--head` is refused"),
     "compiled_training": yes("With a fixed kind of boundary condition and longest lattice vectors"),
     "molecules_and_crystals": yes(),
-    "slabs": yes(
-        "Compiled models and compiled training, if they have seen some; not LAMMPS"
-    ),
+    "slabs": yes("Compiled models and compiled training, if they have seen some; not LAMMPS"),
     "wires": no("There is no Ewald sum for one periodic axis"),
     "stress": yes(),
     "charges": yes("Of a compiled model, if it was compiled for them"),

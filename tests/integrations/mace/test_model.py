@@ -208,6 +208,20 @@ def test_unknown_interactions_are_refused(with_interaction, mace_batch):
         model(mace_batch([dimer()]), compute_bec=True)
 
 
+def test_unknown_interactions_have_the_published_approximation(with_interaction, mace_batch):
+    """Of an open structure, where it is the derivative of the dipole."""
+    model = with_interaction("RealAgnosticAttResidualInteractionBlock")
+    model.bec_method = "phase"
+    batch = mace_batch([dimer()])
+    out = model(batch, training=True, compute_bec=True)
+    positions = batch["positions"]
+    expected = torch.stack(
+        [torch.autograd.grad(x, positions, retain_graph=True)[0] for x in out["dipole"][0]], dim=1
+    )
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(out["BEC"], expected, rtol=0, atol=1e-12)
+
+
 def test_born_effective_charges_can_be_trained_on(model, mace_batch):
     model = copy.deepcopy(model).train()
     bec = model(mace_batch([dimer(), crystal()]), training=True, compute_bec=True)["BEC"]
