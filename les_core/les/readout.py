@@ -113,10 +113,14 @@ class ChargeReadout(AtomReadout):
         super().__init__(
             n_features, n_channels, n_layers, n_hidden, add_linear_nn, output_scaling_factor
         )
+        self.scale_weights(initial_charge_scale)
+
+    def scale_weights(self, factor: float) -> None:
+        """Multiply the last layers' weights, and so the charges, as long as biases are zero."""
         with torch.no_grad():
             for layer in (self.network[-1], self.linear):
                 if isinstance(layer, nn.Linear):
-                    layer.weight.mul_(initial_charge_scale)
+                    layer.weight.mul_(factor)
 
     @classmethod
     def of(cls, config: LESConfig) -> ChargeReadout:

@@ -31,6 +31,8 @@ warnings.filterwarnings(
 )
 
 #: Scale of the charges that training starts from, relative to those of ``les.ChargeReadout``.
+#: Upstream normalises the features: the readout's own start would give all atoms of a structure
+#: much the same charge of up to a tenth of e, and a molecule of fifty atoms an energy of eV.
 INITIAL_CHARGE_SCALE = 0.1
 
 
@@ -74,7 +76,8 @@ class CHGNetLES(CHGNet):
         self.composition_model = AtomicEnergies.like(self.composition_model)
         self.graph_converter = GraphConverter.like(self.graph_converter)
         self.les = Les(LESConfig.for_features(les_arguments, self.atom_fea_dim))
-        _start_small(self.les)
+        assert self.les.atomwise is not None
+        self.les.atomwise.scale_weights(INITIAL_CHARGE_SCALE)
         self.mlp.register_forward_hook(self._add_long_range)
         self._graphs: Sequence[CrystalGraph] = ()
         self._batch: _Batch | None = None
@@ -294,16 +297,3 @@ class CHGNetLES(CHGNet):
         values = self._long_range[name]
         assert values is not None
         return values.squeeze(-1)
-
-
-def _start_small(les: Les) -> None:
-    """Scale the charges that a new readout gives.
-
-    Upstream normalises the features: the readout's own start would give all atoms of a structure
-    much the same charge of up to a tenth of e, and a molecule of fifty atoms an energy of eV.
-    """
-    assert les.atomwise is not None
-    with torch.no_grad():
-        for layer in (les.atomwise.network[-1], les.atomwise.linear):
-            if isinstance(layer, nn.Linear):
-                layer.weight.mul_(INITIAL_CHARGE_SCALE)
