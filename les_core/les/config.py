@@ -33,16 +33,21 @@ SUM_FIELDS = (
 #: What is known of the common sign of all charges.
 SIGNS = ("open", "trained")
 
+#: Keys of published hosts that add multipoles and induced terms to charges.
+MULTIPOLE_KEYS = (
+    "use_dipole",
+    "use_quadrupole",
+    "use_induced_charge",
+    "use_induced_dipole",
+    "use_anisotropic_polarizability",
+)
+
 #: Keys that host models put into the same dictionary; they are the host's business.
 HOST_KEYS = frozenset(
     {
         "compute_bec",
         "bec_output_index",
-        "use_dipole",
-        "use_quadrupole",
-        "use_induced_charge",
-        "use_induced_dipole",
-        "use_anisotropic_polarizability",
+        *MULTIPOLE_KEYS,
         "alpha_irreps",
         "kappa_alpha_positive",
         "kappa_scale",

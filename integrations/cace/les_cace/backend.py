@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from les.training.backend import TrainingBackend
 from les_cace.features import FEATURES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class CACEBackend(TrainingBackend):
@@ -22,12 +18,6 @@ class CACEBackend(TrainingBackend):
     symbol = "matscipy.neighbours:neighbour_list"
     suffix = ".cace.pt"  # MACE has .pt
     model_suffixes = (suffix,)
-
-    def train(self, arguments: Sequence[str], *, les: bool) -> None:
-        self.require()
-        from les_cace.training import train
-
-        train(arguments, les=les, backend=self)
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()

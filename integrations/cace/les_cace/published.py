@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from les.backends.model_files import OPT_IN, PickleRefusedError, check_file
+from les.config import MULTIPOLE_KEYS
 from les_cace.model import CACE
 from les_cace.published_energy import POTENTIALS, Term, charge_readout, energy_terms
 from les_cace.published_weights import copy_readout, copy_representation
@@ -31,11 +32,7 @@ RESPONSE_SETTINGS = ("remove_mean", "epsilon_factor")
 
 #: Further features of the published long-range part, which are not supported.
 LES_FEATURES = (
-    "use_dipole",
-    "use_quadrupole",
-    "use_induced_charge",
-    "use_induced_dipole",
-    "use_anisotropic_polarizability",
+    *MULTIPOLE_KEYS,
     "use_fixed_atomic_charges",
     "use_atomic_alpha",
     "use_epsilon_r_scaling",

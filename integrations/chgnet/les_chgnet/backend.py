@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from les.training.backend import TrainingBackend
 from les_chgnet.features import FEATURES
@@ -25,11 +25,8 @@ class CHGNetBackend(TrainingBackend):
     #: Model that training starts from if the arguments name none.
     start: ClassVar[str | None] = None
 
-    def train(self, arguments: Sequence[str], *, les: bool) -> None:
-        self.require()
-        from les_chgnet.training import train
-
-        train(arguments, les=les, backend=self, start=self.start)
+    def train(self, arguments: Sequence[str], *, les: bool, **options: Any) -> None:
+        super().train(arguments, les=les, start=self.start, **options)
 
 
 class PretrainedCHGNetBackend(CHGNetBackend):

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from les.backends import Backend, EpochRecord, TrainingJob
 from les_mace.features import FEATURES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class MACEBackend(Backend):
@@ -30,12 +26,6 @@ class MACEBackend(Backend):
 
         with quiet_import():
             return super().problem()
-
-    def train(self, arguments: Sequence[str], *, les: bool) -> None:
-        self.require()
-        from les_mace.training import train
-
-        train(arguments, les=les, backend=self)
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
         self.require()

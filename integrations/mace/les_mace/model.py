@@ -19,19 +19,13 @@ from mace.modules.utils import compute_forces, compute_forces_virials, compute_h
 from torch import Tensor
 
 from les import Les, LESConfig, born_effective_charges
+from les.config import MULTIPOLE_KEYS
 from les_mace import lammps
 from les_mace.edges import recorded_edges
 from les_mace.readouts import charge_readouts, layer_widths
 
 #: Keys of published LES that ask for something this class does not do; they must be false.
-UNSUPPORTED = (
-    "use_atomwise",
-    "use_dipole",
-    "use_quadrupole",
-    "use_induced_charge",
-    "use_induced_dipole",
-    "use_anisotropic_polarizability",
-)
+UNSUPPORTED = ("use_atomwise", *MULTIPOLE_KEYS)
 
 
 @compile_mode("script")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import csv
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from les.backends import Backend, EpochRecord, TrainingJob
 from les_nequip.features import FEATURES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 logger = logging.getLogger("les")
 
@@ -31,12 +28,6 @@ class NequIPBackend(Backend):
         ".nequip.pt2",
     )
     config_folder = "configs/nequip"
-
-    def train(self, arguments: Sequence[str], *, les: bool) -> None:
-        self.require()
-        from les_nequip.training import train
-
-        train(arguments, les=les, backend=self)
 
     def calculator(self, model: str | Path, *, dtype: str = "float64", **options: Any) -> Any:
         # The others compute in the precision they were built for.

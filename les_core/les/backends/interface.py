@@ -85,12 +85,20 @@ class Backend(ABC):
         folder = Path(str(resources.files(self.package))) / self.config_folder
         return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
-    @abstractmethod
-    def train(self, arguments: Sequence[str], *, les: bool) -> None:
+    def train(self, arguments: Sequence[str], *, les: bool, **options: Any) -> None:
         """Run upstream's training with its own command-line ``arguments``.
 
-        ``les`` selects the long-range model; without it the run is upstream's own.
+        Args:
+            arguments: those of the command line.
+            les: train the long-range model; without it the run is upstream's own.
+            options: further ones of the adapter's own function.
+
+        Raises:
+            BackendError: as :meth:`require`.
         """
+        self.require()
+        train = importlib.import_module(f"{self.package}.training").train
+        train(arguments, les=les, backend=self, **options)
 
     def calculator(
         self,
