@@ -170,7 +170,8 @@ def test_metadata(nequip_model, nequip_data):
     assert settings["boundary"] == "periodic"
     assert settings["max_cell"] == pytest.approx([5.5, 5.5, 5.5])
     assert settings["bec_method"] == "exact"
-    others = ("boundary", "max_cell", "bec_method")
+    assert settings["slabs"] is False
+    others = ("boundary", "max_cell", "slabs", "bec_method")
     config = {key: value for key, value in settings.items() if key not in others}
     assert LESConfig.from_dict(config) == les_of(model).config
     assert config["sigma"] == 1.3
