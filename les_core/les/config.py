@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from les.neutrality import DEFAULT_NEUTRALITY, NEUTRALITIES, UNSAID_NEUTRALITY
 from les.ranges import RANGES, check_number
 from les.sums.reciprocal.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
 from les.units import NORM_FACTOR
@@ -98,6 +99,10 @@ class LESConfig:
     remove_self_interaction: bool = True
     #: Subtract the mean charge of a structure before taking dipoles and BEC.
     remove_mean: bool = True
+    #: ``"shift"``: the charges of a structure are shifted evenly, before anything is made of them,
+    #: so that they sum to its total charge (``les.neutrality``); ``"none"``: they are what the
+    #: readout gives, and a total charge has no effect.
+    neutrality: str = DEFAULT_NEUTRALITY
     #: High-frequency dielectric constant; dipoles and BEC are scaled by its square root.
     epsilon_factor: float = 1.0
     #: ``"open"``: energies and forces leave the sign of all charges open, and it is fixed by
@@ -131,7 +136,12 @@ class LESConfig:
             object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
         for name in RANGES:
             check_number(name, getattr(self, name))
-        for name, choices in (("method", METHODS), ("cutoff", CUTOFFS), ("sign", SIGNS)):
+        for name, choices in (
+            ("method", METHODS),
+            ("cutoff", CUTOFFS),
+            ("sign", SIGNS),
+            ("neutrality", NEUTRALITIES),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}")
         smooth = self.cutoff == "smooth"
@@ -144,6 +154,11 @@ class LESConfig:
         for name in ("remove_self_interaction", "remove_mean", "use_atomwise", "add_linear_nn"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
+        if self.neutrality == "shift" and not self.remove_mean:
+            raise ValueError(
+                "`remove_mean` must be true with `neutrality` 'shift', which takes the mean off "
+                "all charges, got False"
+            )
         hidden = self.n_hidden if isinstance(self.n_hidden, tuple) else (self.n_hidden,)
         widths = [("n_channels", self.n_channels), ("n_layers", self.n_layers)]
         widths += [("n_hidden", width) for width in hidden]
@@ -163,6 +178,23 @@ class LESConfig:
                 "host model passes have their own number of channels"
             )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle, also what earlier releases wrote."""
+        self.__dict__.update({"neutrality": UNSAID_NEUTRALITY, **state})
+
+    @property
+    def uses_total_charge(self) -> bool:
+        """Whether charges sum to the total charge of a structure, which is an input then."""
+        return self.neutrality == "shift"
+
+    @property
+    def moments_without_mean(self) -> bool:
+        """Whether dipoles and quadrupoles are those of the charges less their mean.
+
+        They are not where the charges have the right sum: then they are those of the charges.
+        """
+        return self.remove_mean and not self.uses_total_charge
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LESConfig":
         """From the field names of this class.
@@ -175,10 +207,20 @@ class LESConfig:
         return cls(**values)
 
     @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> "LESConfig":
+        """From what a model carries: as :meth:`from_dict`, and what it does not say is as it was.
+
+        Models of earlier releases lack settings that are younger than they are; their meaning
+        does not follow the defaults of new models.
+        """
+        return cls.from_dict(stored_settings(values))
+
+    @classmethod
     def from_legacy(cls, values: Mapping[str, Any]) -> "LESConfig":
         """From the dictionary that published LES and its host models use.
 
-        Missing keys take the published meaning, so ``cutoff`` is ``"sharp"`` unless given.
+        Missing keys take the published meaning, so ``cutoff`` is ``"sharp"`` and ``neutrality``
+        ``"none"`` unless given.
         Keys that belong to the host model are left to it.
 
         Raises:
@@ -195,7 +237,7 @@ class LESConfig:
         if ignored:
             logger.debug("keys left to the host model: %s", ", ".join(ignored))
         own = {name: value for name, value in values.items() if name in known}
-        return cls(**{"cutoff": "sharp", **own})
+        return cls(**{"cutoff": "sharp", "neutrality": UNSAID_NEUTRALITY, **own})
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "LESConfig":
@@ -284,6 +326,11 @@ class LESConfig:
         """Plain values that :meth:`for_features` reads back."""
         values = self.to_dict()
         return {name: value for name, value in values.items() if name not in FROM_THE_MODEL}
+
+
+def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a model carries, with what models of earlier releases do not say."""
+    return {"neutrality": UNSAID_NEUTRALITY, **values}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

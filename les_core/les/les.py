@@ -19,10 +19,18 @@ from torch import Tensor, nn
 from les.config import LESConfig
 from les.ewald import Ewald
 from les.long_range import atom_energies, scaled
+from les.neutrality import UNSAID_NEUTRALITY, check_total_charge, shifted_charges
 from les.readout import ChargeReadout
 from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
-from les.sums.checks import as_indices, check_tensors
+from les.sums.checks import (
+    as_indices,
+    check_batch,
+    check_charges,
+    check_tensors,
+    is_compiling,
+    open_cells,
+)
 
 logger = logging.getLogger("les")
 
@@ -54,7 +62,7 @@ def _encode(config: LESConfig) -> Tensor:
 
 
 def _decode(buffer: Tensor) -> LESConfig:
-    return LESConfig.from_dict(json.loads(bytes(buffer.tolist()).decode()))
+    return LESConfig.from_stored(json.loads(bytes(buffer.tolist()).decode()))
 
 
 class Les(nn.Module):
@@ -90,6 +98,7 @@ class Les(nn.Module):
         """Take over all that is not a parameter."""
         self.remove_mean = config.remove_mean
         self.epsilon_factor = float(config.epsilon_factor)
+        self.neutrality = config.neutrality
         self.ewald = Ewald(**config.sum_settings())
         if self.atomwise is not None:
             self.atomwise.output_scaling_factor = config.output_scaling_factor
@@ -127,7 +136,8 @@ class Les(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if SETTINGS in state["_buffers"]:
-            super().__setstate__(state)
+            # Earlier releases wrote no neutrality.
+            super().__setstate__({"neutrality": UNSAID_NEUTRALITY, **state})
             return
         # A pickle of published LES: its flags stay as they are, its modules become ours.
         modules = state["_modules"]
@@ -153,6 +163,7 @@ class Les(nn.Module):
                 norm_factor=published_ewald.norm_factor,
                 remove_mean=getattr(published_bec, "remove_mean", True),
                 epsilon_factor=getattr(published_bec, "epsilon_factor", 1.0),
+                neutrality=UNSAID_NEUTRALITY,
             )
         )
 
@@ -175,6 +186,7 @@ class Les(nn.Module):
         bec_output_index: int | None = None,
         compute_atom_energies: bool = False,
         compute_dipole: bool = False,
+        total_charge: Tensor | None = None,
     ) -> dict[str, Tensor | None]:
         r"""Long-range energies of a batch of structures.
 
@@ -196,20 +208,26 @@ class Les(nn.Module):
                 the host model: see :func:`les.born_effective_charges`.
             bec_output_index: keep only this component of the polarisation in ``BEC``, 0, 1 or 2.
             compute_atom_energies: compute ``E_lr_atoms``.
-            compute_dipole: compute ``dipole``, as :func:`les.dipole_moments`; needs
-                ``compute_energy``.
+            compute_dipole: compute ``dipole``, that of the charges, less their mean where the
+                configuration says so; needs ``compute_energy``.
+            total_charge: ``[n_structures]`` [e], which the charges of a structure sum to with
+                ``neutrality`` ``"shift"``; zero without it. Several channels take no other.
 
         Returns:
             ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
-            :math:`q_i\phi_i/2` that sum to it, ``latent_charges`` as used, ``charges``, these
-            times the square root of ``epsilon_factor`` [e], ``dipole`` ``[n_structures, 3]``
-            [e A], ``BEC`` ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of one component, and
+            :math:`q_i\phi_i/2` that sum to it, ``latent_charges`` as used, ``raw_charges`` before
+            they were shifted, which :func:`les.born_effective_charges` needs, ``charges``, latent
+            charges times the square root of ``epsilon_factor`` [e], ``dipole``
+            ``[n_structures, 3]`` [e A], ``BEC`` ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of
+            one component, and
             ``latent_dipoles``, ``latent_quads``, ``latent_alphas`` as passed. ``None`` for what
             was not asked for.
 
         Raises:
             ValueError, TypeError: as ``les.Ewald``; if there are neither ``latent_charges``
-                nor a ``desc`` that can be read; for terms not supported yet.
+                nor a ``desc`` that can be read; for terms not supported yet; and for a
+                ``total_charge`` that is not one finite number for each structure, or given to a
+                model on which it has no effect.
         """
         if not torch.jit.is_scripting():
             check_tensors(positions=positions)
@@ -225,7 +243,8 @@ class Les(nn.Module):
         ):
             if given:
                 raise ValueError("`" + name + "` is not supported yet, it must be None")
-        charges = self._charges(latent_charges, desc)
+        raw_charges = self._charges(latent_charges, desc)
+        charges = self._with_sum(raw_charges, positions, cell, batch, pbc, total_charge)
 
         energy: Tensor | None = None
         shares: Tensor | None = None
@@ -247,13 +266,13 @@ class Les(nn.Module):
                 positions,
                 owner,
                 energy.shape[0],
-                self.remove_mean,
+                self.remove_mean and self.neutrality == "none",
                 self.epsilon_factor,
             )
         bec: Tensor | None = None
         if compute_bec:
             bec = phase_born_effective_charges(
-                charges,
+                raw_charges,
                 positions,
                 cell,
                 batch,
@@ -261,6 +280,7 @@ class Les(nn.Module):
                 self.remove_mean,
                 self.epsilon_factor,
                 self.training,
+                total_charge,
             )
             if bec_output_index is not None:
                 bec = bec[:, bec_output_index]
@@ -270,6 +290,7 @@ class Les(nn.Module):
             "latent_charges": charges,
             "charges": scaled(charges, self.epsilon_factor),
             "dipole": dipole,
+            "raw_charges": raw_charges,
             "latent_dipoles": latent_dipoles,
             "latent_quads": latent_quads,
             "latent_alphas": latent_alphas,
@@ -287,6 +308,36 @@ class Les(nn.Module):
                 "or pass `latent_charges`"
             )
         return self.atomwise(desc)
+
+    def _with_sum(
+        self,
+        charges: Tensor,
+        positions: Tensor,
+        cell: Tensor | None,
+        batch: Tensor | None,
+        pbc: Tensor | None,
+        total_charge: Tensor | None,
+    ) -> Tensor:
+        """``charges`` with the sum that the configuration asks for."""
+        if self.neutrality == "none":
+            if total_charge is not None:
+                raise ValueError(
+                    "`total_charge` has no effect with `neutrality` 'none', it must be None"
+                )
+            return charges
+        n_structures = 1
+        if cell is not None:
+            n_structures = cell.shape[0]
+        elif batch is not None or pbc is not None:
+            n_structures = open_cells(positions, batch, pbc).shape[0]
+        batch = as_indices(batch)
+        if not is_compiling():
+            check_charges("latent_charges", charges, positions)
+            check_batch(batch, positions.shape[0], n_structures, positions.device)
+        check_total_charge(total_charge, charges, n_structures)
+        if batch is None:
+            batch = torch.zeros(charges.shape[0], dtype=torch.long, device=charges.device)
+        return shifted_charges(charges, total_charge, batch, n_structures)
 
 
 class _DummyAtomwise(nn.Module):

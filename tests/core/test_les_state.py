@@ -51,7 +51,7 @@ def test_settings_of_another_length_load():
     state["settings"] = torch.tensor(list(b'{"sigma": 1.3}'), dtype=torch.uint8)
     other = Les()
     other.load_state_dict(state)
-    assert other.config() == LESConfig(sigma=1.3)
+    assert other.config() == LESConfig(sigma=1.3, neutrality="none")
     assert other.ewald.sigma == 1.3
 
 

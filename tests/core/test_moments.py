@@ -188,6 +188,17 @@ def test_open_is_the_derivative_of_the_dipole(network, remove_mean):
     torch.testing.assert_close(found, torch.stack(rows, dim=1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", PBC)
+def test_total_charge(network, kind):
+    """It is spread over the atoms, whatever else they feel."""
+    atoms = structure(kind)
+    neutral = network.born_effective_charges(atoms)
+    total = torch.tensor([-2.0])
+    charged = network.born_effective_charges(atoms, total_charge=total)
+    expected = -2.0 / len(atoms) * torch.eye(3, dtype=torch.float64).expand(len(atoms), 3, 3)
+    torch.testing.assert_close(charged - neutral, expected)
+
+
 def test_normal_of_a_slab_is_open(network):
     """Along it, Z* is the derivative of a dipole, which is not multivalued there."""
     atoms = structure("slab", "skewed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from les.neutrality import check_total_charge
 from les.response.dipoles import check_epsilon_factor, single_channel
 from les.sums.checks import (
     as_indices,
@@ -26,7 +27,9 @@ def response_arguments(
     cell: Tensor | None,
     batch: Tensor | None,
     pbc: Tensor | None,
+    remove_mean: bool,
     epsilon_factor: float,
+    total_charge: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Arguments of ``les.born_effective_charges``, after a check, with nothing left out.
 
@@ -49,6 +52,9 @@ def response_arguments(
         check_pbc(pbc, cell)
     if batch is None:
         batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
+    if total_charge is not None and not remove_mean:
+        raise ValueError("`total_charge` needs `remove_mean`, got it with `remove_mean` false")
+    check_total_charge(total_charge, charges, cell.shape[0])
     periodic = has_volume(cell).unsqueeze(1).expand(-1, 3) if pbc is None else pbc
     return single_channel(charges), cell, batch, periodic
 

@@ -32,12 +32,16 @@ def born_effective_charges(
     create_graph: bool = False,
     method: str = "exact",
     edges: Edges | None = None,
+    total_charge: Tensor | None = None,
 ) -> Tensor:
     r"""Born effective charges of latent charges.
 
     Args:
         charges: latent charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e], computed from
-            ``positions`` by differentiable operations.
+            ``positions`` by differentiable operations. Those of a model with ``neutrality``
+            ``"shift"`` are ``raw_charges`` here, from before the shift: it is done by
+            ``remove_mean``, and in an infinite crystal, unlike in its cell, the mean of all
+            charges does not feel one atom.
         positions: ``[n_atoms, 3]`` [A]; without ``edges`` they must require gradients.
         cell: ``[n_structures, 3, 3]`` [A]; without it all structures are open.
         batch: structure of each atom ``[n_atoms]``; may be left out for one structure.
@@ -50,6 +54,8 @@ def born_effective_charges(
             are the derivative of :func:`les.dipole_moments` along open directions.
         edges: the graph that the charges come from. ``"exact"`` needs it for periodic structures;
             ``"phase"`` has no use for it.
+        total_charge: what the charges of each structure sum to ``[n_structures]`` [e], and the
+            Born effective charges of a molecule, too. It needs ``remove_mean``.
 
     Returns:
         ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
@@ -57,20 +63,30 @@ def born_effective_charges(
     Raises:
         ValueError, TypeError: as ``les.Ewald``, but not within ``torch.compile``; for several
             charge channels, an unknown method, an ``epsilon_factor`` that is not positive, a
-            periodic structure without ``edges``, ``edges`` that are not used, and positions or
-            edges that do not require gradients or have wrong shapes.
+            periodic structure without ``edges``, ``edges`` that are not used, positions or
+            edges that do not require gradients or have wrong shapes, and a ``total_charge`` that
+            is not one finite number for each structure or comes without ``remove_mean``.
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
     if method == "phase" and edges is not None:
         raise ValueError("`edges` have no effect with `method='phase'`")
     q, cell, batch, periodic = response_arguments(
-        charges, positions, cell, batch, pbc, epsilon_factor
+        charges, positions, cell, batch, pbc, remove_mean, epsilon_factor, total_charge
     )
     if edges is not None:
         edges.check(len(positions))
         return moment_evaluation(
-            q, positions, cell, batch, periodic, edges, remove_mean, epsilon_factor, create_graph
+            q,
+            positions,
+            cell,
+            batch,
+            periodic,
+            edges,
+            remove_mean,
+            epsilon_factor,
+            create_graph,
+            total_charge,
         )
     if method == "exact" and bool(periodic.any()):
         raise ValueError(
@@ -79,5 +95,13 @@ def born_effective_charges(
         )
     check_gradients(positions)
     return phase_evaluation(
-        q, positions, cell, batch, periodic, remove_mean, epsilon_factor, create_graph
+        q,
+        positions,
+        cell,
+        batch,
+        periodic,
+        remove_mean,
+        epsilon_factor,
+        create_graph,
+        total_charge,
     )

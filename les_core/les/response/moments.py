@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from les.neutrality import shifted_charges
 from les.response.dipoles import structure_mean
 from les.sums.checks import check_tensors
 from les.sums.reciprocal.lattice import exactly, open_directions, reciprocal_vectors
@@ -126,6 +127,7 @@ def moment_evaluation(
     remove_mean: bool,
     epsilon_factor: float,
     create_graph: bool,
+    total_charge: Tensor | None = None,
 ) -> Tensor:
     """Born effective charges of checked arguments, without a look at their values.
 
@@ -144,7 +146,7 @@ def moment_evaluation(
 
     q = exactly(charges)
     if remove_mean:
-        q = q - structure_mean(q, batch, n_structures)
+        q = shifted_charges(q, total_charge, batch, n_structures)
     unit = torch.eye(3, dtype=q.dtype, device=q.device)
     total = positions.new_zeros([positions.shape[0], 3], dtype=plain.dtype)
     total = total.index_add(0, edges.end, plain).index_add(0, edges.start, -plain)

@@ -24,8 +24,8 @@ import math
 import torch
 from torch import Tensor
 
+from les.neutrality import shifted_charges
 from les.response.arguments import check_gradients, response_arguments
-from les.response.dipoles import structure_mean
 from les.sums.reciprocal.lattice import exactly, open_directions, reciprocal_vectors
 
 
@@ -38,17 +38,26 @@ def phase_born_effective_charges(
     remove_mean: bool = True,
     epsilon_factor: float = 1.0,
     create_graph: bool = False,
+    total_charge: Tensor | None = None,
 ) -> Tensor:
     """Born effective charges as :func:`les.born_effective_charges` with ``method="phase"``.
 
     TorchScript can compile this one.
     """
     q, cell, batch, periodic = response_arguments(
-        charges, positions, cell, batch, pbc, epsilon_factor
+        charges, positions, cell, batch, pbc, remove_mean, epsilon_factor, total_charge
     )
     check_gradients(positions)
     return phase_evaluation(
-        q, positions, cell, batch, periodic, remove_mean, epsilon_factor, create_graph
+        q,
+        positions,
+        cell,
+        batch,
+        periodic,
+        remove_mean,
+        epsilon_factor,
+        create_graph,
+        total_charge,
     )
 
 
@@ -61,6 +70,7 @@ def phase_evaluation(
     remove_mean: bool,
     epsilon_factor: float,
     create_graph: bool,
+    total_charge: Tensor | None = None,
 ) -> Tensor:
     """Born effective charges of checked arguments, without a look at their values.
 
@@ -70,7 +80,7 @@ def phase_evaluation(
     # In float64: moments of charges around the origin cancel where the structure is far from it.
     q, cell = exactly(charges), exactly(cell)
     if remove_mean:
-        q = q - structure_mean(q, batch, cell.shape[0])
+        q = shifted_charges(q, total_charge, batch, cell.shape[0])
     # Along an open axis it is the limit of a unit vector with sin(x) -> x, cos(x) -> 1.
     vectors = torch.where(periodic.unsqueeze(-1), cell, open_directions(cell, periodic))
     atom_periodic = periodic[batch]

@@ -1,0 +1,98 @@
+r"""The sum of the charges of a structure, which a model may be made to keep.
+
+A readout gives each atom a charge of its own, :math:`q_i`, and nothing makes them sum to the
+total charge Q of the structure. With ``neutrality = "shift"`` what is missing is spread evenly
+over its N atoms,
+
+.. math:: q_i - \frac{1}{N} \sum_j q_j + \frac{Q}{N},
+
+before the energy, so that energy, forces, dipoles and Born effective charges are those of charges
+with the right sum. It also changes what training does first: without it the charges of all atoms
+grow together, since one number for all of them lowers the loss soonest, and the energy of that
+total charge then makes training shrink all charges.
+
+The energy of a crystal per cell does not depend on the supercell that is taken for it: the mean
+over the supercell is that over the cell.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from les.response.dipoles import structure_mean
+from les.sums.checks import check_finite, check_tensors, is_compiling
+from les.sums.reciprocal.lattice import exactly
+
+#: What is done about the sum of the charges: nothing, or an even shift to the total charge.
+NEUTRALITIES = ("none", "shift")
+
+#: That of new models, where nothing else is asked for.
+DEFAULT_NEUTRALITY = "none"
+
+#: That of models which do not say: published ones, and those of releases up to 0.1.0.
+UNSAID_NEUTRALITY = "none"
+
+
+def shifted_charges(
+    charges: Tensor, total_charge: Tensor | None, batch: Tensor, n_structures: int
+) -> Tensor:
+    """Charges shifted evenly so that those of each structure sum to its total charge.
+
+    Nothing here looks at values, so that graphs can be captured of it.
+
+    Args:
+        charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e]; each channel is shifted alone.
+        total_charge: ``[n_structures]`` [e]; zero without it.
+        batch: structure of each atom ``[n_atoms]``.
+        n_structures: number of structures.
+
+    Returns:
+        Charges of the shape and precision of ``charges``.
+    """
+    q = exactly(charges)
+    count = torch.ones_like(batch, dtype=q.dtype)
+    count = q.new_zeros(n_structures).index_add(0, batch, count).clamp(min=1.0)
+    q = q - structure_mean(q, batch, n_structures)
+    if total_charge is not None:
+        share = (total_charge.to(q.dtype) / count)[batch]
+        q = q + (share.unsqueeze(-1) if q.dim() == 2 else share)
+    return q.to(charges.dtype)
+
+
+def check_total_charge(total_charge: Tensor | None, charges: Tensor, n_structures: int) -> None:
+    """Refuse total charges that do not belong to ``n_structures`` structures with ``charges``.
+
+    Graphs that are being captured have no values; there only shapes are checked.
+
+    Raises:
+        TypeError: for what is not a tensor of real numbers.
+        ValueError: for another shape, values that are not finite, and total charges other than 0
+            of several channels, among which nothing says how they are divided.
+    """
+    if total_charge is None:
+        return
+    if not torch.jit.is_scripting():
+        check_tensors(total_charge=total_charge)
+    if total_charge.dtype == torch.bool or total_charge.is_complex():
+        raise TypeError(f"`total_charge` must hold real numbers, got {total_charge.dtype}")
+    if total_charge.dim() != 1 or total_charge.shape[0] != n_structures:
+        raise ValueError(
+            f"`total_charge` must have shape [n_structures] = [{n_structures}], got "
+            f"{list(total_charge.shape)}"
+        )
+    if total_charge.device != charges.device:
+        raise ValueError(
+            f"`total_charge` must be on the device of the charges ({charges.device}), got "
+            f"{total_charge.device}"
+        )
+    if is_compiling():
+        return
+    check_finite("total_charge", total_charge)
+    several = charges.dim() == 2 and charges.shape[1] > 1
+    if several and bool((total_charge != 0).any()):
+        other = float(total_charge[total_charge != 0][0])
+        raise ValueError(
+            f"`total_charge` must be 0 for {charges.shape[1]} channels of charges, got {other}: "
+            "nothing says how it is divided among them"
+        )
