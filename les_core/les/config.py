@@ -328,6 +328,13 @@ class LESConfig:
         return {name: value for name, value in values.items() if name not in FROM_THE_MODEL}
 
 
+def settings_of_new_models() -> dict[str, Any]:
+    """What new models have and dictionaries of published LES do not mean, unless they say it."""
+    if DEFAULT_NEUTRALITY == UNSAID_NEUTRALITY:
+        return {"cutoff": "smooth"}
+    return {"cutoff": "smooth", "neutrality": DEFAULT_NEUTRALITY}
+
+
 def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a model carries, with what models of earlier releases do not say."""
     return {"neutrality": UNSAID_NEUTRALITY, **values}

@@ -210,8 +210,9 @@ class Les(nn.Module):
             compute_atom_energies: compute ``E_lr_atoms``.
             compute_dipole: compute ``dipole``, that of the charges, less their mean where the
                 configuration says so; needs ``compute_energy``.
-            total_charge: ``[n_structures]`` [e], which the charges of a structure sum to with
-                ``neutrality`` ``"shift"``; zero without it. Several channels take no other.
+            total_charge: ``[n_structures]`` [e], which with ``neutrality`` ``"shift"`` the charges
+                of a structure, times the square root of ``epsilon_factor``, sum to; zero without
+                it. Several channels take no other.
 
         Returns:
             ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
@@ -337,7 +338,7 @@ class Les(nn.Module):
         check_total_charge(total_charge, charges, n_structures)
         if batch is None:
             batch = torch.zeros(charges.shape[0], dtype=torch.long, device=charges.device)
-        return shifted_charges(charges, total_charge, batch, n_structures)
+        return shifted_charges(charges, total_charge, batch, n_structures, self.epsilon_factor)
 
 
 class _DummyAtomwise(nn.Module):

@@ -4,7 +4,7 @@ A readout gives each atom a charge of its own, :math:`q_i`, and nothing makes th
 total charge Q of the structure. With ``neutrality = "shift"`` what is missing is spread evenly
 over its N atoms,
 
-.. math:: q_i - \frac{1}{N} \sum_j q_j + \frac{Q}{N},
+.. math:: q_i - \frac{1}{N} \sum_j q_j + \frac{Q}{N \sqrt{\epsilon_\infty}},
 
 before the energy, so that energy, forces, dipoles and Born effective charges are those of charges
 with the right sum. It also changes what training does first: without it the charges of all atoms
@@ -16,6 +16,8 @@ over the supercell is that over the cell.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -35,7 +37,11 @@ UNSAID_NEUTRALITY = "none"
 
 
 def shifted_charges(
-    charges: Tensor, total_charge: Tensor | None, batch: Tensor, n_structures: int
+    charges: Tensor,
+    total_charge: Tensor | None,
+    batch: Tensor,
+    n_structures: int,
+    epsilon_factor: float = 1.0,
 ) -> Tensor:
     """Charges shifted evenly so that those of each structure sum to its total charge.
 
@@ -46,6 +52,9 @@ def shifted_charges(
         total_charge: ``[n_structures]`` [e]; zero without it.
         batch: structure of each atom ``[n_atoms]``.
         n_structures: number of structures.
+        epsilon_factor: high-frequency dielectric constant. Charges times its square root sum to
+            the total charge: it is they that dipoles are made of, and far apart two ions in a
+            medium interact as their charges divided by it.
 
     Returns:
         Charges of the shape and precision of ``charges``.
@@ -55,7 +64,7 @@ def shifted_charges(
     count = q.new_zeros(n_structures).index_add(0, batch, count).clamp(min=1.0)
     q = q - structure_mean(q, batch, n_structures)
     if total_charge is not None:
-        share = (total_charge.to(q.dtype) / count)[batch]
+        share = (total_charge.to(q.dtype) / (math.sqrt(epsilon_factor) * count))[batch]
         q = q + (share.unsqueeze(-1) if q.dim() == 2 else share)
     return q.to(charges.dtype)
 

@@ -118,7 +118,8 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         self.set_up_charges(config)
         # These have an effect, unlike on other models.
         embedded = getattr(self.models[0], "embedding_specs", None) or {}
-        self.used_labels = {self.info_keys.get(name, name) for name in embedded}
+        named = {self.info_keys.get(name, name) for name in embedded}
+        self.used_labels = {*self.used_labels, *named}
 
     def elements(self) -> Iterable[int]:
         return self.z_table.zs
@@ -183,6 +184,10 @@ class LESCalculator(ChargeCalculator, MACECalculator):
 
     def _atoms_to_batch(self, atoms: Atoms) -> Any:
         """Upstream's batch, of which all results are made."""
+        if self.uses_total_charge:
+            charge, atoms = self.total_charge(atoms), atoms.copy()
+            self.info_keys.setdefault("total_charge", "charge")
+            atoms.info[self.info_keys["total_charge"]] = charge
         with own_cells():
             return super()._atoms_to_batch(atoms)
 

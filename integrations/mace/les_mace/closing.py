@@ -67,6 +67,7 @@ def _frames(
     """Configurations of upstream as labelled frames; labels without weight are left out."""
     for index, each in enumerate(configurations):
         atoms = Atoms(each.atomic_numbers, each.positions, cell=each.cell, pbc=each.pbc)
+        atoms.info["total_charge"] = each.properties.get("total_charge")
         labels: dict[str, Any] = {}
         for label in known:
             value = each.properties.get(label)

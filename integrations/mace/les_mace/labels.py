@@ -25,6 +25,7 @@ from les.data.atoms import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms,
 from les.data.extxyz import DataError
 from les.data.labels import LabelKeys, find_label
 from les.data.structure_files import read_structures
+from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
 from les.response.labels import ResponseLabels
 from les_mace.neighbours import has_stress
 from les_mace.replaced import replaced
@@ -62,6 +63,7 @@ class Checks:
         responses: label -> key, or ``None`` where nobody has named one, of the responses that are
             trained on.
         with_responses: files that must have each of these in some frame.
+        total_charge: whether the charges of the model sum to the total charge of a structure.
     """
 
     required: tuple[str, ...]
@@ -71,6 +73,7 @@ class Checks:
     elements: Collection[int] | None = None
     responses: Mapping[str, str | None] = field(default_factory=dict)
     with_responses: Collection[str] = ()
+    total_charge: bool = False
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -102,6 +105,9 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
         given = {**specification.info_keys, **specification.arrays_keys}
         required = () if kwargs.get("no_data_ok") else checks.required
         tally = ResponseLabels(file_path, checks.responses)
+        if checks.total_charge:
+            specification.info_keys.setdefault("total_charge", "total_charge")
+            _settle_total_charge(file_path, frames, specification.info_keys["total_charge"])
         for where, atoms in frames:
             responses = _responses(where, atoms, found[kwargs.get("head_name")], tally)
             _check(where, atoms, given, () if responses else required, checks)
@@ -111,7 +117,8 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
             specification.update({"bec_weight": "config_bec_weight"}, {"bec": "REF_bec"})
         if "dipole" in checks.responses:
             specification.update({"dipole": "REF_dipole"})
-        _warn(file_path, [atoms for _, atoms in frames], given, checks)
+        used = (*checks.used, *TOTAL_CHARGE_NAMES) if checks.total_charge else checks.used
+        _warn(file_path, [atoms for _, atoms in frames], given, checks, used)
         read = SimpleNamespace(read=lambda *_, **__: [atoms for _, atoms in frames])
         with replaced(utils, "ase", SimpleNamespace(io=read, data=ase.data, Atoms=ase.Atoms)):
             return load(file_path, specification, *args, **kwargs)
@@ -149,6 +156,21 @@ def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]], found: La
         if value is not None:
             store[reference] = value
     return reference
+
+
+def _settle_total_charge(path: str, frames: Iterable[tuple[str, Atoms]], key: str) -> None:
+    """Put the total charge of each frame under the ``key`` where upstream looks for it.
+
+    Raises:
+        DataError: for what is no total charge.
+    """
+    charges = TotalCharges(key)
+    for where, atoms in frames:
+        try:
+            atoms.info[key] = charges.add(atoms)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
+    charges.tell(path)
 
 
 def _plain(atoms: Atoms, label: str) -> Any:
@@ -216,9 +238,15 @@ def _check(
             )
 
 
-def _warn(path: str, frames: list[Atoms], keys: dict[str, str], checks: Checks) -> None:
-    """Say what in a file has no effect on the training."""
-    unused = UnusedLabels(checks.used)
+def _warn(
+    path: str,
+    frames: list[Atoms],
+    keys: dict[str, str],
+    checks: Checks,
+    used: Collection[str],
+) -> None:
+    """Say what in a file has no effect on the training; labels that are ``used`` have one."""
+    unused = UnusedLabels(used)
     for atoms in frames:
         unused.add(atoms)
     unused.warn(path)

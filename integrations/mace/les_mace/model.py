@@ -129,7 +129,8 @@ class MACELES(ScaleShiftMACE):
             part, and besides: ``les_energy`` ``[n_graphs]`` [eV], ``latent_charges``
             ``[n_atoms]``, ``charges``, latent charges times the square root of
             ``epsilon_factor`` [e], ``dipole`` ``[n_graphs, 3]`` [e A], and with
-            ``compute_bec`` also ``BEC`` ``[n_atoms, 3, 3]`` [e].
+            ``compute_bec`` also ``BEC`` ``[n_atoms, 3, 3]`` [e]. With ``neutrality`` ``"shift"``
+            charges sum to ``total_charge`` ``[n_graphs]`` in ``data``.
 
         Raises:
             ValueError: for LAMMPS, edge forces and atomic stresses, to which the long-range
@@ -159,14 +160,12 @@ class MACELES(ScaleShiftMACE):
                     "Born effective charges are not available from a model compiled by "
                     "TorchScript; use the model it was made of"
                 )
-            out, latent_charges, bec = self._with_born_effective_charges(
-                data, training, need_strain
-            )
+            out, raw_charges, bec = self._with_born_effective_charges(data, training, need_strain)
         else:
             out = self.short_range(
                 data, training=training, compute_force=False, compute_displacement=need_strain
             )
-            latent_charges = self.latent_charges(out["node_feats"], data)
+            raw_charges = self.raw_charges(out["node_feats"], data)
         displacement = out["displacement"]
         strained_cell = cell
         if need_strain and displacement is not None:
@@ -183,11 +182,12 @@ class MACELES(ScaleShiftMACE):
         les_out = self.les(
             strained_positions,
             strained_cell,
-            latent_charges,
+            raw_charges,
             batch=data["batch"],
             pbc=data["pbc"].view(-1, 3),
             compute_atom_energies=True,
             compute_dipole=True,
+            total_charge=self.total_charge(data),
         )
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
@@ -223,7 +223,7 @@ class MACELES(ScaleShiftMACE):
             "hessian": hessian,
             "displacement": displacement,
             "node_feats": node_feats,
-            "latent_charges": latent_charges,
+            "latent_charges": les_out["latent_charges"],
             "charges": les_out["charges"],
             "dipole": les_out["dipole"],
             "BEC": bec,
@@ -240,7 +240,7 @@ class MACELES(ScaleShiftMACE):
             out = self.short_range(
                 data, training=training, compute_force=False, compute_displacement=need_strain
             )
-        charges = self.latent_charges(out["node_feats"], data)
+        charges = self.raw_charges(out["node_feats"], data)
         bec = born_effective_charges(
             charges,
             data["positions"],
@@ -252,12 +252,19 @@ class MACELES(ScaleShiftMACE):
             create_graph=training or self.training,
             method=self.bec_method,
             edges=None if edges is None else edges(),
+            total_charge=self.total_charge(data),
         )
         index = self.bec_output_index
         return out, charges, bec if index is None else bec[:, index]
 
-    def latent_charges(self, node_feats: Tensor | None, data: dict[str, Tensor]) -> Tensor:
-        """Latent charges ``[n_atoms]`` [e] from upstream's concatenated layer features."""
+    def total_charge(self, data: dict[str, Tensor]) -> Tensor | None:
+        """Total charges ``[n_graphs]`` [e] of a model whose charges sum to them, 0 by default."""
+        if self.les.neutrality == "none" or "total_charge" not in data:
+            return None
+        return data["total_charge"].view(-1)
+
+    def raw_charges(self, node_feats: Tensor | None, data: dict[str, Tensor]) -> Tensor:
+        """Charges ``[n_atoms]`` [e] as read from upstream's concatenated layer features."""
         assert node_feats is not None  # for TorchScript
         node_heads = torch.zeros_like(data["batch"])
         if "head" in data:

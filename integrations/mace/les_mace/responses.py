@@ -197,6 +197,9 @@ def oriented(
 ) -> Callable[..., Any]:
     """Upstream's ``configure_model``, whose model has charges of the right sign to be trained.
 
+    Responses have that sign in them, and so have total charges, of a model that is given them.
+    Without either the sign is left open.
+
     Raises:
         DataError: if no structure to train on has one of the responses.
         ValueError: for Born effective charges of a model that gives only a part of them.
@@ -216,7 +219,10 @@ def oriented(
                 "--bec_weight needs all components of the polarisation: the model has only that of "
                 f"its `bec_output_index`, {model.bec_output_index}"
             )
-        if model.les.config().sign == "open":
+        charged = model.les.config().uses_total_charge and any(
+            (graph["total_charge"] != 0.0).any() for graph in train_loader.dataset
+        )
+        if (weights or charged) and model.les.config().sign == "open":
             charges = _charges(model, train_loader.dataset)
             orient_charges(charges, lambda: negate(model.les_readouts))
             model.les.set_trained_sign()

@@ -16,6 +16,7 @@ from mace.modules import extensions
 from mace.modules.models import ScaleShiftMACE
 from mace.tools import scripts_utils
 
+from les.config import LESConfig
 from les_mace.arguments import parse
 from les_mace.checkpoint import FORMATS, load_model, save_model
 from les_mace.closing import close_run
@@ -66,7 +67,6 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
         configure = with_start(run_train.configure_model, args, les=les)
         if les:
             configure = _with_charges(configure, args)
-        if args.responses:
             configure = oriented(configure, args.responses)
         with (
             trained_responses(args.responses),
@@ -130,7 +130,17 @@ def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool
     keys = {label: getattr(args, f"{label}_key") for label in args.responses}
     keys = {label: None if isinstance(x, UnnamedKey) else x for label, x in keys.items()}
     files = [str(path) for path in (args.train_file, args.valid_file) if path is not None]
-    return Checks(required, args.loss, les, (*used, *named), elements, keys, files)
+    shifted = les and LESConfig.resolve(args.les_arguments).uses_total_charge
+    return Checks(
+        required,
+        args.loss,
+        les,
+        (*used, *named),
+        elements,
+        responses=keys,
+        with_responses=files,
+        total_charge=shifted,
+    )
 
 
 def _models(args: argparse.Namespace) -> list[Path]:

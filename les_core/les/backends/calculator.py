@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -27,6 +28,7 @@ from les.data.atoms import (
     check_elements,
     labels_without_effect,
 )
+from les.data.total_charge import TOTAL_CHARGE_NAMES, is_fractional, total_charge
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from les.config import LESConfig
+
+logger = logging.getLogger("les")
 
 #: Results that there are besides the energy and its derivatives, of a model with LES.
 LONG_RANGE_RESULTS = ("charges", "dipole", "quadrupole", "les_energy")
@@ -54,12 +58,15 @@ class ChargeCalculator(Calculator):
     [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
     component of the polarisation first. In periodic cells ``dipole`` is one branch of a
     multivalued quantity.
-    ``charges`` need not sum to the total charge of a structure, which the model does not know;
-    ``dipole`` and Born effective charges are those of the charges less their mean (unless the
-    model's ``remove_mean`` is false), so they do not change when the structure is moved. Open
-    structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see ``les.quadrupole_moments``. Of a
-    model with several charges on each atom there are ``latent_charges`` ``[n_atoms, n_channels]``
-    [e] in the place of ``charges`` and what follows from them.
+    Of a model with ``neutrality`` ``"shift"`` the ``charges`` sum to the total charge of the
+    structure, ``charge`` or ``total_charge`` in ``Atoms.info``, 0 where there is none; ``dipole``
+    is theirs, and of an ion depends on the origin. Of another model they need not sum to it, which
+    the model does not know; ``dipole`` and Born effective charges are those of the charges less
+    their mean (unless the model's ``remove_mean`` is false), so they do not change when the
+    structure is moved. Open structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see
+    ``les.quadrupole_moments``. Of a model with several charges on each atom there are
+    ``latent_charges`` ``[n_atoms, n_channels]`` [e] in the place of ``charges`` and what follows
+    from them.
 
     Training leaves the common sign of all charges open. It is fixed by the first structure
     with more than one element, so that its most electronegative element is negative
@@ -120,6 +127,28 @@ class ChargeCalculator(Calculator):
         """Whether the model has LES."""
         return self.les_config is not None
 
+    @property
+    def uses_total_charge(self) -> bool:
+        """Whether the charges of the model sum to the total charge of a structure."""
+        return self.les_config is not None and self.les_config.uses_total_charge
+
+    def total_charge(self, atoms: Atoms) -> float:
+        """Total charge of ``atoms`` that the model is given [e]; 0 if it cannot use one.
+
+        Raises:
+            ValueError: as ``les.data.total_charge.total_charge``.
+        """
+        return total_charge(atoms) if self.uses_total_charge else 0.0
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """As ASE's: what has changed since the last calculation, the total charge included."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if self.uses_total_charge and self.atoms is not None:
+            last = {name: self.atoms.info.get(name) for name in TOTAL_CHARGE_NAMES}
+            if any(not _same(atoms.info.get(name), value) for name, value in last.items()):
+                changes.append("total_charge")
+        return changes
+
     def refuse_unknown_keywords(self, given: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` for a keyword that no class of this calculator names.
 
@@ -161,6 +190,8 @@ class ChargeCalculator(Calculator):
             sign = 1
         self.charge_sign = ChargeSign(sign)
         self._told: set[str] = set()
+        if self.uses_total_charge:
+            self.used_labels = {*self.used_labels, *TOTAL_CHARGE_NAMES}
         # A list of its own: that of the class is shared by all its instances.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if config is not None:
@@ -198,14 +229,16 @@ class ChargeCalculator(Calculator):
 
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a periodic
-                structure without a cell, elements that the model does not know and, with LES, a
-                number of periodic axes that it does not take.
+                structure without a cell, elements that the model does not know, with LES a number
+                of periodic axes that it does not take, and for a total charge that is not one
+                finite number, or one of a model that cannot have it.
         """
         atoms = atoms if atoms is not None else self.atoms
         if atoms is None:
             raise ValueError("`atoms` must be a structure, got None")
         check_atoms(atoms, self.long_range_axes if self.long_range else ANY_AXES)
         check_elements(atoms, self.elements())
+        self._check_total_charge(atoms)
         for name, value in labels_without_effect(atoms).items():
             if name not in self._told and name not in self.used_labels:
                 self._told.add(name)
@@ -217,16 +250,38 @@ class ChargeCalculator(Calculator):
                 )
         return atoms
 
+    def _check_total_charge(self, atoms: Atoms) -> None:
+        """Refuse a total charge that the model cannot have; say so once if it is fractional."""
+        charge = self.total_charge(atoms)
+        if charge == 0.0:
+            return
+        assert self.les_config is not None
+        if self.les_config.n_channels > 1:
+            raise ValueError(
+                f"the total charge must be 0 for a model with {self.les_config.n_channels} charges "
+                f"on each atom, among which nothing says how it is divided, got {charge:g}"
+            )
+        if scale_of_charges(self.les_config, self.eps_inf) != 1.0:
+            raise ValueError(
+                f"`eps_inf` must be {self.les_config.epsilon_factor:g}, the `epsilon_factor` of "
+                f"the model, for a structure with a total charge, got {self.eps_inf:g}: the "
+                "charges would not sum to it"
+            )
+        if is_fractional(charge) and "fractional" not in self._told:
+            self._told.add("fractional")
+            logger.warning("a fractional total charge, %g e, is taken as it is", charge)
+
     def place(self, atoms: Atoms, dtype: torch.dtype) -> Atoms:
         """``atoms`` where a model that computes in ``dtype`` resolves them best.
 
-        That makes no difference to the results, unless ``remove_mean`` is false: then dipole and
-        Born effective charges depend on the origin, and nothing is moved.
+        That makes no difference to the results, unless ``remove_mean`` is false, or the structure
+        has a total charge: then the dipole depends on the origin, and nothing is moved.
 
         Raises:
             ValueError: if ``dtype`` does not resolve the positions.
         """
         movable = self.les_config is None or self.les_config.remove_mean
+        movable = movable and self.total_charge(atoms) == 0.0
         placed = centred(atoms) if movable and dtype != torch.float64 else atoms
         largest = float(np.abs(placed.positions).max())
         resolved = largest * torch.finfo(dtype).eps
@@ -268,10 +323,28 @@ class ChargeCalculator(Calculator):
             charges,
             dipole,
             bec,
-            self.les_config.remove_mean,
-            self.charge_sign(charges, numbers) * scale_of_charges(self.les_config, self.eps_inf),
+            self.les_config.moments_without_mean,
+            self._sign(atoms, charges, numbers) * scale_of_charges(self.les_config, self.eps_inf),
             self.acoustic_sum,
         )
+
+    def _sign(self, atoms: Atoms, charges: torch.Tensor, numbers: torch.Tensor) -> int:
+        """The sign of the charges, which a total charge leaves no choice of.
+
+        Raises:
+            ValueError: for a structure with a total charge, and a model whose charges have the
+                opposite sign.
+        """
+        sign: int = self.charge_sign(charges, numbers)
+        charge = self.total_charge(atoms)
+        if sign < 0 and charge != 0.0:
+            raise ValueError(
+                f"the charges of this model are reported with the opposite sign, and would sum to "
+                f"{-charge:g} instead of the total charge {charge:g}: training on neutral "
+                "structures alone leaves their sign open. Train on charged ones, too, or on "
+                "dipoles; sign=1 takes the charges as they are"
+            )
+        return sign
 
     def check_results(self) -> None:
         """Raise ``ValueError`` if a result is not finite; there are no results then."""
@@ -311,6 +384,11 @@ class ChargeCalculator(Calculator):
                 "are taken for one cell"
             )
         return f"the model has one charge on each atom: see charges instead of {name}"
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two entries of ``Atoms.info`` are one, whatever they are."""
+    return first is second or bool(np.array_equal(first, second))
 
 
 def refuse_several_models(model: Any) -> None:

@@ -94,6 +94,11 @@ class Committee(ChargeCalculator):
         means = [name for name in (*EVEN, *ODD) if name in common]
         self.implemented_properties = [*means, *(f"{name}_std" for name in means)]
 
+    @property
+    def uses_total_charge(self) -> bool:
+        """Whether the charges of some member sum to the total charge of a structure."""
+        return any(getattr(member, "uses_total_charge", False) for member in self.members)
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -127,6 +132,8 @@ class Committee(ChargeCalculator):
         """Give the charges of all members, and what follows from them, the common signs."""
         if any("charges" not in results for results in self.member_results):
             return
+        if self.total_charge(self.atoms) != 0.0:
+            return  # the signs of all charges follow from it
         # Each member may have decided by itself: what it has decided is undone first.
         own = [_own_sign(member) for member in self.members]
         raw = [sign * results["charges"] for sign, results in zip(own, self.member_results)]

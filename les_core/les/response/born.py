@@ -54,8 +54,9 @@ def born_effective_charges(
             are the derivative of :func:`les.dipole_moments` along open directions.
         edges: the graph that the charges come from. ``"exact"`` needs it for periodic structures;
             ``"phase"`` has no use for it.
-        total_charge: what the charges of each structure sum to ``[n_structures]`` [e], and the
-            Born effective charges of a molecule, too. It needs ``remove_mean``.
+        total_charge: what the charges of each structure, times the square root of
+            ``epsilon_factor``, sum to ``[n_structures]`` [e], and the Born effective charges of a
+            molecule, too. It needs ``remove_mean``.
 
     Returns:
         ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.

@@ -146,7 +146,7 @@ def moment_evaluation(
 
     q = exactly(charges)
     if remove_mean:
-        q = shifted_charges(q, total_charge, batch, n_structures)
+        q = shifted_charges(q, total_charge, batch, n_structures, epsilon_factor)
     unit = torch.eye(3, dtype=q.dtype, device=q.device)
     total = positions.new_zeros([positions.shape[0], 3], dtype=plain.dtype)
     total = total.index_add(0, edges.end, plain).index_add(0, edges.start, -plain)

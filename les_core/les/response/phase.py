@@ -80,7 +80,7 @@ def phase_evaluation(
     # In float64: moments of charges around the origin cancel where the structure is far from it.
     q, cell = exactly(charges), exactly(cell)
     if remove_mean:
-        q = shifted_charges(q, total_charge, batch, cell.shape[0])
+        q = shifted_charges(q, total_charge, batch, cell.shape[0], epsilon_factor)
     # Along an open axis it is the limit of a unit vector with sin(x) -> x, cos(x) -> 1.
     vectors = torch.where(periodic.unsqueeze(-1), cell, open_directions(cell, periodic))
     atom_periodic = periodic[batch]

@@ -20,6 +20,7 @@ import pytest
 for _name in (
     "bad_input",
     "batches",
+    "charged_training",
     "derivatives",
     "features",
     "response",
@@ -28,6 +29,7 @@ for _name in (
     "short_range",
     "slabs",
     "symmetry",
+    "total_charge",
     "training",
 ):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
@@ -35,6 +37,7 @@ for _name in (
 from les.testing.adapter import Adapter  # noqa: E402
 from les.testing.bad_input import BadInputTests  # noqa: E402
 from les.testing.batches import BatchTests  # noqa: E402
+from les.testing.charged_training import ChargedTrainingTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
@@ -43,6 +46,7 @@ from les.testing.results import ResultTests  # noqa: E402
 from les.testing.short_range import ShortRangeTests  # noqa: E402
 from les.testing.slabs import SlabTests  # noqa: E402
 from les.testing.symmetry import SymmetryTests  # noqa: E402
+from les.testing.total_charge import TotalChargeTests  # noqa: E402
 from les.testing.training import TrainingTests  # noqa: E402
 
 __all__ = [
@@ -50,6 +54,7 @@ __all__ = [
     "AdapterTests",
     "BadInputTests",
     "BatchTests",
+    "ChargedTrainingTests",
     "DerivativeTests",
     "FeatureTests",
     "ResponseTests",
@@ -58,6 +63,7 @@ __all__ = [
     "ShortRangeTests",
     "SlabTests",
     "SymmetryTests",
+    "TotalChargeTests",
     "TrainingTests",
 ]
 

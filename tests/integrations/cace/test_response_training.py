@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase.io import read, write
 
-from les.testing import ResponseTrainingTests
+from les.testing import ChargedTrainingTests, ResponseTrainingTests
 from les_cace import load_model, save_model
 
 OPTIONS = {
@@ -35,6 +35,10 @@ def small_options():
 class TestResponseTraining(ResponseTrainingTests):
     learning = {"epochs": 25, "learning_rate": 0.03}  # noqa: RUF012
     weight = 1000.0
+
+
+class TestChargedTraining(ChargedTrainingTests):
+    pass
 
 
 def test_a_start_with_the_other_sign(train, arguments, data_files, tmp_path, caplog):

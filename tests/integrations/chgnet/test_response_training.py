@@ -9,7 +9,7 @@ import torch
 from ase.io import read, write
 from chgnet.trainer.trainer import CombinedLoss
 
-from les.testing import ResponseTrainingTests
+from les.testing import ChargedTrainingTests, ResponseTrainingTests
 from les_chgnet import load_model, save_model
 from les_chgnet.loss import ResponseLoss
 
@@ -17,6 +17,10 @@ from les_chgnet.loss import ResponseLoss
 class TestResponseTraining(ResponseTrainingTests):
     learning = {"epochs": 12, "learning_rate": 0.01}  # noqa: RUF012
     weight = 100.0
+
+
+class TestChargedTraining(ChargedTrainingTests):
+    pass
 
 
 def test_structures_without_an_energy_do_not_count():

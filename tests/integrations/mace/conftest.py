@@ -113,11 +113,10 @@ def mace_batch() -> Callable[[list[Atoms]], dict[str, torch.Tensor]]:
 
     def batch(structures: list[Atoms]) -> dict[str, torch.Tensor]:
         table = AtomicNumberTable([1, 8])
+        keys = KeySpecification(info_keys={"total_charge": "charge"})
         with default_dtype("float64"), own_cells():
             graphs = [
-                AtomicData.from_config(
-                    config_from_atoms(atoms, KeySpecification()), z_table=table, cutoff=4.0
-                )
+                AtomicData.from_config(config_from_atoms(atoms, keys), z_table=table, cutoff=4.0)
                 for atoms in structures
             ]
             return Batch.from_data_list(graphs).to_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import mace  # noqa: F401  (before e3nn)
 import numpy as np
@@ -16,7 +17,7 @@ from mace.modules.models import MACE
 from mace.tools.torch_tools import default_dtype
 
 from les import LESConfig
-from les.testing import AdapterTests, SlabTests
+from les.testing import AdapterTests, SlabTests, TotalChargeTests
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.slabs import slab
@@ -59,6 +60,20 @@ class TestMACE(AdapterTests, SlabTests):
     @pytest.fixture
     def ewald(self, model):
         return model.les.ewald
+
+
+class TestTotalCharge(TotalChargeTests):
+    """The same model, whose charges sum to the total charge."""
+
+    calculator = TestMACE.calculator
+    predict_batch = TestMACE.predict_batch
+
+    @pytest.fixture
+    def model(self, model):
+        own = copy.deepcopy(model)
+        settings = {"neutrality": "shift", "sign": "trained"}
+        own.les._apply_settings(dataclasses.replace(own.les.config(), **settings))
+        return own
 
 
 def test_gradient_of_a_loss_on_forces_and_stress(model, mace_batch):

@@ -12,7 +12,7 @@ from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric import Batch
 
-from les.testing import ResponseTrainingTests
+from les.testing import ChargedTrainingTests, ResponseTrainingTests
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_mace import LESCalculator, load_model, save_model
@@ -60,6 +60,10 @@ class TestResponseTraining(ResponseTrainingTests):
         given = {"bec_weight": 1.0, "les_arguments": "{bec_output_index: 1}"}
         message = refused("--les", *arguments(tmp_path, **labelled, **given))
         assert "the model has only that of its `bec_output_index`, 1" in message
+
+
+class TestChargedTraining(ChargedTrainingTests):
+    pass
 
 
 def test_weights_of_components():

@@ -13,7 +13,7 @@ from ase.io import read, write
 from nequip.train import EnergyForceLoss, MeanSquaredError, MetricsManager
 
 from les.backends import TrainingJob, get_backend
-from les.testing import ResponseTrainingTests
+from les.testing import ChargedTrainingTests, ResponseTrainingTests
 from les_nequip import WithResponses, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
@@ -46,6 +46,10 @@ def small_options(short_averages):
 class TestResponseTraining(ResponseTrainingTests):
     learning: ClassVar = {"epochs": 20, "learning_rate": 0.2}
     weight = 100.0
+
+
+class TestChargedTraining(ChargedTrainingTests):
+    pass
 
 
 def test_allegro(les_command, short_averages, arguments, data_files, tmp_path):

@@ -1,0 +1,132 @@
+"""Tests: training on structures with a total charge, of models whose charges sum to it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from ase.io import read, write
+
+from les.backends import TrainingJob, get_backend
+from les.testing.adapter import results_of
+
+#: What asks for charges that sum to the total charge.
+SHIFT = "{neutrality: shift}"
+
+
+class ChargedTrainingTests:
+    """Tests of ``les train`` with the setting ``neutrality: shift``.
+
+    They use the fixtures of :class:`les.testing.ResponseTrainingTests`.
+    """
+
+    #: Changes of the arguments with which the charges of a few frames show.
+    charged: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture
+    def ions(self, data_files: tuple[Path, Path], tmp_path: Path) -> dict[str, Path]:
+        """The data with total charges, of every third frame, under both names."""
+        files = {}
+        for index, path in enumerate(data_files):
+            frames: list[Any] = read(path, ":")
+            for n, atoms in enumerate(frames[::3]):
+                atoms.info["charge" if n % 2 else "total_charge"] = 1 if n % 2 else -2
+            name = ("train_file", "valid_file")[index]
+            files[name] = tmp_path / path.name
+            write(files[name], frames, format="extxyz")
+        return files
+
+    @pytest.fixture
+    def log(self) -> Iterator[io.StringIO]:
+        """What is logged; upstreams take away the handlers of pytest."""
+        logger, text = logging.getLogger("les"), io.StringIO()
+        handler, level = logging.StreamHandler(text), logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        yield text
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+    def test_training_on_ions(
+        self,
+        train: Callable[..., None],
+        arguments: Callable[..., list[str]],
+        backend_name: str,
+        ions: dict[str, Path],
+        tmp_path: Path,
+        log: io.StringIO,
+    ) -> None:
+        folder = tmp_path / "run"
+        options = arguments(folder, **ions, **self.charged, les_arguments=SHIFT)
+        train("--les", *options)
+        assert f"4 of 12 structures of {ions['train_file']} have a total charge" in log.getvalue()
+        assert "which this model cannot use" not in log.getvalue()
+        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
+        backend = get_backend(backend_name)
+        calculator = backend.calculator(model)
+        assert calculator.les_config.neutrality == "shift"
+        # A total charge has a sign, and so do all charges.
+        assert calculator.les_config.sign == "trained"
+        deviations, others = [], []
+        for atoms in read(ions["valid_file"], ":"):
+            charge = atoms.info.get("charge", atoms.info.get("total_charge", 0))
+            results = results_of(calculator, atoms)
+            assert results["charges"].sum() == pytest.approx(charge, abs=1e-5)
+            deviations.append((results["energy"] - atoms.info["REF_energy"]) / len(atoms))
+            atoms.info.pop("charge", None)
+            atoms.info.pop("total_charge", None)
+            results = results_of(calculator, atoms)
+            others.append((results["energy"] - atoms.info["REF_energy"]) / len(atoms))
+        # The training has seen the charges, in its losses and in the table at the end.
+        rmse, neutral = (np.sqrt(np.mean(np.square(x))) for x in (deviations, others))
+        assert abs(rmse - neutral) > 0.1 * rmse
+        seeds = [int(text.split("=")[1]) for text in options if text.startswith("--seed=")]
+        files = (folder / "none.yaml", ions["train_file"], ions["valid_file"])
+        job = TrainingJob("small", folder, *files, seed=(seeds or [1])[0])
+        history = backend.history(job)
+        assert min(abs(record.valid_energy_rmse - rmse) for record in history) < 1e-2 * rmse
+        *_, row = (line for line in log.getvalue().splitlines() if line.startswith("valid "))
+        told = float(row.split("|")[1].split("/")[1])  # meV/atom
+        assert told == pytest.approx(1e3 * rmse, rel=6e-3)
+
+    def test_neutral_structures_leave_the_sign_open(
+        self,
+        train: Callable[..., None],
+        arguments: Callable[..., list[str]],
+        backend_name: str,
+        tmp_path: Path,
+        log: io.StringIO,
+    ) -> None:
+        train("--les", *arguments(tmp_path / "run", les_arguments=SHIFT))
+        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
+        config = get_backend(backend_name).calculator(model).les_config
+        assert (config.neutrality, config.sign) == ("shift", "open")
+        assert "have a total charge" not in log.getvalue()
+
+    @pytest.mark.parametrize(
+        ("info", "message"),
+        [
+            ({"charge": "plus"}, "charge must be a number"),
+            ({"charge": 1, "total_charge": -1}, "charge and total_charge are two names"),
+        ],
+    )
+    def test_bad_total_charges_in_a_file(
+        self,
+        info: dict[str, Any],
+        message: str,
+        refused: Callable[..., str],
+        arguments: Callable[..., list[str]],
+        ions: dict[str, Path],
+        tmp_path: Path,
+    ) -> None:
+        frames: list[Any] = read(ions["valid_file"], ":")
+        frames[1].info.update(info)
+        write(ions["valid_file"], frames, format="extxyz")
+        error = refused("--les", *arguments(tmp_path / "run", **ions, les_arguments=SHIFT))
+        assert re.search(rf"{ions['valid_file'].name}: frame 1.*{message}", error), error
