@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from les.config import LESConfig
 from les.ewald import Ewald
 from les.long_range import atom_energies, scaled
-from les.neutrality import UNSAID_NEUTRALITY, check_total_charge, shifted_charges
+from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum
 from les.readout import ChargeReadout
 from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
@@ -320,11 +320,7 @@ class Les(nn.Module):
         total_charge: Tensor | None,
     ) -> Tensor:
         """``charges`` with the sum that the configuration asks for."""
-        if self.neutrality == "none":
-            if total_charge is not None:
-                raise ValueError(
-                    "`total_charge` has no effect with `neutrality` 'none', it must be None"
-                )
+        if self.neutrality == "none" and total_charge is None:
             return charges
         n_structures = 1
         if cell is not None:
@@ -335,10 +331,11 @@ class Les(nn.Module):
         if not is_compiling():
             check_charges("latent_charges", charges, positions)
             check_batch(batch, positions.shape[0], n_structures, positions.device)
-        check_total_charge(total_charge, charges, n_structures)
         if batch is None:
             batch = torch.zeros(charges.shape[0], dtype=torch.long, device=charges.device)
-        return shifted_charges(charges, total_charge, batch, n_structures, self.epsilon_factor)
+        return charges_with_sum(
+            self.neutrality, charges, total_charge, batch, n_structures, self.epsilon_factor
+        )
 
 
 class _DummyAtomwise(nn.Module):

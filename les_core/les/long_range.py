@@ -10,6 +10,7 @@ from torch import Tensor
 
 from les.config import LESConfig
 from les.ewald import Ewald
+from les.neutrality import charges_with_sum, shifted_charges
 from les.response.dipoles import dipole_evaluation
 from les.sums.plain import traceable_potential
 from les.sums.reciprocal.slab import slab_cells
@@ -21,14 +22,15 @@ class LongRange(NamedTuple):
     Attributes:
         energy: ``[n_structures]`` [eV].
         atom_energies: shares of it ``[n_atoms]`` [eV], which sum to it.
-        charges: latent charges times the square root of ``epsilon_factor`` [e], in the shape of
-            the latent charges.
+        latent_charges: those that the energy is of, in the shape of the charges that were read.
+        charges: latent charges times the square root of ``epsilon_factor`` [e].
         dipole: ``[n_structures, 3]`` [e A]; ``None`` where it was not asked for, with
             several charges on each atom, and of captured graphs.
     """
 
     energy: Tensor
     atom_energies: Tensor
+    latent_charges: Tensor
     charges: Tensor
     dipole: Tensor | None
 
@@ -42,18 +44,25 @@ def long_range(
     batch: Tensor,
     pbc: Tensor,
     compute_dipole: bool = True,
+    total_charge: Tensor | None = None,
 ) -> LongRange:
     """The long-range part of a model that reads latent charges itself.
 
     Args:
         ewald: the sum.
-        config: ``remove_mean`` and ``epsilon_factor`` of what follows from the charges.
-        charges, positions, cell, batch, pbc: as for ``les.Ewald``.
+        config: ``neutrality``, and ``remove_mean`` and ``epsilon_factor`` of what follows from the
+            charges.
+        charges: as they are read ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
+        positions, cell, batch, pbc: as for ``les.Ewald``.
         compute_dipole: compute dipoles, where there is one charge on each atom.
+        total_charge: ``[n_structures]`` [e], as for ``les.Les``.
 
     Raises:
-        ValueError, TypeError: as ``les.Ewald``.
+        ValueError, TypeError: as ``les.Ewald``, and as ``les.Les`` for a ``total_charge``.
     """
+    charges = charges_with_sum(
+        config.neutrality, charges, total_charge, batch, len(cell), config.epsilon_factor
+    )
     energy, potential = ewald(charges, positions, cell, batch, pbc, True)
     assert potential is not None
     dipole = None
@@ -63,11 +72,11 @@ def long_range(
             positions,
             batch,
             len(cell),
-            config.remove_mean,
+            config.moments_without_mean,
             config.epsilon_factor,
         )
     shares = atom_energies(charges, potential)
-    return LongRange(energy, shares, scaled(charges, config.epsilon_factor), dipole)
+    return LongRange(energy, shares, charges, scaled(charges, config.epsilon_factor), dipole)
 
 
 def captured_long_range(
@@ -81,6 +90,7 @@ def captured_long_range(
     boundary: str,
     extent: Sequence[int],
     slabs: bool,
+    total_charge: Tensor | None = None,
 ) -> LongRange:
     """As :func:`long_range`, without dipoles, in a graph that is captured or compiled.
 
@@ -91,6 +101,7 @@ def captured_long_range(
         boundary: as for ``les.sums.plain.traceable_potential``, where slabs are periodic.
         extent: largest k-points along the vectors of :func:`summed_cells`, as there.
         slabs: whether structures may have two periodic axes.
+        total_charge: ``[n_structures]`` [e], of a configuration that uses it.
 
     Raises:
         ValueError, RuntimeError: as ``les.sums.plain.traceable_potential``.
@@ -100,12 +111,16 @@ def captured_long_range(
     if slabs and boundary != "open":
         periodic = pbc.any(dim=1)
         cell, half_height, places = slab_cells(cell, pbc, positions, owner, ewald.sigma)
+    if config.uses_total_charge:
+        charges = shifted_charges(
+            charges, total_charge, owner, cell.shape[0], config.epsilon_factor
+        )
     potential = traceable_potential(
         ewald, charges, places, cell, batch, boundary, list(extent), periodic, half_height
     )
     shares = atom_energies(charges, potential)
     energy = shares.new_zeros(cell.shape[0]).index_add(0, owner, shares)
-    return LongRange(energy, shares, scaled(charges, config.epsilon_factor), None)
+    return LongRange(energy, shares, charges, scaled(charges, config.epsilon_factor), None)
 
 
 def summed_cells(

@@ -69,6 +69,30 @@ def shifted_charges(
     return q.to(charges.dtype)
 
 
+def charges_with_sum(
+    neutrality: str,
+    charges: Tensor,
+    total_charge: Tensor | None,
+    batch: Tensor,
+    n_structures: int,
+    epsilon_factor: float,
+) -> Tensor:
+    """Charges with the sum that ``neutrality`` asks for; other arguments as above.
+
+    Raises:
+        ValueError, TypeError: as :func:`check_total_charge`, and for a ``total_charge`` that has
+            no effect.
+    """
+    if neutrality == "none":
+        if total_charge is not None:
+            raise ValueError(
+                "`total_charge` has no effect with `neutrality` 'none', it must be None"
+            )
+        return charges
+    check_total_charge(total_charge, charges, n_structures)
+    return shifted_charges(charges, total_charge, batch, n_structures, epsilon_factor)
+
+
 def check_total_charge(total_charge: Tensor | None, charges: Tensor, n_structures: int) -> None:
     """Refuse total charges that do not belong to ``n_structures`` structures with ``charges``.
 

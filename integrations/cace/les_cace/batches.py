@@ -26,6 +26,7 @@ class Structure(NamedTuple):
     sender: Tensor  # [n_pairs]
     receiver: Tensor  # [n_pairs]
     images: Tensor  # [n_pairs, 3], from the receiver's cell to the image of the sender
+    total_charge: float = 0.0  # [e]
 
 
 class Batch(NamedTuple):
@@ -37,6 +38,7 @@ class Batch(NamedTuple):
     pbc: Tensor  # [n_structures, 3], boolean
     batch: Tensor  # [n_atoms]
     neighbours: Neighbours
+    total_charge: Tensor  # [n_structures] [e]
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
         """On another device, with coordinates in ``dtype``."""
@@ -52,13 +54,15 @@ class Batch(NamedTuple):
                 neighbours.images.to(device, dtype),
                 neighbours.present.to(device),
             ),
+            self.total_charge.to(device),
         )
 
 
-def to_structure(atoms: Atoms, cutoff: float) -> Structure:
+def to_structure(atoms: Atoms, cutoff: float, total_charge: float = 0.0) -> Structure:
     """Tensors of ``atoms``, float64, and pairs with all images within ``cutoff`` [A].
 
-    Without pbc there are no images, whatever the cell.
+    Without pbc there are no images, whatever the cell. ``total_charge`` [e] is that of a model
+    which uses it.
     """
     from matscipy.neighbours import neighbour_list  # finds pairs on the first call, not on import
 
@@ -78,6 +82,7 @@ def to_structure(atoms: Atoms, cutoff: float) -> Structure:
         torch.as_tensor(receiver, dtype=torch.long),
         # From matscipy's r_j + S H - r_i to our r_i - r_j + n H.
         torch.as_tensor(-images, dtype=torch.float64),
+        total_charge,
     )
 
 
@@ -99,4 +104,5 @@ def collate(structures: Sequence[Structure]) -> Batch:
         torch.stack([x.pbc for x in structures]),
         torch.repeat_interleave(torch.arange(len(structures)), sizes),
         neighbours,
+        torch.tensor([x.total_charge for x in structures], dtype=torch.float64),
     )

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from les.backends.model_files import PickleRefusedError, check_parts, load_plain
+from les.config import stored_settings
 from les.files import replacing
 from les_cace.model import CACE
 
@@ -87,7 +88,10 @@ def model_from(content: Any, path: str | Path) -> CACE:
     check_parts(state, ("representation.sender_embedding",), path, f"{KIND} with weights")
     try:
         dtype = state["representation.sender_embedding"].dtype
-        model = CACE(**content["arguments"]).copy(dtype, "cpu")
+        arguments = dict(content["arguments"])
+        if arguments["les_arguments"] is not None:
+            arguments["les_arguments"] = stored_settings(arguments["les_arguments"])
+        model = CACE(**arguments).copy(dtype, "cpu")
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _misfit(path, error) from error
     _load(model, state, path)

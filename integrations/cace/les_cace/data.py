@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from les.data.atoms import LONG_RANGE_AXES, centred
 from les.data.labels import LabelKeys, labelled_frames
+from les.data.total_charge import total_charge
 from les.training.errors import RESULTS
 from les_cace.batches import Batch, Structure, collate, to_structure
 from les_cace.model import CACE
@@ -37,6 +38,7 @@ class LabelledStructures(Dataset):
         axes: numbers of periodic axes that are accepted.
         responses: ``"bec"``, ``"dipole"``, those that are trained on.
         responses_needed: whether each of these must be in some frame.
+        uses_total_charge: whether the model is given the total charge of a structure.
 
     Raises:
         DataError: as ``les.data.labels.labelled_frames``.
@@ -53,6 +55,7 @@ class LabelledStructures(Dataset):
         axes: Collection[int] = LONG_RANGE_AXES,
         responses: Sequence[str] = (),
         responses_needed: bool = True,
+        uses_total_charge: bool = False,
     ) -> None:
         frames = labelled_frames(
             path,
@@ -62,6 +65,7 @@ class LabelledStructures(Dataset):
             axes=axes,
             responses=responses,
             responses_needed=responses_needed,
+            uses_total_charge=uses_total_charge,
         )
         self.labels = tuple(labels)
         self.items: list[tuple[Structure, References]] = []
@@ -70,10 +74,16 @@ class LabelledStructures(Dataset):
                 label: _reference(label, values[label], len(atoms))
                 for label in (*labels, *responses)
             }
-            self.items.append((to_structure(centred(atoms), cutoff), references))
+            charge = total_charge(atoms) if uses_total_charge else 0.0
+            self.items.append((to_structure(centred(atoms), cutoff, charge), references))
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def has_charged(self) -> bool:
+        """Whether a structure has a total charge that the model is given."""
+        return any(structure.total_charge != 0.0 for structure, _ in self.items)
 
     @property
     def elements(self) -> list[int]:

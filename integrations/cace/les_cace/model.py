@@ -139,6 +139,7 @@ class CACE(nn.Module):
         pbc: Tensor,
         batch: Tensor,
         neighbours: Neighbours,
+        total_charge: Tensor | None = None,
         *,
         compute_forces: bool = True,
         compute_stress: bool = False,
@@ -154,6 +155,8 @@ class CACE(nn.Module):
             pbc: ``[n_structures, 3]``, boolean.
             batch: structure of each atom ``[n_atoms]``, ascending.
             neighbours: those of each atom within the cutoff.
+            total_charge: ``[n_structures]`` [e], which the charges sum to with ``neutrality``
+                ``"shift"``, zero without it; other models have no use for it.
             compute_forces: compute ``forces``.
             compute_stress: compute ``stress``.
             compute_bec: compute ``born_effective_charges``.
@@ -204,9 +207,12 @@ class CACE(nn.Module):
             assert self.charge_readout is not None and self.les_config is not None
             charges = self.charge_readout(of_charges)
             structures = (moved, strained_cell, batch, pbc)
-            added = long_range(self.ewald, self.les_config, charges, *structures)
+            total = total_charge if self.les_config.uses_total_charge else None
+            added = long_range(
+                self.ewald, self.les_config, charges, *structures, total_charge=total
+            )
             energies = energies + added.atom_energies
-            out.update(les_energy=added.energy, latent_charges=charges)
+            out.update(les_energy=added.energy, latent_charges=added.latent_charges)
             if added.dipole is not None:
                 out.update(charges=added.charges.squeeze(-1), dipole=added.dipole)
             if compute_bec:
@@ -221,6 +227,7 @@ class CACE(nn.Module):
                     create_graph=self.training,
                     method=bec_method,
                     edges=edges,
+                    total_charge=total,
                 )
         energy = energies.new_zeros(len(cell)).index_add(0, batch, energies)
         out.update(energy=energy, energies=energies)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from les.backends.model_files import OPT_IN, PickleRefusedError, check_file
-from les.config import MULTIPOLE_KEYS
+from les.config import MULTIPOLE_KEYS, stored_settings
 from les_cace.model import CACE
 from les_cace.published_energy import POTENTIALS, Term, charge_readout, energy_terms
 from les_cace.published_weights import copy_readout, copy_representation
@@ -134,7 +134,7 @@ def _model(module: Stub) -> CACE:
     others = [x for x in others if x is not representation]
     model = CACE(
         _representation_arguments(representation),
-        None if charges is None else charges.arguments,
+        None if charges is None else stored_settings(charges.arguments),
         charge_representation=_representation_arguments(others[0]) if others else None,
         **_readout_arguments(energies[0].module),
     ).double()  # two biases become one, which single precision would round

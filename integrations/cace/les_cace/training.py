@@ -86,15 +86,17 @@ def _train(
         check_parts(state, Loop.PARTS, files.checkpoint, "state of a training")
         refuse_other_settings(state, settings, files.checkpoint)
         model = model_from(state["model"], files.checkpoint)
-        data = _read(options, labels, model, les, responses)
+        config = model.les_config
+        data = _read(options, labels, model, config, responses)
     else:
         start = None
         if options.start is not None:
             start = load_model(options.start, allow_pickle=options.allow_pickle)
-        check_responses(responses, _les_config(options, start, les))
-        data = _read(options, labels, start, les, responses)
+        config = _les_config(options, start, les)
+        check_responses(responses, config)
+        data = _read(options, labels, start, config, responses)
         model = _model(options, data["train"], start, les)
-        if responses:
+        if responses or data["train"].has_charged:
             orient(model, data["train"])
     model.to(device)
     loop = Loop(
@@ -119,10 +121,14 @@ def _train(
         content = read(files.best)
     with replacing(files.model) as temporary:
         torch.save(content, temporary)
-    axes = LONG_RANGE_AXES if les else ANY_AXES
-    keys = label_keys(options, (*LABELS, *RESPONSES))
     sets = labelled_sets(
-        options, labels, keys=keys, axes=axes, responses=tuple(responses), responses_needed=False
+        options,
+        labels,
+        keys=label_keys(options, (*LABELS, *RESPONSES)),
+        axes=LONG_RANGE_AXES if les else ANY_AXES,
+        responses=tuple(responses),
+        responses_needed=False,
+        uses_total_charge=config is not None and config.uses_total_charge,
     )
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
@@ -147,7 +153,7 @@ def _read(
     options: argparse.Namespace,
     labels: Sequence[str],
     start: CACE | None,
-    les: bool,
+    config: LESConfig | None,
     responses: Collection[str],
 ) -> dict[str, LabelledStructures]:
     given = options.model or {}
@@ -166,9 +172,10 @@ def _read(
             labels,
             elements,
             keys,
-            axes=LONG_RANGE_AXES if les else ANY_AXES,
+            axes=LONG_RANGE_AXES if config is not None else ANY_AXES,
             responses=tuple(responses),
             responses_needed=responses_needed,
+            uses_total_charge=config is not None and config.uses_total_charge,
         )
 
     data = {"train": read(options.train_file, zs)}

@@ -52,7 +52,7 @@ class LESModule(nn.Module):
         les_arguments: a ``LESConfig``, or a dictionary of its fields.
         periodic: boundary condition of structures where the data do not hold ``pbc``; upstream
             gives molecules in a box another, large cell.
-        feature_key, charge_key, energy_key: names in the data.
+        feature_key, charge_key, energy_key, total_charge_key: names in the data.
 
     Raises:
         ValueError: for bad ``les_arguments``.
@@ -67,12 +67,14 @@ class LESModule(nn.Module):
         feature_key: str = "node_feats",
         charge_key: str = "LES_charge",
         energy_key: str = "ewald_potential",
+        total_charge_key: str = "total_charge",
     ) -> None:
         super().__init__()
         config = LESConfig.for_features(les_arguments, n_features, several_channels=True)
         self.les = Les(config)
         self.periodic = periodic
         self.feature_key, self.charge_key, self.energy_key = feature_key, charge_key, energy_key
+        self.total_charge_key = total_charge_key
         self.model_outputs = [charge_key, energy_key]
         self.required_derivatives = ["positions"]
 
@@ -80,6 +82,9 @@ class LESModule(nn.Module):
         self, data: dict[str, Tensor], training: bool = False, **_: Any
     ) -> dict[str, Tensor]:
         """Add charges [e] and energies [eV].
+
+        With ``neutrality`` ``"shift"`` charges sum to ``total_charge_key`` ``[n_structures]`` [e],
+        zero where the data do not hold it.
 
         ``charge_key`` is ``[n_atoms]``, with several channels ``[n_atoms, n_channels]``, and
         ``energy_key`` ``[n_structures]``.
@@ -98,12 +103,16 @@ class LESModule(nn.Module):
                 "the data hold no `pbc`: put it there, or construct LESModule with `periodic`, "
                 "true for crystals and false for molecules"
             )
+        total_charge = None
+        if self.les.neutrality != "none" and self.total_charge_key in data:
+            total_charge = data[self.total_charge_key].view(-1)
         out = self.les(
             positions,
             cell,
             desc=data[self.feature_key].flatten(1),
             batch=data["batch"],
             pbc=pbc,
+            total_charge=total_charge,
         )
         charges, energy = out["latent_charges"], out["E_lr"]
         assert charges is not None and energy is not None

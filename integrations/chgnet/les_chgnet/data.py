@@ -75,6 +75,7 @@ class LabelledGraphs(Dataset):
             axes=axes,
             responses=responses,
             responses_needed=responses_needed,
+            uses_total_charge=getattr(converter, "uses_total_charge", False),
         )
         self.items: list[tuple[CrystalGraph, dict[str, Any]]] = [
             (converter(centred(atoms)), to_targets(labels, len(atoms)))
@@ -95,6 +96,11 @@ class LabelledGraphs(Dataset):
 
     def __getitem__(self, index: int) -> tuple[CrystalGraph, dict[str, Any]]:
         return self.items[index]
+
+    @property
+    def has_charged(self) -> bool:
+        """Whether a structure has a total charge that the model is given."""
+        return any(getattr(graph, "total_charge", 0.0) != 0.0 for graph in self.graphs)
 
     @property
     def graphs(self) -> list[CrystalGraph]:

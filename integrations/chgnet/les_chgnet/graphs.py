@@ -12,28 +12,31 @@ from chgnet.graph import CrystalGraph, CrystalGraphConverter
 from pymatgen.core import Molecule, Structure
 from torch import Tensor
 
+from les.data.total_charge import total_charge
 from les_chgnet.structures import to_structure
 
 
 class BoundaryGraph(CrystalGraph):
-    """``CrystalGraph`` with ``pbc`` ``[3]``, which upstream's own graphs lose.
+    """``CrystalGraph`` with ``pbc`` ``[3]`` and a total charge, which upstream's own graphs lose.
 
     Args:
         pbc: along which axes the structure is periodic ``[3]``, boolean.
+        total_charge: of the structure [e], of a model that is given it.
         fields: as for ``CrystalGraph``.
     """
 
-    def __init__(self, *, pbc: Tensor, **fields: Any) -> None:
+    def __init__(self, *, pbc: Tensor, total_charge: float = 0.0, **fields: Any) -> None:
         super().__init__(**fields)
         self.pbc = pbc
+        self.total_charge = total_charge
 
     def to(self, device: str = "cpu") -> BoundaryGraph:
         """This graph on another device."""
         fields = super().to(device).to_dict()
-        return type(self)(pbc=self.pbc.to(device), **fields)
+        return type(self)(pbc=self.pbc.to(device), total_charge=self.total_charge, **fields)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "pbc": self.pbc}
+        return {**super().to_dict(), "pbc": self.pbc, "total_charge": self.total_charge}
 
 
 class GraphConverter(CrystalGraphConverter):
@@ -45,18 +48,25 @@ class GraphConverter(CrystalGraphConverter):
     Args:
         on_isolated_atoms: ``"ignore"``, ``"warn"`` or ``"error"``.
         settings: further arguments of ``CrystalGraphConverter``.
+
+    Attributes:
+        uses_total_charge: whether graphs have the total charge of their structure:
+            ``les.data.total_charge`` of ``ase.Atoms``, ``charge`` of pymatgen's structures.
     """
 
     precision: Tensor
 
     def __init__(self, *, on_isolated_atoms: str = "ignore", **settings: Any) -> None:
         super().__init__(on_isolated_atoms=on_isolated_atoms, **settings)
+        self.uses_total_charge = False
         self.register_buffer("precision", torch.empty(0), persistent=False)
 
     @classmethod
     def like(cls, converter: CrystalGraphConverter) -> GraphConverter:
         """One with the cutoffs and the algorithm of ``converter``."""
-        return cls(**converter.as_dict())
+        own = cls(**converter.as_dict())
+        own.uses_total_charge = getattr(converter, "uses_total_charge", False)
+        return own
 
     def forward(
         self,
@@ -67,10 +77,11 @@ class GraphConverter(CrystalGraphConverter):
         """The graph of one structure.
 
         Raises:
-            ValueError: for no atoms, for isolated atoms if that is what ``on_isolated_atoms``
-                says, and for a structure so large that the search for neighbours, whose memory
-                grows with the volume, runs out of it.
+            ValueError: for no atoms, for what is no total charge, for isolated atoms if that is
+                what ``on_isolated_atoms`` says, and for a structure so large that the search for
+                neighbours, whose memory grows with the volume, runs out of it.
         """
+        charge = _total_charge(structure) if self.uses_total_charge else 0.0
         structure = to_structure(structure)
         try:
             graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)
@@ -87,7 +98,13 @@ class GraphConverter(CrystalGraphConverter):
             fields["atom_frac_coord"] = torch.tensor(frac, dtype=dtype, requires_grad=True)
             fields["lattice"] = torch.tensor(matrix, dtype=dtype, requires_grad=True)
             fields["neighbor_image"] = graph.neighbor_image.to(dtype)
-        return BoundaryGraph(pbc=torch.tensor(structure.lattice.pbc), **fields)
+        pbc = torch.tensor(structure.lattice.pbc)
+        return BoundaryGraph(pbc=pbc, total_charge=charge, **fields)
+
+
+def _total_charge(structure: Structure | Molecule | Atoms) -> float:
+    """Total charge of a structure [e]."""
+    return total_charge(structure) if isinstance(structure, Atoms) else float(structure.charge)
 
 
 def periodic_axes(graph: CrystalGraph) -> Tensor:
@@ -108,6 +125,12 @@ def periodic_axes(graph: CrystalGraph) -> Tensor:
             "keeps pbc"
         )
     return torch.ones(3, dtype=torch.bool, device=graph.lattice.device)
+
+
+def total_charges(graphs: Sequence[CrystalGraph]) -> Tensor:
+    """Total charges of the structures ``[n_structures]`` [e]; 0 where a graph does not tell."""
+    charges = [getattr(graph, "total_charge", 0.0) for graph in graphs]
+    return torch.tensor(charges, dtype=torch.float64)
 
 
 def with_common_positions(

@@ -19,9 +19,10 @@ from pymatgen.core import Molecule
 from torch import Tensor, nn
 
 from les import Edges, Les, LESConfig, born_effective_charges
+from les.config import stored_settings
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.edges import recorded_edges
-from les_chgnet.graphs import GraphConverter, periodic_axes, with_common_positions
+from les_chgnet.graphs import GraphConverter, periodic_axes, total_charges, with_common_positions
 from les_chgnet.model_arguments import FURTHER, OUTDATED, plain_dict, refuse_unknown_arguments
 from les_chgnet.weights import load_pretrained, load_weights, quiet
 
@@ -43,6 +44,7 @@ class _Batch(NamedTuple):
     cell: Tensor  # [n_structures, 3, 3]
     pbc: Tensor  # [n_structures, 3]
     structure: Tensor  # [n_atoms]
+    total_charge: Tensor | None  # [n_structures], of a model that uses it
 
 
 class CHGNetLES(CHGNet):
@@ -78,6 +80,8 @@ class CHGNetLES(CHGNet):
         self.les = Les(LESConfig.for_features(les_arguments, self.atom_fea_dim))
         assert self.les.atomwise is not None
         self.les.atomwise.scale_weights(INITIAL_CHARGE_SCALE)
+        self.register_load_state_dict_post_hook(_follow_settings)
+        _follow_settings(self)
         self.mlp.register_forward_hook(self._add_long_range)
         self._graphs: Sequence[CrystalGraph] = ()
         self._batch: _Batch | None = None
@@ -153,7 +157,10 @@ class CHGNetLES(CHGNet):
     @classmethod
     def from_dict(cls, dct: dict[str, Any], **kwargs: Any) -> CHGNetLES:
         """From :meth:`as_dict`, in the precision of the weights."""
-        return load_weights(cls(**dct["model_args"], **kwargs), dct["state_dict"])
+        arguments = dict(dct["model_args"])
+        if arguments.get("les_arguments") is not None:
+            arguments["les_arguments"] = stored_settings(arguments["les_arguments"])
+        return load_weights(cls(**arguments, **kwargs), dct["state_dict"])
 
     def todict(self) -> dict[str, Any]:
         """Name and arguments, for the trajectory files of ASE."""
@@ -241,14 +248,17 @@ class CHGNetLES(CHGNet):
         # Upstream divides by it: an open structure has no volume, and so no stress.
         g.volumes = torch.where(pbc.any(dim=1), volumes.abs(), math.inf)
         positions = torch.cat(list(g.atom_positions))
-        self._batch = _Batch(positions, cell, pbc, g.atom_owners.long())
+        total_charge: Tensor | None = None
+        if self.graph_converter.uses_total_charge:
+            total_charge = total_charges(self._graphs).to(positions.device)
+        self._batch = _Batch(positions, cell, pbc, g.atom_owners.long(), total_charge)
         return super()._compute(g, **options)
 
     def _add_long_range(self, mlp: nn.Module, inputs: tuple[Tensor], energies: Tensor) -> Tensor:
         """Hook of the energy readout: add the long-range energies of atoms to its output."""
         if self._batch is None:
             return energies
-        positions, cell, pbc, structure = self._batch
+        positions, cell, pbc, structure, total_charge = self._batch
         self._long_range = self.les(
             positions,
             cell,
@@ -257,6 +267,7 @@ class CHGNetLES(CHGNet):
             pbc=pbc,
             compute_atom_energies=True,
             compute_dipole=True,
+            total_charge=total_charge,
         )
         atom_energies = self._long_range["E_lr_atoms"]
         assert atom_energies is not None
@@ -277,9 +288,9 @@ class CHGNetLES(CHGNet):
     ) -> None:
         """Add them, from the common ``leaf`` of positions or the ``edges`` of the evaluation."""
         assert self._batch is not None
-        positions, cell, pbc, structure = self._batch
+        positions, cell, pbc, structure, total_charge = self._batch
         bec = born_effective_charges(
-            self._of_atoms("latent_charges"),
+            self._of_atoms("raw_charges"),
             positions if leaf is None else leaf,
             cell.detach(),
             structure,
@@ -289,6 +300,7 @@ class CHGNetLES(CHGNet):
             create_graph=self.training,
             method=method,
             edges=None if edges is None else edges(),
+            total_charge=total_charge,
         )
         prediction["bec"] = torch.split(bec, prediction["atoms_per_graph"].tolist())
 
@@ -297,3 +309,8 @@ class CHGNetLES(CHGNet):
         values = self._long_range[name]
         assert values is not None
         return values.squeeze(-1)
+
+
+def _follow_settings(model: CHGNetLES, *_: object) -> None:
+    """Let graphs have total charges if the model uses them, also after its settings were loaded."""
+    model.graph_converter.uses_total_charge = model.les.config().uses_total_charge

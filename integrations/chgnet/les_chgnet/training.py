@@ -136,7 +136,7 @@ def _train(
             for split in ("train", "valid", "test")
             if (path := getattr(options, f"{split}_file")) is not None
         }
-        if state is None and responses:
+        if state is None and (responses or data["train"].has_charged):
             orient(model, data["train"])
         if state is None and options.atomic_energies != "keep":
             fit_atomic_energies(model, data["train"], options.valid_batch_size)
@@ -150,11 +150,14 @@ def _train(
             best = read_checkpoint(files.best)
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
-    sets = labelled(options, axes)
+    shifted = charges is not None and charges.uses_total_charge
+    sets = labelled(options, axes, uses_total_charge=shifted)
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
 
-def labelled(options: argparse.Namespace, axes: Collection[int]) -> dict[str, Frames]:
+def labelled(
+    options: argparse.Namespace, axes: Collection[int], *, uses_total_charge: bool = False
+) -> dict[str, Frames]:
     """The labelled frames to compare with at the end."""
     required = [LABELS[letter] for letter in options.targets if letter != "m"]
     optional = ["magmoms"] * ("m" in options.targets)
@@ -166,6 +169,7 @@ def labelled(options: argparse.Namespace, axes: Collection[int]) -> dict[str, Fr
         axes=axes,
         responses=tuple(response_weights(options)),
         responses_needed=False,
+        uses_total_charge=uses_total_charge,
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from les.data.atoms import LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les.data.extxyz import DataError, read_extxyz
+from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
 from les.response.labels import ResponseLabels
 
 #: Label -> names it goes by in files, in order of preference.
@@ -116,6 +117,7 @@ def labelled_frames(
     told: bool = False,
     responses: Collection[str] = (),
     responses_needed: bool = True,
+    uses_total_charge: bool = False,
 ) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
     """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
 
@@ -135,19 +137,23 @@ def labelled_frames(
             ``None`` where a frame has none; a frame that has one may do without the required
             labels, which are ``None`` then.
         responses_needed: whether the file must have each of them in some frame.
+        uses_total_charge: whether the model is given the total charge of a structure.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels, for those under another
-            key than in earlier frames, and for structures on which a model has no meaningful
-            result.
+            key than in earlier frames, for what is no total charge where the model is given it, and
+            for structures on which a model has no meaningful result.
     """
     shared = keys if isinstance(keys, LabelKeys) else LabelKeys(keys)
-    unused = UnusedLabels()
+    unused = UnusedLabels(TOTAL_CHARGE_NAMES if uses_total_charge else ())
+    charges = TotalCharges()
     tally = ResponseLabels(path, responses)
     for where, atoms in read_extxyz(path):
         unused.add(atoms)
         try:
             check_atoms(atoms, axes)
+            if uses_total_charge:
+                charges.add(atoms)
             if elements is not None:
                 check_elements(atoms, elements)
         except ValueError as error:
@@ -177,6 +183,7 @@ def labelled_frames(
         yield where, atoms, labels
     if not told:
         unused.warn(path)
+        charges.tell(path)
         tally.tell(required, needed=responses_needed)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
-from les.testing import AdapterTests, SlabTests
+from les.data.total_charge import total_charge
+from les.testing import AdapterTests, SlabTests, TotalChargeTests
 from les.testing.adapter import results_of
 from les.testing.structures import structures
 from les_cace import CACE, LESCalculator, load_model, save_model
@@ -62,7 +64,8 @@ class TestCACE(AdapterTests, SlabTests):
     @pytest.fixture
     def predict_batch(self, model):
         def predict(batch):
-            out = model(*collate([to_structure(x, model.representation.cutoff) for x in batch]))
+            cutoff = model.representation.cutoff
+            out = model(*collate([to_structure(x, cutoff, total_charge(x)) for x in batch]))
             return {key: value.detach().numpy() for key, value in out.items()}
 
         return predict
@@ -70,6 +73,19 @@ class TestCACE(AdapterTests, SlabTests):
     @pytest.fixture
     def ewald(self, model):
         return model.ewald
+
+
+class TestTotalCharge(TotalChargeTests):
+    """The same model, whose charges sum to the total charge."""
+
+    calculator = TestCACE.calculator
+    predict_batch = TestCACE.predict_batch
+
+    @pytest.fixture
+    def model(self, model):
+        own = copy.deepcopy(model)
+        own.les_config = dataclasses.replace(own.les_config, neutrality="shift", sign="trained")
+        return own
 
 
 def test_double_backward(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 
 import numpy as np
@@ -12,7 +13,7 @@ from ase import Atoms, units
 from chgnet.model import CHGNet
 
 from les import LESConfig
-from les.testing import AdapterTests, SlabTests
+from les.testing import AdapterTests, SlabTests, TotalChargeTests
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
@@ -58,6 +59,30 @@ class TestCHGNet(AdapterTests, SlabTests):
     @pytest.fixture
     def ewald(self, model):
         return model.les.ewald
+
+
+class TestTotalCharge(TotalChargeTests):
+    """The same model, whose charges sum to the total charge."""
+
+    calculator = TestCHGNet.calculator
+    predict_batch = TestCHGNet.predict_batch
+
+    @pytest.fixture
+    def model(self, model):
+        return summing(model)
+
+    @pytest.fixture
+    def double_model(self, double_model):
+        return summing(double_model)
+
+
+def summing(model):
+    """A copy whose charges sum to the total charge."""
+    own = copy.deepcopy(model)
+    settings = {"neutrality": "shift", "sign": "trained"}
+    own.les._apply_settings(dataclasses.replace(own.les.config(), **settings))
+    own.load_state_dict(own.state_dict())
+    return own
 
 
 # --- outputs of the model
