@@ -328,11 +328,11 @@ class LESConfig:
         return {name: value for name, value in values.items() if name not in FROM_THE_MODEL}
 
 
-def settings_of_new_models() -> dict[str, Any]:
-    """What new models have and dictionaries of published LES do not mean, unless they say it."""
+def neutrality_of_new_models() -> dict[str, Any]:
+    """The setting that makes a model a new one where what is not said means what it used to."""
     if DEFAULT_NEUTRALITY == UNSAID_NEUTRALITY:
-        return {"cutoff": "smooth"}
-    return {"cutoff": "smooth", "neutrality": DEFAULT_NEUTRALITY}
+        return {}
+    return {"neutrality": DEFAULT_NEUTRALITY}
 
 
 def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:

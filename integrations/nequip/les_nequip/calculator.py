@@ -18,7 +18,7 @@ from les import LESConfig, dipole_moments
 from les.backends.calculator import ChargeCalculator, refuse_several_models
 from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
-from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY
+from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY, TOTAL_CHARGE_KEY
 from les_nequip.loading import Loaded, load
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         config = None
         if self.settings is not None:
             names = LESConfig().to_dict()
-            config = LESConfig(**{key: x for key, x in self.settings.items() if key in names})
+            own = {key: x for key, x in self.settings.items() if key in names}
+            config = LESConfig.from_stored(own)
         self.set_up_charges(config)
         if self.bec and loaded.outputs and AtomicDataDict.BORN_CHARGE_KEY not in loaded.outputs:
             raise ValueError(
@@ -139,7 +140,11 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
     def atoms_to_data(self, atoms: Atoms) -> AtomicDataDict.Type:
         """Upstream's data, of the structure alone: upstream would take labels for input."""
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        return super().atoms_to_data(bare)
+        data = super().atoms_to_data(bare)
+        if self.uses_total_charge:
+            charge = torch.full((1, 1), self.total_charge(atoms), dtype=torch.float64)
+            data[TOTAL_CHARGE_KEY] = charge.to(data[AtomicDataDict.POSITIONS_KEY].device)
+        return data
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:
         """Keep the results that upstream does not know."""
@@ -152,7 +157,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
             torch.as_tensor(self.atoms.positions, dtype=charges.dtype),
             torch.zeros(len(charges), dtype=torch.long),
             1,
-            self.les_config.remove_mean,
+            self.les_config.moments_without_mean,
         )
         bec = out[AtomicDataDict.BORN_CHARGE_KEY].reshape(-1, 3, 3) if self.bec else None
         les_energy = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
@@ -195,9 +200,15 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         )
 
     def _check_boundary(self, atoms: Atoms) -> None:
-        """Compiled models do not see ``pbc``: refuse what they were not made for."""
+        """Compiled models do not see all of a structure: refuse what they were not made for."""
         if self.settings is None or self.les_modules:
             return
+        charge = self.total_charge(atoms)
+        if charge != 0.0:
+            raise ValueError(
+                "compiled models are for structures without a total charge, got one of "
+                f"{charge:g}: use the model as it was trained"
+            )
         boundary = self.settings["boundary"]
         if boundary != "mixed" and atoms.pbc.any() != (boundary == "periodic"):
             raise ValueError(

@@ -10,6 +10,9 @@ LES_ENERGY_KEY: Final[str] = "les_energy"
 #: Dipole of each structure ``[n_structures, 3]`` [e A]; upstream's ``dipole`` is one of each atom.
 LES_DIPOLE_KEY: Final[str] = "les_dipole"
 
+#: Total charge of each structure ``[n_structures, 1]`` [e], an input.
+TOTAL_CHARGE_KEY: Final[str] = "total_charge"
+
 #: Label of a response -> its field, upstream's or ours.
 RESPONSE_FIELDS: Final = {"bec": "born_effective_charges", "dipole": LES_DIPOLE_KEY}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,8 +34,9 @@ from les.data.atoms import (
 from les.data.extxyz import SUFFIXES, DataError, blocks, parse
 from les.data.labels import LabelKeys, find_label, similar_keys
 from les.data.structure_files import read_structures
+from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
 from les.response.labels import ResponseLabels
-from les_nequip.keys import RESPONSE_FIELDS
+from les_nequip.keys import RESPONSE_FIELDS, TOTAL_CHARGE_KEY
 from les_nequip.missing import MISSING, all_of, places, put
 
 #: Label -> upstream's name of it; ASE's is that of the label.
@@ -72,6 +73,7 @@ class LabelledFiles:
             go by ASE's names.
         responses: label -> key, or ``None`` where nobody has named one, of the responses that are
             trained on.
+        uses_total_charge: whether the model is given the total charge of a structure.
 
     Attributes:
         keys: field -> its name in the files, of those that were read.
@@ -86,10 +88,12 @@ class LabelledFiles:
         les: bool,
         exact: Collection[str] = (),
         responses: Mapping[str, str | None] | None = None,
+        uses_total_charge: bool = False,
     ) -> None:
         self.responses = tuple(responses or ())
         given = {x: key for x, key in (responses or {}).items() if key is not None}
         self.response_keys = LabelKeys(given)
+        self.uses_total_charge = uses_total_charge
         self._told: set[str] = set()
         self.fields = dict(fields)
         self.exact = frozenset(exact)
@@ -107,13 +111,21 @@ class LabelledFiles:
         les: bool,
         exact: Collection[str] = (),
         responses: Mapping[str, str | None] | None = None,
+        uses_total_charge: bool = False,
     ) -> LabelledFiles:
         """Those of the run that ``config`` describes; further arguments as of the class."""
         types = OmegaConf.select(config, "training_module.model.type_names") or []
         numbers = [atomic_numbers.get(name) for name in types]
         known = None if None in numbers or not numbers else numbers
         fields = labels_in_loss(config)
-        return cls(fields, known, les=les, exact=exact, responses=responses)
+        return cls(
+            fields,
+            known,
+            les=les,
+            exact=exact,
+            responses=responses,
+            uses_total_charge=uses_total_charge,
+        )
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -161,10 +173,13 @@ class LabelledFiles:
             les.data.extxyz.DataError: naming file, frame and key, for missing, mixed or bad labels
                 and for structures on which the model has no meaningful result.
         """
-        unused, tally = UnusedLabels(), ResponseLabels(path, self.responses)
+        unused = UnusedLabels(TOTAL_CHARGE_NAMES if self.uses_total_charge else ())
+        charges, tally = TotalCharges(), ResponseLabels(path, self.responses)
         required = [label for label, field in FIELDS.items() if field in self.fields]
         for where, atoms in self._checked(path, ase_args or {}):
             unused.add(atoms)
+            if self.uses_total_charge:
+                atoms.info[TOTAL_CHARGE_KEY] = _total_charge(atoms, where, charges)
             found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
             waived = any(value is not None for value in found.values())
             for field, allow_nan in self.fields.items():
@@ -184,6 +199,7 @@ class LabelledFiles:
         unused.warn(path)
         if str(path) not in self._told:  # upstream reads the training data twice
             self._told.add(str(path))
+            charges.tell(path)
             tally.tell(required, needed=responses_needed)
 
     def _keep_responses(self, atoms: Any, tally: ResponseLabels, where: str) -> dict[str, Any]:
@@ -284,7 +300,29 @@ class LabelledFiles:
         mapped = set(mapping.values())
         defaults = {f"REF_{label}": field for label, field in FIELDS.items() if field not in mapped}
         responses = {f"REF_{label}": RESPONSE_FIELDS[label] for label in self.responses}
-        return {**defaults, **mapping, **responses}
+        charge = {TOTAL_CHARGE_KEY: TOTAL_CHARGE_KEY} if self.uses_total_charge else {}
+        return {**defaults, **mapping, **responses, **charge}
+
+
+def has_charged(paths: Iterable[str | Path], ase_args: Mapping[str, Any]) -> bool:
+    """Whether some structure of the files has a total charge.
+
+    Raises:
+        les.data.extxyz.DataError: as where the files are read, and for what is no total charge.
+    """
+    charges = TotalCharges()
+    return any(
+        _total_charge(atoms, where, charges) != 0.0
+        for path in paths
+        for where, atoms in _read(Path(path), ase_args)
+    )
+
+
+def _total_charge(atoms: Any, where: str, charges: TotalCharges) -> float:
+    try:
+        return charges.add(atoms)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def _read(path: Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

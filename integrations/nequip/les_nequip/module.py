@@ -20,7 +20,13 @@ from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.edges import EdgeRecord
-from les_nequip.keys import BEC_METHOD, LES_DIPOLE_KEY, LES_ENERGY_KEY, METADATA_KEY
+from les_nequip.keys import (
+    BEC_METHOD,
+    LES_DIPOLE_KEY,
+    LES_ENERGY_KEY,
+    METADATA_KEY,
+    TOTAL_CHARGE_KEY,
+)
 from les_nequip.reach import Reach
 from les_nequip.settings import core_config
 from les_nequip.upstream import (
@@ -47,7 +53,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
     Adds to the data ``charges`` ``[n_atoms, 1]`` (latent charges times the square root of
     ``epsilon_factor``) [e], ``les_energy`` ``[n_structures, 1]`` [eV] and with ``compute_bec``
     ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the polarisation first;
-    with ``compute_dipole`` ``les_dipole`` ``[n_structures, 3]`` [e A].
+    with ``compute_dipole`` ``les_dipole`` ``[n_structures, 3]`` [e A]. With ``neutrality``
+    ``"shift"`` charges sum to ``total_charge`` ``[n_structures, 1]`` [e] in the data, 0 without it.
 
     Args:
         type_names: names of the model's atom types (upstream passes them).
@@ -146,6 +153,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         cell = cell.view(-1, 3, 3).to(positions.dtype)
         structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
         charges = self.readout(self._atom_features(data)).squeeze(-1).to(positions.dtype)
+        total_charge = self._total_charge(data)
 
         setting = self.reach.setting
         if is_tracing():
@@ -155,7 +163,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             pbc = periodic_axes(data, cell, setting, boundary, refuse_in_graph, slabs=slabs)
             structures = (charges, positions, cell, batch, pbc)
             found = captured_long_range(
-                self.ewald, self.config, *structures, boundary, extent, slabs
+                self.ewald, self.config, *structures, boundary, extent, slabs, total_charge
             )
         else:
             # nequip-compile compares its graph with this, on input that may lack `pbc`.
@@ -163,7 +171,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             slabs = not is_exporting() or self.reach.slabs(AtomicDataDict.PBC_KEY in data)
             pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
             self.reach.see(summed_cells(self.ewald, positions, cell, structure, pbc), pbc)
-            found = self._long_range(charges, positions, cell, structure, pbc)
+            found = self._long_range(charges, positions, cell, structure, pbc, total_charge)
 
         energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
         shares = found.atom_energies.unsqueeze(-1)
@@ -176,22 +184,37 @@ class LES(GraphModuleMixin, torch.nn.Module):
         exporting = is_exporting() and positions.requires_grad and self._bec_obstacle() is None
         if self.compute_bec or exporting:
             data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
-                data, (charges, positions, cell, structure, pbc)
+                data, (charges, positions, cell, structure, pbc), total_charge
             )
         return data
 
+    def _total_charge(self, data: AtomicDataDict.Type) -> Tensor | None:
+        """Total charges ``[n_structures]`` [e] of a model that uses them, where there are any."""
+        if not self.config.uses_total_charge or TOTAL_CHARGE_KEY not in data:
+            return None
+        return data[TOTAL_CHARGE_KEY].view(-1)
+
     def _long_range(
-        self, charges: Tensor, positions: Tensor, cell: Tensor, batch: Tensor, pbc: Tensor
+        self,
+        charges: Tensor,
+        positions: Tensor,
+        cell: Tensor,
+        batch: Tensor,
+        pbc: Tensor,
+        total_charge: Tensor | None,
     ) -> LongRange:
         """The long-range part, where no graph is captured."""
         if not bool((batch[1:] < batch[:-1]).any()):
-            dipole = self.compute_dipole
-            return long_range(self.ewald, self.config, charges, positions, cell, batch, pbc, dipole)
+            options = (self.compute_dipole, total_charge)
+            structures = (charges, positions, cell, batch, pbc)
+            return long_range(self.ewald, self.config, *structures, *options)
         # Upstream allows any order of atoms.
         order = torch.argsort(batch, stable=True)
-        found = self._long_range(charges[order], positions[order], cell, batch[order], pbc)
+        sorted_atoms = (charges[order], positions[order], cell, batch[order], pbc)
+        found = self._long_range(*sorted_atoms, total_charge)
         back = torch.argsort(order)
-        return found._replace(atom_energies=found.atom_energies[back], charges=found.charges[back])
+        of_atoms = ("atom_energies", "latent_charges", "charges")
+        return found._replace(**{name: getattr(found, name)[back] for name in of_atoms})
 
     def _atom_features(self, data: AtomicDataDict.Type) -> Tensor:
         """Scalar features of each atom ``[n_atoms, n_features]``."""
@@ -204,14 +227,18 @@ class LES(GraphModuleMixin, torch.nn.Module):
         return scatter(features, centres, dim=0, dim_size=n_atoms) / math.sqrt(NEIGHBOURS)
 
     def _born_effective_charges(
-        self, data: AtomicDataDict.Type, arguments: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+        self,
+        data: AtomicDataDict.Type,
+        arguments: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
+        total_charge: Tensor | None,
     ) -> Tensor:
-        """``arguments`` are charges, positions, cell, batch index and periodic axes."""
+        """``arguments``: charges as they are read, positions, cell, batch and periodic axes."""
         if not data[AtomicDataDict.POSITIONS_KEY].requires_grad:
             raise ValueError(
                 "`compute_bec` needs a model that computes forces (`do_derivatives: true`)"
             )
-        options = (self.config.remove_mean, self.config.epsilon_factor, self.training)
+        settings = (self.config.remove_mean, self.config.epsilon_factor)
+        options = (*settings, self.training, total_charge)
         if self.bec_method == "phase":
             return phase_evaluation(*arguments, *options)
         if self.edge_record is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from les_nequip.configured import resolved
 from les_nequip.keys import RESPONSE_FIELDS
 from les_nequip.overrides import set_section
 from les_nequip.sections import ADD_LES, LES
@@ -45,6 +46,20 @@ def with_responses(config: DictConfig, weights: Mapping[str, float]) -> list[str
             "metrics": {**OmegaConf.to_container(node, resolve=False), "_partial_": True},
         }
         overrides += set_section(key, value, exists=True)
+    return [*overrides, *with_trained_sign(config)]
+
+
+def uses_total_charge(config: DictConfig) -> bool:
+    """Whether charges of the model that ``config`` describes sum to the total charge."""
+    model = resolved(OmegaConf.select(config, MODEL))
+    return any(section.get("neutrality") == "shift" for section in _les_sections(model))
+
+
+def with_trained_sign(config: DictConfig) -> list[str]:
+    """Overrides of ``config`` with which its model gets charges of the right sign, and says so.
+
+    For what a sign can be learnt from: responses, and structures with a total charge.
+    """
     model = OmegaConf.to_container(OmegaConf.select(config, MODEL), resolve=False)
     sections = list(_les_sections(model))
     callback = {
@@ -53,7 +68,7 @@ def with_responses(config: DictConfig, weights: Mapping[str, float]) -> list[str
     }
     for les in sections:
         les["sign"] = "trained"
-    overrides += set_section(MODEL, model, exists=True)
+    overrides = set_section(MODEL, model, exists=True)
     callbacks = OmegaConf.select(config, "trainer.callbacks")
     plain = [] if callbacks is None else list(OmegaConf.to_container(callbacks, resolve=False))
     plain.append(callback)

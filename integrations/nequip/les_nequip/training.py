@@ -19,11 +19,11 @@ from les.training.closing import close
 from les.training.responses import check_responses, response_weights
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
 from les_nequip.configured import resolved
-from les_nequip.labels import FIELDS, LabelledFiles
+from les_nequip.labels import FIELDS, LabelledFiles, has_charged
 from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
 from les_nequip.overrides import override_text
 from les_nequip.program import Outcome, run
-from les_nequip.responses import with_responses
+from les_nequip.responses import uses_total_charge, with_responses, with_trained_sign
 from les_nequip.runs import RunFolder, check_continued
 from les_nequip.sections import is_unpickling, nested, refuse_consent
 from les_nequip.settings import core_config
@@ -91,6 +91,10 @@ def _train(
     check_responses(weights, LESConfig() if les else None)
     command.add(with_responses(command.compose(), weights))
     config = command.compose()
+    charged = les and uses_total_charge(config)
+    if charged and not weights and has_charged(_data_files(config), _ase_args(config)):
+        command.add(with_trained_sign(config))
+        config = command.compose()
     if config.get("ckpt_path") is not None:
         check_continued(
             Path(config.ckpt_path),
@@ -105,6 +109,7 @@ def _train(
         les=les,
         exact=[FIELDS[label] for label in keys],
         responses={label: getattr(options, f"{label}_key") for label in weights},
+        uses_total_charge=charged,
     )
     for label in keys:
         if FIELDS[label] not in files.fields:
@@ -217,6 +222,18 @@ def _model(
     return start_from(
         config, Path(options.start), settings, les=les, allow_pickle=options.allow_pickle
     )
+
+
+def _data_files(config: DictConfig) -> list[Path]:
+    """The files that the data sets of the configuration are read from."""
+    values = nested(resolved(OmegaConf.select(config, "data")), "the configuration")
+    paths = [Path(text) for text in values if isinstance(text, str) and text]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def _ase_args(config: DictConfig) -> Mapping[str, Any]:
+    """How they are read."""
+    return resolved(OmegaConf.select(config, "data.ase_args")) or {}
 
 
 def _sets(files: LabelledFiles, config: DictConfig, test_file: Path | None) -> dict[str, Any]:

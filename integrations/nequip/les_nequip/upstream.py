@@ -12,6 +12,7 @@ from nequip.nn import GraphModel
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from les_nequip.edges import record_edges
+from les_nequip.keys import TOTAL_CHARGE_KEY
 
 #: The module that writes and runs models for LAMMPS ML-IAP.
 MLIAP = "nequip.integrations.lammps_mliap.lmp_mliap_wrapper"
@@ -54,21 +55,24 @@ def refuse_partial_input(data: AtomicDataDict.Type) -> None:
         )
 
 
-def pass_pbc(model: GraphModel) -> None:
-    """Let ``model`` pass ``pbc`` on to its modules.
+def pass_input(model: GraphModel) -> None:
+    """Let ``model`` pass ``pbc`` on to its modules, and the total charge where it is used.
 
     It drops all input that its first module does not ask for. Without ``pbc`` a molecule in
     a box cannot be told from a periodic structure.
     """
-    if AtomicDataDict.PBC_KEY not in model.model_input_fields:
-        model.model_input_fields.append(AtomicDataDict.PBC_KEY)
+    modules = [module for module in model.modules() if getattr(module, "is_les", False)]
+    fields = [AtomicDataDict.PBC_KEY]
+    if any(getattr(module.config, "uses_total_charge", False) for module in modules):
+        fields.append(TOTAL_CHARGE_KEY)
+    model.model_input_fields += [key for key in fields if key not in model.model_input_fields]
 
 
 def prepare_for_les() -> None:
     """Let all models with LES that are built from now on pass it what it needs beside features.
 
-    That is ``pbc``, and where features come from. nequip builds its models around the modules;
-    nothing else reaches what is built last.
+    That is ``pbc``, total charges, and where features come from. nequip builds its models around
+    the modules; nothing else reaches what is built last.
     """
     original = GraphModel.__init__
     if getattr(original, "prepares_for_les", False):
@@ -78,7 +82,7 @@ def prepare_for_les() -> None:
     def init(self: GraphModel, model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
         original(self, model, *args, **kwargs)
         if any(getattr(module, "is_les", False) for module in model.modules()):
-            pass_pbc(self)
+            pass_input(self)
             record_edges(model)
 
     init.prepares_for_les = True  # type: ignore[attr-defined]

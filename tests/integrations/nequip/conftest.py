@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from les.backends import get_backend
+from les.data.total_charge import total_charge
 
 #: Builders of small NequIP and Allegro models for H and O, and their arguments.
 BUILDERS = {"nequip": "nequip.model.NequIPGNNModel", "allegro": "allegro.model.AllegroModel"}
@@ -79,6 +80,7 @@ def nequip_data():
         graphs = []
         for atoms in structures:
             data = from_ase(atoms)
+            data["total_charge"] = torch.tensor([[total_charge(atoms)]])
             data["atom_types"] = torch.tensor([[1, 8].index(number) for number in atoms.numbers])
             graphs.append(compute_neighborlist_(data, r_max=SMALL_MODEL["r_max"]))
         return AtomicDataDict.batched_from_list(graphs) if len(graphs) > 1 else graphs[0]

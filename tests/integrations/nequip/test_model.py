@@ -10,7 +10,7 @@ import pytest
 import torch
 from nequip.integrations.ase import NequIPCalculator
 
-from les.testing import AdapterTests, SlabTests
+from les.testing import AdapterTests, SlabTests, TotalChargeTests
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator, PairPotentials
@@ -110,6 +110,29 @@ class TestNequIP(NequIPTests):
 class TestAllegro(NequIPTests):
     kind = "allegro"
     receptive_field = 4.0
+
+
+class NequIPTotalCharge(TotalChargeTests):
+    """The same models, whose charges sum to the total charge."""
+
+    kind = "nequip"
+    calculator = NequIPTests.calculator
+    predict_batch = NequIPTests.predict_batch
+
+    @pytest.fixture
+    def models(self, nequip_model, make_models):
+        settings = {**SETTINGS, "neutrality": "shift", "sign": "trained"}
+        model = nequip_model(self.kind, "float64", les=settings)
+        model.load_state_dict(make_models(self.kind)["float64", True].state_dict())
+        return {("float64", True): model}
+
+
+class TestTotalCharge(NequIPTotalCharge):
+    pass
+
+
+class TestTotalChargeOfAllegro(NequIPTotalCharge):
+    kind = "allegro"
 
 
 # --- energies
