@@ -66,10 +66,10 @@ class FeatureTests:
         self, predict: Callable[..., tuple[int, str]], caplog: pytest.LogCaptureFixture
     ) -> None:
         atoms = dimer()
-        atoms.info["total_charge"] = 1
+        atoms.info["spin"] = 2
         assert predict(atoms)[0] == 0
         assert "1 of 1 structures of" in caplog.text
-        assert "have a total_charge other than 0" in caplog.text
+        assert "have a spin other than 0" in caplog.text
         assert "it has no effect" in caplog.text
 
     def test_no_heads(self, predict: Callable[..., tuple[int, str]]) -> None:
