@@ -65,6 +65,28 @@ def results_of(calculator, atoms):
     return dict(calculator.results)
 
 
+class SummingMember(Member):
+    """Charges that sum to the total charge of the structure."""
+
+    def add_charge_results(self, atoms, les_energy, charges, dipole, bec=None):
+        charges = charges - charges.mean() + self.total_charge(atoms) / len(atoms)
+        super().add_charge_results(atoms, les_energy, charges, dipole, bec)
+
+
+def test_a_total_charge_settles_the_signs(water):
+    config = LESConfig(neutrality="shift", sign="trained")
+    committee = Committee([SummingMember(seed, config=config) for seed in range(2)])
+    assert committee.used_labels == {"charge", "total_charge"}
+    for charge in (0, -1, 2):
+        water.info["charge"] = charge
+        water.calc = committee
+        assert water.get_charges().sum() == pytest.approx(charge, abs=1e-12)
+    open_sign = LESConfig(neutrality="shift")
+    members = [SummingMember(seed, factor=-1.0, config=open_sign) for seed in range(2)]
+    with pytest.raises(ValueError, match=r"member 0: .* would sum to -2 instead of .* 2"):
+        Committee(members).calculate(water)
+
+
 def test_means_and_standard_deviations(water):
     members = [Member(seed) for seed in range(3)]
     results = results_of(Committee(members), water)

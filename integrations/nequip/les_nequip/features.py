@@ -2,6 +2,11 @@
 
 from les.backends.features import no, yes
 
+_TOTAL_CHARGE = (
+    "In the long-range part alone: the short-range one does not know it; compiled models are for "
+    "neutral structures"
+)
+
 FEATURES = {
     "training": yes(),
     "responses": yes("Not with `compile_mode: compile`"),
@@ -16,7 +21,7 @@ FEATURES = {
     "stress": yes(),
     "charges": yes("Of a compiled model, if it was compiled for them"),
     "channels": no("The readout gives one charge per atom; several are CACE's"),
-    "total_charge": yes("In the long-range part alone: the short-range one does not know it; compiled models are for neutral structures"),
+    "total_charge": yes(_TOTAL_CHARGE),
     "state": no("The model does not know it; a warning tells"),
     "committees": yes(),
     "hessian": no("The calculator has no method for it; take finite differences of the forces"),

@@ -113,4 +113,6 @@ def examine_model(config: LESConfig | None) -> str:
         lines.append(f"norm_factor = {config.norm_factor:g} eV A / e^2 instead of {NORM_FACTOR:g}")
     if config.n_channels > 1:
         lines.append(f"{config.n_channels} charges on each atom")
+    if config.uses_total_charge:
+        lines.append("charges sum to the total charge of a structure")
     return "\n  ".join(lines)

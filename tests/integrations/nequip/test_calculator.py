@@ -160,6 +160,25 @@ def test_file_that_an_earlier_release_compiled(monkeypatch, tmp_path, nequip_mod
     LESCalculator(path, allow_pickle=True)
 
 
+def test_compiled_models_are_for_neutral_structures(monkeypatch, tmp_path, nequip_model):
+    """Their program has no total charge in its input, and nobody may think that it has."""
+    les = {"boundary": "periodic", "max_cell": 9.0, "neutrality": "shift"}
+    _, inputs, outputs = COMPILE_TARGETS["ase_les"]
+    program = torch.nn.Module().eval()
+    program.input_keys = [*ASE_TARGET["input"], *inputs]
+    program.output_keys = [*ASE_TARGET["output"], *outputs]
+    metadata = dict(nequip_model(les=les).metadata)
+    monkeypatch.setattr(
+        "les_nequip.loading.load_compiled_model", lambda *arguments: (program, metadata)
+    )
+    torch.save({}, tmp_path / "model.nequip.pt2")
+    calculator = LESCalculator(tmp_path / "model.nequip.pt2", allow_pickle=True)
+    atoms = crystal("cubic")
+    atoms.info["charge"] = 1
+    with pytest.raises(ValueError, match="compiled models are for structures without a total"):
+        calculator.calculate(atoms)
+
+
 def test_metadata(nequip_model, nequip_data):
     """What compiled models know about themselves."""
     model = nequip_model(les={"sigma": 1.3})

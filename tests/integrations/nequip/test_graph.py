@@ -68,6 +68,7 @@ def capture(model, data, without=()):
     fields = (
         *("pos", "cell", "batch", "num_atoms", "edge_index", "edge_cell_shift", "pbc"),
         "atom_types",
+        "total_charge",
     )
     inputs = [key for key in fields if key in data and key not in without]
     with fx_duck_shape(False):  # three structures have nothing to do with three coordinates
@@ -103,6 +104,30 @@ def test_graph_gives_the_same(key, boundary, nequip_data):
         assert expected["les_energy"].abs().min() > 1e-3
         for name, value in expected.items():
             torch.testing.assert_close(actual[name], value, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("key", ["node_features", "edge_features"])
+def test_graph_with_total_charges(key, nequip_data):
+    """Which are other ones each time; without them, they are 0."""
+    outputs = [*OUTPUTS, "born_effective_charges", "forces"]
+    model = Model(key, outputs, compute_bec=True, max_cell=16.0, neutrality="shift")
+    structures = [atoms.copy() for atoms in BATCHES["mixed"]]
+    for atoms, charge in zip(structures, (1, -2, 0), strict=True):
+        atoms.info["charge"] = charge
+    first = nequip_data(*structures)
+    model(first)
+    graph = capture(model, first)
+    second = nequip_data(*structures[::-1], structures[1])
+    for batch in (first, second):
+        expected, actual = model(batch), graph(batch)
+        sums = torch.zeros(len(batch["cell"])).double()
+        sums = sums.index_add(0, batch["batch"], actual["charges"][:, 0])
+        torch.testing.assert_close(sums, batch["total_charge"][:, 0], rtol=0, atol=1e-12)
+        for name, value in expected.items():
+            torch.testing.assert_close(actual[name], value, rtol=0, atol=1e-11)
+    neutral = {**first, "total_charge": torch.zeros_like(first["total_charge"])}
+    absent = {name: value for name, value in first.items() if name != "total_charge"}
+    torch.testing.assert_close(model(absent)["charges"], model(neutral)["charges"])
 
 
 @pytest.mark.slow
