@@ -22,7 +22,7 @@ from les import Les, LESConfig, born_effective_charges
 from les.config import MULTIPOLE_KEYS
 from les_mace import lammps
 from les_mace.edges import recorded_edges
-from les_mace.readouts import charge_readouts, layer_widths
+from les_mace.readouts import charge_readouts, layer_widths, read
 
 #: Keys of published LES that ask for something this class does not do; they must be false.
 UNSUPPORTED = ("use_atomwise", *MULTIPOLE_KEYS)
@@ -273,8 +273,16 @@ class MACELES(ScaleShiftMACE):
         charges = torch.zeros_like(node_feats[:, 0])
         for i, readout in enumerate(self.les_readouts):
             layer = layers[-1] if len(self.les_readouts) == 1 else layers[i]
-            charges = charges + _of_head(readout(layer, node_heads), node_heads)
+            if torch.jit.is_scripting():
+                values = readout(layer, node_heads)
+            else:
+                values = self._read(readout, layer, node_heads)
+            charges = charges + _of_head(values, node_heads)
         return charges
+
+    @torch.jit.unused
+    def _read(self, readout: Any, features: Tensor, heads: Tensor) -> Tensor:
+        return read(readout, features, heads)
 
 
 def _of_head(values: Tensor, heads: Tensor) -> Tensor:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from torch import nn
+from mace.modules.blocks import LinearReadoutBlock, NonLinearReadoutBlock
+from mace.modules.irreps_tools import mask_head
+from torch import Tensor, nn
 
 #: Scale of the charge readouts' first random weights, relative to the energy readouts'.
 INITIAL_CHARGE_SCALE = 0.1
@@ -29,6 +32,44 @@ def charge_readouts(readouts: nn.ModuleList, scale: float = 1.0) -> nn.ModuleLis
                 weight.normal_()
             weights[-1].mul_(INITIAL_CHARGE_SCALE * scale)
     return copies
+
+
+def read(readout: Any, features: Tensor, heads: Tensor) -> Tensor:
+    """As ``readout(features, heads)``, without the detours of e3nn.
+
+    Between scalars an equivariant map is one product of matrices. What e3nn makes of it are some
+    fifty operations, which small structures feel.
+
+    Args:
+        readout: one of :func:`charge_readouts`.
+        features: of a layer ``[n_atoms, n_features]``.
+        heads: head of each atom ``[n_atoms]``.
+
+    Returns:
+        ``[n_atoms, n_heads]``.
+    """
+    if type(readout) is LinearReadoutBlock:
+        return _product(readout.linear, features)
+    if type(readout) is NonLinearReadoutBlock and len(readout.hidden_irreps) == 1:
+        hidden = readout.non_linearity(_product(readout.linear_1, features))
+        n_heads = getattr(readout, "num_heads", 1)
+        if n_heads > 1:
+            hidden = mask_head(hidden, heads, n_heads)
+        return _product(readout.linear_2, hidden)
+    values: Tensor = readout(features, heads)
+    return values
+
+
+def _product(linear: Any, features: Tensor) -> Tensor:
+    """``linear(features)``, as one product if it maps scalars of one kind to such."""
+    instructions: list[Any] = getattr(linear, "instructions", [])
+    if len(instructions) != 1 or len(linear.irreps_out) != 1 or linear.bias_numel > 0:
+        values: Tensor = linear(features)
+        return values
+    only = instructions[0]
+    used = linear.irreps_in.slices()[only.i_in]
+    weights = linear.weight.view(only.path_shape)
+    return features[:, used] @ (only.path_weight * weights)
 
 
 def layer_widths(products: nn.ModuleList) -> list[int]:
