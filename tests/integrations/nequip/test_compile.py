@@ -113,7 +113,7 @@ def checkpoint(les_command, tmp_path_factory):
     def train(name, boundary, **sizes):
         folder = tmp_path_factory.mktemp(name)
         write(folder / "data.xyz", labelled(boundary), format="extxyz")
-        system = {"open": "dipeptides", "periodic": "water"}[boundary]
+        system = "dipeptides" if boundary == "open" else "water"
         sizes = {f"training_module.model.{key}": value for key, value in sizes.items()}
         settings = {
             "train_file": f"'{folder / 'data.xyz'}'",
@@ -170,7 +170,7 @@ def test_compiled_model(boundary, checkpoint):
         boxed.set_cell([4.0, 5.0, 30.0])
         structures.append(boxed)
     else:
-        strained = crystal("triclinic")
+        strained = structures[1].copy()
         strained.set_cell(1.05 * strained.cell[:], scale_atoms=True)
         structures.append(strained)
     for atoms in structures:
