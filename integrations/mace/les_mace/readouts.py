@@ -50,7 +50,7 @@ def read(readout: Any, features: Tensor, heads: Tensor) -> Tensor:
     """
     if type(readout) is LinearReadoutBlock:
         return _product(readout.linear, features)
-    if type(readout) is NonLinearReadoutBlock and len(readout.hidden_irreps) == 1:
+    if type(readout) is NonLinearReadoutBlock:
         hidden = readout.non_linearity(_product(readout.linear_1, features))
         n_heads = getattr(readout, "num_heads", 1)
         if n_heads > 1:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from functools import partial
 
 import mace  # noqa: F401  (before e3nn)
 import numpy as np
 import pytest
 import torch
 from ase.stress import voigt_6_to_full_3x3_stress
+from e3nn import o3
 from e3nn.util import jit
 from mace.calculators import LAMMPS_MACE, MACECalculator
 from mace.modules import ScaleShiftMACE, blocks, extensions
@@ -24,6 +26,7 @@ from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, lammps, load_model, save_model
 from les_mace.edges import KNOWN_INTERACTIONS
+from les_mace.readouts import read
 
 
 class TestMACE(AdapterTests, SlabTests):
@@ -393,3 +396,28 @@ def test_initial_charge_scale(mace_arguments):
         readouts.append([list(readout.parameters())[-1] for readout in model.les_readouts])
     for whole, half in zip(*readouts, strict=True):
         torch.testing.assert_close(half, 0.5 * whole)
+
+
+@pytest.mark.parametrize("n_heads", [1, 2])
+@pytest.mark.parametrize("irreps", ["6x0e", "6x0e+5x1o", "3x0e+2x1o+3x0e"])
+@pytest.mark.parametrize("hidden", [None, "4x0e"])
+def test_readouts_without_detours(hidden, irreps, n_heads):
+    """They give the same charges, with the same gradients."""
+    torch.manual_seed(7)
+    irreps, output = o3.Irreps(irreps), o3.Irreps(f"{n_heads}x0e")
+    with default_dtype(torch.float64):
+        if hidden is None:
+            readout = blocks.LinearReadoutBlock(irreps, output)
+        else:
+            gate = torch.nn.functional.silu
+            readout = blocks.NonLinearReadoutBlock(
+                irreps, o3.Irreps(hidden), gate, output, num_heads=n_heads
+            )
+        features = torch.randn(5, irreps.dim).requires_grad_()
+        heads = torch.arange(5) % n_heads
+        results = [function(features, heads) for function in (readout, partial(read, readout))]
+    leaves = [features, *readout.parameters()]
+    gradients = [torch.autograd.grad(x.square().sum(), leaves) for x in results]
+    assert results[0].abs().max() > 1e-2
+    for actual, expected in ((results[1], results[0]), *zip(gradients[1], gradients[0])):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
