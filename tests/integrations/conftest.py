@@ -107,6 +107,12 @@ def data_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
+def backend_name(request: pytest.FixtureRequest) -> str:
+    """The backend that is trained: that of the folder, unless its tests say otherwise."""
+    return request.path.parent.name
+
+
+@pytest.fixture(scope="module")
 def arguments(
     small_options: dict[str, Any], data_files: tuple[Path, Path]
 ) -> Callable[..., list[str]]:

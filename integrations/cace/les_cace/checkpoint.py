@@ -89,7 +89,7 @@ def model_from(content: Any, path: str | Path) -> CACE:
     try:
         dtype = state["representation.sender_embedding"].dtype
         arguments = dict(content["arguments"])
-        if arguments["les_arguments"] is not None:
+        if arguments.get("les_arguments") is not None:
             arguments["les_arguments"] = stored_settings(arguments["les_arguments"])
         model = CACE(**arguments).copy(dtype, "cpu")
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

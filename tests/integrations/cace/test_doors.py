@@ -26,11 +26,6 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def backend_name():
-    return "cace"
-
-
-@pytest.fixture(scope="module")
 def small_options():
     return OPTIONS
 

@@ -23,11 +23,6 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def backend_name():
-    return "cace"
-
-
-@pytest.fixture(scope="module")
 def small_options():
     return OPTIONS
 

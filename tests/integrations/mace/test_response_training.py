@@ -20,11 +20,6 @@ from les_mace.readouts import negate
 from les_mace.responses import errors
 
 
-@pytest.fixture(scope="module")
-def backend_name():
-    return "mace"
-
-
 @pytest.fixture
 def refused(les_command, capsys):
     """A function that runs ``les train mace ...``, which must fail; its message."""

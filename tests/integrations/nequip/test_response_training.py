@@ -20,11 +20,6 @@ pytestmark = pytest.mark.usefixtures("nequip_state")
 
 
 @pytest.fixture(scope="module")
-def backend_name():
-    return "nequip"
-
-
-@pytest.fixture(scope="module")
 def short_averages(make_config):
     """A function that makes a configuration whose averaged weights follow a few steps."""
 

@@ -22,11 +22,6 @@ BACKEND = get_backend("nequip")
 
 
 @pytest.fixture(scope="module")
-def backend_name():
-    return "nequip"
-
-
-@pytest.fixture(scope="module")
 def steady_config(make_config):
     """What an epoch does depends neither on how many there are, nor on those before."""
     path = make_config("steady")

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.usefixtures("nequip_state")
 
 
 @pytest.fixture(scope="module")
-def backend_name():
-    return "nequip"
-
-
-@pytest.fixture(scope="module")
 def small_options(make_config):
     """Steps of 1e-9: a trained model stays what it is."""
     path = make_config()
