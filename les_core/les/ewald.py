@@ -1,43 +1,23 @@
 r"""The electrostatic energy of Gaussian charges, for a batch of structures.
 
-This is where boundary condition and method are chosen per structure; the sums themselves
-are in ``direct`` and ``mesh`` (periodic), ``open`` and ``open_mesh`` (vacuum).
+This is the front of ``les.sums``: settings, which pickles hold, and the ways in. ``sums.plan``
+decides how structures are summed.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import les.sums.operator  # noqa: F401  (which registers the operators)
 from les.ranges import check_number
-from les.sums.checks import as_indices, check_grid, check_tensors, open_cells
-from les.sums.cpu.library import library
-from les.sums.direct import reciprocal_sum
-from les.sums.mesh import mesh_sum
-from les.sums.open_mesh import WORTH_A_MESH, is_compact, open_mesh_sum
-from les.sums.packing import (
-    assign_slots,
-    first_rows,
-    group_structures,
-    is_wasteful,
-    pack_charges,
-    pack_positions,
-)
-from les.sums.pairs import open_sum
-from les.sums.reciprocal.accuracy import (
-    CUTOFFS,
-    DEFAULT_DL,
-    METHODS,
-    Resolution,
-    crossover,
-    resolve,
-)
-from les.sums.reciprocal.lattice import grid_extent
-from les.sums.reciprocal.slab import slab_cells
-from les.sums.system import Batch, select, survey
+from les.sums.checks import as_indices, check_tensors, open_cells
+from les.sums.method import Settings
+from les.sums.plan import evaluate, make_plan
+from les.sums.reciprocal.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
+from les.sums.system import Given
 from les.units import NORM_FACTOR
 
 
@@ -68,8 +48,7 @@ class Ewald(nn.Module):
             tabulated in ``docs/physics.md``; a model is trained with its ``dl``.
         method: ``"direct"``, ``"mesh"``, or ``"auto"``, which takes the faster one for the number
             of atoms of a structure. Open structures of less than 20 000 atoms (2500 without
-            compiled kernels), and sparse ones, are always summed over pairs. TorchScript has the
-            direct sum only.
+            compiled kernels), and sparse ones, are always summed over pairs.
         cutoff: ``"smooth"`` tapers the sum towards ``k_max``, so that energy, forces and
             stress are continuous when the cell changes; ``"sharp"`` is what published
             models were trained with.
@@ -82,10 +61,6 @@ class Ewald(nn.Module):
             in place of ``accuracy``.
         order: of the B-splines of the mesh, 4 to 8; together with ``spacing``.
     """
-
-    #: Kinds of structures that are summed on a mesh; the others are of ``group_structures``.
-    on_mesh, open_on_mesh = -1, -2
-    __constants__ = ("on_mesh", "open_on_mesh")
 
     def __init__(
         self,
@@ -177,57 +152,34 @@ class Ewald(nn.Module):
             RuntimeError: within ``torch.autocast``.
         """
         if not torch.jit.is_scripting():
-            check_tensors(charges=charges, positions=positions)
-            check_tensors(True, cell=cell, batch=batch, pbc=pbc)
+            return self._evaluate(charges, positions, cell, batch, pbc, compute_potential)
+        if cell is None:
+            cell = open_cells(positions, batch, pbc)
+        return self.by_operator(charges, positions, cell, as_indices(batch), pbc, compute_potential)
+
+    def _evaluate(
+        self,
+        charges: Tensor,
+        positions: Tensor,
+        cell: Tensor | None,
+        batch: Tensor | None,
+        pbc: Tensor | None,
+        compute_potential: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        check_tensors(charges=charges, positions=positions)
+        check_tensors(True, cell=cell, batch=batch, pbc=pbc)
         if cell is None:
             cell = open_cells(positions, batch, pbc)
         batch = as_indices(batch)
-        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
-            return self._compiled(charges, positions, cell, batch, pbc, compute_potential)
-        facts = survey(charges, positions, cell, batch, pbc, self.dl)
-        n_structures = cell.shape[0]
-        if batch is None:
-            batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
-        half_height: Tensor | None = None
-        extent: list[int] | None = facts.extent
-        if pbc is not None and facts.n_slabs > 0:
-            cell, half_height, positions = slab_cells(cell, pbc, positions, batch, self.sigma)
-            extent = None
-        channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
-        system = Batch(channels, positions, cell, batch, facts.counts, half_height)
-
-        from_periodic, from_open = self._crossovers(positions)
-        large_periodic = facts.n_periodic > 0 and facts.largest_periodic >= from_periodic
-        large_open = facts.largest_open >= from_open
-        largest = max(facts.largest_open, facts.largest_periodic)
-        one_kind = facts.n_periodic in (0, n_structures) and not large_open
-        simple = not large_periodic and not is_wasteful(largest, facts.squares, n_structures)
-        if one_kind and (simple or n_structures == 1):
-            kind = self.on_mesh if large_periodic else int(facts.n_periodic > 0)
-            energy, potential = self._one_kind(kind, system, largest, extent, compute_potential)
-        else:
-            kinds = group_structures(facts.counts, facts.periodic)
-            of_periodic = facts.periodic & (facts.counts >= from_periodic)
-            kinds = kinds.masked_fill(of_periodic, self.on_mesh)
-            if not torch.jit.is_scripting() and large_open:
-                of_open = ~facts.periodic & (facts.counts >= from_open) & self._compact(system)
-                kinds = kinds.masked_fill(of_open, self.open_on_mesh)
-            energy, potential = self._grouped(kinds, system, compute_potential)
+        if torch.compiler.is_compiling():
+            return self.by_operator(charges, positions, cell, batch, pbc, compute_potential)
+        plan = make_plan(Given(charges, positions, cell, batch, pbc), self.settings())
+        energy, potential = evaluate(plan, compute_potential)
         if potential is not None and charges.dim() == 1:
             potential = potential.squeeze(-1)
         return energy, potential
 
-    def coefficients(self, periodic: bool) -> tuple[float, float]:
-        """Factors of the bare sum [eV A / e^2] and of the sum of squared charges [eV / e^2]."""
-        coulomb_constant = self.norm_factor / (2.0 * math.pi)
-        self_interaction = coulomb_constant / (self.sigma * math.sqrt(2.0 * math.pi))
-        if periodic:
-            # All k-points together contain the interaction of each charge with itself.
-            return self.norm_factor, -self_interaction if self.remove_self_interaction else 0.0
-        return coulomb_constant, 0.0 if self.remove_self_interaction else self_interaction
-
-    @torch.jit.unused
-    def _compiled(
+    def by_operator(
         self,
         charges: Tensor,
         positions: Tensor,
@@ -236,134 +188,49 @@ class Ewald(nn.Module):
         pbc: Tensor | None,
         compute_potential: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        # Registering operators takes its time, which programs without a compiler need not spend.
-        from les.sums.operator import compiled_ewald
+        """What :meth:`forward` returns, by the operator ``les::ewald``.
 
-        return compiled_ewald(self, charges, positions, cell, batch, pbc, compute_potential)
-
-    def _crossovers(self, positions: Tensor) -> tuple[int, int]:
-        """Numbers of atoms from which on periodic and open structures are summed on a mesh.
-
-        They depend on nothing that changes in a simulation, so that the method does not, but
-        that of open structures from which an atom leaves.
+        This is the way of TorchScript, compilers and exported graphs, which cannot look at values.
         """
-        if torch.jit.is_scripting():
-            if self.method == "mesh":
-                raise ValueError(
-                    "`method` must be 'auto' or 'direct' in TorchScript, which has no "
-                    "particle mesh, got 'mesh'"
-                )
-        elif self.method != "direct":
-            return self._measured_crossovers(positions)
-        return 1 << 62, 1 << 62
-
-    @torch.jit.unused
-    def _measured_crossovers(self, positions: Tensor) -> tuple[int, int]:
-        native = library(positions.device, positions.dtype) is not None
-        least = crossover(self._resolution(), positions.is_cuda, native)
-        return 0 if self.method == "mesh" else least, WORTH_A_MESH[native][0]
-
-    def _grouped(
-        self, kinds: Tensor, system: Batch, compute_potential: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Periodic and open structures, or very different sizes: each kind is a batch."""
-        energy = system.charges.new_zeros(system.counts.shape[0])
-        potential = torch.zeros_like(system.charges)
-        different: list[int] = torch.unique(kinds).tolist()
-        for kind in different:
-            part, structures, atoms = select(system, kinds == kind)
-            of_part, phi = self._one_kind(
-                kind, part, int(part.counts.max()), None, compute_potential
-            )
-            energy = energy.index_add(0, structures, of_part)
-            if phi is not None:
-                potential = potential.index_add(0, atoms, phi)
+        fits = cell.dim() == 3 and charges.dim() > 0
+        if batch is not None:
+            fits = fits and batch.dtype == torch.long and batch.shape[:1] == charges.shape[:1]
+        if not fits:
+            # The operator will refuse them, if no derivative is traced for them before.
+            charges, positions, cell = charges.detach(), positions.detach(), cell.detach()
+        differentiable = torch.is_grad_enabled()
+        wanted = [
+            compute_potential or (differentiable and charges.requires_grad),
+            differentiable and positions.requires_grad,
+            differentiable and cell.requires_grad,
+        ]
+        energy, potential, _, _ = torch.ops.les.ewald(
+            charges,
+            positions,
+            cell,
+            batch,
+            pbc,
+            self.sigma,
+            self.dl,
+            self.method,
+            self.cutoff,
+            self.remove_self_interaction,
+            self.norm_factor,
+            self.spacing,
+            self.order,
+            wanted,
+        )
         return energy, potential if compute_potential else None
 
-    def _one_kind(
-        self,
-        kind: int,
-        system: Batch,
-        width: int,
-        extent: list[int] | None,
-        compute_potential: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Structures of one boundary condition and method; ``width`` atoms in the largest."""
-        charges = system.charges
-        if charges.shape[0] == 0:
-            nothing = torch.zeros_like(charges) if compute_potential else None
-            return charges.new_zeros(system.counts.shape[0]), nothing
-        periodic = kind == self.on_mesh or (kind > 0 and kind % 2 == 1)
-        if not torch.jit.is_scripting() and kind < 0:
-            energy, potential = self._on_mesh(periodic, system, compute_potential)
-        else:
-            energy, potential = self._packed(periodic, system, width, extent, compute_potential)
-        prefactor, self_coefficient = self.coefficients(periodic)
-        energy = prefactor * energy
-        if self_coefficient != 0.0:
-            squares = (charges * charges).sum(dim=1)
-            energy = energy.index_add(0, system.owner, self_coefficient * squares)
-        if potential is not None:
-            potential = prefactor * potential + 2.0 * self_coefficient * charges
-        return energy, potential
-
-    @torch.jit.unused
-    def _on_mesh(
-        self, periodic: bool, system: Batch, compute_potential: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        if not periodic:
-            return open_mesh_sum(system, self.sigma, self._resolution(), compute_potential)
-        smooth = self.cutoff == "smooth"
-        return mesh_sum(system, self.sigma, self._resolution(), smooth, compute_potential)
-
-    @torch.jit.unused
-    def _compact(self, system: Batch) -> Tensor:
-        return is_compact(system, self.sigma, self._resolution())
-
-    @torch.jit.unused
-    def _resolution(self) -> Resolution:
-        return Resolution(self.dl, self.spacing, self.order)
-
-    def _packed(
-        self,
-        periodic: bool,
-        system: Batch,
-        width: int,
-        extent: list[int] | None,
-        compute_potential: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        """The direct sum and the one over pairs, which take rectangular arrays."""
-        n_structures = system.counts.shape[0]
-        equal = system.charges.shape[0] == n_structures * width
-        slots = system.owner
-        if equal:
-            q = system.charges.view(n_structures, width, -1)
-            r = system.positions.view(n_structures, width, 3)
-        else:
-            slots = assign_slots(
-                system.owner, system.counts, first_rows(system.counts, width), width
-            )
-            q = pack_charges(system.charges, slots, n_structures, width)
-            r = pack_positions(system.positions, slots, n_structures, width)
-        if periodic:
-            if extent is None:
-                extent = grid_extent(system.cell, self.dl)
-            check_grid(extent, n_structures, self.dl)
-            energy, potential = reciprocal_sum(
-                q,
-                r,
-                system.cell,
-                self.sigma,
-                self.dl,
-                self.cutoff == "smooth",
-                compute_potential,
-                extent,
-                half_height=system.half_height,
-            )
-        else:
-            energy, potential = open_sum(q, r, self.sigma, compute_potential)
-        if potential is not None:
-            potential = potential.flatten(0, 1)
-            if not equal:
-                potential = potential.index_select(0, slots)
-        return energy, potential
+    def settings(self) -> Settings:
+        """The settings as plain values."""
+        return Settings(
+            self.sigma,
+            self.dl,
+            self.method,
+            self.cutoff,
+            self.remove_self_interaction,
+            self.norm_factor,
+            self.spacing,
+            self.order,
+        )

@@ -12,7 +12,7 @@ from les.config import LESConfig
 from les.ewald import Ewald
 from les.neutrality import charges_with_sum, shifted_charges
 from les.response.dipoles import dipole_evaluation
-from les.sums.plain import traceable_potential
+from les.sums.plain import Bounds, traceable_potential
 from les.sums.reciprocal.slab import slab_cells
 
 
@@ -115,9 +115,8 @@ def captured_long_range(
         charges = shifted_charges(
             charges, total_charge, owner, cell.shape[0], config.epsilon_factor
         )
-    potential = traceable_potential(
-        ewald, charges, places, cell, batch, boundary, list(extent), periodic, half_height
-    )
+    bounds = Bounds(boundary, list(extent), periodic, half_height)
+    potential = traceable_potential(ewald, charges, places, cell, batch, bounds)
     shares = atom_energies(charges, potential)
     energy = shares.new_zeros(cell.shape[0]).index_add(0, owner, shares)
     return LongRange(energy, shares, charges, scaled(charges, config.epsilon_factor), None)

@@ -8,14 +8,12 @@ import pytest
 import torch
 
 from les import Ewald, Les, LESConfig
+from les.sums.crossover import NATIVE, TORCH, DirectCost, crossover
 from les.sums.mesh import mesh_sum
+from les.sums.method import Method
 from les.sums.reciprocal.accuracy import (
     MESH_ACCURACY,
-    NATIVE,
-    TORCH,
-    DirectCost,
     Resolution,
-    crossover,
     mesh_error,
     resolve,
 )
@@ -126,22 +124,22 @@ def test_bad_settings(options, message):
 def set_costs(monkeypatch, of_pairs):
     """Of the direct sum, on all devices."""
     for name in ("NATIVE", "TORCH", "CUDA"):
-        monkeypatch.setattr(f"les.sums.reciprocal.accuracy.{name}", DirectCost(of_pairs, 0.0))
+        monkeypatch.setattr(f"les.sums.crossover.{name}", DirectCost(of_pairs, 0.0))
 
 
 def test_auto_takes_what_is_faster(monkeypatch, make_system, join, deviation):
     """By the number of atoms alone, so that a simulation has one method all along."""
     used = []
 
-    def record(batch, *arguments):
-        used.append(len(batch.charges))
-        return mesh_sum(batch, *arguments)
+    def record(part, *arguments):
+        used.append(len(part.system.charges))
+        return mesh_sum(part, *arguments)
 
-    monkeypatch.setattr("les.ewald.mesh_sum", record)
+    monkeypatch.setattr("les.sums.plan.MESH", Method(True, record))
     set_costs(monkeypatch, 700.0)
     ewald = Ewald()
     resolution = Resolution(ewald.dl, ewald.spacing, ewald.order)
-    least = crossover(resolution, cuda=False, native=True)
+    least = crossover(resolution, cuda=False, compiled=True)
     assert 3 < least < 30
     for kind, size in (("cubic", least - 1), ("open", least)):
         ewald(*make_system(kind, size))
@@ -162,22 +160,24 @@ def test_crossover():
     for native, cost in ((True, NATIVE), (False, TORCH)):
         for accuracy in (None, 1e-3, 1e-4, 1e-6):
             resolution = resolve(1.0, accuracy=accuracy)
-            least = crossover(resolution, cuda=False, native=native)
+            least = crossover(resolution, cuda=False, compiled=native)
             for n, faster in ((least - 1, False), (least, True)):
                 direct = cost.of_pairs * n**2 / resolution.dl**3
                 assert (direct >= resolution.work() * n + cost.start) is faster
-    assert crossover(resolve(1.0), cuda=False, native=True) == 2479
-    assert crossover(resolve(1.0, accuracy=1e-4), cuda=False, native=True) == 527
+    assert crossover(resolve(1.0), cuda=False, compiled=True) == 2479
+    assert crossover(resolve(1.0, accuracy=1e-4), cuda=False, compiled=True) == 527
 
 
-def test_auto_in_torchscript_is_direct(monkeypatch, make_system):
-    set_costs(monkeypatch, 1e9)
+def test_torchscript_has_the_mesh(monkeypatch, make_system):
+    """As all methods, and ``auto``."""
     system = make_system(n_atoms=20)
-    scripted, _ = torch.jit.script(Ewald())(*system)
-    expected, _ = Ewald(method="direct")(*system)
-    torch.testing.assert_close(scripted, expected, rtol=1e-13, atol=0.0)
-    with pytest.raises(torch.jit.Error, match="`method` must be 'auto' or 'direct' in TorchScript"):
-        torch.jit.script(Ewald(method="mesh"))(*system)
+    for method in ("mesh", "auto"):
+        set_costs(monkeypatch, 1e-9)
+        scripted, _ = torch.jit.script(Ewald(method=method))(*system)
+        expected, _ = Ewald(method=method)(*system)
+        direct, _ = Ewald(method="direct")(*system)
+        torch.testing.assert_close(scripted, expected, rtol=1e-13, atol=0.0)
+        assert (scripted != direct).all() == (method == "mesh")
 
 
 def test_settings_travel():

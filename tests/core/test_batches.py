@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from les import Ewald, Les
-from les.sums.checks import VOLUME_TOLERANCE
 from les.sums.cpu import library as native
-from les.sums.cpu.survey import look as native_look
-from les.sums.system import look
+from les.sums.cpu.survey import look_at as compiled_look_at
+from les.sums.survey import look_at
+from les.sums.system import Given
 
 MIXTURES = {
     "periodic": [("triclinic", 7), ("cubic", 3), ("left_handed", 12)],
@@ -142,9 +142,9 @@ def test_look(compiled, make_system, join, with_pbc, dtype):
     kernels = native.library(torch.device("cpu"), dtype)
 
     def compare(*arguments):
-        found = native_look(kernels, *arguments, pbc, 2.0, VOLUME_TOLERANCE)
+        found = compiled_look_at(kernels, Given(*arguments, pbc), 2.0)
         exact = [value.double() if value.is_floating_point() else value for value in arguments]
-        target = look(*exact, pbc, 2.0)
+        target = look_at(Given(*exact, pbc), 2.0)
         for value, expected in zip(found[:3], target[:3], strict=True):
             assert torch.equal(value, expected)
         mistakes, *counts = found[3][:6]
@@ -167,4 +167,4 @@ def test_look(compiled, make_system, join, with_pbc, dtype):
         assert not compare(*bad, owner)[1]
     # Counts mean nothing then.
     for wrong in (owner.flip(0), owner - 2, owner + 1, owner + 2**62):
-        assert native_look(kernels, *strided, wrong, None, 2.0, VOLUME_TOLERANCE)[3][0] > 0.0
+        assert compiled_look_at(kernels, Given(*strided, wrong, None), 2.0)[3][0] > 0.0

@@ -7,9 +7,10 @@ import shutil
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald, Les, LESConfig
-from les.sums.operator import _SETTINGS, compiled_ewald
+from les.sums.plan import crossovers, engine_for
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch._dynamo.config, "trace_autograd_ops"),
@@ -143,7 +144,7 @@ def test_settings_and_float32(make_arguments, dtype, tolerance, cutoff):
     ewald = Ewald(1.1, 1.7, spacing=0.5, order=5, **options)
     model = Model(ewald, dtype)
     evaluate = with_forces(model)
-    n_atoms = ewald._crossovers(torch.empty(0, 3, dtype=dtype))[0] - 1
+    n_atoms = crossovers(ewald.settings(), engine_for(torch.empty(0).device, dtype), False)[0] - 1
     arguments = make_arguments("periodic", dtype, n_atoms=n_atoms)
     expected = train(model, evaluate, arguments)
     assert_same(train(model, compiled(evaluate), arguments), expected, tolerance)
@@ -284,19 +285,38 @@ def test_third_derivatives_are_refused(make_arguments):
     charges, positions, cell, *others = make_arguments("periodic")
     positions.requires_grad_()
     ewald = Ewald(dl=2.2)
-    value = compiled_ewald(ewald, charges, positions, cell, *others, False)[0].sum()
+    value = ewald.by_operator(charges, positions, cell, *others, False)[0].sum()
     for _ in range(2):
         gradient = torch.autograd.grad(value, positions, create_graph=True)[0]
         value = gradient.square().sum()
     with pytest.raises(RuntimeError, match="third derivatives of the compiled sum"):
-        torch.autograd.grad(value, positions)
+        make_fx(lambda: torch.autograd.grad(value, positions)[0], tracing_mode="real")()
+
+
+@pytest.mark.parametrize("case", ["one", "mixed", "open"])
+def test_third_and_fourth_derivatives(make_arguments, case):
+    """Of the operator, where nothing is traced; charges depend on positions."""
+    ewald, found = Ewald(dl=2.2), []
+    *leaves, batch, pbc = make_arguments(case)
+    leaves = [value.requires_grad_() for value in leaves]
+    for evaluate in (ewald, ewald.by_operator):
+        charges = leaves[0] * torch.cos(leaves[1][:, 0])
+        value = evaluate(charges, *leaves[1:], batch, pbc, True)
+        value = value[0].square().sum() + value[1].pow(3).sum()
+        for _ in range(3):
+            options = {"create_graph": True, "materialize_grads": True}
+            gradients = torch.autograd.grad(value, leaves, **options)
+            found += gradients
+            value = sum(gradient.square().sum() for gradient in gradients)
+    half = len(found) // 2
+    assert_same(found[half:], found[:half], 1e-9)
 
 
 @pytest.mark.parametrize("case", ["one", "mixed"])
 def test_operators_keep_the_rules(make_arguments, case):
     """Of torch: schema, shapes without data, derivatives, tracing."""
     ewald = Ewald(dl=2.2)
-    settings = [getattr(ewald, name) for name in _SETTINGS]
+    settings = ewald.settings()
     charges, positions, cell, batch, pbc = make_arguments(case)
     for wanted in ([True, True, True], [False, True, False]):
         leaves = [
@@ -306,8 +326,8 @@ def test_operators_keep_the_rules(make_arguments, case):
         arguments = (*leaves, batch, pbc, *settings, wanted)
         torch.library.opcheck(torch.ops.les.ewald, arguments)
     gradients = [None, torch.ones_like(positions), None]
-    arguments = (gradients, charges, positions, cell, batch, pbc, *settings, [True] * 3)
-    torch.library.opcheck(torch.ops.les.ewald_second, arguments)
+    arguments = (*gradients, charges, positions, cell, batch, pbc, *settings, [True] * 3)
+    torch.library.opcheck(torch.ops.les.ewald_product, arguments)
 
 
 # --- errors

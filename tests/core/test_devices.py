@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from les import Ewald, Les, LESConfig, fix_charge_sign
-from les.sums import open_mesh
-from les.sums.plain import traceable_potential
+from les.sums import crossover
+from les.sums.plain import Bounds, traceable_potential
 from les.sums.reciprocal.lattice import grid_extent
 
 TESTS = Path(__file__).parent
@@ -94,7 +94,7 @@ def one_structure(arguments):
 def traceable(arguments):
     charges, positions, cell, batch, _ = arguments
     ewald, extent = Ewald(), grid_extent(cell[:3].detach(), 2.0)
-    given = charges, positions, cell, batch, "mixed", extent
+    given = charges, positions, cell, batch, Bounds("mixed", extent)
     return lambda: with_derivatives([traceable_potential(ewald, *given)], arguments[:3])
 
 
@@ -120,8 +120,8 @@ CASES = {
 def test_default_device(arguments, monkeypatch, forget_tables, case, native):
     """On the meta device there are no values, and nothing else goes with it."""
     monkeypatch.setenv("LES_NATIVE", native)
-    monkeypatch.setitem(open_mesh.WORTH_A_MESH, False, (20, 1e12))
-    monkeypatch.setitem(open_mesh.WORTH_A_MESH, True, (20, 1e12))
+    monkeypatch.setitem(crossover.WORTH_A_MESH, False, (20, 1e12))
+    monkeypatch.setitem(crossover.WORTH_A_MESH, True, (20, 1e12))
     monkeypatch.setattr("les.sums.mesh.SORTED_FROM", 1)
     monkeypatch.setattr("les.sums.bases.mesh_waves.POINTS_AT_A_TIME", 1)
     evaluate = CASES[case](arguments)

@@ -10,7 +10,6 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald
-from les.sums.operator import compiled_ewald
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ class Model(nn.Module):
             return self.ewald(charges, positions, cell, batch, None, True)
         positions = positions.detach().requires_grad_()
         charges = charges * torch.cos(positions[:, 0])
-        energy, potential = compiled_ewald(self.ewald, charges, positions, cell, batch, None, True)
+        energy, potential = self.ewald.by_operator(charges, positions, cell, batch, None, True)
         forces = torch.autograd.grad(energy.sum(), positions)[0]
         return energy.detach(), potential.detach(), forces
 

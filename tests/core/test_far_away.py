@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from les import Ewald, born_effective_charges, dipole_moments, ewald
-from les.sums import open_mesh
-from les.sums.plain import traceable_potential
+from les import Ewald, born_effective_charges, dipole_moments
+from les.sums.crossover import WORTH_A_MESH
+from les.sums.plain import Bounds, traceable_potential
 from les.sums.reciprocal.lattice import grid_extent
 
 #: Places are multiples of this [A], which float32 tells apart as far away as this.
@@ -49,9 +49,8 @@ def assert_close(found, expected, tolerance):
 @pytest.mark.parametrize("method", ["direct", "mesh", "scripted"])
 def test_sum(kind, method, monkeypatch):
     if kind == "open" and method == "mesh":
-        for module in (ewald, open_mesh):
-            for native in (True, False):
-                monkeypatch.setitem(module.WORTH_A_MESH, native, (2, 1e12))
+        for native in (True, False):
+            monkeypatch.setitem(WORTH_A_MESH, native, (2, 1e12))
     module = Ewald(method="mesh" if method == "mesh" else "auto")
     module = torch.jit.script(module) if method == "scripted" else module
     charges, positions, cell, pbc = make_system(kind)
@@ -124,8 +123,8 @@ def test_captured(boundary, n_structures):
 
     def evaluate(positions):
         leaf = positions.clone().requires_grad_()
-        arguments = (charges, leaf, cell, batch, boundary, extent)
-        potential = traceable_potential(module, *arguments)
+        bounds = Bounds(boundary, extent)
+        potential = traceable_potential(module, charges, leaf, cell, batch, bounds)
         gradient = torch.autograd.grad((charges * potential).sum(), leaf)[0]
         return [potential.detach(), gradient]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from les import Ewald, ewald
-from les.sums import open_mesh
-from les.sums.operator import compiled_ewald
+from les import Ewald
+from les.sums.crossover import WORTH_A_MESH
 
 PBC = {"open": [False] * 3, "slab": [True, True, False], "crystal": [True] * 3}
 N_ATOMS = 4
@@ -24,9 +23,8 @@ def energy(make_system, monkeypatch):
 
     def make(kind, method="direct", evaluate=None):
         if kind == "open" and method == "mesh":
-            for module in (ewald, open_mesh):
-                for native in (True, False):
-                    monkeypatch.setitem(module.WORTH_A_MESH, native, (2, 1e12))
+            for native in (True, False):
+                monkeypatch.setitem(WORTH_A_MESH, native, (2, 1e12))
         charges, positions, cell = make_system("triclinic", N_ATOMS)
         pbc = torch.tensor([PBC[kind]])
         module = evaluate or Ewald(method=method if kind != "open" else "auto", dl=2.5)
@@ -132,7 +130,7 @@ def test_hessians_of_other_forms(energy, kind, form):
     scripted = torch.jit.script(module)
 
     def operator(*arguments):
-        return compiled_ewald(module, *arguments, False)
+        return module.by_operator(*arguments, False)
 
     function, positions, _ = energy(kind, evaluate=scripted if form == "scripted" else operator)
     for _ in range(3):  # the second and third call run what the profiler of TorchScript made of it
@@ -214,6 +212,6 @@ def test_vectorised_arguments_of_the_operator_are_refused(make_system):
     charges, positions, cell = make_system("triclinic", N_ATOMS)
     module = Ewald(dl=2.5)
     with pytest.raises(NotImplementedError, match="give several structures as one `batch`"):
-        torch.vmap(lambda r: compiled_ewald(module, charges, r, cell, None, None, False)[0])(
+        torch.vmap(lambda r: module.by_operator(charges, r, cell, None, None, False)[0])(
             torch.stack([positions] * 2)
         )

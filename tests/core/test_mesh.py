@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from les import Ewald
 from les.sums.bases.bspline import pieces
-from les.sums.direct import _kept_grid
 from les.sums.mesh import _inverse_factor, mesh_size
+from les.sums.reciprocal.grid import kept_grid
 
 #: Relative differences of energies and of forces from the direct sum with dl = 2 A that a
 #: spacing of 0.45 A makes.
@@ -209,7 +209,7 @@ def test_memory_of_training_grows_with_the_number_of_atoms(monkeypatch, random_b
 @pytest.mark.parametrize("method", ["mesh", "direct"])
 def test_training_after_inference(make_system, method):
     """Tables that are kept from one evaluation to the next serve both."""
-    _kept_grid.cache_clear()
+    kept_grid.cache_clear()
     _inverse_factor.cache_clear()
     pieces.cache_clear()
     charges, positions, cell = make_system()

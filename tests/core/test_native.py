@@ -10,13 +10,13 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald
-from les.sums.bases.splines import MeshShape, SplineMesh
+from les.sums.bases.splines import MeshShape
 from les.sums.cpu import library as native
-from les.sums.cpu.splines import spline_kernels
+from les.sums.cpu.splines import CompiledSplines
 from les.sums.cpu.threads import in_parallel
-from les.sums.direct import reciprocal_sum
-from les.sums.pairs import open_sum
-from les.sums.reciprocal.greens import periodic_greens_function
+from les.sums.method import Cells
+from les.sums.plan import engine_for
+from les.sums.reciprocal.cutoff import GreensFunction, cutoff_ends
 from les.sums.reciprocal.lattice import grid_extent
 
 pytestmark = pytest.mark.cpu_only("compiled kernels")
@@ -33,20 +33,37 @@ def random(*shape, dtype):
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
+def engine(like):
+    """Who does the loops for tensors like this one."""
+    return engine_for(like.device, like.dtype)
+
+
+def greens_function(sigma, k_max, cutoff):
+    return GreensFunction(sigma, *cutoff_ends(k_max, cutoff == "smooth"))
+
+
 def splines(fractional, n_structures=1, order=6, last=20):
     """Of atoms ``[3, n_atoms]``; the second axis is shorter than some splines."""
     n_atoms = fractional.shape[1]
     owner = torch.arange(n_atoms) * n_structures // n_atoms if n_structures > 1 else None
-    return SplineMesh(fractional, owner, MeshShape(n_structures, 12, 6, last), order)
+    shape = MeshShape(n_structures, 12, 6, last)
+    return engine(fractional).splines(fractional, owner, shape, order)
 
 
 def wave_sum(charges, positions, cell, cutoff="smooth", half_height=None):
     """Of rows of atoms, with potential; the grid is no multiple of any width."""
-    extent = grid_extent(cell, 2.1)
-    smooth, height = cutoff == "smooth", half_height
-    return reciprocal_sum(
-        charges, positions, cell, 1.1, 2.1, smooth, True, extent, half_height=height
-    )
+    extent = tuple(grid_extent(cell, 2.1))
+    cells = Cells(charges.transpose(1, 2), positions, cell, half_height, extent)
+    greens = greens_function(1.1, 2.0 * math.pi / 2.1, cutoff)
+    energy, potential = engine(charges).cells(cells, greens, True)
+    return energy, potential.transpose(1, 2)
+
+
+def open_sum(charges, positions, sigma):
+    """Of rows of atoms, with potential."""
+    of_channels = charges.transpose(1, 2)
+    energy, potential = engine(charges).pairs(of_channels, positions, sigma, True)
+    return energy, potential.transpose(1, 2)
 
 
 def derivatives_of(function, *arguments):
@@ -58,9 +75,13 @@ def derivatives_of(function, *arguments):
     return [energy, potential, *first, *torch.autograd.grad(loss, leaves)]
 
 
-def assert_equal_to_torch(monkeypatch, basis, values, components, derivatives):
+def assert_equal_to_torch(monkeypatch, make_basis, values, components, derivatives):
+    basis = make_basis()
+    assert isinstance(basis, CompiledSplines)
     found = basis.spread(values, derivatives), basis.gather(components, derivatives)
     monkeypatch.setenv(native.SWITCH, "0")
+    basis = make_basis()
+    assert not isinstance(basis, CompiledSplines)
     expected = basis.spread(values, derivatives), basis.gather(components, derivatives)
     rounding = 1e-12 if values.dtype == torch.float64 else 1e-5
     for value, target in zip(found, expected, strict=True):
@@ -74,10 +95,13 @@ def assert_equal_to_torch(monkeypatch, basis, values, components, derivatives):
 def test_splines(compiled, monkeypatch, order, derivatives, n_structures, last, dtype):
     # Atoms outside the cell and at its corner.
     fractional = torch.cat([random(3, 20, dtype=dtype), torch.zeros(3, 1, dtype=dtype)], dim=1)
-    basis = splines(fractional, n_structures, order, last)
+
+    def make():
+        return splines(fractional, n_structures, order, last)
+
     values = random(len(LISTS[derivatives]), 3, 21, dtype=dtype)
-    components = random(3, *basis.shape, dtype=dtype)
-    assert_equal_to_torch(monkeypatch, basis, values, components, LISTS[derivatives])
+    components = random(3, *make().shape, dtype=dtype)
+    assert_equal_to_torch(monkeypatch, make, values, components, LISTS[derivatives])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -122,7 +146,7 @@ def test_greens_function(compiled, monkeypatch, cutoff, order, dtype):
 
     def evaluate(x):
         x = x.clone().requires_grad_()
-        value = periodic_greens_function(x, 0.9, 3.0, cutoff == "smooth")
+        value = engine(x).greens_function(x, greens_function(0.9, 3.0, cutoff))
         for _ in range(order):
             (value,) = torch.autograd.grad(value.sum(), x, create_graph=True)
         return value.detach()
@@ -145,7 +169,7 @@ def test_pairs(compiled, monkeypatch, channels, n_atoms, dtype):
     r = (r * torch.tensor([0.01, 1.0, 30.0]).double().view(3, 1, 1)).to(dtype)
 
     def evaluate(q, r):
-        return open_sum(q, r, 1.3, True)
+        return open_sum(q, r, 1.3)
 
     found = derivatives_of(evaluate, q, r)
     monkeypatch.setenv(native.SWITCH, "0")
@@ -166,7 +190,7 @@ def test_kernel_of_pairs(compiled):
     r = torch.zeros(400, 2, 3, dtype=torch.float64)
     r[:, 1, 0] = distances
     r.requires_grad_()
-    energy, _ = open_sum(torch.ones(400, 2, 1, dtype=torch.float64), r, math.sqrt(0.5), False)
+    energy, _ = open_sum(torch.ones(400, 2, 1, dtype=torch.float64), r, math.sqrt(0.5))
     slope = torch.autograd.grad(energy.sum(), r)[0][:, 1, 0]
     with mpmath.workdps(40):
         exact = [mpmath.mpf(x) for x in distances.tolist()]
@@ -183,7 +207,7 @@ def test_hessian_of_potentials(compiled, monkeypatch):
     q, r = random(2, 3, 1, dtype=torch.float64), random(2, 3, 3, dtype=torch.float64)
 
     def loss(r):
-        energy, potential = open_sum(q * torch.cos(r[..., :1]), r, 0.9, True)
+        energy, potential = open_sum(q * torch.cos(r[..., :1]), r, 0.9)
         return energy.square().sum() + potential.pow(3).sum()
 
     def hessians():
@@ -209,7 +233,7 @@ def test_third_derivatives_of_pairs(compiled):
     leaves = q.requires_grad_(), r.requires_grad_()
 
     def first(q, r):
-        energy, potential = open_sum(q, r, 0.9, True)
+        energy, potential = open_sum(q, r, 0.9)
         return energy, potential, *torch.autograd.grad(energy.sum(), r, create_graph=True)
 
     def second(q, r):
@@ -230,9 +254,9 @@ def test_arrays_that_are_not_contiguous(compiled):
     results = [
         (basis.spread(v, NONE), basis.gather(m, NONE))
         for basis, v, m in (
-            (SplineMesh(fractional, None, shape, 6), values, mesh),
+            (engine(values).splines(fractional, None, shape, 6), values, mesh),
             (
-                SplineMesh(fractional.contiguous(), None, shape, 6),
+                engine(values).splines(fractional.contiguous(), None, shape, 6),
                 *map(torch.clone, (values, mesh)),
             ),
         )
@@ -253,7 +277,7 @@ def test_threads(compiled, monkeypatch):
             cell = torch.eye(3).double() * torch.linspace(5.0, 9.0, shape[0]).double().view(
                 -1, 1, 1
             )
-            found += derivatives_of(lambda q, r: open_sum(q, r, 1.0, True), q, r)
+            found += derivatives_of(lambda q, r: open_sum(q, r, 1.0), q, r)
             found += derivatives_of(wave_sum, q, r, cell)
         basis = splines(fractional)
         components = basis.spread(values, GRADIENT)
@@ -295,9 +319,10 @@ def test_gradients_that_are_not_in_memory(compiled, monkeypatch, method, periodi
 
 def test_more_derivatives_than_the_kernels_have_room_for(compiled):
     """Torch does it."""
-    basis = SplineMesh(torch.rand(3, 2).double(), None, MeshShape(1, 8, 8, 8), 6)
+    fractional = torch.rand(3, 2).double()
+    basis = engine(fractional).splines(fractional, None, MeshShape(1, 8, 8, 8), 6)
     derivatives = ((0, 0, 0), (9, 0, 0))
-    assert spline_kernels(*basis, derivatives) is None
+    assert basis.kernels(NONE) is not None and basis.kernels(derivatives) is None
     values = basis.gather(torch.ones(1, 1, 8, 8, 8).double(), derivatives)
     # Splines add up to one everywhere.
     expected = torch.tensor([1.0, 0.0]).double().view(2, 1, 1).expand_as(values)
@@ -319,4 +344,4 @@ def test_traces_have_no_kernels(compiled, make_system, method):
 
 
 def test_orders_that_the_kernels_do_not_have(compiled):
-    assert spline_kernels(*splines(random(3, 4, dtype=torch.float64), order=3), NONE) is None
+    assert splines(random(3, 4, dtype=torch.float64), order=3).kernels(NONE) is None

@@ -8,7 +8,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from les import Ewald
 from les.sums.packing import first_rows
-from les.sums.plain import ROW_WIDTH, traceable_potential
+from les.sums.plain import ROW_WIDTH, Bounds, traceable_potential
 from les.sums.reciprocal.lattice import grid_extent
 
 #: Rows of 64: structures that need none, one, exactly one, and several of them.
@@ -46,7 +46,7 @@ def both(ewald, boundary, charges, positions, cell, batch):
     """Potentials of ``les.Ewald`` and of the form for graphs."""
     _, expected = ewald(charges, positions, cell, batch, None, True)
     actual = traceable_potential(
-        ewald, charges, positions, cell, batch, boundary, extent_of(cell.detach())
+        ewald, charges, positions, cell, batch, Bounds(boundary, extent_of(cell.detach()))
     )
     return expected, actual
 
@@ -113,7 +113,7 @@ def test_same_place_in_different_structures(make_system, join):
     first = make_system("open", 4)
     charges, positions, cell, batch = join([first, first, first])
     positions.requires_grad_()
-    potential = traceable_potential(Ewald(), charges, positions, cell, batch, "open", [])
+    potential = traceable_potential(Ewald(), charges, positions, cell, batch, Bounds("open", []))
     gradient = torch.autograd.grad((charges * potential).sum(), positions, create_graph=True)[0]
     second = torch.autograd.grad(gradient.square().sum(), positions)[0]
     alone = Ewald()(*first, compute_potential=True)[1]
@@ -131,10 +131,10 @@ def test_periodic_is_the_callers_choice(make_system, join):
     expected = Ewald(dl=DL)(*join([open_system, crystal]), compute_potential=True)[1]
     charges, positions, cell, batch = join([boxed, crystal])
     periodic = torch.tensor([False, True])
-    arguments = (charges, positions, cell, batch, "mixed", extent_of(cell))
-    actual = traceable_potential(Ewald(dl=DL), *arguments, periodic)
+    arguments, extent = (charges, positions, cell, batch), extent_of(cell)
+    actual = traceable_potential(Ewald(dl=DL), *arguments, Bounds("mixed", extent, periodic))
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-11)
-    by_volume = traceable_potential(Ewald(dl=DL), *arguments)
+    by_volume = traceable_potential(Ewald(dl=DL), *arguments, Bounds("mixed", extent))
     assert (by_volume - expected)[:6].abs().max() > 1e-2
 
 
@@ -146,12 +146,12 @@ def test_periodic_is_the_callers_choice(make_system, join):
 def test_grid_too_small(make_batch, boundary):
     batch = make_batch(boundary)
     needed = grid_extent(batch.cell, DL)
-    traceable_potential(Ewald(dl=DL), *batch, boundary, needed)
+    traceable_potential(Ewald(dl=DL), *batch, Bounds(boundary, needed))
     for axis in range(3):
         extent = list(needed)
         extent[axis] -= 1
         with pytest.raises(RuntimeError, match=r"too large for the k-grid.*larger `max_cell`"):
-            traceable_potential(Ewald(dl=DL), *batch, boundary, extent)
+            traceable_potential(Ewald(dl=DL), *batch, Bounds(boundary, extent))
 
 
 def test_boxes_of_open_structures_need_no_grid(make_system, join):
@@ -159,8 +159,10 @@ def test_boxes_of_open_structures_need_no_grid(make_system, join):
     charges, positions, cell, batch = join([make_system("cubic", 6), boxed])
     extent = grid_extent(cell[:1], DL)
     periodic = torch.tensor([True, False])
-    traceable_potential(Ewald(dl=DL), charges, positions, cell, batch, "mixed", extent, periodic)
-    traceable_potential(Ewald(dl=DL), charges, positions, cell, batch, "open", [])
+    traceable_potential(
+        Ewald(dl=DL), charges, positions, cell, batch, Bounds("mixed", extent, periodic)
+    )
+    traceable_potential(Ewald(dl=DL), charges, positions, cell, batch, Bounds("open", []))
 
 
 @asynchronous
@@ -168,10 +170,10 @@ def test_periodic_without_a_cell(make_batch):
     batch = make_batch("mixed")
     extent = extent_of(batch.cell)
     with pytest.raises(RuntimeError, match="a periodic structure has no cell"):
-        traceable_potential(Ewald(dl=DL), *batch, "periodic", extent)
+        traceable_potential(Ewald(dl=DL), *batch, Bounds("periodic", extent))
     periodic = torch.ones(5, dtype=torch.bool)
     with pytest.raises(RuntimeError, match="a periodic structure has no cell"):
-        traceable_potential(Ewald(dl=DL), *batch, "mixed", extent, periodic)
+        traceable_potential(Ewald(dl=DL), *batch, Bounds("mixed", extent, periodic))
 
 
 @asynchronous
@@ -180,12 +182,12 @@ def test_atoms_in_disorder(make_batch, boundary):
     batch = make_batch(boundary)
     batch = batch._replace(batch=batch.batch.flip(0))
     with pytest.raises(RuntimeError, match="`batch` must be in ascending order"):
-        traceable_potential(Ewald(dl=DL), *batch, boundary, extent_of(batch.cell))
+        traceable_potential(Ewald(dl=DL), *batch, Bounds(boundary, extent_of(batch.cell)))
 
 
 def test_unknown_boundary(make_batch):
     with pytest.raises(ValueError, match=r"`boundary` must be one of .*'mixed'.*, got 'slab'"):
-        traceable_potential(Ewald(), *make_batch("open"), "slab", [])
+        traceable_potential(Ewald(), *make_batch("open"), Bounds("slab", []))
 
 
 # --- capture
@@ -210,7 +212,9 @@ def test_graph_of_a_loss_works_for_other_sizes(make_batch, boundary):
 
     def evaluate(charges, positions, cell, batch):
         charges, positions = charges.requires_grad_(), positions.requires_grad_()
-        potential = traceable_potential(ewald, charges, positions, cell, batch, boundary, extent)
+        potential = traceable_potential(
+            ewald, charges, positions, cell, batch, Bounds(boundary, extent)
+        )
         energy = 0.5 * (charges * potential).sum()
         forces = -torch.autograd.grad(energy, positions, create_graph=True)[0]
         return energy, forces, torch.autograd.grad(forces.square().sum(), charges)[0]
@@ -231,7 +235,9 @@ def test_graph_of_one_structure(make_system):
     extent = extent_of(first.cell)
 
     def evaluate(charges, positions, cell):
-        return traceable_potential(ewald, charges, positions, cell, None, "periodic", extent)
+        return traceable_potential(
+            ewald, charges, positions, cell, None, Bounds("periodic", extent)
+        )
 
     graph = capture(evaluate, first)
     other = make_system("left_handed", 130)
@@ -246,7 +252,7 @@ def test_graph_keeps_its_assertions(make_batch):
 
     def evaluate(charges, positions, cell, batch, periodic):
         return traceable_potential(
-            Ewald(dl=DL), charges, positions, cell, batch, "mixed", extent, periodic
+            Ewald(dl=DL), charges, positions, cell, batch, Bounds("mixed", extent, periodic)
         )
 
     periodic = torch.tensor([True, False, True, False, False])

@@ -14,7 +14,7 @@ from les.sums.bases.fourier import analyse, synthesise
 from les.sums.bases.mesh_waves import MeshWaves
 from les.sums.bases.splines import MeshShape, SplineMesh
 from les.sums.bases.waves import Waves
-from les.sums.open_mesh import WORTH_A_MESH
+from les.sums.crossover import WORTH_A_MESH
 
 DERIVATIVES = [((0, 0, 0),), ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
 

@@ -8,38 +8,24 @@ own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from les.sums.method import FirstAndSecond
 from les.sums.rows import takes_rows
 
 
-class EnergyKernels(Protocol):
-    """Energies ``[n_structures]`` of arguments ``[n_structures, ...]``."""
-
-    #: The energies by operations of torch.
-    plain: Callable[..., Tensor]
-
-    def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Energies, and their derivatives with respect to each argument."""
-
-    def second(
-        self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
-        """Change of the derivatives in a direction, which has a part for each argument."""
-
-
-def energy_and_gradients(kernels: EnergyKernels, *arguments: Tensor) -> tuple[Tensor, ...]:
-    """As :meth:`EnergyKernels.first`; differentiable."""
+def energy_and_gradients(kernels: FirstAndSecond, *arguments: Tensor) -> tuple[Tensor, ...]:
+    """Energies and first derivatives, as differentiable functions of the arguments."""
     results: tuple[Tensor, ...] = _First.apply(kernels, *arguments)
     return results
 
 
 class _First(torch.autograd.Function):
     @staticmethod
-    def forward(kernels: EnergyKernels, *arguments: Tensor) -> tuple[Tensor, ...]:
+    def forward(kernels: FirstAndSecond, *arguments: Tensor) -> tuple[Tensor, ...]:
         return kernels.first(arguments)
 
     @staticmethod
@@ -87,15 +73,15 @@ class _First(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], kernels: EnergyKernels, *arguments: Tensor
+        info: Any, in_dims: tuple[int | None, ...], kernels: FirstAndSecond, *arguments: Tensor
     ) -> tuple[tuple[Tensor, ...], Any]:
-        """As of :class:`_Second`."""
+        """What is vectorised over are structures."""
         return _as_structures(_First, info.batch_size, in_dims[1:], kernels, arguments)
 
 
 class _Second(torch.autograd.Function):
     @staticmethod
-    def forward(kernels: EnergyKernels, *both: Tensor) -> tuple[Tensor, ...]:
+    def forward(kernels: FirstAndSecond, *both: Tensor) -> tuple[Tensor, ...]:
         n = len(both) // 2
         return kernels.second(both[:n], both[n:])
 
@@ -123,7 +109,7 @@ class _Second(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], kernels: EnergyKernels, *both: Tensor
+        info: Any, in_dims: tuple[int | None, ...], kernels: FirstAndSecond, *both: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """What is vectorised over, as the rows of a Hessian, are structures."""
         return _as_structures(_Second, info.batch_size, in_dims[1:], kernels, both)
@@ -133,7 +119,7 @@ def _as_structures(
     function: Any,
     size: int,
     in_dims: tuple[int | None, ...],
-    kernels: EnergyKernels,
+    kernels: FirstAndSecond,
     tensors: tuple[Tensor, ...],
 ) -> tuple[tuple[Tensor, ...], Any]:
     """One of the functions above, vectorised over ``in_dims`` of the ``tensors``."""
@@ -148,8 +134,8 @@ def _as_structures(
     return tuple(value.unflatten(0, (size, -1)) for value in found), (0,) * len(found)
 
 
-def _plain_second(kernels: EnergyKernels) -> Callable[..., Any]:
-    """:meth:`EnergyKernels.second` by operations of torch, of arguments and directions in a row."""
+def _plain_second(kernels: FirstAndSecond) -> Callable[..., Any]:
+    """``kernels.second`` by operations of torch, of arguments and directions in a row."""
 
     def first(*arguments: Tensor) -> Any:
         energy, pull, *_ = torch.func.vjp(kernels.plain, *arguments)

@@ -21,41 +21,38 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from les.sums.bases.adjoint import gather, spread
+from les.sums.bases.adjoint import expand
 from les.sums.bases.bspline import squared_factor
 from les.sums.bases.mesh_waves import MeshWaves
-from les.sums.bases.power import weighted_power
-from les.sums.bases.splines import MeshShape, SplineMesh
+from les.sums.bases.splines import MeshShape
 from les.sums.checks import MOST_POINTS, too_many_points
 from les.sums.kept import kept
-from les.sums.reciprocal.accuracy import Resolution
+from les.sums.method import Engine, Part, Settings, Sums
 from les.sums.reciprocal.cutoff import EDGE_TOLERANCE
-from les.sums.reciprocal.greens import periodic_greens_function, slab_greens_function
-from les.sums.reciprocal.lattice import exactly, reciprocal_vectors, wrapped
-from les.sums.system import Batch, select
+from les.sums.reciprocal.greens import lattice_greens_function
+from les.sums.reciprocal.lattice import Lattice, exactly, reciprocal_vectors, wrapped
+from les.sums.system import System, select
 
 #: Number of atoms from which on they are sorted by place, so that neighbours in memory are
 #: neighbours in space, and mesh points of a side of the bins that they are sorted into.
 SORTED_FROM, BIN = 2048, 8
 
 
-def mesh_sum(
-    batch: Batch, sigma: float, resolution: Resolution, smooth: bool, compute_potential: bool
-) -> tuple[Tensor, Tensor | None]:
+def mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
     r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
     Complexity O(N p^3 + M log M) for a mesh of M points, memory O(N + M), also of the
     derivatives. Structures with meshes of the same size are transformed together.
 
     Args:
-        batch: structures.
-        sigma: width of the Gaussian charges [A].
-        resolution: ``k_max = 2 pi / dl``, and the mesh.
-        smooth: taper the sum towards ``k_max`` (see ``cutoff.cutoff_weight``).
+        part: periodic structures.
+        settings: of the sum.
+        engine: who does the loops.
         compute_potential: also return the derivative with respect to the charges.
 
     Returns:
@@ -65,8 +62,8 @@ def mesh_sum(
     Raises:
         ValueError: if the meshes do not fit in memory.
     """
-    lengths: list[list[float]] = torch.linalg.vector_norm(batch.cell.detach(), dim=-1).tolist()
-    spacing, dl = resolution.spacing, resolution.dl
+    system, (dl, spacing, order) = part.system, settings.resolution
+    lengths: list[list[float]] = torch.linalg.vector_norm(system.cell.detach(), dim=-1).tolist()
     points = sum(math.prod(length / spacing for length in vectors) for vectors in lengths)
     if points > MOST_POINTS:
         where = f"a mesh with points {spacing:.3g} A apart"
@@ -75,39 +72,33 @@ def mesh_sum(
         (mesh_size(a / spacing), mesh_size(b / spacing), mesh_size(c / spacing))
         for a, b, c in lengths
     ]
+    greens = functools.partial(engine.greens_function, greens=settings.greens)
 
-    def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
+    def of_one_size(system: System, members: list[int]) -> Sums:
         reach = [max(lengths[i][axis] for i in members) for axis in range(3)]
         extent = [math.floor(r / dl * (1.0 + EDGE_TOLERANCE)) for r in reach]
-        dtype, positions = part.positions.dtype, exactly(part.positions)
-        reciprocal, volume = reciprocal_vectors(exactly(part.cell))
+        dtype, positions = system.positions.dtype, exactly(system.positions)
+        reciprocal, volume = reciprocal_vectors(exactly(system.cell))
         if len(members) == 1:
             fractional = reciprocal[0] @ positions.t()
         else:
-            fractional = (reciprocal[part.owner] @ positions.unsqueeze(-1)).squeeze(-1)
+            fractional = (reciprocal[system.owner] @ positions.unsqueeze(-1)).squeeze(-1)
             fractional = fractional.t().contiguous()
         fractional = wrapped(fractional).to(dtype)
-        kernel = _kernel(
-            reciprocal.to(dtype),
-            volume.to(dtype),
-            part.half_height,
-            sizes[members[0]],
-            extent,
-            sigma,
-            resolution,
-            smooth,
-        )
+        lattice = Lattice(reciprocal.to(dtype), volume.to(dtype), system.half_height)
         shape = MeshShape(len(members), *sizes[members[0]])
-        return sum_on_mesh(part, fractional, kernel, shape, resolution.order, compute_potential)
+        undone = deconvolution(shape[1:], extent, order, fractional)
+        mesh = Mesh(fractional, _weights(lattice, undone, greens), shape, order)
+        return sum_on_mesh(system, mesh, engine, compute_potential)
 
-    return by_size(batch, sizes, of_one_size)
+    return by_size(system, sizes, of_one_size)
 
 
 def by_size(
-    batch: Batch,
+    system: System,
     sizes: list[tuple[int, int, int]],
-    of_one_size: Callable[[Batch, list[int]], tuple[Tensor, Tensor | None]],
-) -> tuple[Tensor, Tensor | None]:
+    of_one_size: Callable[[System, list[int]], Sums],
+) -> Sums:
     """Sums and their derivatives of structures that have meshes of these sizes.
 
     ``of_one_size`` does it for a batch of equal ones, given with their places in ``sizes``.
@@ -116,13 +107,13 @@ def by_size(
     for structure, size in enumerate(sizes):
         groups.setdefault(size, []).append(structure)
     if len(groups) == 1:
-        return of_one_size(batch, list(range(len(sizes))))
-    energy = batch.charges.new_zeros(len(sizes))
-    potential: Tensor | None = torch.zeros_like(batch.charges)
+        return of_one_size(system, list(range(len(sizes))))
+    energy = system.charges.new_zeros(len(sizes))
+    potential: Tensor | None = torch.zeros_like(system.charges)
     for members in groups.values():
-        chosen = torch.zeros_like(batch.counts, dtype=torch.bool)
+        chosen = torch.zeros_like(system.counts, dtype=torch.bool)
         chosen[torch.tensor(members, device=chosen.device)] = True
-        part, structures, atoms = select(batch, chosen)
+        part, structures, atoms = select(system, chosen)
         of_part, phi = of_one_size(part, members)
         energy = energy.index_add(0, structures, of_part)
         potential = None if phi is None or potential is None else potential.index_add(0, atoms, phi)
@@ -148,40 +139,36 @@ def mesh_size(at_least: float) -> int:
     return _smooth_number(math.ceil(at_least))
 
 
-def sum_on_mesh(
-    batch: Batch,
-    fractional: Tensor,
-    kernel: Tensor,
-    shape: MeshShape,
-    order: int,
-    compute_potential: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Sum over the components of a mesh, for structures with meshes of one size.
+class Mesh(NamedTuple):
+    """Structures with meshes of one size."""
 
-    Args:
-        batch: structures.
-        fractional: where their atoms are in the meshes ``[3, n_atoms]``.
-        kernel: what the power of each component is multiplied with, as of
-            :func:`deconvolution`, ``[n_structures or 1, 2 n1 + 1, 2 n2 + 1, n3 + 1]``.
-        shape: of the meshes.
-        order: of the splines.
-        compute_potential: as for :func:`mesh_sum`.
-    """
-    owner = None if shape.n_structures == 1 else batch.owner
-    own = batch.charges.t()
+    #: Where the atoms are in the meshes ``[3, n_atoms]``.
+    fractional: Tensor
+    #: What the power of each component is multiplied with, what undoes the splines included
+    #: ``[n_structures or 1, 2 n1 + 1, 2 n2 + 1, n3 + 1]``.
+    weights: Tensor
+    shape: MeshShape
+    #: Order of the splines.
+    order: int
+
+
+def sum_on_mesh(system: System, mesh: Mesh, engine: Engine, compute_potential: bool) -> Sums:
+    """Sum over the components of a mesh; see :func:`mesh_sum`."""
+    fractional, weights, shape, order = mesh
+    owner = None if shape.n_structures == 1 else system.owner
+    own = system.charges.t()
     place: Tensor | None = None
     if fractional.shape[1] >= SORTED_FROM:
         place = _sort_by_place(fractional.detach(), owner, shape)
         fractional, own = fractional.index_select(1, place), own.index_select(1, place)
         owner = None if owner is None else owner[place]
-    n1, n2, n3 = kernel.shape[1:]
-    extent = n1 // 2, n2 // 2, n3 - 1
-    basis = MeshWaves(SplineMesh(fractional.detach(), owner, shape, order), extent)
-    components = spread(own.unsqueeze(0), fractional, basis)
-    total = weighted_power(components, kernel)
-    if not compute_potential:
+    n1, n2, n3 = weights.shape[1:]
+    splines = engine.splines(fractional.detach(), owner, shape, order)
+    basis = MeshWaves(splines, (n1 // 2, n2 // 2, n3 - 1))
+    total, found = expand(own.unsqueeze(0), fractional, basis, weights, compute_potential)
+    if found is None:
         return total, None
-    potential = gather(2.0 * kernel * components, fractional, basis).squeeze(0)
+    potential = found.squeeze(0)
     if place is not None:
         potential = torch.empty_like(potential).index_copy(1, place, potential)
     return total, potential.t()
@@ -200,45 +187,35 @@ def _sort_by_place(fractional: Tensor, owner: Tensor | None, shape: MeshShape) -
     return torch.argsort(key)
 
 
-def _kernel(
-    reciprocal: Tensor,
-    volume: Tensor,
-    half_height: Tensor | None,
-    sizes: tuple[int, int, int],
-    extent: list[int],
-    sigma: float,
-    resolution: Resolution,
-    smooth: bool,
-) -> Tensor:
+def _weights(lattice: Lattice, undone: Deconvolution, greens: Callable[[Tensor], Tensor]) -> Tensor:
     """Green's function per volume and per what the splines do to the power of a component."""
-    numbers, factor = deconvolution(sizes, extent, resolution.order, reciprocal)
-    vectors = (2.0 * math.pi * reciprocal).view(-1, 3, 3, 1, 1, 1)
+    vectors = (2.0 * math.pi * lattice.reciprocal).view(-1, 3, 3, 1, 1, 1)
+    numbers = undone.numbers
     k_squared: Tensor | None = None
     for component in range(3):
         k = numbers[0] * vectors[:, 0, component] + numbers[1] * vectors[:, 1, component]
         k = k + numbers[2] * vectors[:, 2, component]
         k_squared = k * k if k_squared is None else torch.addcmul(k_squared, k, k)
     assert k_squared is not None
-    kernel = periodic_greens_function(k_squared, sigma, 2.0 * math.pi / resolution.dl, smooth)
-    if half_height is not None:
-        # Along the third vector, which is the normal.
-        length = torch.linalg.vector_norm(reciprocal[:, 2], dim=1).view(-1, 1, 1, 1)
-        k_normal = 2.0 * math.pi * length * numbers[2]
-        kernel = slab_greens_function(
-            kernel, k_squared, k_squared[..., :1], k_normal, half_height.view(-1, 1, 1, 1)
-        )
-    return kernel * factor / volume.view(-1, 1, 1, 1)
+    values = lattice_greens_function(lattice, k_squared, numbers[2], greens)
+    return values * undone.factor / lattice.volume.view(-1, 1, 1, 1)
+
+
+class Deconvolution(NamedTuple):
+    """Components that are kept, and what undoes the splines."""
+
+    #: Numbers along each axis; they can be broadcast to the shape of the components. Negative
+    #: numbers follow positive ones, as in a discrete transform.
+    numbers: list[Tensor]
+    #: A factor of powers ``[2 n1 + 1, 2 n2 + 1, n3 + 1]``. Components with n3 > 0 stand for
+    #: their inverses as well, and count twice.
+    factor: Tensor
 
 
 def deconvolution(
-    sizes: tuple[int, int, int], extent: list[int], order: int, like: Tensor
-) -> tuple[list[Tensor], Tensor]:
-    """Numbers of the components that are kept along each axis, and what undoes the splines.
-
-    The latter is a factor of powers ``[2 n1 + 1, 2 n2 + 1, n3 + 1]``. Components with n3 > 0
-    stand for their inverses as well, and count twice. Negative numbers follow positive ones, as
-    in a discrete transform; the numbers can be broadcast to this shape.
-    """
+    sizes: tuple[int, ...], extent: list[int], order: int, like: Tensor
+) -> Deconvolution:
+    """Numbers of components up to ``extent`` of meshes of these ``sizes``, and their factors."""
     shapes = [(-1, 1, 1), (1, -1, 1), (1, 1, -1)]
     numbers, factors = [], []
     for axis in range(3):
@@ -251,7 +228,7 @@ def deconvolution(
             factor = torch.cat([factor[:1], 2.0 * factor[1:]])
         numbers.append(n.to(like.dtype).view(shapes[axis]))
         factors.append(factor.view(shapes[axis]))
-    return numbers, factors[0] * factors[1] * factors[2]
+    return Deconvolution(numbers, factors[0] * factors[1] * factors[2])
 
 
 @kept(at_most=256)

@@ -17,17 +17,13 @@ from torch import Tensor
 
 from les.sums.bases.splines import MeshShape
 from les.sums.checks import MOST_POINTS
-from les.sums.cpu.library import library
 from les.sums.kept import kept
-from les.sums.mesh import by_size, deconvolution, mesh_size, sum_on_mesh
+from les.sums.mesh import Mesh, by_size, deconvolution, mesh_size, sum_on_mesh
+from les.sums.method import Engine, Part, Settings, Sums
 from les.sums.reciprocal.accuracy import MESH_ACCURACY, Resolution, resolve
-from les.sums.reciprocal.cutoff import cutoff_weight
+from les.sums.reciprocal.cutoff import cutoff_ends, cutoff_weight
 from les.sums.reciprocal.lattice import exactly
-from les.sums.system import Batch
-
-#: Number of atoms from which on the mesh may be faster than the sum over pairs, and points per
-#: squared number of atoms up to which it is; with compiled kernels for pairs, or without.
-WORTH_A_MESH = {True: (20000, 0.06), False: (2500, 2.0)}
+from les.sums.system import System
 
 #: Relative error of forces below which pairs are summed. The padding alone makes about 5e-8 of the
 #: forces that the charges would have without one another, and more where forces cancel.
@@ -38,44 +34,46 @@ FINEST_ACCURACY = 1e-6
 PADDING = 16.0
 
 
-def is_compact(batch: Batch, sigma: float, resolution: Resolution) -> Tensor:
+def is_compact(system: System, settings: Settings, worth: float) -> Tensor:
     """Structures whose box is small enough for a mesh to fit and pay, ``[n_structures]``.
 
-    None where the ``resolution`` is finer than ``FINEST_ACCURACY`` needs.
+    None where the resolution is finer than ``FINEST_ACCURACY`` needs.
 
     Both sums are the same within their accuracy, so that an atom which leaves changes nothing.
+
+    Args:
+        system: open structures, and others.
+        settings: of the sum.
+        worth: points per squared number of atoms up to which a mesh pays.
     """
-    finest = resolve(sigma, smooth=True, accuracy=FINEST_ACCURACY)
-    if resolution.dl < finest.dl:
-        return torch.zeros_like(batch.counts, dtype=torch.bool)
-    first, last = _ends(batch)
-    spacing = _resolution(sigma, resolution).spacing
-    sizes = (2.0 * (last - first) + PADDING * sigma) / spacing
-    native = library(sizes.device, batch.positions.dtype) is not None
-    most = WORTH_A_MESH[native][1] * batch.counts.to(sizes.dtype) ** 2
+    finest = resolve(settings.sigma, smooth=True, accuracy=FINEST_ACCURACY)
+    if settings.dl < finest.dl:
+        return torch.zeros_like(system.counts, dtype=torch.bool)
+    first, last = _ends(system)
+    spacing = _resolution(settings).spacing
+    sizes = (2.0 * (last - first) + PADDING * settings.sigma) / spacing
+    most = worth * system.counts.to(sizes.dtype) ** 2
     return sizes.prod(dim=1) <= most.clamp(max=MOST_POINTS)
 
 
-def open_mesh_sum(
-    batch: Batch, sigma: float, resolution: Resolution, compute_potential: bool
-) -> tuple[Tensor, Tensor | None]:
+def open_mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
     r"""Pair sum :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
 
     With relative errors of forces below ``accuracy.MESH_ACCURACY``, or finer. Complexity
     O(N + M log M) for a mesh of M points, which grows with the box around the structure.
 
     Args:
-        batch: open structures, which :func:`is_compact` finds so; their cells are not used.
-        sigma: width of the Gaussian charges [A].
-        resolution: of periodic structures, taken here if it is finer than needed.
+        part: open structures, which :func:`is_compact` finds so; their cells are not used.
+        settings: of the sum; its resolution counts if it is finer than needed.
+        engine: who does the loops.
         compute_potential: also return the derivative with respect to the charges.
 
     Returns:
-        As :func:`les.sums.mesh.mesh_sum`. The caller multiplies both by ``k_e``.
+        What :func:`les.sums.mesh.mesh_sum` returns. The caller multiplies both by ``k_e``.
     """
-    resolution = _resolution(sigma, resolution)
+    system, sigma, resolution = part.system, settings.sigma, _resolution(settings)
     h, around = resolution.spacing, PADDING * sigma / resolution.spacing
-    first, last = _ends(batch)
+    first, last = _ends(system)
     first = torch.floor(first / h)
     spans: list[list[float]] = (last / h - first).tolist()
     sizes = [
@@ -83,36 +81,36 @@ def open_mesh_sum(
         for a, b, c in spans
     ]
 
-    def of_one_size(part: Batch, members: list[int]) -> tuple[Tensor, Tensor | None]:
+    def of_one_size(some: System, members: list[int]) -> Sums:
         size = sizes[members[0]]
         # Whole points, so that nothing depends on where the mesh begins.
-        start = first[torch.tensor(members, device=first.device)][part.owner]
+        start = first[torch.tensor(members, device=first.device)][some.owner]
         points = torch.tensor(size, device=first.device).unsqueeze(1)
-        fractional = ((exactly(part.positions) / h - start).t() / points).to(part.positions.dtype)
+        fractional = ((exactly(some.positions) / h - start).t() / points).to(some.positions.dtype)
         # There is no float64 in Metal.
         device = start.device if start.device.type != "mps" else torch.device("cpu")
-        kernel = _kernel(size, sigma, resolution, device).to(part.positions)
-        shape = MeshShape(len(members), *size)
-        return sum_on_mesh(part, fractional, kernel, shape, resolution.order, compute_potential)
+        weights = _weights(size, sigma, resolution, device).to(some.positions)
+        mesh = Mesh(fractional, weights, MeshShape(len(members), *size), resolution.order)
+        return sum_on_mesh(some, mesh, engine, compute_potential)
 
-    energy, potential = by_size(batch, sizes, of_one_size)
+    energy, potential = by_size(system, sizes, of_one_size)
     # The mesh has the interaction of each charge with itself.
     itself = 1.0 / (sigma * math.sqrt(2.0 * math.pi))
-    energy = energy.index_add(0, batch.owner, -itself * batch.charges.square().sum(dim=1))
+    energy = energy.index_add(0, system.owner, -itself * system.charges.square().sum(dim=1))
     if potential is not None:
-        potential = potential - 2.0 * itself * batch.charges
+        potential = potential - 2.0 * itself * system.charges
     return energy, potential
 
 
-def _resolution(sigma: float, own: Resolution) -> Resolution:
-    needed = resolve(sigma, smooth=True, accuracy=MESH_ACCURACY)
+def _resolution(settings: Settings) -> Resolution:
+    own, needed = settings.resolution, resolve(settings.sigma, accuracy=MESH_ACCURACY)
     return own if own.dl < needed.dl and own.spacing < needed.spacing else needed
 
 
-def _ends(batch: Batch) -> tuple[Tensor, Tensor]:
+def _ends(system: System) -> tuple[Tensor, Tensor]:
     """Smallest and largest coordinates in each structure ``[n_structures, 3]``."""
-    positions, owners = exactly(batch.positions.detach()), batch.owner.unsqueeze(1).expand(-1, 3)
-    nothing = positions.new_zeros(batch.counts.shape[0], 3)
+    positions, owners = exactly(system.positions.detach()), system.owner.unsqueeze(1).expand(-1, 3)
+    nothing = positions.new_zeros(system.counts.shape[0], 3)
     return (
         nothing.scatter_reduce(0, owners, positions, "amin", include_self=False),
         nothing.scatter_reduce(0, owners, positions, "amax", include_self=False),
@@ -133,7 +131,7 @@ def _fold(x: Tensor, sigma: float) -> Tensor:
 
 
 @kept(at_most=2)
-def _kernel(
+def _weights(
     sizes: tuple[int, int, int], sigma: float, resolution: Resolution, device: torch.device
 ) -> Tensor:
     """Transform of the interaction at the points, ``[1, 2 n1 + 1, 2 n2 + 1, n3 + 1]``, float64."""
@@ -163,5 +161,5 @@ def _kernel(
         (2.0 * math.pi / (size * h) * n) ** 2 for size, n in zip(sizes, numbers, strict=True)
     )
     assert isinstance(k_squared, Tensor)
-    weight = cutoff_weight(k_squared, 2.0 * math.pi / dl, smooth=True)
+    weight = cutoff_weight(k_squared, *cutoff_ends(2.0 * math.pi / dl, smooth=True))
     return (0.5 / math.prod(sizes) * kernel * factor * weight).unsqueeze(0)

@@ -1,4 +1,4 @@
-r"""The sum as operators of torch, which ``torch.compile`` and ``torch.export`` take as they are.
+r"""The sum as operators of torch, which TorchScript, ``torch.compile`` and ``torch.export`` take.
 
 ``les.Ewald`` looks at the values of its input, which a compiler that traces it cannot. It need not
 trace it: to a compiler the sum is one operator, ``les::ewald``, that gives energies together with
@@ -7,71 +7,41 @@ all first derivatives,
 .. math:: (q, r, A) \to (E, \partial E/\partial q, \partial E/\partial r, \partial E/\partial A),
 
 so that forces are one of its outputs times the gradient that comes in. Derivatives of those outputs
-are the other operator, ``les::ewald_second``, and end there. Both evaluate ``les.Ewald`` eagerly
-where the compiled model runs, with its checks and its choice of method, whatever the sizes.
+are the other operator, ``les::ewald_product``. Both evaluate the sum where the model runs, with its
+checks and its choice of method, whatever the sizes. Derivatives beyond these are those of torch,
+which no compiler can trace.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from les.sums.derivatives import Gradients, change, first_derivatives, second_derivatives
+from les.sums.method import Settings
 from les.sums.rows import not_vectorised, takes_rows
+from les.sums.system import Given
 
-if TYPE_CHECKING:
-    from les.ewald import Ewald
-
-#: Arguments of ``Ewald`` that both operators take, after those of ``Ewald.forward``. The last
-#: argument is which derivatives by charges, positions and cell are wanted.
-_SETTINGS = (
-    "sigma", "dl", "method", "cutoff", "remove_self_interaction", "norm_factor", "spacing", "order",
-)  # fmt: skip
+#: Arguments of ``Ewald.forward``, then those of ``method.Settings``, and which derivatives by
+#: charges, positions and cell are wanted.
 _ARGUMENTS = (
     "Tensor charges, Tensor positions, Tensor cell, Tensor? batch, Tensor? pbc, float sigma, "
     "float dl, str method, str cutoff, bool remove_self_interaction, float norm_factor, "
     "float spacing, int order, bool[] wanted"
 )
 
+#: How charges, positions and cell change, for a product with second derivatives.
+_DIRECTIONS = "Tensor? along_charges, Tensor? along_positions, Tensor? along_cell"
+
 #: What autograd relies on besides its own: it makes tensors of zeros without data, for instance.
 _DISPATCHED_AGAIN = [
     getattr(torch._C.DispatchKey, name)
     for name in ("Conjugate", "Negative", "ZeroTensor", "ADInplaceOrView")
 ]
-
-
-def compiled_ewald(
-    ewald: Ewald,
-    charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor | None,
-    pbc: Tensor | None,
-    compute_potential: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """What ``Ewald.forward`` returns for the same arguments, by the operators."""
-    n_atoms = charges.shape[:1]
-    fits = batch is None or (batch.dtype == torch.long and batch.shape == n_atoms)
-    if not (fits and cell.dim() == 3):
-        # The operator will refuse them, if no derivative is traced for them before.
-        charges, positions, cell = charges.detach(), positions.detach(), cell.detach()
-    differentiable = torch.is_grad_enabled()
-    wanted = [differentiable and leaf.requires_grad for leaf in (charges, positions, cell)]
-    wanted[0] = wanted[0] or compute_potential
-    energy, potential, _, _ = torch.ops.les.ewald(
-        charges,
-        positions,
-        cell,
-        batch,
-        pbc,
-        *(getattr(ewald, name) for name in _SETTINGS),
-        wanted,
-    )
-    return energy, potential if compute_potential else None
 
 
 @contextlib.contextmanager
@@ -81,125 +51,80 @@ def _as_outside() -> Iterator[None]:
     for key in _DISPATCHED_AGAIN:
         excluded = excluded.remove(key)
     included = torch._C._dispatch_tls_local_include_set()
-    with torch._C._ForceDispatchKeyGuard(included, excluded), torch.inference_mode(False):
+    with (
+        torch._C._ForceDispatchKeyGuard(included, excluded),
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):
         yield
 
 
-@functools.lru_cache(maxsize=64)
-def _ewald(*settings: Any) -> Ewald:
-    from les.ewald import Ewald  # which imports this module
-
-    return Ewald(**dict(zip(_SETTINGS, settings, strict=True)))
-
-
-def _energy(arguments: tuple[Any, ...], differentiated: list[bool]) -> tuple[Tensor, list[Tensor]]:
-    """Energies, and the charges, positions and cell that they can be differentiated by."""
+def _given(tensors: Sequence[Any]) -> Given:
     # Autograd cannot save tensors of inference mode.
-    charges, positions, cell, batch, pbc = (
-        value.clone() if value is not None and value.is_inference() else value
-        for value in arguments[:5]
-    )
-    leaves = [
-        leaf.detach().requires_grad_(chosen)
-        for leaf, chosen in zip((charges, positions, cell), differentiated, strict=True)
+    usable = [
+        value.clone() if value is not None and value.is_inference() else value for value in tensors
     ]
-    energy, _ = _ewald(*arguments[5:-1])(*leaves, batch, pbc)
-    return energy, leaves
+    return Given(*usable)
 
 
-def _of(chosen: list[bool], values: Sequence[Any]) -> list[Any]:
-    return [value for flag, value in zip(chosen, values, strict=True) if flag]
-
-
-def _gradients(value: Tensor, leaves: list[Tensor], create_graph: bool = False) -> list[Tensor]:
-    if not value.requires_grad:  # without atoms
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(
-        value, leaves, create_graph=create_graph, allow_unused=True, materialize_grads=True
-    )
-    return list(found)
-
-
-def _outputs(gradients: list[Tensor], wanted: list[bool], like: Tensor) -> list[Tensor]:
+def _outputs(gradients: Gradients, like: Tensor) -> list[Tensor]:
     """A tensor also for what is not wanted: operators cannot return None."""
-    remaining = iter(gradients)
-    return [next(remaining).contiguous() if chosen else like.new_empty(0) for chosen in wanted]
+    return [like.new_empty(0) if value is None else value.contiguous() for value in gradients]
 
 
-@torch.library.custom_op(
-    "les::ewald", mutates_args=(), schema=f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)"
-)
 def _first(*arguments: Any) -> tuple[Tensor, ...]:
-    wanted = arguments[-1]
     with _as_outside():
-        energy, leaves = _energy(arguments, wanted)
-        first = _gradients(energy.sum(), _of(wanted, leaves))
-        return energy.detach(), *_outputs(first, wanted, energy)
+        settings, wanted = Settings(*arguments[5:-1]), arguments[-1]
+        energy, gradients = first_derivatives(_given(arguments[:5]), settings, wanted)
+        return energy, *_outputs(gradients, energy)
 
 
-@torch.library.custom_op(
-    "les::ewald_second",
-    mutates_args=(),
-    schema=f"(Tensor?[] incoming, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
-)
-def _second(incoming: list[Tensor | None], *arguments: Any) -> tuple[Tensor, ...]:
-    wanted, given = arguments[-1], [gradient is not None for gradient in incoming]
+def _second(*arguments: Any) -> tuple[Tensor, ...]:
     with _as_outside():
-        energy, leaves = _energy(arguments, [a or b for a, b in zip(wanted, given, strict=True)])
-        first = _gradients(energy.sum(), _of(given, leaves), create_graph=True)
-        products = [
-            (value * gradient.clone()).sum()
-            for value, gradient in zip(first, _of(given, incoming), strict=True)
-        ]
-        second = _gradients(torch.stack(products).sum(), _of(wanted, leaves))
-        return tuple(_outputs(second, wanted, energy))
+        directions, given = arguments[:3], _given(arguments[3:8])
+        settings, wanted = Settings(*arguments[8:-1]), arguments[-1]
+        gradients = second_derivatives(given, settings, directions, wanted)
+        return tuple(_outputs(gradients, given.positions))
 
 
-@_second.register_fake
-def _second_shapes(incoming: list[Tensor | None], *arguments: Any) -> tuple[Tensor, ...]:
-    leaves, wanted = arguments[:3], arguments[-1]
+def _first_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    charges, cell = arguments[0], arguments[2]
+    return charges.new_empty(cell.shape[:1]), *_second_shapes(None, None, None, *arguments)
+
+
+def _second_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    leaves, wanted = arguments[3:6], arguments[-1]
     shapes = [leaf.shape if chosen else [0] for leaf, chosen in zip(leaves, wanted, strict=True)]
     return tuple(leaf.new_empty(shape) for leaf, shape in zip(leaves, shapes, strict=True))
 
 
-@_second.register_vmap
-def _second_of_rows(
-    info: Any, in_dims: tuple[Any, ...], incoming: list[Tensor | None], *arguments: Any
-) -> tuple[Any, ...]:
+def _refuse_rows(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+    raise NotImplementedError(not_vectorised("the arguments"))
+
+
+def _second_of_rows(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
     """Rows of a Hessian, one after the other."""
-    dims = in_dims[0] or [None] * len(incoming)
-    if any(dim is not None for dim in in_dims[1:6]):
+    if any(dim is not None for dim in in_dims[3:8]):
         raise NotImplementedError(not_vectorised("the arguments"))
     found = []
     for row in range(info.batch_size):
         given = [
             value if value is None or dim is None else value.select(dim, row)
-            for value, dim in zip(incoming, dims, strict=True)
+            for value, dim in zip(arguments[:3], in_dims[:3], strict=True)
         ]
-        found.append(torch.ops.les.ewald_second(given, *arguments))
+        found.append(torch.ops.les.ewald_product(*given, *arguments[3:]))
     results = tuple(torch.stack(values) for values in zip(*found, strict=True))
     return results, (0,) * len(results)
 
 
-@_first.register_vmap
-def _refuse_rows(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
-    raise NotImplementedError(not_vectorised("the arguments"))
-
-
-@_first.register_fake
-def _first_shapes(*arguments: Any) -> tuple[Tensor, ...]:
-    charges, cell = arguments[0], arguments[2]
-    return charges.new_empty(cell.shape[:1]), *_second_shapes([], *arguments)
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save_first(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:5], *output[1:])
     ctx.settings, ctx.wanted = inputs[5:-1], inputs[-1]
 
 
 @takes_rows
-def _backward(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
+def _after_first(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
     tensors, first = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
     batch = tensors[3]
     needed = list(ctx.needs_input_grad[:3])
@@ -215,18 +140,75 @@ def _backward(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -> t
                 found[i] = factor.view(shape) * gradient
     given = [g if chosen else None for g, chosen in zip(incoming, ctx.wanted, strict=True)]
     if any(gradient is not None for gradient in given):
-        second = torch.ops.les.ewald_second(given, *tensors, *ctx.settings, needed)
+        second = torch.ops.les.ewald_product(*given, *tensors, *ctx.settings, needed)
         for i in range(3):
             if needed[i]:
                 found[i] = second[i] if found[i] is None else found[i] + second[i]
     return *found, *[None] * (3 + len(ctx.settings))
 
 
-def _refuse(ctx: Any, *incoming: Tensor | None) -> None:
-    raise RuntimeError(
-        "third derivatives of the compiled sum are not supported: evaluate it without torch.compile"
-    )
+def _save_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[:8])
+    ctx.settings, ctx.wanted = inputs[8:-1], inputs[-1]
 
 
-_first.register_autograd(_backward, setup_context=_save)
-_second.register_autograd(_refuse)
+def _after_second(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
+    """Any number of derivatives more, by those of the sum."""
+    if torch._C._len_torch_dispatch_stack() > 0:
+        raise RuntimeError(
+            "third derivatives of the compiled sum are not supported: evaluate it without "
+            "torch.compile"
+        )
+    directions, given = ctx.saved_tensors[:3], Given(*ctx.saved_tensors[3:])
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases, as one of them may depend on another.
+        leaves = [_alias(value) for value in given[:3]]
+        ways = [None if value is None else _alias(value) for value in directions]
+        total = change(leaves, given, Settings(*ctx.settings), ways)
+        differentiable = [leaf for leaf, chosen in zip(leaves, ctx.wanted, strict=True) if chosen]
+        options: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
+        second = torch.autograd.grad(total, differentiable, create_graph=True, **options)
+        chosen = [value for value, flag in zip(incoming, ctx.wanted, strict=True) if flag]
+        products = [
+            (value * factor).sum()
+            for value, factor in zip(second, chosen, strict=True)
+            if factor is not None and value.requires_grad
+        ]
+        inputs = [*leaves, *(way for way in ways if way is not None)]
+        if products:
+            total = torch.stack(products).sum()
+            third = torch.autograd.grad(total, inputs, create_graph=again, **options)
+        else:
+            third = tuple(torch.zeros_like(value) for value in inputs)
+    to_ways = iter(third[3:])
+    of_directions = [None if way is None else next(to_ways) for way in ways]
+    return *of_directions, *third[:3], *[None] * (3 + len(ctx.settings))
+
+
+def _alias(value: Tensor) -> Tensor:
+    return value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
+
+
+def _register() -> None:
+    # Not `custom_op`, whose checks of results take longer than the sum of a small structure.
+    energies, second = "les::ewald", "les::ewald_product"
+    outputs = "(Tensor, Tensor, Tensor)"
+    torch.library.define(second, f"({_DIRECTIONS}, {_ARGUMENTS}) -> {outputs}")
+    torch.library.define(energies, f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)")
+    for name, function, shapes in (
+        (energies, _first, _first_shapes),
+        (second, _second, _second_shapes),
+    ):
+        torch.library.impl(name, "CompositeExplicitAutograd", function)
+        torch.library.register_fake(name, shapes)
+    torch.library.register_vmap(energies, _refuse_rows)
+    torch.library.register_vmap(second, _second_of_rows)
+    torch.library.register_autograd(energies, _after_first, setup_context=_save_first)
+    torch.library.register_autograd(second, _after_second, setup_context=_save_second)
+
+
+# A copy of this module, as ``torch.package`` makes them, must not take the place of the first.
+if not hasattr(torch.ops.les, "ewald"):
+    _register()

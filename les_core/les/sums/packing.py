@@ -1,50 +1,54 @@
 """Structures of different size as rectangular arrays, without a loop over structures.
 
 A batch becomes ``[n_rows, width, ...]``; the slots left over have no charge. Usually each
-structure is a row as wide as the largest one, and structures of very different size are
-first grouped, so that little is computed for nothing. Where sizes must not decide about
-shapes (see ``traceable``), rows have a fixed width and a structure takes several.
+structure is a row as wide as the largest one; those of very different size are no rows of one
+array (see ``plan``), so that little is computed for nothing. Where sizes must not decide about
+shapes (see ``plain``), rows have a fixed width and a structure takes several.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-#: Pairs of slots per pair of atoms above which structures are grouped by size.
-MAXIMUM_WASTE = 4.0
+from les.sums.system import System
 
 #: Slots left over are this far apart along (1, 1, 1), and from the origin [A], so that no two
 #: of them are at the same place, nor where an atom is likely to be.
 SPREAD = 1234.567
 
 
-def group_structures(counts: Tensor, periodic: Tensor) -> Tensor:
-    """Groups of structures to be packed together, ``[n_structures]``.
+class Rows(NamedTuple):
+    """Charges and positions, one row of atoms per structure."""
 
-    Periodic structures have odd, open ones even numbers; sizes within a factor of two are
-    together.
-
-    Args:
-        counts: number of atoms of each structure.
-        periodic: whether it is periodic.
-    """
-    sizes = torch.ceil(torch.log2(counts.clamp(min=1).to(torch.float32)))
-    return 2 * sizes.to(torch.long) + periodic.to(torch.long)
+    #: ``[n_structures, n_channels, width]`` [e], zero where no atom is.
+    charges: Tensor
+    #: ``[n_structures, width, 3]`` [A].
+    positions: Tensor
+    #: Slots that the atoms are in ``[n_atoms]``; ``None`` if they fill all, in their order.
+    slots: Tensor | None
 
 
-def is_wasteful(
-    width: int, squares: float, n_structures: int, maximum_waste: float = MAXIMUM_WASTE
-) -> bool:
-    """Whether ``width`` slots for each structure are far more than are filled.
+def in_rows(system: System, width: int) -> Rows:
+    """Structures with up to ``width`` atoms as rectangular arrays."""
+    n_structures = system.counts.shape[0]
+    if system.charges.shape[0] == n_structures * width:
+        charges = system.charges.view(n_structures, width, -1)
+        positions, slots = system.positions.view(n_structures, width, 3), None
+    else:
+        first_row = first_rows(system.counts, width)
+        slots = assign_slots(system.owner, system.counts, first_row, width)
+        charges = pack_charges(system.charges, slots, n_structures, width)
+        positions = pack_positions(system.positions, slots, n_structures, width)
+    return Rows(charges.transpose(1, 2), positions, slots)
 
-    Args:
-        width: number of atoms of the largest structure.
-        squares: sum of the squares of all numbers of atoms.
-        n_structures: number of structures.
-        maximum_waste: acceptable number of pairs of slots per pair of atoms.
-    """
-    return width * width * n_structures > maximum_waste * squares
+
+def out_of_rows(values: Tensor, slots: Tensor | None) -> Tensor:
+    """Values of the atoms ``[n_atoms, n]`` from those of rows ``[n_structures, n, width]``."""
+    values = values.transpose(1, 2).flatten(0, 1)
+    return values if slots is None else values.index_select(0, slots)
 
 
 def first_rows(counts: Tensor, width: int) -> Tensor:

@@ -7,58 +7,62 @@ Two Gaussian charges of width sigma a distance r apart interact with
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from les.sums.cpu.library import library
-from les.sums.cpu.pairs import pair_sum
+from les.sums.method import Engine, Part, Settings, Sums
+from les.sums.packing import in_rows, out_of_rows
 
 
-def open_sum(
-    charges: Tensor,
-    positions: Tensor,
-    sigma: float,
-    compute_potential: bool,
-) -> tuple[Tensor, Tensor | None]:
+def open_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
     r"""Pair sum :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
 
     Args:
-        charges: ``[n_structures, n_atoms, n_channels]``; zero on padding atoms.
-        positions: ``[n_structures, n_atoms, 3]`` [A]; all places are different, those of
-            padding atoms too.
-        sigma: width of the Gaussian charges [A].
-        compute_potential: also return the derivative with respect to ``charges``.
+        part: open structures; their cells are not used.
+        settings: of the sum.
+        engine: who does the loops.
+        compute_potential: also return the derivative with respect to the charges.
 
     Returns:
-        Sum per structure ``[n_structures]`` and its derivative with respect to the charges,
-        shaped like ``charges`` (or ``None``). The caller multiplies both by ``k_e``.
+        Sum per structure ``[n_structures]`` and its derivative with respect to the charges
+        ``[n_atoms, n_channels]`` (or ``None``). The caller multiplies both by ``k_e``.
 
     Raises:
         ValueError: if two atoms are at the same place.
     """
-    if not torch.jit.is_scripting():
-        compiled = library(charges.device, charges.dtype)
-        if compiled is not None:
-            return _native_sum(compiled, charges, positions, sigma, compute_potential)
-    return _plain_sum(charges, positions, sigma, compute_potential)
+    charges, positions, slots = in_rows(part.system, part.width)
+    energy, potential = engine.pairs(charges, positions, settings.sigma, compute_potential)
+    return energy, None if potential is None else out_of_rows(potential, slots)
 
 
-def _plain_sum(
+def sum_over_pairs(
     charges: Tensor, positions: Tensor, sigma: float, compute_potential: bool
-) -> tuple[Tensor, Tensor | None]:
-    """:func:`open_sum` by operations of torch."""
-    first, second = torch.triu_indices(
-        charges.shape[1], charges.shape[1], offset=1, device=charges.device
-    ).unbind(0)
+) -> Sums:
+    """:func:`open_sum` of rows of atoms, by operations of torch.
+
+    Args:
+        charges: ``[n_structures, n_channels, n_atoms]``; zero on padding atoms.
+        positions: ``[n_structures, n_atoms, 3]`` [A]; all places are different, those of
+            padding atoms too.
+        sigma: width of the Gaussian charges [A].
+        compute_potential: also return the derivative with respect to the charges.
+
+    Returns:
+        Sum per structure ``[n_structures]``, and a tensor like ``charges`` (or ``None``).
+
+    Raises:
+        ValueError: if two atoms are at the same place.
+    """
+    n_atoms = positions.shape[1]
+    first, second = torch.triu_indices(n_atoms, n_atoms, offset=1, device=charges.device).unbind(0)
     # Structures last: pairs are the same for all, so whole rows are gathered and, in the
     # derivatives, scattered. Put together from components, so that derivatives with respect to
     # positions are contiguous. In units of sqrt(2) sigma the kernel is erf(x) / x; distances are
     # taken before they are scaled, so that where the structure is does not matter.
     unit = math.sqrt(2.0) * sigma
     r = torch.stack([component.t() for component in positions.unbind(2)])
-    q = charges.permute(2, 1, 0).contiguous()
+    q = charges.permute(1, 2, 0).contiguous()
     distance = (r.index_select(1, second) - r.index_select(1, first)).square().sum(dim=0).sqrt()
     distance = distance / unit
     _refuse_coincidence(distance, positions, first, second)
@@ -71,56 +75,7 @@ def _plain_sum(
     potential = torch.zeros_like(q)
     potential = potential.index_add(1, first, q_second * kernel)
     potential = potential.index_add(1, second, q_first * kernel) / unit
-    return energy, potential.permute(2, 1, 0)
-
-
-@torch.jit.unused
-def _native_sum(
-    compiled: Any, charges: Tensor, positions: Tensor, sigma: float, compute_potential: bool
-) -> tuple[Tensor, Tensor | None]:
-    """:func:`open_sum` by compiled kernels."""
-
-    def plain(q: Tensor, r: Tensor) -> Tensor:
-        return _plain_sum(q, r, sigma, False)[0]
-
-    unit = math.sqrt(2.0) * sigma
-    energy, potential, closest = pair_sum(compiled, charges, positions, unit, plain)
-    if bool((closest == 0.0).any()):
-        _plain_sum(charges, positions, sigma, False)  # says which atoms
-    return energy, potential if compute_potential else None
-
-
-def open_sum_masked(charges: Tensor, positions: Tensor, batch: Tensor, sigma: float) -> Tensor:
-    r"""Derivative of the pair sum with respect to the charges, over all pairs of a batch.
-
-    Pairs of different structures are masked, so the work grows with the square of the whole
-    batch: for graphs captured without knowing how many atoms a structure has.
-
-    Args:
-        charges: ``[n_atoms, n_channels]``.
-        positions: ``[n_atoms, 3]`` [A]; those of a structure all different.
-        batch: structure of each atom ``[n_atoms]``.
-        sigma: width of the Gaussian charges [A].
-
-    Returns:
-        ``[n_atoms, n_channels]``, as of :func:`open_sum`.
-
-    Raises:
-        RuntimeError: when it runs, also inside a graph, if two atoms of a structure are at
-            the same place.
-    """
-    unit = math.sqrt(2.0) * sigma
-    atoms = torch.arange(positions.shape[0], device=positions.device)
-    pair = (batch.unsqueeze(0) == batch.unsqueeze(1)) & (atoms.unsqueeze(0) != atoms.unsqueeze(1))
-    # Distances before they are scaled, so that where the structure is does not matter.
-    squared = (positions.unsqueeze(0) - positions.unsqueeze(1)).square().sum(dim=-1) / unit**2
-    torch._assert_async(
-        ((squared > 0.0) | ~pair).all(), "two atoms of an open structure are at the same place"
-    )
-    # Masked pairs may be at the same place: no infinity may enter the derivatives.
-    distance = torch.where(pair, squared, torch.ones_like(squared)).sqrt()
-    kernel = torch.where(pair, torch.erf(distance) / distance, torch.zeros_like(distance))
-    return kernel @ charges / unit
+    return energy, potential.permute(2, 0, 1)
 
 
 def _refuse_coincidence(distance: Tensor, positions: Tensor, first: Tensor, second: Tensor) -> None:

@@ -38,6 +38,38 @@ class Basis(Protocol):
         """Values ``[n_derivatives, n_channels, *atoms]`` of ``components [n_channels, ...]``."""
 
 
+class Expansion(Basis, Protocol):
+    """A basis whose components have powers, which are weighted. These are differentiable."""
+
+    def weighted_power(self, components: Tensor, weights: Tensor) -> Tensor:
+        """Sums of the weighted powers of all components, ``[n_structures]``."""
+
+    def weighted(self, components: Tensor, weights: Tensor) -> Tensor:
+        """Components times their weights, in the shape of ``components``."""
+
+
+def expand(
+    values: Tensor, places: Tensor, basis: Expansion, weights: Tensor, compute_potential: bool
+) -> tuple[Tensor, Tensor | None]:
+    r"""The sum :math:`\sum_m W_m|\rho_m|^2` of the components of values at atoms.
+
+    Args:
+        values: ``[1, n_channels, *atoms]``.
+        places: coordinates ``[3, *atoms]`` that the basis depends on.
+        basis: functions at these places.
+        weights: of the powers, in the shape that the basis takes.
+        compute_potential: also return the derivative with respect to ``values``.
+
+    Returns:
+        ``[n_structures]``, and a tensor like ``values`` (or ``None``).
+    """
+    components = spread(values, places, basis)
+    total = basis.weighted_power(components, weights)
+    if not compute_potential:
+        return total, None
+    return total, gather(basis.weighted(components, 2.0 * weights), places, basis)
+
+
 def spread(
     values: Tensor, places: Tensor, basis: Basis, derivatives: tuple[Derivative, ...] = (NONE,)
 ) -> Tensor:
@@ -59,7 +91,7 @@ def spread(
 def gather(
     components: Tensor, places: Tensor, basis: Basis, derivatives: tuple[Derivative, ...] = (NONE,)
 ) -> Tensor:
-    """Values ``[n_derivatives, n_channels, *atoms]`` at atoms; arguments as of :func:`spread`."""
+    """Values ``[n_derivatives, n_channels, *atoms]`` at atoms; see :func:`spread`."""
     values: Tensor = _Gather.apply(components, places, basis, derivatives)
     return values
 
@@ -89,7 +121,10 @@ def _gradients(
     derivatives: tuple[Derivative, ...],
     wanted: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Of the product of ``components`` and spread ``values``, by ``values`` and ``places``."""
+    """Gradients of ``(components * spread(values)).sum()``.
+
+    With respect to ``values`` and ``places``, as far as they are ``wanted``.
+    """
     to_values = to_places = None
     n = len(derivatives)
     if wanted[1]:
@@ -212,7 +247,7 @@ class _Gather(torch.autograd.Function):
         basis: Basis,
         derivatives: tuple[Derivative, ...],
     ) -> tuple[Tensor, int]:
-        """As of :class:`_Spread`."""
+        """A batch of components is one of channels."""
         components = components.movedim(_batched(in_dims), 0)
         values = _Gather.apply(components.flatten(0, 1), places, basis, derivatives)
         return values.unflatten(1, (info.batch_size, -1)), 1

@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from les.sums.bases.adjoint import Derivative
+from les.sums.bases.adjoint import Basis, Derivative
 from les.sums.bases.fourier import analyse, synthesise
-from les.sums.bases.splines import SplineMesh
+from les.sums.bases.power import weighted_power
+from les.sums.bases.splines import MeshShape
 
 #: Mesh points of the structures that are done at a time, so that their meshes stay in cache
 #: (CPU), or keep many cores busy (elsewhere). One structure may have more.
 POINTS_AT_A_TIME, POINTS_AT_A_TIME_ELSEWHERE = 2**17, 2**27
 
 
+class Splines(Basis, Protocol):
+    """Splines of a mesh at the places of atoms; see ``splines.SplineMesh``."""
+
+    @property
+    def owner(self) -> Tensor | None:
+        """Mesh of each atom ``[n_atoms]``; ``None`` for one mesh."""
+
+    @property
+    def shape(self) -> MeshShape:
+        """The meshes."""
+
+    def of_atoms(self, atoms: slice, owner: Tensor, shape: MeshShape) -> Splines:
+        """Those of some of the atoms, on meshes of their own."""
+
+
 class MeshWaves(NamedTuple):
     """Components up to an extent of the densities that the splines spread."""
 
-    splines: SplineMesh
+    splines: Splines
     #: Largest number of a component along each axis.
     extent: tuple[int, int, int]
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
-        """``[n_channels, n_structures, 2 n1 + 1, 2 n2 + 1, n3 + 1]``, as of ``fourier.analyse``."""
+        """``[n_channels, n_structures, 2 n1 + 1, 2 n2 + 1, n3 + 1]``; see ``fourier.analyse``."""
         parts = []
         for splines, atoms in self._blocks(values.shape[1]):
             mesh = splines.spread(values[..., atoms], derivatives)
@@ -44,11 +60,19 @@ class MeshWaves(NamedTuple):
             done += n_structures
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
-    def _blocks(self, n_channels: int) -> Iterator[tuple[SplineMesh, slice]]:
+    def weighted_power(self, components: Tensor, weights: Tensor) -> Tensor:
+        """Sums ``[n_structures]`` of powers; weights are real, for each component."""
+        return weighted_power(components, weights)
+
+    def weighted(self, components: Tensor, weights: Tensor) -> Tensor:
+        """Components times the same weights."""
+        return weights * components
+
+    def _blocks(self, n_channels: int) -> Iterator[tuple[Splines, slice]]:
         """A few structures at a time, and their atoms."""
-        fractional, owner, shape, order = self.splines
+        owner, shape = self.splines.owner, self.splines.shape
         n_structures, k1, k2, k3 = shape
-        cpu = fractional.device.type == "cpu"
+        cpu = owner is None or owner.device.type == "cpu"
         most = POINTS_AT_A_TIME if cpu else POINTS_AT_A_TIME_ELSEWHERE
         width = max(1, most // (n_channels * k1 * k2 * k3))
         if owner is None or width >= n_structures:
@@ -59,4 +83,4 @@ class MeshWaves(NamedTuple):
         for first, start, stop in zip(range(0, n_structures, width), atoms, atoms[1:]):
             block = slice(start, stop)
             of_block = shape._replace(n_structures=min(width, n_structures - first))
-            yield SplineMesh(fractional[:, block], owner[block] - first, of_block, order), block
+            yield self.splines.of_atoms(block, owner[block] - first, of_block), block

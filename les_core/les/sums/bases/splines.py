@@ -16,7 +16,6 @@ from torch import Tensor
 
 from les.sums.bases.adjoint import Derivative
 from les.sums.bases.bspline import pieces
-from les.sums.cpu.splines import spline_kernels
 
 #: Pairs of atom and mesh point at a time, so that their arrays stay in cache (CPU), or keep
 #: many cores busy (elsewhere).
@@ -55,7 +54,6 @@ class SplineMesh(NamedTuple):
     #: Structure of each atom ``[n_atoms]``; ``None`` for one structure.
     owner: Tensor | None
     shape: MeshShape
-    #: Of the splines.
     order: int
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
@@ -65,10 +63,6 @@ class SplineMesh(NamedTuple):
         """
         n_channels = values.shape[1]
         mesh = values.new_zeros([n_channels, math.prod(self.shape)])
-        kernels = spline_kernels(*self, derivatives)
-        if kernels is not None:
-            kernels.spread(values, mesh)
-            return mesh.view(n_channels, *self.shape)
         by_last = _by_last_axis(derivatives)
         for stencil in self._stencils(derivatives):
             for channel in range(n_channels):
@@ -88,9 +82,6 @@ class SplineMesh(NamedTuple):
 
     def gather(self, components: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
         """The transpose of :meth:`spread`."""
-        kernels = spline_kernels(*self, derivatives)
-        if kernels is not None:
-            return kernels.gather(components)
         n_channels, p = components.shape[0], self.order
         flat = components.reshape(n_channels, -1)
         shape = [len(derivatives), n_channels, self.fractional.shape[1]]
@@ -108,6 +99,10 @@ class SplineMesh(NamedTuple):
                         value = _contract(lines[d2], stencil.along(0, d1), 0)
                         values[place, channel, stencil.atoms] = value
         return values
+
+    def of_atoms(self, atoms: slice, owner: Tensor, shape: MeshShape) -> SplineMesh:
+        """Splines of some of the atoms, which have meshes of their own."""
+        return SplineMesh(self.fractional[:, atoms], owner, shape, self.order)
 
     def _stencils(self, derivatives: tuple[Derivative, ...]) -> Iterator[_Stencil]:
         """All atoms, a few at a time, with the derivatives that are needed."""

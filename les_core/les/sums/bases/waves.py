@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from les.sums.bases.adjoint import Derivative
-from les.sums.bases.wave_products import WaveProducts, products_of_two
+from les.sums.bases.wave_products import WaveProducts
 from les.sums.kept import kept
 
 
@@ -41,12 +41,23 @@ def axis_bases(fractional: Tensor, extent: list[int]) -> tuple[Tensor, Tensor, T
     )
 
 
+def weighted_power(structure_factors: Tensor, weights: Tensor) -> Tensor:
+    r""":math:`\sum_{cn} w_n|S_{cn}|^2` of each row, ``[n_rows]``.
+
+    Args:
+        structure_factors: those that :func:`combine` returns.
+        weights: ``[n_rows, 4, n1 * n2 * n3]``.
+    """
+    power = structure_factors.square().sum(dim=3).sum(dim=0)
+    return (weights * power).flatten(1).sum(dim=1)
+
+
 def combine(sums: Tensor, signs: Tensor) -> Tensor:
     r"""Structure factors from sums over products of cosines and sines.
 
     Args:
         sums: ``[n_channels, n_rows, 2 n1, 2 n2, 2 n3]``.
-        signs: of :func:`combinations`.
+        signs: the matrix that :func:`combinations` returns.
 
     Returns:
         ``[n_channels, n_rows, 4, 2, n1 * n2 * n3]``: real and imaginary part of the sum of
@@ -78,26 +89,6 @@ def combinations(like: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=like.dtype, device=like.device)
 
 
-def sums_over_atoms(charges: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """:meth:`Waves.spread` of ``charges [n_rows, n_atoms, n_channels]``, differentiable itself.
-
-    For TorchScript, captured graphs, and third derivatives with kernels.
-    """
-    n_rows, _, n_channels = charges.shape
-    charged_z = (charges.unsqueeze(-1) * z.unsqueeze(-2)).flatten(2)
-    sums = products_of_two(x, y).transpose(1, 2) @ charged_z
-    sums = sums.view(n_rows, x.shape[-1], y.shape[-1], n_channels, z.shape[-1])
-    return sums.permute(3, 0, 1, 2, 4)
-
-
-def values_at_atoms(components: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Its transpose, ``[n_rows, n_atoms, n_channels]``."""
-    n_channels = components.shape[0]
-    left = components.permute(1, 2, 3, 0, 4).flatten(1, 2).flatten(2)
-    along_z = (products_of_two(x, y) @ left).view(x.shape[0], x.shape[1], n_channels, z.shape[-1])
-    return (along_z * z.unsqueeze(-2)).sum(dim=-1)
-
-
 class Waves:
     """The basis of ``adjoint``.
 
@@ -111,7 +102,7 @@ class Waves:
         self.fractional, self.extent = fractional, extent
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
-        """Structure factors, as of :func:`combine`."""
+        """Structure factors; see :func:`combine`."""
         sums = WaveProducts(*self._axes, derivatives).spread(values)
         return combine(sums, _kept_combinations(sums.dtype, sums.device))
 
@@ -120,6 +111,14 @@ class Waves:
         signs = _kept_combinations(components.dtype, components.device)
         sums = separate(components, list(self.extent), signs)
         return WaveProducts(*self._axes, derivatives).gather(sums)
+
+    def weighted_power(self, components: Tensor, weights: Tensor) -> Tensor:
+        """Sums ``[n_rows]`` of powers; ``weights`` are ``[n_rows, 4, n1 * n2 * n3]``."""
+        return weighted_power(components, weights)
+
+    def weighted(self, components: Tensor, weights: Tensor) -> Tensor:
+        """Structure factors times the same weights."""
+        return weights.unsqueeze(2) * components
 
     @functools.cached_property
     def _axes(self) -> tuple[Tensor, Tensor, Tensor]:

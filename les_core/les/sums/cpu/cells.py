@@ -8,7 +8,6 @@ atoms.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +16,8 @@ from torch import Tensor
 from les.sums.cpu.library import call
 from les.sums.cpu.threads import in_parallel
 from les.sums.cpu.waves import WaveSums
-from les.sums.function import energy_and_gradients
+from les.sums.method import Cells
+from les.sums.plain import periodic_sum
 from les.sums.reciprocal.cutoff import GreensFunction
 
 
@@ -30,41 +30,17 @@ class _Task(ctypes.Structure):
     )
 
 
-def cell_sum(
-    compiled: ctypes.CDLL,
-    charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    extent: tuple[int, int, int],
-    greens: GreensFunction,
-    plain: Callable[..., Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Sums as of ``direct.reciprocal_sum``, and their derivatives with respect to charges.
+class CellKernels:
+    """``method.FirstAndSecond`` of charges, positions and cells.
 
     Args:
-        compiled: as of ``library``.
-        charges: ``[n_structures, n_channels, n_atoms]``.
-        positions: ``[n_structures, n_atoms, 3]`` [A].
-        cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors.
+        compiled: the kernels that ``library`` returned.
         extent: largest number of a wave along each axis.
         greens: the Green's function.
-        plain: sums of these three by operations of torch, for derivatives beyond the second.
+        of_cell: whether cells are differentiated; if not, their derivatives are zero.
 
-    Returns:
-        ``[n_structures]``, and like ``charges``.
-    """
-    # In torch.func and in forward mode cells may not tell that they are differentiated.
-    forward = torch.autograd.forward_ad._current_level >= 0
-    of_cell = cell.requires_grad or forward or torch._C._are_functorch_transforms_active()
-    kernels = _CellKernels(compiled, extent, greens, plain, of_cell)
-    energy, potential, *_ = energy_and_gradients(kernels, charges, positions, cell)
-    return energy, potential
-
-
-class _CellKernels:
-    """``les.sums.function.EnergyKernels`` of charges, positions and cells.
-
-    Without ``of_cell``, derivatives with respect to cells are zero.
+    Arguments of the energies are those of ``method.Cells``: charges ``[n_structures, n_channels,
+    n_atoms]``, positions ``[n_structures, n_atoms, 3]`` and cells ``[n_structures, 3, 3]``.
     """
 
     def __init__(
@@ -72,12 +48,16 @@ class _CellKernels:
         compiled: ctypes.CDLL,
         extent: tuple[int, int, int],
         greens: GreensFunction,
-        plain: Callable[..., Tensor],
         of_cell: bool,
     ) -> None:
-        self.compiled, self.extent, self.greens, self.plain = compiled, extent, greens, plain
+        self.compiled, self.extent, self.greens = compiled, extent, greens
         self.sums, self.of_cell = WaveSums(compiled, extent), of_cell
         self.n_points = 4 * (extent[0] + 1) * (extent[1] + 1) * (extent[2] + 1)
+
+    def plain(self, *arguments: Tensor) -> Tensor:
+        charges, positions, cell = arguments
+        cells = Cells(charges, positions, cell, None, self.extent)
+        return periodic_sum(cells, self.greens, False)[0]
 
     def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         q, r, a = (value.contiguous() for value in arguments)

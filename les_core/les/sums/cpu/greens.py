@@ -16,7 +16,7 @@ from les.sums.cpu.threads import in_parallel
 from les.sums.reciprocal.cutoff import GreensFunction
 from les.sums.rows import takes_rows
 
-#: Of a number, in operations.
+#: Operations that one value of the Green's function costs.
 WORK_PER_NUMBER = 16
 
 
@@ -28,7 +28,7 @@ class _Task(ctypes.Structure):
 
 
 def greens_function(compiled: ctypes.CDLL, function: GreensFunction, k_squared: Tensor) -> Tensor:
-    """Values like ``k_squared``, 0 at 0 and beyond the edge; ``compiled`` as of ``library``."""
+    """Values like ``k_squared``, 0 at 0 and beyond the edge, by the kernels of ``library``."""
     values: Tensor = _Evaluate.apply(k_squared, compiled, function, 0)
     return values
 

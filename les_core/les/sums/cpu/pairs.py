@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from les.sums.cpu.library import DEGREE, END, call
 from les.sums.cpu.threads import in_shares, shares_of_atoms
-from les.sums.function import energy_and_gradients
+from les.sums.pairs import sum_over_pairs
 
 #: Which x is in the middle of the argument of the series.
 SCALE = 2.0
@@ -35,56 +34,40 @@ class _Task(ctypes.Structure):
     )
 
 
-def pair_sum(
-    compiled: ctypes.CDLL,
-    charges: Tensor,
-    positions: Tensor,
-    unit: float,
-    plain: Callable[..., Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Energies, their derivatives with respect to charges, and smallest squared distances.
+class PairKernels:
+    """``method.FirstAndSecond`` of charges and positions.
+
+    Arguments of the energies are charges ``[n_structures, n_channels, n_atoms]`` and positions
+    ``[n_structures, n_atoms, 3]`` [A].
 
     Args:
-        compiled: the kernels that ``library()`` returned.
-        charges: ``[n_structures, n_atoms, n_channels]``.
-        positions: ``[n_structures, n_atoms, 3]`` [A].
-        unit: length u that the kernel counts distances in [A].
-        plain: energies of both by operations of torch, for derivatives beyond the second.
-
-    Returns:
-        ``[n_structures]``, like ``charges``, and ``[n_structures]``, which is infinite where
-        there are no pairs and not differentiable.
+        compiled: the kernels that ``library`` returned.
+        sigma: width of the Gaussian charges [A].
     """
-    kernels = _PairKernels(compiled, unit, plain)
-    energy, potential, _ = energy_and_gradients(kernels, charges, positions)
-    assert kernels.closest is not None
-    return energy, potential, kernels.closest
 
+    def __init__(self, compiled: ctypes.CDLL, sigma: float) -> None:
+        self.compiled, self.sigma, self.inverse = compiled, sigma, 1.0 / (math.sqrt(2.0) * sigma)
 
-class _PairKernels:
-    """``les.sums.function.EnergyKernels`` of charges and positions."""
-
-    def __init__(self, compiled: ctypes.CDLL, unit: float, plain: Callable[..., Tensor]) -> None:
-        self.compiled, self.inverse, self.plain = compiled, 1.0 / unit, plain
-        #: Smallest squared distances of the last call.
-        self.closest: Tensor | None = None
+    def plain(self, *arguments: Tensor) -> Tensor:
+        charges, positions = arguments
+        return sum_over_pairs(charges, positions, self.sigma, False)[0]
 
     def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        q, r = (value.transpose(1, 2) for value in arguments)
+        q, r = arguments[0], arguments[1].transpose(1, 2)
         of_structures = q.new_zeros(q.shape[0])
         like = (of_structures, q, r, of_structures)
         energy, to_q, to_r, closest = self._run(self.compiled.les_pairs_first, (q, r), like)
-        self.closest = closest.amin(dim=0)
-        return _total(energy), *(
-            _total(value).transpose(1, 2).contiguous() for value in (to_q, to_r)
-        )
+        if bool((closest == 0.0).any()):
+            self.plain(*arguments)  # says which atoms
+        return _total(energy), _total(to_q), _total(to_r).transpose(1, 2).contiguous()
 
     def second(
         self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        given = tuple(value.transpose(1, 2) for value in (*arguments, *directions))
-        results = self._run(self.compiled.les_pairs_second, given, given[:2])
-        return tuple(_total(result).transpose(1, 2).contiguous() for result in results)
+        (q, r), (vq, vr) = arguments, directions
+        given = (q, r.transpose(1, 2), vq, vr.transpose(1, 2))
+        to_q, to_r = self._run(self.compiled.les_pairs_second, given, given[:2])
+        return _total(to_q), _total(to_r).transpose(1, 2).contiguous()
 
     def _run(
         self, kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]
@@ -119,9 +102,10 @@ def _total(shares: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=1)
 def _series() -> tuple[float, float, float, Any]:
-    r"""Of :math:`e^{x^2}\mathrm{erfc}(x)`, 0 < x < ``END``, with what its argument follows from.
+    r"""Series of :math:`e^{x^2}\mathrm{erfc}(x)`, 0 < x < ``END``.
 
-    The variable is (x - ``SCALE``) / (x + ``SCALE``), mapped to -1 ... 1.
+    It comes with what its argument follows from. The variable is (x - ``SCALE``) /
+    (x + ``SCALE``), mapped to -1 ... 1.
     """
     last = (END - SCALE) / (END + SCALE)
     slope, intercept = 2.0 / (last + 1.0), (1.0 - last) / (1.0 + last)

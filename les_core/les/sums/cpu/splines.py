@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from les.sums.bases.adjoint import Derivative
 from les.sums.bases.bspline import ORDERS, pieces
-from les.sums.cpu.library import MOST, call, library
+from les.sums.bases.splines import MeshShape, SplineMesh
+from les.sums.cpu.library import MOST, call
 from les.sums.cpu.threads import in_parallel
 from les.sums.kept import kept
 
@@ -24,32 +26,53 @@ class _Task(ctypes.Structure):
     )
 
 
-class SplineKernels:
-    """Kernels for some atoms, a mesh and a list of derivatives.
+class CompiledSplines(NamedTuple):
+    """As ``bases.splines.SplineMesh``, which does what the kernels have no room for."""
 
-    Args:
-        compiled: as of ``library``.
-        fractional: coordinates of the atoms ``[3, n_atoms]``.
-        owner: mesh of each atom ``[n_atoms]``, or ``None`` for one mesh.
-        shape: number of meshes, and of their points along each axis.
-        order: of the splines.
-        derivatives: list of derivatives.
-    """
+    #: ``[3, n_atoms]``.
+    fractional: Tensor
+    #: Structure of each atom ``[n_atoms]``; ``None`` for one structure.
+    owner: Tensor | None
+    shape: MeshShape
+    order: int
+    #: The kernels that ``library`` returned.
+    compiled: ctypes.CDLL
 
-    def __init__(
-        self,
-        compiled: ctypes.CDLL,
-        fractional: Tensor,
-        owner: Tensor | None,
-        shape: tuple[int, int, int, int],
-        order: int,
-        derivatives: tuple[Derivative, ...],
-    ) -> None:
-        self.compiled = compiled
+    def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
+        """Densities ``[n_channels, n_structures, k1, k2, k3]`` of values at atoms."""
+        kernels = self.kernels(derivatives)
+        if kernels is None:
+            return SplineMesh(*self[:4]).spread(values, derivatives)
+        mesh = values.new_zeros([values.shape[1], *self.shape])
+        kernels.spread(values, mesh)
+        return mesh
+
+    def gather(self, components: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
+        """The transpose of :meth:`spread`."""
+        kernels = self.kernels(derivatives)
+        if kernels is None:
+            return SplineMesh(*self[:4]).gather(components, derivatives)
+        return kernels.gather(components)
+
+    def of_atoms(self, atoms: slice, owner: Tensor, shape: MeshShape) -> CompiledSplines:
+        """Splines of some of the atoms, which have meshes of their own."""
+        return self._replace(fractional=self.fractional[:, atoms], owner=owner, shape=shape)
+
+    def kernels(self, derivatives: tuple[Derivative, ...]) -> _SplineKernels | None:
+        """Kernels for a list of derivatives; ``None`` if they have no room for it."""
+        if max(map(max, derivatives)) >= MOST or self.order not in ORDERS:
+            return None
+        return _SplineKernels(self, derivatives)
+
+
+class _SplineKernels:
+    """Kernels for some atoms, a mesh and a list of derivatives."""
+
+    def __init__(self, splines: CompiledSplines, derivatives: tuple[Derivative, ...]) -> None:
+        fractional, owner, self.shape, order, self.compiled = splines
         # Kept as long as the kernels look at them.
         self.fractional = fractional.contiguous()
         self.owner = None if owner is None else owner.contiguous()
-        self.shape = shape
         heights = 1 + max(map(max, derivatives))
         self.polynomials = _polynomials(order, heights, fractional.dtype)
         self.listed = _listed(derivatives)
@@ -94,22 +117,6 @@ class SplineKernels:
             None if self.owner is None else self.owner.data_ptr(),
             self.listed.data_ptr(),
         )
-
-
-def spline_kernels(
-    fractional: Tensor,
-    owner: Tensor | None,
-    shape: tuple[int, int, int, int],
-    order: int,
-    derivatives: tuple[Derivative, ...],
-) -> SplineKernels | None:
-    """Kernels with these arguments of :class:`SplineKernels`, where there are some."""
-    if max(map(max, derivatives)) >= MOST or order not in ORDERS:
-        return None
-    compiled = library(fractional.device, fractional.dtype)
-    if compiled is None:
-        return None
-    return SplineKernels(compiled, fractional, owner, shape, order, derivatives)
 
 
 @kept(at_most=64)

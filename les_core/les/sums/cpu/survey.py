@@ -1,17 +1,16 @@
-"""What has to be known of the values of a batch, by a compiled kernel; see ``sums.system``."""
+"""The numbers that decide how a batch is summed, by a compiled kernel."""
 
 from __future__ import annotations
 
 import ctypes
 
 import torch
-from torch import Tensor
 
+from les.sums.checks import VOLUME_TOLERANCE
 from les.sums.cpu.library import call
 from les.sums.reciprocal.cutoff import EDGE_TOLERANCE
-
-#: How many numbers there are.
-N_NUMBERS = 12
+from les.sums.survey import Look, Numbers
+from les.sums.system import Given
 
 
 class _Task(ctypes.Structure):
@@ -21,27 +20,17 @@ class _Task(ctypes.Structure):
     )
 
 
-def look(
-    compiled: ctypes.CDLL,
-    charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor | None,
-    pbc: Tensor | None,
-    dl: float,
-    smallest: float,
-) -> tuple[Tensor, Tensor, Tensor, list[float]]:
-    """Results of ``sums.system.look``, and its arguments.
-
-    ``compiled`` is as of ``library``; ``smallest`` volumes and areas make structures periodic.
-    """
+def look_at(compiled: ctypes.CDLL, given: Given, dl: float) -> Look:
+    """As ``les.sums.survey.look_at``; ``compiled`` are the kernels that ``library`` returned."""
+    charges, positions, cell, _, _ = given
     n_structures = cell.shape[0]
-    arrays = [charges, positions, cell, batch, pbc]
-    given = [None if array is None else array.contiguous() for array in arrays]
+    arrays = [None if array is None else array.contiguous() for array in given]
     counts = torch.zeros(n_structures, dtype=torch.int64, device="cpu")
     flags = torch.empty(2, n_structures, dtype=torch.bool, device="cpu")
-    numbers = (ctypes.c_double * N_NUMBERS)()
+    numbers = (ctypes.c_double * len(Numbers._fields))()
     n_channels = charges.shape[1] if charges.dim() == 2 else 1
-    task = _Task(len(positions), n_channels, n_structures, dl, EDGE_TOLERANCE, smallest)
-    call(compiled.les_survey, task, *given, counts, flags[0], flags[1], numbers)
-    return counts, flags[0], flags[1], list(numbers)
+    task = _Task(
+        *(len(positions), n_channels, n_structures), *(dl, EDGE_TOLERANCE, VOLUME_TOLERANCE)
+    )
+    call(compiled.les_survey, task, *arrays, counts, flags[0], flags[1], numbers)
+    return Look(counts, flags[0], flags[1], Numbers(*numbers))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from les.sums.cpu.library import LANES, call
 from les.sums.cpu.threads import in_shares, shares_of_atoms
-from les.sums.function import energy_and_gradients
+from les.sums.plain import wave_energies
 
 
 class _Task(ctypes.Structure):
@@ -30,40 +30,24 @@ class _Task(ctypes.Structure):
     )
 
 
-def wave_sum(
-    compiled: ctypes.CDLL,
-    charges: Tensor,
-    fractional: Tensor,
-    kernel: Tensor,
-    extent: tuple[int, int, int],
-    plain: Callable[..., Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Sums, and their derivatives with respect to charges.
+class WaveKernels:
+    """``method.FirstAndSecond`` of charges, coordinates and weights.
+
+    Arguments of the energies are charges ``[n_structures, n_channels, n_atoms]``, wrapped
+    coordinates ``[n_structures, n_atoms, 3]`` and weights ``[n_structures, 4, n_points]``, with the
+    signs of ``waves.combine``.
 
     Args:
-        compiled: as of ``library``.
-        charges: ``[n_structures, n_channels, n_atoms]``.
-        fractional: coordinates ``[n_structures, n_atoms, 3]``, wrapped.
-        kernel: the Green's function ``[n_structures, 4, n_points]``, with the signs of
-            ``waves.combine``.
+        compiled: the kernels that ``library`` returned.
         extent: largest number of a wave along each axis.
-        plain: sums of these three by operations of torch, for derivatives beyond the second.
-
-    Returns:
-        ``[n_structures]``, and like ``charges``.
     """
-    kernels = _WaveKernels(compiled, extent, plain)
-    energy, potential, *_ = energy_and_gradients(kernels, charges, fractional, kernel)
-    return energy, potential
 
+    def __init__(self, compiled: ctypes.CDLL, extent: tuple[int, int, int]) -> None:
+        self.sums, self.extent = WaveSums(compiled, extent), extent
 
-class _WaveKernels:
-    """``les.sums.function.EnergyKernels`` of charges, coordinates and Green's functions."""
-
-    def __init__(
-        self, compiled: ctypes.CDLL, extent: tuple[int, int, int], plain: Callable[..., Tensor]
-    ) -> None:
-        self.sums, self.plain = WaveSums(compiled, extent), plain
+    def plain(self, *arguments: Tensor) -> Tensor:
+        charges, fractional, weights = arguments
+        return wave_energies(charges, fractional, weights, self.extent)
 
     def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         given = [value.contiguous() for value in arguments]
@@ -97,7 +81,7 @@ class WaveSums:
         The derivatives are zero before. Those with respect to Green's functions may be left out.
         """
         n_shares = self._shares(given[0])
-        arrays = [*given, self._sums(n_shares, *given)[0], *results]
+        arrays = [*given, self._sums(n_shares, given)[0], *results]
         self._run(self.compiled.les_waves_first, given[0], n_shares, lambda _: arrays)
 
     def second(
@@ -111,18 +95,15 @@ class WaveSums:
         All are zero before. All but the first two may be left out.
         """
         n_shares = self._shares(given[0])
-        sums = self._sums(n_shares, *given, *directions[:2])
+        sums = self._sums(n_shares, given, directions)
         arrays = [*given, *directions, *sums, *results]
         self._run(self.compiled.les_waves_second, given[0], n_shares, lambda _: arrays)
 
     def _sums(
         self,
         n_shares: int,
-        q: Tensor,
-        s: Tensor,
-        k: Tensor,
-        vq: Tensor | None = None,
-        vs: Tensor | None = None,
+        given: Sequence[Tensor],
+        directions: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Sums over atoms, and how they change in a direction, from shares of the atoms.
 
@@ -130,12 +111,14 @@ class WaveSums:
         """
         if n_shares == 1:
             return None, None
+        q = given[0]
+        vq, vs = (None, None) if directions is None else directions[:2]
         shape = [n_shares, *q.shape[:2], *self.shape]
         sums = q.new_zeros(shape)
         changes = None if vq is None else q.new_zeros(shape)
 
         def arrays(share: int) -> list[Tensor | None]:
-            return [q, s, k, vq, vs, sums[share], None if changes is None else changes[share]]
+            return [*given, vq, vs, sums[share], None if changes is None else changes[share]]
 
         self._run(self.compiled.les_waves_sums, q, n_shares, arrays)
         return sums.sum(dim=0), None if changes is None else changes.sum(dim=0)

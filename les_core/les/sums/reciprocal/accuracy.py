@@ -67,38 +67,8 @@ class Resolution(NamedTuple):
     order: int
 
     def work(self) -> float:
-        """Of the mesh, for each atom."""
+        """Work per atom of a mesh with this spacing and order."""
         return self.order**3 + POINT_COST * ATOM_VOLUME / self.spacing**3
-
-
-class DirectCost(NamedTuple):
-    """Time of the direct sum in units of that of the mesh per atom and ``Resolution.work``."""
-
-    #: Per atom, other atom and 1 / dl^3 [A^3], at a density of 0.1 atoms / A^3.
-    of_pairs: float
-    #: How much longer the sequence of operations of a mesh takes, whatever the atoms.
-    start: float
-
-
-#: With compiled kernels, and without. Measured on a CPU (x86, one thread, float64); that of a GPU
-#: is not measured.
-NATIVE, TORCH, CUDA = DirectCost(4.0, 2e5), DirectCost(6.0, 3e4), DirectCost(6.0, 3e4)
-
-
-def crossover(resolution: Resolution, cuda: bool, native: bool) -> int:
-    """Number of atoms from which on the mesh is faster than the direct sum.
-
-    It depends on nothing that changes in a simulation, so that the method does not, either.
-
-    Args:
-        resolution: of both.
-        cuda: whether this is for a GPU.
-        native: whether there are compiled kernels.
-    """
-    cost = NATIVE if native else CUDA if cuda else TORCH
-    # Both take the same time: of_pairs n^2 / dl^3 = work n + start.
-    half, by_pairs = 0.5 * resolution.work(), resolution.dl**3 / cost.of_pairs
-    return math.ceil((half + math.sqrt(half**2 + cost.start / by_pairs)) * by_pairs)
 
 
 def resolve(

@@ -46,7 +46,7 @@ def cutoff_ends(
     return edge, edge
 
 
-def cutoff_weight(k_squared: Tensor, k_max: float, smooth: bool) -> Tensor:
+def cutoff_weight(k_squared: Tensor, start: float, end: float) -> Tensor:
     """Weight ``w(k)`` of a k-point: 1 well inside the sphere ``|k| <= k_max``, 0 outside.
 
     The sharp cutoff is a step; k-points that cross the sphere when the cell is strained
@@ -56,11 +56,10 @@ def cutoff_weight(k_squared: Tensor, k_max: float, smooth: bool) -> Tensor:
 
     Args:
         k_squared: ``|k|^2`` [1/A^2], any shape.
-        k_max: radius of the k-sphere [1/A].
-        smooth: taper, rather than step.
+        start: where the weight begins to fall; see :func:`cutoff_ends`.
+        end: where it ends; a step if that is where it begins.
     """
-    start, end = cutoff_ends(k_max, smooth)
-    if smooth:
+    if start < end:
         t = ((k_squared - start) / (end - start)).clamp(0.0, 1.0)
         return 1.0 - t**3 * (10.0 - 15.0 * t + 6.0 * t**2)
     return (k_squared <= end).to(k_squared.dtype)

@@ -7,46 +7,56 @@ differentiable with respect to the cell without special cases.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from les.sums.cpu.greens import greens_function
-from les.sums.cpu.library import library
-from les.sums.reciprocal.cutoff import GreensFunction, cutoff_ends, cutoff_weight
+from les.sums.reciprocal.cutoff import GreensFunction, cutoff_weight
+from les.sums.reciprocal.lattice import Lattice
 
 
-def periodic_greens_function(
-    k_squared: Tensor, sigma: float, k_max: float, smooth: bool, captured: bool = False
-) -> Tensor:
+def periodic_greens_function(k_squared: Tensor, greens: GreensFunction) -> Tensor:
     """Three-dimensional periodic kernel ``w(k) exp(-sigma^2 k^2 / 2) / k^2``, 0 at k = 0.
 
     Leaving out k = 0 is the neutralising background without any further correction.
 
     Args:
         k_squared: ``|k|^2`` [1/A^2], any shape.
-        sigma: width of the Gaussian charges [A].
-        k_max: radius of the k-sphere [1/A].
-        smooth: see ``cutoff.cutoff_weight``.
-        captured: only operations of torch, for a graph that is being captured.
+        greens: width of the charges, and the cutoff.
     """
-    if not torch.jit.is_scripting():
-        compiled = None if captured else library(k_squared.device, k_squared.dtype)
-        if compiled is not None:
-            return _native_greens_function(compiled, k_squared, sigma, k_max, smooth)
     origin = k_squared == 0.0
     # Divide by 1 at the origin, so that no infinity enters the derivatives there.
     safe = torch.where(origin, torch.ones_like(k_squared), k_squared)
-    kernel = cutoff_weight(safe, k_max, smooth) * torch.exp(-0.5 * sigma**2 * safe) / safe
+    weight = cutoff_weight(safe, greens.start, greens.end)
+    kernel = weight * torch.exp(-0.5 * greens.sigma**2 * safe) / safe
     return torch.where(origin, torch.zeros_like(kernel), kernel)
 
 
-@torch.jit.unused
-def _native_greens_function(
-    compiled: Any, k_squared: Tensor, sigma: float, k_max: float, smooth: bool
+def lattice_greens_function(
+    lattice: Lattice, k_squared: Tensor, numbers: Tensor, periodic: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    return greens_function(compiled, GreensFunction(sigma, *cutoff_ends(k_max, smooth)), k_squared)
+    """Green's functions of structures with three and with two periodic axes.
+
+    Args:
+        lattice: the structures.
+        k_squared: ``|k|^2`` of their k-points ``[n_structures, ..., ..., n]`` [1/A^2]. Along the
+            last axis, which starts at 0, k changes along the third reciprocal vector, in slabs
+            the normal.
+        numbers: of the k-points along the last axis ``[n]``.
+        periodic: the function for three periodic axes, of ``k_squared``.
+
+    Returns:
+        Values like ``k_squared``.
+    """
+    values = periodic(k_squared)
+    if lattice.half_height is None:
+        return values
+    length = torch.linalg.vector_norm(lattice.reciprocal[:, 2], dim=1).view(-1, 1, 1, 1)
+    k_normal = 2.0 * math.pi * length * numbers
+    half_height = lattice.half_height.view(-1, 1, 1, 1)
+    return slab_greens_function(values, k_squared, k_squared[..., :1], k_normal, half_height)
 
 
 def slab_greens_function(
@@ -65,7 +75,7 @@ def slab_greens_function(
     are closer in a cell of the height :math:`2 z_c`.
 
     Args:
-        kernel: the three-dimensional one K, as of :func:`periodic_greens_function`, any shape.
+        kernel: the three-dimensional one K (:func:`periodic_greens_function`), any shape.
         k_squared: ``|k|^2`` [1/A^2].
         in_plane_squared: that of the component in the plane. The difference of the other two
             would be lost in rounding.

@@ -2,10 +2,24 @@ r"""Geometry of periodic cells: reciprocal vectors, volumes, and how far the k-g
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from les.sums.reciprocal.cutoff import EDGE_TOLERANCE
+
+
+class Lattice(NamedTuple):
+    """What the weights of k-points depend on."""
+
+    #: Reciprocal vectors without the factor 2 pi ``[n_structures, 3, 3]`` [1/A].
+    reciprocal: Tensor
+    #: ``[n_structures]`` [A^3].
+    volume: Tensor
+    #: Where the Green's functions of slabs end ``[n_structures]`` [A], 0 for other structures;
+    #: ``None`` if there are no slabs.
+    half_height: Tensor | None
 
 
 def cell_normals(cell: Tensor) -> Tensor:

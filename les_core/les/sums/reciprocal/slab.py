@@ -26,8 +26,6 @@ def slab_cells(
     positions: Tensor,
     batch: Tensor,
     sigma: float,
-    padding: float = PADDING,
-    step: float = STEP,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cells to sum in, where the Green's function is truncated, and places in these cells.
 
@@ -37,8 +35,6 @@ def slab_cells(
         positions: ``[n_atoms, 3]`` [A].
         batch: structure of each atom ``[n_atoms]``.
         sigma: width of the Gaussian charges [A].
-        padding: see :data:`PADDING`.
-        step: see :data:`STEP`.
 
     Returns:
         Cells ``[n_structures, 3, 3]`` [A], where slabs have their open axis last, along the
@@ -61,13 +57,13 @@ def slab_cells(
         _outermost(height, batch, cell.shape[0]),
         _outermost(-height, batch, cell.shape[0]),
     )
-    length = torch.where(is_slab, 2.0 * (top + bottom), torch.zeros_like(top)) + padding * sigma
+    length = torch.where(is_slab, 2.0 * (top + bottom), torch.zeros_like(top)) + PADDING * sigma
     padded = torch.stack([turned[:, 0], turned[:, 1], length.unsqueeze(1) * normal], dim=1)
     cells = torch.where(is_slab.view(-1, 1, 1), padded, cell)
     half_heights = torch.where(is_slab, 0.5 * length, torch.zeros_like(length))
     # The height of the cell changes with the slab: coordinates along it must not be large. The
     # steps are long because on a mesh each changes the energy by the error of the mesh.
-    steps = step * torch.round(0.5 * (top - bottom).detach() / step)
+    steps = STEP * torch.round(0.5 * (top - bottom).detach() / STEP)
     moved = torch.where(is_slab, steps, torch.zeros_like(steps)).unsqueeze(1) * normal.detach()
     return cells.to(dtype), half_heights.to(dtype), (positions - moved[batch]).to(dtype)
 
