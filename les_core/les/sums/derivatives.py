@@ -115,12 +115,14 @@ class _Whole(NamedTuple):
     #: Arguments of the kernels: charges, positions and, where there are, cells.
     arguments: tuple[Tensor, ...]
     slots: Tensor | None
+    #: Whether derivatives with respect to cells are not zero.
+    of_cell: bool
 
     @staticmethod
     def of(plan: Plan, of_cell: bool) -> _Whole | None:
         """The batch of a plan, if it is one."""
         found = whole(plan, of_cell)
-        return None if found is None else _Whole(plan, *found)
+        return None if found is None else _Whole(plan, *found, of_cell)
 
     def first(self) -> tuple[Tensor, list[Tensor]]:
         """Energies, and derivatives with respect to charges, positions and cells."""
@@ -164,6 +166,5 @@ class _Whole(NamedTuple):
     def _others(self, prefactor: float, found: Sequence[Tensor]) -> list[Tensor]:
         """Derivatives with respect to positions and cells from those of rows."""
         to_positions = out_of_rows(found[0].transpose(1, 2), self.slots).mul_(prefactor)
-        if len(found) == 1:
-            return [to_positions, torch.zeros_like(self.plan.system.cell)]
-        return [to_positions, found[1].mul_(prefactor)]
+        to_cell = found[1] if len(found) > 1 else torch.zeros_like(self.plan.system.cell)
+        return [to_positions, to_cell.mul_(prefactor) if self.of_cell else to_cell]

@@ -51,12 +51,13 @@ def _as_outside() -> Iterator[None]:
     for key in _DISPATCHED_AGAIN:
         excluded = excluded.remove(key)
     included = torch._C._dispatch_tls_local_include_set()
-    with (
-        torch._C._ForceDispatchKeyGuard(included, excluded),
-        torch.inference_mode(False),
-        torch.no_grad(),
-    ):
-        yield
+    with torch._C._ForceDispatchKeyGuard(included, excluded):
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False), torch.no_grad():
+                yield
+        else:
+            with torch.no_grad():
+                yield
 
 
 def _given(tensors: Sequence[Any]) -> Given:
