@@ -188,7 +188,7 @@ class Ewald(nn.Module):
         pbc: Tensor | None,
         compute_potential: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """What :meth:`forward` returns, by the operator ``les::ewald``.
+        """What :meth:`forward` returns, by the operator ``les::ewald_sum``.
 
         This is the way of TorchScript, compilers and exported graphs, which cannot look at values.
         """
@@ -204,7 +204,7 @@ class Ewald(nn.Module):
             differentiable and positions.requires_grad,
             differentiable and cell.requires_grad,
         ]
-        energy, potential, _, _ = torch.ops.les.ewald(
+        energy, potential, _, _ = torch.ops.les.ewald_sum(
             charges,
             positions,
             cell,

@@ -324,7 +324,7 @@ def test_operators_keep_the_rules(make_arguments, case):
             for value, flag in zip((charges, positions, cell), wanted, strict=True)
         ]
         arguments = (*leaves, batch, pbc, *settings, wanted)
-        torch.library.opcheck(torch.ops.les.ewald, arguments)
+        torch.library.opcheck(torch.ops.les.ewald_sum, arguments)
     gradients = [None, torch.ones_like(positions), None]
     arguments = (*gradients, charges, positions, cell, batch, pbc, *settings, [True] * 3)
     torch.library.opcheck(torch.ops.les.ewald_product, arguments)

@@ -1,8 +1,8 @@
 r"""The sum as operators of torch, which TorchScript, ``torch.compile`` and ``torch.export`` take.
 
 ``les.Ewald`` looks at the values of its input, which a compiler that traces it cannot. It need not
-trace it: to a compiler the sum is one operator, ``les::ewald``, that gives energies together with
-all first derivatives,
+trace it: to a compiler the sum is one operator, ``les::ewald_sum``, that gives energies together
+with all first derivatives,
 
 .. math:: (q, r, A) \to (E, \partial E/\partial q, \partial E/\partial r, \partial E/\partial A),
 
@@ -194,7 +194,7 @@ def _alias(value: Tensor) -> Tensor:
 
 def _register() -> None:
     # Not `custom_op`, whose checks of results take longer than the sum of a small structure.
-    energies, second = "les::ewald", "les::ewald_product"
+    energies, second = "les::ewald_sum", "les::ewald_product"
     outputs = "(Tensor, Tensor, Tensor)"
     torch.library.define(second, f"({_DIRECTIONS}, {_ARGUMENTS}) -> {outputs}")
     torch.library.define(energies, f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)")
@@ -211,5 +211,5 @@ def _register() -> None:
 
 
 # A copy of this module, as ``torch.package`` makes them, must not take the place of the first.
-if not hasattr(torch.ops.les, "ewald"):
+if not hasattr(torch.ops.les, "ewald_sum"):
     _register()
