@@ -46,18 +46,20 @@ _DISPATCHED_AGAIN = [
 
 @contextlib.contextmanager
 def _as_outside() -> Iterator[None]:
-    """Operators run below autograd, and below more where torch checks them: not in here."""
+    """Operators run below autograd, and below more where torch checks them: not in here.
+
+    Where something is differentiated in here, ``torch.enable_grad`` says so.
+    """
     excluded = torch._C._dispatch_tls_local_exclude_set()
     for key in _DISPATCHED_AGAIN:
         excluded = excluded.remove(key)
     included = torch._C._dispatch_tls_local_include_set()
-    with torch._C._ForceDispatchKeyGuard(included, excluded):
-        if torch.is_inference_mode_enabled():
-            with torch.inference_mode(False), torch.no_grad():
-                yield
-        else:
-            with torch.no_grad():
-                yield
+    with (
+        torch._C._ForceDispatchKeyGuard(included, excluded),
+        torch.inference_mode(False),  # which also brings autograd back
+        torch.no_grad(),
+    ):
+        yield
 
 
 def _given(tensors: Sequence[Any]) -> Given:
