@@ -16,6 +16,7 @@ from tqdm import tqdm
 from les.data.atoms import LONG_RANGE_AXES, centred
 from les.data.labels import LabelKeys, labelled_frames
 from les.data.total_charge import total_charge
+from les.training.charges import ChargeStatistics
 from les.training.errors import RESULTS
 from les_cace.batches import Batch, Structure, collate, to_structure
 from les_cace.model import CACE
@@ -112,9 +113,15 @@ def collate_labelled(items: Sequence[tuple[Structure, References]]) -> tuple[Bat
 
 
 def compare(
-    model: nn.Module, item: tuple[Batch, References], with_forces: bool = True
+    model: nn.Module,
+    item: tuple[Batch, References],
+    charges: ChargeStatistics | None = None,
+    *,
+    with_forces: bool = True,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Predictions and references of the structures that have them.
+
+    Charges of all structures are counted in ``charges``, if these are given.
 
     Energies are per atom [eV], forces in [eV/A], stress in [eV/A^3], Born effective charges in [e]
     and dipoles in [e A].
@@ -132,6 +139,9 @@ def compare(
         compute_stress="stress" in labels,
         compute_bec="bec" in labels,
     )
+    if charges is not None and "latent_charges" in out:
+        found = out.get("charges", out["latent_charges"])  # the latter of several channels
+        charges.add(found, batch.batch, out["les_energy"])
     pairs = {}
     for label in labels:
         expected = references[label].to(parameter.device)

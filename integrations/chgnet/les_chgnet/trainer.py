@@ -158,11 +158,7 @@ class ResumableTrainer(Trainer):
             epoch=epoch,
             seconds=self.train_seconds,
             train_loss=self.train_loss,
-            valid_loss=valid_loss,
-            valid_energy_rmse=self.errors.rmse("energy"),
-            valid_force_rmse=self.errors.rmse("forces"),
-            valid_bec_rmse=self.errors.rmse("bec"),
-            valid_dipole_rmse=self.errors.rmse("dipole"),
+            **self.errors.of_validation(),
         )
         best = is_best(valid_loss, self.records)
         self.records.append(record)
@@ -204,6 +200,11 @@ class ResumableTrainer(Trainer):
         self.errors.add_loss(out["loss"])
         if self.model.training:
             return
+        if "charges" in prediction:
+            sizes = torch.tensor([len(each) for each in prediction["charges"]])
+            structure = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+            charges = torch.cat(prediction["charges"])
+            self.errors.charges.add(charges, structure, prediction["les_energy"])
         for letter, expected in targets.items():
             if letter in self.responses:
                 found = labelled_pairs(letter, targets, prediction)

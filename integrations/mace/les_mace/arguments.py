@@ -74,7 +74,7 @@ def _responses(options: argparse.Namespace) -> dict[str, float]:
     """
     if options.loss in DIPOLE_LOSSES:  # of models of dipoles, which have charges of their own
         options.dipole_weight = 1.0 if options.dipole_weight is None else options.dipole_weight
-        weights = {"bec": options.bec_weight} if options.bec_weight else {}
+        weights = response_weights(options, ("bec",))
     else:
         weights = response_weights(options)
         options.dipole_weight = weights.get("dipole", 1.0)  # upstream's default, without effect

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from les.backends import Backend, EpochRecord, TrainingJob
+from les.training.charges import CHARGE_FIELDS
 from les_mace.features import FEATURES
 
 
@@ -55,7 +56,7 @@ class MACEBackend(Backend):
         path = job.directory / "results" / f"{job.name}_run-{job.seed}_train.txt"
         losses: dict[int, list[float]] = defaultdict(list)
         seconds: dict[int, float] = defaultdict(float)
-        validation: dict[int, dict[str, float]] = {}
+        validation: dict[int, dict[str, Any]] = {}
         # A restarted run appends; of an epoch done twice the later half-epoch adds up to
         # more steps, so each epoch starts afresh when its first record comes again.
         previous_mode = ""
@@ -83,6 +84,7 @@ class MACEBackend(Backend):
                 valid_force_rmse=validation.get(epoch, {}).get("rmse_f"),
                 valid_bec_rmse=validation.get(epoch, {}).get("rmse_bec"),
                 valid_dipole_rmse=validation.get(epoch, {}).get("rmse_mu"),
+                **{name: validation.get(epoch, {}).get(name) for name in CHARGE_FIELDS},
             )
             for epoch in sorted(losses)
         ]

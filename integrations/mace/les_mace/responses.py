@@ -25,6 +25,7 @@ from les.response.labels import RESPONSES
 from les.training.errors import UNITS
 from les_mace.readouts import negate
 from les_mace.replaced import replaced
+from les_mace.watch import ChargeMetrics
 
 if TYPE_CHECKING:
     from les_mace.model import MACELES
@@ -82,7 +83,7 @@ class ResponseLoss(nn.Module):
         return ", ".join(f"{label}_weight={weight}" for label, weight in self.weights.items())
 
 
-class ResponseMetrics(_train.MACELoss):  # type: ignore[misc,name-defined]
+class ResponseMetrics(ChargeMetrics):
     """Upstream's errors of an evaluation, with those of Born effective charges.
 
     Structures without a label do not count in its errors.

@@ -29,6 +29,7 @@ from les_mace.responses import oriented, trained_responses, with_energies_only
 from les_mace.restart import whole_checkpoints
 from les_mace.settings import settings_of
 from les_mace.start import start_model, with_start
+from les_mace.watch import watched_charges
 
 if TYPE_CHECKING:
     from les.backends import Backend
@@ -69,6 +70,7 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
             configure = _with_charges(configure, args)
             configure = oriented(configure, args.responses)
         with (
+            watched_charges(),
             trained_responses(args.responses),
             replaced(extensions, "MACELES", MACELES),
             replaced(data, "load_from_xyz", loader),

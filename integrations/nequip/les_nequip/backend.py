@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from les.backends import Backend, EpochRecord, TrainingJob
+from les.training.charges import CHARGE_FIELDS
 from les_nequip.features import FEATURES
 
 logger = logging.getLogger("les")
@@ -76,6 +77,7 @@ class NequIPBackend(Backend):
                 valid_force_rmse=values.get("val0_epoch/forces_rmse"),
                 valid_bec_rmse=values.get("val0_epoch/born_effective_charges_rmse"),
                 valid_dipole_rmse=values.get("val0_epoch/les_dipole_rmse"),
+                **{name: values.get(name) for name in CHARGE_FIELDS},
             )
             for epoch, values in sorted(epochs.items())
         ]

@@ -59,3 +59,10 @@ class EpochRecord:
     valid_bec_rmse: float | None = None
     #: Root mean square error of dipoles on the validation set [e A], if trained on.
     valid_dipole_rmse: float | None = None
+    #: Root mean square charge on the validation set [e], of models with charges.
+    valid_charge_rms: float | None = None
+    #: Mean total charge of its structures [e], and the largest one without its sign.
+    valid_total_charge_mean: float | None = None
+    valid_total_charge_max: float | None = None
+    #: Root mean square long-range energy of its structures [eV/atom].
+    valid_les_energy_rms: float | None = None

@@ -31,6 +31,7 @@ for _name in (
     "symmetry",
     "total_charge",
     "training",
+    "training_log",
 ):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
@@ -48,6 +49,7 @@ from les.testing.slabs import SlabTests  # noqa: E402
 from les.testing.symmetry import SymmetryTests  # noqa: E402
 from les.testing.total_charge import TotalChargeTests  # noqa: E402
 from les.testing.training import TrainingTests  # noqa: E402
+from les.testing.training_log import TrainingLogTests  # noqa: E402
 
 __all__ = [
     "Adapter",
@@ -64,6 +66,7 @@ __all__ = [
     "SlabTests",
     "SymmetryTests",
     "TotalChargeTests",
+    "TrainingLogTests",
     "TrainingTests",
 ]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +12,10 @@ import numpy as np
 import pytest
 from ase.io import read, write
 
-from les.backends import TrainingJob, get_backend
+from les.backends import get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
+from les.testing.training_log import TrainingLogTests
 
 #: What hydrogen and oxygen are labelled with [e]: Born effective charges are these times the unit
 #: matrix, and dipoles those of such charges.
@@ -28,8 +28,8 @@ def _nominal(atoms: Any) -> np.ndarray:
     return charges - charges.mean()
 
 
-class ResponseTrainingTests:
-    """Tests of ``les train`` with terms of responses.
+class ResponseTrainingTests(TrainingLogTests):
+    """Tests of ``les train`` with terms of responses, and of what it tells about charges.
 
     They use fixtures of the adapter's tests: ``backend_name``; ``arguments(folder, **changes)``,
     the arguments of a short training called "small" on molecules and crystals of H and O;
@@ -61,31 +61,6 @@ class ResponseTrainingTests:
             files[name] = tmp_path / path.name
             write(files[name], frames, format="extxyz")
         return files
-
-    @pytest.fixture
-    def log(self) -> Iterator[io.StringIO]:
-        """What is logged; upstreams take away the handlers of pytest."""
-        logger, text = logging.getLogger("les"), io.StringIO()
-        handler, level = logging.StreamHandler(text), logger.level
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        yield text
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-    def _history(
-        self, backend_name: str, folder: Path, files: dict[str, Path], arguments: list[str]
-    ) -> list[Any]:
-        seeds = [int(text.split("=")[1]) for text in arguments if text.startswith("--seed=")]
-        job = TrainingJob(
-            "small",
-            folder,
-            folder / "none.yaml",
-            files["train_file"],
-            files["valid_file"],
-            seed=(seeds or [1])[0],
-        )
-        return get_backend(backend_name).history(job)
 
     def test_born_effective_charges_are_learnt(
         self,
@@ -178,7 +153,8 @@ class ResponseTrainingTests:
                 "train.xyz: no open and neutral structure has a dipole",
             ),
             (["--les", "--bec_key=x"], "--bec_key has no effect without --bec_weight"),
-            (["--les", "--dipole_key=x", "--dipole_weight=0"], "--dipole_key has no effect"),
+            (["--les", "--dipole_key=x", "--dipole_weight=0"], "--dipole_weight 0 has no effect"),
+            (["--les", "--bec_weight=0"], "--bec_weight 0 has no effect"),
             (["--no-les", "--bec_weight=1"], "--bec_weight needs a model with charges"),
             (["--no-les", "--dipole_weight=1"], "--dipole_weight needs a model with charges"),
             (["--les", "--bec_weight=1", "--les_arguments={n_channels: 2}"], "n_channels"),

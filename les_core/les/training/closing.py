@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from les.data.atoms import unused_labels_told
 from les.data.labels import labelled_frames
+from les.training.charges import SMALL_CHARGE, charges_in_words
 from les.training.errors import Errors, table
 
 if TYPE_CHECKING:
@@ -151,4 +152,21 @@ def close(
         row = name if len(chosen) == total else f"{name} ({len(chosen)} of {total})"
         errors[row] = errors_of(calculator, chosen, row)
     logger.info("errors of the best model%s:\n%s", which, table(errors))
+    _tell_charges(errors)
     return errors
+
+
+def _tell_charges(errors: Mapping[str, Errors]) -> None:
+    """Log how large the charges are on the validation set, or else on the last set."""
+    sets = {name: each.charges.values() for name, each in errors.items()}
+    of_charges = {name: values for name, values in sets.items() if values}
+    if not of_charges:
+        return
+    names = sorted(of_charges, key=lambda name: name.startswith("valid"))
+    values = of_charges[names[-1]]
+    logger.info("%s: %s", names[-1], charges_in_words(values))
+    if values["valid_charge_rms"] < SMALL_CHARGE:
+        logger.warning(
+            "the charges have stayed small, and the long-range energy with them: "
+            "docs/learning-charges.md says what to do where they should be larger"
+        )

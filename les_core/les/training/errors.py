@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from les.response.born import BORN_CHARGES
+from les.training.charges import ChargeStatistics
 
 #: Label -> unit in tables, and its factor from the unit of the errors.
 UNITS: dict[str, tuple[str, float]] = {
@@ -30,6 +31,9 @@ class Errors:
 
     Args:
         unsigned: labels whose magnitudes alone :meth:`add_structure` compares.
+
+    Attributes:
+        charges: sizes of the charges with which these errors were made.
     """
 
     def __init__(self, unsigned: Collection[str] = ()) -> None:
@@ -38,6 +42,7 @@ class Errors:
         self.squares: dict[str, float] = {}
         self.magnitudes: dict[str, float] = {}
         self.sizes: dict[str, int] = {}
+        self.charges = ChargeStatistics()
 
     @classmethod
     def of(cls, calculator: Any) -> Errors:
@@ -62,13 +67,14 @@ class Errors:
     def add_structure(
         self, results: Mapping[str, Any], labels: Mapping[str, Any], n_atoms: int
     ) -> None:
-        """Count the labels of one structure that a calculator has results for.
+        """Count the labels of one structure that a calculator has results for, and its charges.
 
         Args:
             results: the calculator's, such as ``energy`` [eV] and ``forces`` [eV/A].
             labels: as returned by ``les.data.labels.labelled_frames``; ``None`` for a missing one.
             n_atoms: number of atoms; energies are compared per atom.
         """
+        self.charges.add_results(results)
         for label in UNITS:
             expected, name = labels.get(label), RESULTS.get(label, label)
             if expected is None or name not in results:
@@ -95,12 +101,25 @@ class Errors:
         return self.magnitudes[label] / size if size else None
 
     def summary(self) -> str:
-        """Mean absolute errors in one line."""
+        """Mean absolute errors and the root mean square charge, in one line."""
         texts = []
         for label in self.sizes:
             unit, factor = UNITS[label]
             texts.append(f"{label} {factor * (self.mae(label) or 0.0):.3g} {unit}")
-        return ", ".join(texts)
+        text = ", ".join(texts)
+        charges = self.charges.values()
+        return f"{text}; charges {charges['valid_charge_rms']:.3g} e" if charges else text
+
+    def of_validation(self) -> dict[str, float | None]:
+        """The fields of ``les.backends.EpochRecord`` about the validation set."""
+        return {
+            "valid_loss": self.loss(),
+            "valid_energy_rmse": self.rmse("energy"),
+            "valid_force_rmse": self.rmse("forces"),
+            "valid_bec_rmse": self.rmse("bec"),
+            "valid_dipole_rmse": self.rmse("dipole"),
+            **self.charges.values(),
+        }
 
 
 def table(sets: Mapping[str, Errors]) -> str:

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from les.backends import EpochRecord
 from les.files import replacing
 from les.sums.checks import NotFiniteError, TooLargeError
+from les.training.charges import ChargeStatistics
 from les.training.errors import Errors
 from les.training.files import RunFiles
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
@@ -57,7 +58,8 @@ class Loop:
 
     Args:
         model: model to train.
-        compare: ``(model, batch)`` -> predictions and references of each label.
+        compare: ``(model, batch, charges)`` -> predictions and references of each label; counts
+            the charges of the batch in ``charges``, if these are not ``None``.
         content: what a file holds of a model, plain values; its weights are ``state_dict``.
         files: where the results go.
         stages: weights of the loss, in the order of training.
@@ -79,7 +81,7 @@ class Loop:
     def __init__(
         self,
         model: nn.Module,
-        compare: Callable[[nn.Module, Any], Pairs],
+        compare: Callable[[nn.Module, Any, ChargeStatistics | None], Pairs],
         content: Callable[[nn.Module], dict[str, Any]],
         files: RunFiles,
         stages: Sequence[Stage],
@@ -148,11 +150,7 @@ class Loop:
                     epoch=self.n_done,
                     seconds=seconds,
                     train_loss=train_loss,
-                    valid_loss=errors.loss(),
-                    valid_energy_rmse=errors.rmse("energy"),
-                    valid_force_rmse=errors.rmse("forces"),
-                    valid_bec_rmse=errors.rmse("bec"),
-                    valid_dipole_rmse=errors.rmse("dipole"),
+                    **errors.of_validation(),
                 )
                 best = is_best(errors.loss(), self.records)
                 self.records.append(record)
@@ -169,7 +167,7 @@ class Loop:
         model = self.averaged.eval()
         errors = Errors()
         for batch in loader:
-            pairs = self.compare(model, batch)
+            pairs = self.compare(model, batch, errors.charges)
             errors.add_loss(_loss(pairs, self.weights[-1]))
             for label, (predicted, expected) in pairs.items():
                 errors.add(label, predicted, expected)
@@ -199,7 +197,7 @@ class Loop:
         losses = []
         for batch in loader:
             self.optimizer.zero_grad(set_to_none=True)
-            loss = _loss(self.compare(self.model, batch), weights)
+            loss = _loss(self.compare(self.model, batch, None), weights)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
             self.optimizer.step()

@@ -36,14 +36,23 @@ def add_responses(parser: argparse.ArgumentParser) -> None:
                 group.add_argument(option, **settings)
 
 
-def response_weights(options: argparse.Namespace) -> dict[str, float]:
+def response_weights(
+    options: argparse.Namespace, labels: Iterable[str] = tuple(RESPONSES)
+) -> dict[str, float]:
     """Label -> weight of the responses in the loss, of those that have one.
 
+    Args:
+        options: of a parser with :func:`add_responses`.
+        labels: the responses whose options have this meaning.
+
     Raises:
-        ValueError: for a key of a label without a weight, which would have no effect.
+        ValueError: for a weight of zero, and a key of a label without a weight, which would have
+            no effect.
     """
-    weights = {label: getattr(options, f"{label}_weight") for label in RESPONSES}
+    weights = {label: getattr(options, f"{label}_weight") for label in labels}
     for label, value in weights.items():
+        if value == 0:
+            raise ValueError(f"--{label}_weight 0 has no effect: leave it out, or give a weight")
         if getattr(options, f"{label}_key") is not None and not value:
             raise ValueError(
                 f"--{label}_key has no effect without --{label}_weight, the weight in the loss"
