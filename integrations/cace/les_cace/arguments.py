@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
-import yaml
-
-from les.config import refuse_unknown
-from les.training.arguments import TrainingParser, mapping
+from les.training.arguments import OF_LES, TrainingParser, mapping
 from les.training.arguments import parse as parse_with_file
-from les.training.loop import SCHEDULERS, Stage
+from les.training.loop import SCHEDULERS
 from les.training.ranges import positive
-
-#: Options that mean nothing without LES.
-OF_LES = ("les_arguments",)
+from les.training.stages import EXAMPLE, stage_list
 
 #: Labels that can be trained on.
 LABELS = ("energy", "forces", "stress")
-
-#: Forces first, then the energy as well.
-STAGES = "[{epochs: 75, energy: 1, forces: 100}, {epochs: 25, energy: 1000, forces: 100}]"
 
 
 def decay(text: str) -> float:
@@ -30,28 +21,6 @@ def decay(text: str) -> float:
     if not 0.0 <= value < 1.0:
         raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text}")
     return value
-
-
-def stages(text: str) -> list[dict[str, Any]]:
-    """Stages as in :data:`STAGES`, checked."""
-    try:
-        values = yaml.safe_load(text)
-        if not isinstance(values, list) or not values:
-            raise ValueError(f"must be a list such as {STAGES}, got {values!r}")
-        for value in values:
-            if not isinstance(value, dict) or "epochs" not in value:
-                raise ValueError(f"a stage must have `epochs`, got {value!r}")
-            refuse_unknown(value, {"epochs", *LABELS})
-            to_stage(value)
-    except (TypeError, ValueError, yaml.YAMLError) as error:
-        raise argparse.ArgumentTypeError(f"{error} (in {text!r})") from error
-    return values
-
-
-def to_stage(value: dict[str, Any]) -> Stage:
-    """One stage of the option ``--stages``."""
-    weights = {label: float(value[label]) for label in LABELS if label in value}
-    return Stage(value["epochs"], weights)
 
 
 def build_parser(les: bool) -> TrainingParser:
@@ -77,7 +46,10 @@ def build_parser(les: bool) -> TrainingParser:
         help="shift reference energies per element to the training data, or leave them",
     )
     training.add_argument(
-        "--stages", type=stages, default=stages(STAGES), help="weights in the loss, by epochs"
+        "--stages",
+        type=stage_list(LABELS),
+        default=stage_list(LABELS)(EXAMPLE),
+        help="weights in the loss, by epochs",
     )
     training.add_argument(
         "--scheduler", choices=SCHEDULERS, default="cosine", help="course of the learning rate"

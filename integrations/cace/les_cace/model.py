@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,6 +108,12 @@ class CACE(nn.Module):
         """The representation, and that of the charges, if it is another one."""
         own = self.charge_representation
         return [self.representation] if own is None else [self.representation, own]
+
+    def charge_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that charges alone depend on."""
+        for part in (self.charge_readout, self.charge_representation):
+            if part is not None:
+                yield from part.parameters()
 
     def copy(self, dtype: torch.dtype, device: torch.device | str) -> CACE:
         """A copy in another precision; reference energies stay in float64."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,11 +17,13 @@ from les.files import replacing
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
+from les.training.freezing import FrozenShortRange
 from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
-from les.training.loop import Loop, Stage
+from les.training.loop import Loop
 from les.training.responses import check_responses, response_weights
-from les_cace.arguments import LABELS, parse, to_stage
+from les.training.stages import to_stages
+from les_cace.arguments import LABELS, parse
 from les_cace.checkpoint import load_model, model_content, model_from, read
 from les_cace.checks import check_elements, check_positive
 from les_cace.data import LabelledStructures, collate_labelled, compare
@@ -75,7 +76,7 @@ def _train(
             "take them out"
         )
     responses = response_weights(options)
-    stages = _stages(options)
+    stages = to_stages(options.stages, options.epochs, **responses)
     labels = [label for label in LABELS if any(stage.weights.get(label) for stage in stages)]
     torch.manual_seed(options.seed)
     settings = files.settings(vars(options), les)
@@ -99,6 +100,7 @@ def _train(
         if responses or data["train"].has_charged:
             orient(model, data["train"])
     model.to(device)
+    epochs = options.freeze_short_range_epochs if les else None
     loop = Loop(
         model,
         compare,
@@ -110,6 +112,7 @@ def _train(
         scheduler=options.scheduler,
         patience=options.patience,
         ema_decay=options.ema_decay,
+        frozen=FrozenShortRange(model, model.charge_parameters(), epochs),
     )
     if state is not None:
         with fitting(files.checkpoint):
@@ -131,22 +134,6 @@ def _train(
         uses_total_charge=config is not None and config.uses_total_charge,
     )
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
-
-
-def _stages(options: argparse.Namespace) -> list[Stage]:
-    """The stages, each with the weights of responses; ``--epochs`` is shared out among them."""
-    stages = [to_stage(value) for value in options.stages]
-    responses = response_weights(options)
-    stages = [Stage(each.epochs, {**each.weights, **responses}) for each in stages]
-    if options.epochs is None:
-        return stages
-    total = sum(stage.epochs for stage in stages)
-    ends, end = [0], 0
-    for stage in stages:
-        end += stage.epochs
-        ends.append(round(options.epochs * end / total))
-    sizes = [after - before for before, after in itertools.pairwise(ends)]
-    return [Stage(n, stage.weights) for n, stage in zip(sizes, stages) if n > 0]
 
 
 def _read(

@@ -5,15 +5,29 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from les.training.arguments import OF_LES as COMMON_OF_LES
 from les.training.arguments import TrainingParser, mapping
 from les.training.arguments import parse as parse_with_file
 from les.training.ranges import rate, weight
+from les.training.stages import EXAMPLE, Stage, stage_list, to_stages
 
 #: Upstream's targets, one letter each: energy, forces, stress, magnetic moments.
 TARGETS = ("ef", "efs", "efm", "efsm")
 
 #: Options that mean nothing without LES.
-OF_LES = ("les_arguments", "charge_learning_rate", "freeze_short_range")
+OF_LES = (*COMMON_OF_LES, "charge_learning_rate")
+
+#: Label that can be trained on, in the order of upstream's letters -> option of its weight.
+RATIOS = {
+    "energy": "energy_loss_ratio",
+    "forces": "force_loss_ratio",
+    "stress": "stress_loss_ratio",
+    "magmoms": "mag_loss_ratio",
+}
+
+#: Defaults of options that ``--stages`` takes the place of.
+EPOCHS = 50
+DEFAULT_RATIOS = dict(zip(RATIOS.values(), (1.0, 1.0, 0.1, 0.1), strict=True))
 
 
 def build_parser(les: bool) -> TrainingParser:
@@ -22,13 +36,13 @@ def build_parser(les: bool) -> TrainingParser:
         "chgnet",
         "Train CHGNet with upstream's Trainer on extended XYZ files (eV, A).",
         les=les,
-        labels=("energy", "forces", "stress", "magmoms"),
+        labels=tuple(RATIOS),
         help={
             "from": "pretrained model (0.3.0, 0.2.0, r2scan) or file to start from",
             "model": "arguments of CHGNet, without --from",
-            "epochs": "number of epochs",
+            "epochs": f"number of epochs, with --stages shared out as there; default: {EPOCHS}",
         },
-        defaults={"epochs": 50, "batch_size": 8, "learning_rate": 1e-3},
+        defaults={"batch_size": 8, "learning_rate": 1e-3},
     )
     model, training = parser.model, parser.training
     model.add_argument(
@@ -45,16 +59,18 @@ def build_parser(les: bool) -> TrainingParser:
             help="learning rate of the charges, which are new; default: that of all, or with "
             "--from ten times as much",
         )
-        model.add_argument(
-            "--freeze_short_range", action="store_true", help="train only the charges"
-        )
     training.add_argument(
         "--targets", choices=TARGETS, default="ef", help="initials of what to train"
     )
-    for name, ratio in (("energy", 1.0), ("force", 1.0), ("stress", 0.1), ("mag", 0.1)):
+    for option, ratio in DEFAULT_RATIOS.items():
         training.add_argument(
-            f"--{name}_loss_ratio", type=weight, default=ratio, help="weight in the loss"
+            f"--{option}", type=weight, help=f"weight in the loss; default: {ratio}"
         )
+    training.add_argument(
+        "--stages",
+        type=stage_list(RATIOS),
+        help=f"weights in the loss, by epochs, instead of --*_loss_ratio, such as {EXAMPLE}",
+    )
     training.add_argument("--trainer", type=mapping, help="further arguments of upstream's Trainer")
     return parser
 
@@ -68,11 +84,37 @@ def parse(arguments: Sequence[str], *, les: bool, start: str | None = None) -> a
         start: ``--from`` where neither has that nor ``--model``.
 
     Raises:
-        ValueError: for an unknown key in the file.
+        ValueError: for an unknown key in the file, and for weights that ``--stages`` has as well.
         SystemExit: for what argparse refuses.
     """
     # One file serves both forms.
     options = parse_with_file(build_parser(les), arguments, also_known=() if les else OF_LES)
     if options.start is None and options.model is None:
         options.start = start
+    for option, ratio in DEFAULT_RATIOS.items():
+        if getattr(options, option) is None:
+            setattr(options, option, ratio)
+        elif options.stages is not None:
+            raise ValueError(f"--stages excludes --{option}: each stage has its own weights")
+    if options.stages is None and options.epochs is None:
+        options.epochs = EPOCHS
     return options
+
+
+def training_stages(options: argparse.Namespace) -> list[Stage]:
+    """The stages of a training: those of ``--stages``, or else one.
+
+    Raises:
+        ValueError: for a stage with a weight of what is no target, which would have no effect.
+    """
+    if options.stages is None:
+        weights = {label: getattr(options, option) for label, option in RATIOS.items()}
+        return [Stage(options.epochs, weights)]
+    targets = {label for label, letter in zip(RATIOS, "efsm") if letter in options.targets}
+    for label in sorted({label for stage in options.stages for label in stage} - {"epochs"}):
+        if label not in targets:
+            raise ValueError(
+                f"--stages has a weight of the {label}, which is none of --targets "
+                f"{options.targets}"
+            )
+    return to_stages(options.stages, options.epochs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -16,18 +17,22 @@ from les.backends import EpochRecord
 from les.files import replacing
 from les.sums.checks import NotFiniteError, TooLargeError
 from les.training.errors import Errors
+from les.training.freezing import FrozenShortRange
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
+from les.training.stages import weights_by_epoch
+from les_chgnet.arguments import RATIOS
 from les_chgnet.data import LABELS
 from les_chgnet.loss import Noted, ResponseLoss, labelled_pairs
 from les_chgnet.model_arguments import plain_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from chgnet.model import CHGNet
     from torch.utils.data import DataLoader
 
     from les.training.files import RunFiles
+    from les.training.stages import Stage
 
 
 class ResumableTrainer(Trainer):
@@ -43,6 +48,9 @@ class ResumableTrainer(Trainer):
         settings: what a run that continues this one must agree with.
         charge_learning_rate: initial learning rate of the charges; ``None`` for that of all.
         responses: label -> weight of the responses in the loss.
+        stages: weights of the other labels in the loss, in the order of training. Validation has
+            those of the last stage, so that losses of all epochs can be compared.
+        freeze_epochs: number of epochs in which only the charges are trained; ``None`` for none.
         trainer_args: as for ``Trainer``.
     """
 
@@ -60,15 +68,20 @@ class ResumableTrainer(Trainer):
         settings: dict[str, Any],
         charge_learning_rate: float | None = None,
         responses: Mapping[str, float] | None = None,
+        stages: Sequence[Stage],
+        freeze_epochs: int | None = None,
         **trainer_args: Any,
     ) -> None:
-        super().__init__(model, **trainer_args)
+        self.weights = weights_by_epoch(stages)
+        super().__init__(model, epochs=len(self.weights), **trainer_args)
+        self.upstream_loss = self.criterion
+        charges = model.les.parameters() if hasattr(model, "les") else ()
+        self.frozen = FrozenShortRange(model, charges, freeze_epochs)
         self.responses = responses or {}
         self.batches: Noted | None = None
         if self.responses:
             loss: Any = self.criterion
             self.criterion: torch.nn.Module = ResponseLoss(loss, self.responses)
-            model.register_forward_pre_hook(self._ask_for_bec, with_kwargs=True)
         if charge_learning_rate is not None:
             self._separate_charges(charge_learning_rate)
         self.files, self.settings = files, settings
@@ -117,13 +130,33 @@ class ResumableTrainer(Trainer):
         """
         options["save_dir"] = str(self.files.checkpoint.parent)
         try:
-            with tqdm(total=self.epochs, initial=self.starting_epoch, unit="epoch") as progress:
+            with (
+                self._asking_for_bec(),
+                tqdm(total=self.epochs, initial=self.starting_epoch, unit="epoch") as progress,
+            ):
                 self.progress = progress
                 super().train(train_loader, val_loader, **options)
         except (NotFiniteError, TooLargeError) as error:  # charges: the data are checked
             raise diverged(len(self.records), self.files.checkpoint) from error
         if len(self.records) < self.epochs:
             raise diverged(len(self.records), self.files.checkpoint)
+
+    @contextlib.contextmanager
+    def _asking_for_bec(self) -> Iterator[None]:
+        """Have the model compute Born effective charges where they are trained on."""
+        hook = None
+        if self.responses:
+            hook = self.model.register_forward_pre_hook(self._ask_for_bec, with_kwargs=True)
+        try:
+            yield
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    def _weigh(self, weights: Mapping[str, float]) -> None:
+        """Give the terms of upstream's loss these weights."""
+        for label, name in RATIOS.items():
+            setattr(self.upstream_loss, name, weights.get(label, 0.0))
 
     def _ask_for_bec(
         self, model: torch.nn.Module, args: Any, kwargs: dict[str, Any]
@@ -140,6 +173,8 @@ class ResumableTrainer(Trainer):
 
     def _train(self, loader: DataLoader, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.errors = Errors()
+        self.frozen.start_epoch(len(self.records))
+        self._weigh(self.weights[len(self.records)])
         start = time.perf_counter()
         mean_errors = super()._train(self._noted(loader), *args, **kwargs)
         self.train_seconds, self.train_loss = time.perf_counter() - start, self.errors.loss()
@@ -147,6 +182,7 @@ class ResumableTrainer(Trainer):
 
     def _validate(self, loader: DataLoader, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.errors = Errors()
+        self._weigh(self.weights[-1])
         return super()._validate(self._noted(loader), *args, **kwargs)
 
     def save_checkpoint(self, epoch: int, mae_error: dict[str, float], save_dir: str) -> None:

@@ -25,7 +25,7 @@ from les.training.closing import close, labelled_sets
 from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
 from les.training.responses import check_responses, response_weights
-from les_chgnet.arguments import parse
+from les_chgnet.arguments import RATIOS, parse, training_stages
 from les_chgnet.checkpoint import load_model, model_from, read_checkpoint, save_model
 from les_chgnet.data import LABELS, LabelledGraphs
 from les_chgnet.device import chgnet_device
@@ -46,15 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("les")
 
 #: Arguments of upstream's Trainer that are options here.
-OPTIONS_OF_TRAINER = (
-    "targets",
-    "epochs",
-    "learning_rate",
-    "energy_loss_ratio",
-    "force_loss_ratio",
-    "stress_loss_ratio",
-    "mag_loss_ratio",
-)
+OPTIONS_OF_TRAINER = ("targets", "learning_rate", *RATIOS.values())
 
 
 #: What upstream takes among its further keyword arguments.
@@ -77,8 +69,6 @@ def train(
         ValueError: for options that contradict each other or an earlier run.
     """
     options = parse(arguments, les=les, start=start)
-    if les and options.freeze_short_range and options.atomic_energies == "train":
-        raise ValueError("--freeze_short_range and --atomic_energies train exclude each other")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = backend.files(options.work_dir, options.name)
     with files.claim(options.resume) as continued:
@@ -110,9 +100,6 @@ def _train(
                 charge_learning_rate = ResumableTrainer.charge_learning_rate(state)
         else:
             model, charge_learning_rate = _model(options, les)
-        if les and options.freeze_short_range:
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad = name.startswith("les.")
         model.to(device)
         responses = response_weights(options)
         charges = model.les.config() if isinstance(model, CHGNetLES) else None
@@ -227,7 +214,15 @@ def _trainer(
     charge_learning_rate: float | None,
 ) -> ResumableTrainer:
     further = copy.deepcopy(options.trainer or {})  # upstream takes parts of it out
-    reserved = {*OPTIONS_OF_TRAINER, "model", "use_device", "starting_epoch", "self", "kwargs"}
+    reserved = {
+        *OPTIONS_OF_TRAINER,
+        "epochs",
+        "model",
+        "use_device",
+        "starting_epoch",
+        "self",
+        "kwargs",
+    }
     signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
     refuse_unknown(further, signature | FURTHER_OF_TRAINER)
     with _named("--trainer", options.trainer):
@@ -237,6 +232,8 @@ def _trainer(
             settings=settings,
             charge_learning_rate=charge_learning_rate,
             responses=response_weights(options),
+            stages=training_stages(options),
+            freeze_epochs=getattr(options, "freeze_short_range_epochs", None),
             use_device=str(next(model.parameters()).device),
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -13,10 +14,13 @@ from mace.tools.scripts_utils import check_path_ase_read
 from les.config import LESConfig, neutrality_of_new_models
 from les.devices import resolve_device
 from les.parser import brief_errors
-from les.training.arguments import configuration, mapping
+from les.training.arguments import add_freezing, configuration, mapping
 from les.training.files import check_name
+from les.training.ranges import positive
 from les.training.responses import add_responses, check_responses, response_weights
 from les_mace.labels import UnnamedKey
+
+logger = logging.getLogger("les")
 
 #: Upstream's ``--model`` names that can carry charges.
 MODELS = ("MACE", "ScaleShiftMACE", "MACELES")
@@ -26,6 +30,9 @@ ALIASES = {"--resume": "restart_latest", "--epochs": "max_num_epochs", "--learni
 
 #: Losses of upstream that have the dipole in them, by its own options.
 DIPOLE_LOSSES = ("dipole", "dipole_polar", "energy_forces_dipole")
+
+#: Options of upstream that are numbers of at least 1.
+NUMBERS = ("max_num_epochs", "batch_size", "valid_batch_size")
 
 CONSENT = ("--allow-pickle", "--allow_pickle")
 
@@ -91,13 +98,19 @@ def _responses(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _refuse_late_failures(options: argparse.Namespace) -> None:
-    """Refuse options with which upstream (0.3.16) fails at the very end of the training."""
+    """Refuse options with which upstream (0.3.16) fails at the very end of the training.
+
+    Without a place to start, a second stage that would have no epoch is left out with a warning.
+    """
     if options.radial_type != "bessel" and options.model in (*MODELS, "PolarMACE"):
         raise ValueError(
             f"`--radial_type` must be bessel, got {options.radial_type}: mace-torch cannot write "
             "the trained model of another one"
         )
     n_epochs = options.max_num_epochs
+    if options.swa and options.start_swa is None and n_epochs == 1:
+        logger.warning("a run of one epoch has no second stage")
+        options.swa = False
     start = options.start_swa or max(1, n_epochs // 4 * 3)
     if (options.swa or options.start_swa is not None) and start == n_epochs:
         raise ValueError(
@@ -110,6 +123,7 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
     """Upstream's parser, with errors in one line and the options of les."""
     parser = build_default_arg_parser()
     parser.prog = "les train mace"
+    parser.allow_abbrev = False
     brief_errors(parser)
     if hasattr(parser, "_config_file_open_func"):  # configargparse
         parser._config_file_open_func = _open_configuration
@@ -121,11 +135,15 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
     for label in UnnamedKey.LABELS:
         _change(actions[f"{label}_key"], default=None)
         actions[f"{label}_key"].help = f"key of the {label}; default: REF_{label}, or without REF_"
+    for name in NUMBERS:
+        _change(actions[name], type=positive)
     _change(actions["device"], choices=None)
     actions["device"].help = "where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1"
     _change(actions["les_arguments"], type=mapping)
     add_responses(parser)
     actions["les_arguments"].help = "fields of les.LESConfig, or a YAML file of them"
+    if les:
+        add_freezing(parser)
     what = "MACE model, with LES or to add charges to" if les else "MACE model without LES"
     parser.add_argument("--from", dest="start", help=f"trained {what}, to start from")
     parser.add_argument(

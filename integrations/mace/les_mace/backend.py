@@ -44,13 +44,13 @@ class MACEBackend(Backend):
         return [*job.options("max_num_epochs"), *keys, "--restart_latest", *job.extra]
 
     def trained_model(self, job: TrainingJob) -> Path:
-        pickled = job.directory / f"{job.name}.model"
-        plain = pickled.with_suffix(".pt")
-        if plain.is_file():
-            return plain
-        if not pickled.is_file():
-            raise FileNotFoundError(f"mace-torch has left no model {pickled}")
-        return pickled
+        # Of a run with two stages, the second one's is the result.
+        stems = (f"{job.name}_stagetwo", job.name)
+        for name in [f"{stem}{suffix}" for suffix in self.model_suffixes for stem in stems]:
+            path = job.directory / name
+            if path.is_file():
+                return path
+        raise FileNotFoundError(f"mace-torch has left no model {job.directory / job.name}.model")
 
     def history(self, job: TrainingJob) -> list[EpochRecord]:
         path = job.directory / "results" / f"{job.name}_run-{job.seed}_train.txt"

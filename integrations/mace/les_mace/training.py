@@ -20,6 +20,7 @@ from les.config import LESConfig
 from les_mace.arguments import parse
 from les_mace.checkpoint import FORMATS, load_model, save_model
 from les_mace.closing import close_run
+from les_mace.freezing import charges_first
 from les_mace.labels import Checks, UnnamedKey, checked_loader
 from les_mace.model import MACELES
 from les_mace.neighbours import own_cells
@@ -71,11 +72,13 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
             configure = oriented(configure, args.responses)
         with (
             watched_charges(),
+            charges_first(args.freeze_short_range_epochs if les else None),
             trained_responses(args.responses),
             replaced(extensions, "MACELES", MACELES),
             replaced(data, "load_from_xyz", loader),
             replaced(data, "compute_average_E0s", with_energies_only(data.compute_average_E0s)),
             replaced(run_train, "configure_model", _seen(configure, heads)),
+            replaced(run_train, "get_avg_num_neighbors", _of_batches(run_train)),
         ):
             try:
                 run_train.run(args)
@@ -86,6 +89,27 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
         written = [path for path in map(_save_safely, _models(args)) if path is not None]
     if written:
         close_run(backend, written[-1], heads, args)
+
+
+def _of_batches(owner: Any) -> Callable[..., Any]:
+    """Upstream's first look at the batches to train on, of which there must be one.
+
+    Raises:
+        ValueError: for fewer structures than a batch has: upstream leaves out what is left over.
+    """
+    original = owner.get_avg_num_neighbors
+
+    @functools.wraps(original)
+    def checked(heads: Any, args: Any, train_loader: Any, *rest: Any, **keyword: Any) -> Any:
+        if len(train_loader) == 0:
+            raise ValueError(
+                f"--batch_size {train_loader.batch_size} is more than the "
+                f"{len(train_loader.dataset)} structures to train on, and mace-torch leaves out "
+                "batches that are not full: lower --batch_size"
+            )
+        return original(heads, args, train_loader, *rest, **keyword)
+
+    return checked
 
 
 def _seen(configure_model: Callable[..., Any], heads: list[Any]) -> Callable[..., Any]:

@@ -13,9 +13,11 @@ from typing import Any
 __all__ = [
     "LES",
     "AddLES",
+    "ChargesFirst",
     "ComputeResponses",
     "LESCalculator",
     "PairPotentials",
+    "SecondStage",
     "TrainedModel",
     "WithResponses",
     "load_model",
@@ -24,10 +26,12 @@ __all__ = [
 
 _MODULES = {
     "AddLES": "les_nequip.fine_tuning",
+    "ChargesFirst": "les_nequip.stages",
     "ComputeResponses": "les_nequip.callback",
     "LES": "les_nequip.module",
     "LESCalculator": "les_nequip.calculator",
     "PairPotentials": "les_nequip.chain",
+    "SecondStage": "les_nequip.stages",
     "TrainedModel": "les_nequip.trained",
     "WithResponses": "les_nequip.metrics",
     "load_model": "les_nequip.model_files",

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from les_nequip.configured import resolved
 from les_nequip.keys import RESPONSE_FIELDS
-from les_nequip.overrides import set_section
+from les_nequip.overrides import add_callback, set_section
 from les_nequip.sections import ADD_LES, LES
 from les_nequip.slot import MODEL
 
@@ -73,6 +73,8 @@ def with_trained_sign(config: DictConfig) -> list[str]:
     plain = [] if callbacks is None else list(OmegaConf.to_container(callbacks, resolve=False))
     plain.append(callback)
     return [*overrides, *set_section("trainer.callbacks", plain, exists=callbacks is not None)]
+    overrides += set_section(MODEL, model, exists=True)
+    return [*overrides, *add_callback(config, callback)]
 
 
 def _les_sections(section: Any) -> Iterator[dict[str, Any]]:

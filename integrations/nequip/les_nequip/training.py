@@ -21,7 +21,7 @@ from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
 from les_nequip.configured import resolved
 from les_nequip.labels import FIELDS, LabelledFiles, has_charged
 from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
-from les_nequip.overrides import override_text
+from les_nequip.overrides import add_callback, override_text
 from les_nequip.program import Outcome, run
 from les_nequip.responses import uses_total_charge, with_responses, with_trained_sign
 from les_nequip.runs import RunFolder, check_continued
@@ -90,6 +90,7 @@ def _train(
     weights = response_weights(options)
     check_responses(weights, LESConfig() if les else None)
     command.add(with_responses(command.compose(), weights))
+    command.add(_charges_first(command.compose(), options))
     config = command.compose()
     charged = les and uses_total_charge(config)
     if charged and not weights and has_charged(_data_files(config), _ase_args(config)):
@@ -234,6 +235,20 @@ def _data_files(config: DictConfig) -> list[Path]:
 def _ase_args(config: DictConfig) -> Mapping[str, Any]:
     """How they are read."""
     return resolved(OmegaConf.select(config, "data.ase_args")) or {}
+def _charges_first(config: DictConfig, options: argparse.Namespace) -> list[str]:
+    """Overrides that have only the charges trained at first.
+    Raises:
+        ValueError: for a model that is compiled to be trained, of which all weights are.
+    """
+    epochs = getattr(options, "freeze_short_range_epochs", None)
+    if epochs is None:
+        return []
+    if OmegaConf.select(config, "training_module.model.compile_mode") == "compile":
+        raise ValueError(
+            "--freeze_short_range_epochs is not possible with `compile_mode: compile`; set "
+            "training_module.model.compile_mode=eager"
+        )
+    return add_callback(config, {"_target_": "les_nequip.ChargesFirst", "epochs": epochs})
 
 
 def _sets(files: LabelledFiles, config: DictConfig, test_file: Path | None) -> dict[str, Any]:

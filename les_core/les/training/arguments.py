@@ -14,6 +14,9 @@ from les.parser import ArgumentParser
 from les.training.ranges import positive, rate
 from les.training.responses import add_responses
 
+#: Options of ``TrainingParser`` that mean nothing without LES.
+OF_LES = ("les_arguments", "freeze_short_range_epochs")
+
 #: Consent to run the code that a file holds: who writes the command gives it, no other file.
 CONSENT = frozenset({"allow-pickle", "allow_pickle"})
 
@@ -128,6 +131,7 @@ class TrainingParser(ArgumentParser):
                 type=mapping,
                 help="fields of les.LESConfig, or a YAML file of them",
             )
+            add_freezing(add)
         self.training = add = self.add_argument_group("training")
         add.add_argument("--epochs", type=positive, help=help["epochs"])
         add.add_argument("--batch_size", type=positive, help="structures per step")
@@ -142,6 +146,16 @@ class TrainingParser(ArgumentParser):
         add.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
         add_responses(self)
         self.set_defaults(**defaults)
+
+
+def add_freezing(parser: argparse._ActionsContainer) -> None:
+    """Add the option that has only the charges trained at first."""
+    parser.add_argument(
+        "--freeze_short_range_epochs",
+        type=positive,
+        metavar="N",
+        help="train only the charges in the first N epochs",
+    )
 
 
 def label_keys(options: argparse.Namespace, labels: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,34 +19,14 @@ from les.sums.checks import NotFiniteError, TooLargeError
 from les.training.charges import ChargeStatistics
 from les.training.errors import Errors
 from les.training.files import RunFiles
+from les.training.freezing import FrozenShortRange
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
+from les.training.stages import Stage, weights_by_epoch
 
 #: Label -> prediction and reference of one batch, of the structures that have it.
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
 
 SCHEDULERS = ("cosine", "plateau", "constant")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Epochs with the same weights in the loss.
-
-    Raises:
-        ValueError: for no epochs, and weights that are negative or all zero.
-    """
-
-    epochs: int
-    #: Label -> weight of its mean squared error.
-    weights: Mapping[str, float]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.epochs, int) or self.epochs < 1:
-            raise ValueError(
-                f"`epochs` of a stage must be a whole number of at least 1, got {self.epochs!r}"
-            )
-        values = self.weights.values()
-        if not all(0.0 <= x < math.inf for x in values) or not any(values):
-            raise ValueError(f"a stage needs weights >= 0, not all zero, got {dict(self.weights)}")
 
 
 class Loop:
@@ -70,6 +49,7 @@ class Loop:
         patience: of ``"plateau"``.
         ema_decay: of the averages, per step, less in the first steps; 0 for none.
         max_gradient_norm: longer gradients are cut.
+        frozen: keeps the short-range part of the model fixed at first; ``None`` for nothing.
 
     Raises:
         ValueError: for an unknown ``scheduler`` or no stages.
@@ -92,6 +72,7 @@ class Loop:
         patience: int = 10,
         ema_decay: float = 0.99,
         max_gradient_norm: float = 10.0,
+        frozen: FrozenShortRange | None = None,
     ) -> None:
         if scheduler not in SCHEDULERS:
             raise ValueError(f"`scheduler` must be one of {SCHEDULERS}, got {scheduler!r}")
@@ -99,8 +80,8 @@ class Loop:
             raise ValueError("`stages` must hold at least one stage")
         self.model, self.compare, self.content = model, compare, content
         self.files, self.settings = files, dict(settings)
-        self.weights = [stage.weights for stage in stages for _ in range(stage.epochs)]
-        self.max_gradient_norm = max_gradient_norm
+        self.weights = weights_by_epoch(stages)
+        self.max_gradient_norm, self.frozen = max_gradient_norm, frozen
         self.optimizer = torch.optim.Adam(model.parameters(), learning_rate)
         self.scheduler: CosineAnnealingLR | ReduceLROnPlateau | None = None
         if scheduler == "cosine":
@@ -193,6 +174,8 @@ class Loop:
     def _steps(self, loader: Iterable[Any]) -> float:
         """One epoch; the mean loss."""
         self.model.train()
+        if self.frozen is not None:
+            self.frozen.start_epoch(self.n_done)
         weights = self.weights[self.n_done]
         losses = []
         for batch in loader:

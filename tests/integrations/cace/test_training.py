@@ -18,6 +18,7 @@ import les_cace.training
 from les.backends import backend_of, get_backend
 from les.data.labels import DataError
 from les.testing.structures import crystal, dimer
+from les.training.stages import to_stages
 from les_cace import CACE, LESCalculator, load_model
 from les_cace.data import LabelledStructures, collate_labelled, compare
 
@@ -140,6 +141,30 @@ def test_killed_and_continued(file, n, changes, train, arguments, killed, tmp_pa
     assert killed(file, n, "--les", *options) == 130
     train("--les", *options, "--resume")
     assert_same_results(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("epochs", [3, 4])
+def test_charges_first(epochs, train, arguments, killed, monkeypatch, tmp_path):
+    """The short-range part is trained after them, also in a run that is continued."""
+    options = arguments(tmp_path, freeze_short_range_epochs=epochs)
+    initial = {}
+    steps = les.training.loop.Loop._steps
+
+    def remember(loop, loader):
+        if loop.n_done == 0:
+            initial.update({key: x.clone() for key, x in loop.model.state_dict().items()})
+        return steps(loop, loader)
+
+    monkeypatch.setattr(les.training.loop.Loop, "_steps", remember)
+    assert killed("small_checkpoint.cace.pt", 2, "--les", *options) == 130
+    train("--les", *options, "--resume")
+    final = state(tmp_path)["model"]["state_dict"]
+    for key, moves in (
+        ("charge_readout.network.0.weight", True),
+        ("readout.network.0.weight", epochs == 3),
+        ("representation.mixing.0", epochs == 3),
+    ):
+        assert torch.equal(final[key], initial[key]) != moves, key
 
 
 def test_model_in_a_checkpoint(train, arguments, tmp_path):
@@ -307,7 +332,8 @@ def test_configurations_parse():
     for path in configs.values():
         for les_flag in (True, False):
             options = parse([f"--config={path}", *files, "--epochs=8"], les=les_flag)
-            assert sum(stage.epochs for stage in les_cace.training._stages(options)) == 8
+            stages = to_stages(options.stages, options.epochs)
+            assert sum(stage.epochs for stage in stages) == 8
 
 
 def test_published_file_on_the_command_line(reference_dir, les_command, capsys, tmp_path):

@@ -9,7 +9,7 @@ import yaml
 
 from les.backends import get_backend
 from les.training.arguments import mapping
-from les_chgnet.arguments import OF_LES, build_parser, parse
+from les_chgnet.arguments import OF_LES, build_parser, parse, training_stages
 
 FILES = ["--train_file=train.xyz", "--valid_file=valid.xyz"]
 
@@ -30,7 +30,11 @@ def test_defaults():
     assert (options.train_file, options.valid_file) == (Path("train.xyz"), Path("valid.xyz"))
     assert options.test_file is options.start is options.model is options.trainer is None
     assert (options.atomic_energies, options.targets, options.seed) == ("fit", "ef", 1)
-    assert options.resume is options.freeze_short_range is options.allow_pickle is False
+    assert options.resume is options.allow_pickle is False
+    assert options.freeze_short_range_epochs is options.stages is None
+    assert [(each.epochs, each.weights) for each in training_stages(options)] == [
+        (50, {"energy": 1.0, "forces": 1.0, "stress": 0.1, "magmoms": 0.1})
+    ]
 
 
 def test_mappings():
@@ -99,10 +103,27 @@ def test_files_that_are_needed(missing, capsys):
 
 
 def test_options_of_les_without_les(capsys):
-    for arguments in (["--les_arguments={sigma: 1}"], ["--freeze_short_range"]):
+    for arguments in (["--les_arguments={sigma: 1}"], ["--freeze_short_range_epochs=1"]):
         with pytest.raises(SystemExit):
             parse([*FILES, *arguments], les=False)
         assert "unrecognized arguments" in capsys.readouterr().err
+
+
+STAGES = "--stages=[{epochs: 6, forces: 1}, {epochs: 2, energy: 10, forces: 1}]"
+
+
+def test_stages():
+    for epochs, expected in (([], [6, 2]), (["--epochs=4"], [3, 1]), (["--epochs=1"], [1])):
+        options = parse([*FILES, STAGES, *epochs], les=True)
+        stages = training_stages(options)
+        assert [each.epochs for each in stages] == expected
+        assert stages[0].weights == {"forces": 1.0}
+    with pytest.raises(ValueError, match="--stages excludes --energy_loss_ratio"):
+        parse([*FILES, STAGES, "--energy_loss_ratio=10"], les=True)
+    stages = "--stages=[{epochs: 1, forces: 1, stress: 0.1}]"
+    with pytest.raises(ValueError, match="a weight of the stress, which is none of --targets ef"):
+        training_stages(parse([*FILES, stages], les=True))
+    assert training_stages(parse([*FILES, stages, "--targets=efs"], les=True))
 
 
 # --- configuration files
@@ -110,13 +131,13 @@ def test_options_of_les_without_les(capsys):
 
 def test_configuration_file(config):
     option = config(
-        "from: 0.3.0\nepochs: 7\nlearning_rate: 1.0e-2\nfreeze_short_range: true\nresume: false\n"
-        "test_file: null\nles_arguments: {sigma: 1.2, n_hidden: [8, 4]}\nname: a b\n"
+        "from: 0.3.0\nepochs: 7\nlearning_rate: 1.0e-2\nfreeze_short_range_epochs: 3\n"
+        "resume: false\ntest_file: null\nles_arguments: {sigma: 1.2, n_hidden: [8, 4]}\nname: a b\n"
         "trainer:\n  optimizer: AdamW\n  weight_decay: 1.0e-3\n"
     )
     options = parse([option, *FILES], les=True)
     assert (options.start, options.epochs, options.learning_rate) == ("0.3.0", 7, 0.01)
-    assert options.freeze_short_range is True
+    assert options.freeze_short_range_epochs == 3
     assert options.resume is False
     assert options.test_file is None
     assert options.les_arguments == {"sigma": 1.2, "n_hidden": [8, 4]}
@@ -180,7 +201,7 @@ def test_bad_values_in_the_configuration(config, capsys):
 
 def test_one_configuration_for_both(config):
     """What is of LES means nothing without it."""
-    option = config("epochs: 7\nles_arguments: {sigma: 1.2}\nfreeze_short_range: true\n")
+    option = config("epochs: 7\nles_arguments: {sigma: 1.2}\nfreeze_short_range_epochs: 3\n")
     options = vars(parse([option, *FILES], les=False))
     assert options["epochs"] == 7
     assert not set(OF_LES) & set(options)

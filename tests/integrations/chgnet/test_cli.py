@@ -165,7 +165,9 @@ def test_help_of_training(flag, les_command, capsys):
     assert text.startswith("usage: les train chgnet")
     assert "--atomic_energies" in text
     assert "(default: ef)" in text
-    assert ("--les_arguments" in text) == ("--freeze_short_range" in text) == (flag == "--les")
+    assert (
+        ("--les_arguments" in text) == ("--freeze_short_range_epochs" in text) == (flag == "--les")
+    )
 
 
 def test_doctor(les_command, capsys):

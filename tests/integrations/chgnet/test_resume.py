@@ -44,6 +44,7 @@ def assert_same(one, other):
 
 
 EPOCHS = 3
+STAGES = "[{epochs: 2, forces: 1}, {epochs: 1, energy: 10, forces: 1}]"
 WITH_DROPOUT = (
     "{atom_fea_dim: 8, bond_fea_dim: 8, angle_fea_dim: 8, n_conv: 2, atom_graph_cutoff: 4, "
     "bond_graph_cutoff: 2, conv_dropout: 0.2, mlp_dropout: 0.2}"
@@ -96,14 +97,15 @@ def test_killed_again_and_again(killed, train, uninterrupted, arguments, tmp_pat
 @pytest.mark.parametrize(
     ("flags", "changes"),
     [
-        (["--freeze_short_range"], {}),
+        (["--freeze_short_range_epochs=99"], {}),
+        (["--freeze_short_range_epochs=1"], {"stages": STAGES}),
         ([], {"atomic_energies": "train"}),
         ([], {"model": WITH_DROPOUT}),
         ([], {"trainer": "{scheduler: ExponentialLR, optimizer: AdamW, criterion: Huber}"}),
         ([], {"trainer": "{scheduler_params: {decay_fraction: 0.1}}", "learning_rate": 0.01}),
         ([], {"trainer": "{scheduler: CosRestartLR}"}),
     ],
-    ids=["frozen", "energies", "dropout", "trainer", "decay", "restarts"],
+    ids=["frozen", "stages", "energies", "dropout", "trainer", "decay", "restarts"],
 )
 def test_what_continues(flags, changes, killed, train, uninterrupted, arguments, tmp_path):
     options = ["--les", *flags, *arguments(tmp_path, epochs=EPOCHS, **changes)]
@@ -129,7 +131,7 @@ def test_start_is_not_needed_to_continue(
 
 
 def test_frozen_part_of_a_continued_run(killed, train, arguments, tmp_path):
-    options = ["--les", "--freeze_short_range", *arguments(tmp_path, epochs=EPOCHS)]
+    options = ["--les", "--freeze_short_range_epochs=99", *arguments(tmp_path, epochs=EPOCHS)]
     assert killed(HISTORY, 1, *options) == 130
     before = load_model(tmp_path / "small_checkpoint.pth.tar").state_dict()
     train("--resume", *options)

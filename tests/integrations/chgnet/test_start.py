@@ -96,7 +96,10 @@ def test_charges_are_trained(start, train, arguments, tmp_path):
 
 @pytest.mark.parametrize("atomic_energies", ["keep", "fit"])
 def test_frozen_short_range_part(start, train, arguments, atomic_energies, tmp_path):
-    options = [*arguments(tmp_path, atomic_energies=atomic_energies), "--freeze_short_range"]
+    options = [
+        *arguments(tmp_path, atomic_energies=atomic_energies),
+        "--freeze_short_range_epochs=99",
+    ]
     before = start("--les", *options)["model"].state_dict()
     train("--les", *options)
     after = torch.load(tmp_path / "small_checkpoint.pth.tar", weights_only=True)
@@ -252,9 +255,22 @@ def test_from_a_model_with_charges(short_range_run, start, refused, arguments, t
     assert_equal(trainer["model"].les.state_dict(), with_charges.les.state_dict())
 
 
-def test_what_excludes_each_other(refused, arguments, tmp_path):
-    options = ["--freeze_short_range", *arguments(tmp_path, atomic_energies="train")]
-    assert "--freeze_short_range and --atomic_energies train exclude" in refused("--les", *options)
+def test_the_short_range_part_is_trained_after_the_charges(start, train, arguments, tmp_path):
+    """With reference energies that are trained, too, but not before."""
+    options = ["--les", *arguments(tmp_path, atomic_energies="train", epochs=2)]
+    before = start(*options)["model"].state_dict()
+    for epochs, fixed in ((2, True), (1, False)):
+        name = f"frozen{epochs}"
+        train(*options, f"--name={name}", f"--freeze_short_range_epochs={epochs}")
+        after = torch.load(tmp_path / f"{name}_checkpoint.pth.tar", weights_only=True)
+        after = after["model"]["state_dict"]
+        for key in ("composition_model.fc.weight", "atom_conv_layers.0.twoBody_atom.mlp_core"):
+            found = [name for name in before if name.startswith(key)]
+            assert found
+            assert all(torch.equal(after[x], before[x]) for x in found) == fixed, key
+        assert not torch.equal(
+            after["les.atomwise.linear.weight"], before["les.atomwise.linear.weight"]
+        )
 
 
 @pytest.mark.parametrize("flag", ["--les", "--no-les"])

@@ -18,6 +18,13 @@ def test_common_names_of_upstreams_options():
     assert (options.restart_latest, options.max_num_epochs, options.lr) == (True, 7, 0.5)
 
 
+def test_no_second_stage_in_one_epoch(caplog):
+    assert parse([*NEEDED, "--swa", "--epochs=2"], les=True).swa
+    assert not caplog.messages
+    assert not parse([*NEEDED, "--swa", "--epochs=1"], les=True).swa
+    assert caplog.messages == ["a run of one epoch has no second stage"]
+
+
 def test_common_names_in_a_file(tmp_path):
     """The command line wins, whichever name it uses."""
     (tmp_path / "a.yaml").write_text("epochs: 7\nlearning_rate: 0.5\nles_arguments: {sigma: 1.5}")

@@ -14,6 +14,7 @@ import mace  # noqa: F401  (before e3nn)
 import pytest
 import torch
 
+from les.backends import TrainingJob, get_backend
 from les_mace import load_model
 from les_mace.restart import LOSS
 
@@ -103,15 +104,27 @@ def test_the_best_epoch_stays(train, arguments, tmp_path):
 
 
 @pytest.mark.slow
-def test_second_stage(interrupted, train, arguments, tmp_path):
-    options = ["--les", *arguments(tmp_path, max_num_epochs=4, start_swa=2)]
-    interrupted(checkpoint(tmp_path, 3, "_swa").name, *options)
-    assert checkpoint(tmp_path, 2, "_swa").is_file()
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_second_stage(epoch, interrupted, train, arguments, tmp_path, caplog):
+    """Stopped before it and in it; its model is the result."""
+    caplog.set_level("INFO")
+    options = ["--les", *arguments(tmp_path, max_num_epochs=4, start_swa=2), "--ema"]
+    interrupted(checkpoint(tmp_path, epoch, "_swa" * (epoch >= 2)).name, *options)
+    assert checkpoint(tmp_path, epoch - 1, "_swa" * (epoch > 2)).is_file()
     before = len(epochs_of(tmp_path))
+    caplog.clear()
     train(*options, RESUME)
-    assert sorted(set(epochs_of(tmp_path)[before:])) == [2, 3]
+    assert sorted(set(epochs_of(tmp_path)[before:])) == list(range(epoch - 1, 4))
+    assert caplog.text.count("Changing loss based on Stage Two Weights") == 1
     for name in ("small.pt", "small_stagetwo.pt"):
         assert load_model(tmp_path / name).les.config() is not None
+    assert f"best model: {tmp_path / 'small_stagetwo.pt'}\n" in caplog.text
+    job = TrainingJob("small", tmp_path, tmp_path, tmp_path, tmp_path, seed=3)
+    backend = get_backend("mace")
+    assert backend.trained_model(job) == tmp_path / "small_stagetwo.pt"
+    history = backend.history(job)
+    assert [record.epoch for record in history] == [0, 1, 2, 3]
+    assert all(record.valid_charge_rms > 0.0 for record in history)
 
 
 @pytest.fixture

@@ -180,6 +180,26 @@ def test_settings_of_les(initial_state, arguments, tmp_path):
     assert (settings["sigma"], settings["dl"], settings["cutoff"]) == (1.2, 2.0, "smooth")
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_charges_first(epochs, initial_state, train, arguments, tmp_path):
+    """With averages of the weights; after that the short-range part is trained, too."""
+    options = [*arguments(tmp_path), "--freeze_short_range_epochs", str(epochs), "--ema"]
+    before = initial_state("--les", options)
+    train("--les", *options)
+    (path,) = tmp_path.glob("checkpoints/*_epoch-1.pt")
+    after = torch.load(path, weights_only=True)["model"]
+    readout = "les_readouts.0.linear.weight"
+    products = [
+        key
+        for key, value in before.items()
+        if key.startswith("products.0.symm") and value.numel() and value.is_floating_point()
+    ]
+    assert products
+    assert not torch.equal(before[readout], after[readout])
+    for key in products:
+        assert torch.equal(before[key], after[key]) == (epochs == 2), key
+
+
 # --- what is refused
 
 
@@ -198,6 +218,7 @@ def test_what_upstream_refuses_is_a_sentence(refused, arguments, tmp_path):
         ({"device": "gpu"}, "`device` must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ({"radial_type": "gaussian"}, "`--radial_type` must be bessel, got gaussian: mace-torch"),
         ({"max_num_epochs": 1, "start_swa": 1}, "second stage starts after epoch 1 of 1"),
+        ({"batch_size": 13}, "--batch_size 13 is more than the 12 structures to train on"),
     ],
 )
 def test_bad_arguments(changes, message, refused, arguments, tmp_path, monkeypatch):

@@ -1,0 +1,101 @@
+"""Callbacks for trainings that change on their way: weights in the loss, and what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Callback
+
+from les.training.freezing import FrozenShortRange
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+
+class SecondStage(Callback):  # type: ignore[misc]
+    """Gives terms of the loss another weight in the last epochs of a training.
+
+    To be named among ``trainer.callbacks``::
+
+        - _target_: les_nequip.SecondStage
+          start: 0.75
+          factors: {per_atom_energy_mse: 10.0}
+
+    Upstream's ``LossCoefficientScheduler`` names epochs and all coefficients; this one follows
+    ``max_epochs``, and leaves the ratios of other terms, such as those of responses, as they are.
+
+    Args:
+        start: fraction of ``trainer.max_epochs`` after which it begins.
+        factors: name of a term of the loss -> factor on its coefficient.
+
+    Raises:
+        ValueError: for a ``start`` that is not between 0 and 1, and factors that are not positive.
+    """
+
+    def __init__(self, start: float, factors: Mapping[str, float]) -> None:
+        super().__init__()
+        if not 0.0 < start < 1.0:
+            raise ValueError(f"`start` must be between 0 and 1, got {start!r}")
+        for name, factor in factors.items():
+            if not 0.0 < factor < float("inf"):
+                raise ValueError(f"`factors` must be above 0, got {factor!r} for {name!r}")
+        self.start, self.factors = start, dict(factors)
+        self.first: dict[str, float] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        coefficients = {name: entry.coeff for name, entry in pl_module.loss.entries.items()}
+        for name in self.factors:
+            if coefficients.get(name) is None:
+                raise ValueError(
+                    f"`factors` has {name!r}, which is no term of the loss with a coefficient "
+                    f"({', '.join(name for name, x in coefficients.items() if x is not None)})"
+                )
+        if self.first is None:  # not of a run that is continued
+            self.first = coefficients
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self.first is not None
+        second = trainer.current_epoch >= round(self.start * trainer.max_epochs)
+        factors = self.factors if second else {}
+        pl_module.loss.set_coeffs(
+            {
+                name: None if coefficient is None else factors.get(name, 1.0) * coefficient
+                for name, coefficient in self.first.items()
+            }
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The coefficients of the first stage: a checkpoint has those of its own epoch."""
+        return {"first": self.first}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.first = state_dict["first"]
+
+
+class ChargesFirst(Callback):  # type: ignore[misc]
+    """Trains only the charges in the first epochs.
+
+    Args:
+        epochs: how many epochs.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+        self.frozen: FrozenShortRange | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        charges = [
+            parameter
+            for module in pl_module.modules()
+            if getattr(module, "is_les", False)
+            for parameter in module.parameters()
+        ]
+        if not charges:
+            raise ValueError("the model has no charges that could be trained first")
+        self.frozen = FrozenShortRange(pl_module, charges, self.epochs)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self.frozen is not None
+        self.frozen.start_epoch(trainer.current_epoch)
