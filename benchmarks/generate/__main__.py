@@ -5,7 +5,8 @@ half an hour are enough; set ``OMP_NUM_THREADS=1``. A stopped run goes on where 
 finished jobs are kept in ``--cache``. Seeds are fixed, but dynamics amplifies rounding, so another
 machine gives frames of the same distribution and not the same digits.
 
-``python benchmarks/generate dft --help`` tells about the data by density functional theory.
+``python benchmarks/generate dft --help`` tells about the data by density functional theory, and
+``python benchmarks/generate checkpoints --help`` about the small models that tests load.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ DEFAULT_OUT = Path(__file__).parents[1] / "les_bench" / "data"
 
 def main() -> None:
     """Make the systems asked for, one after the other."""
-    if sys.argv[1:2] == ["dft"]:
-        importlib.import_module("dft.cli").main(sys.argv[2:])
+    others = {"dft": "dft.cli", "checkpoints": "checkpoints"}
+    if sys.argv[1:2] and sys.argv[1] in others:
+        importlib.import_module(others[sys.argv[1]]).main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="generate", description=__doc__)
     parser.add_argument("--system", choices=sorted(LEVELS), action="append", help="default: all")

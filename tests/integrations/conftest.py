@@ -20,7 +20,7 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.io import read, write
 
-from les.backends import TrainingJob
+from les.backends import TrainingJob, get_backend
 from les.cli import main
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
@@ -388,6 +388,39 @@ def short_training(
         assert 1e3 * root_mean_square(references) > budget.factor * forces
 
     return run
+
+
+# --- models that were trained before
+
+
+@pytest.fixture
+def check_checkpoint(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """A function that compares a model in the folder ``data`` of an adapter with its predictions.
+
+    Both were written by ``python benchmarks/generate checkpoints``, maybe by another release.
+
+    Args:
+        model: name of the backend that was trained.
+        system: what it was trained on.
+    """
+
+    def check(model: str, system: str) -> None:
+        folder = request.path.parent / "data"
+        (path,) = (x for x in folder.glob(f"{model}_{system}.*") if x.suffix != ".npz")
+        torch.load(path, weights_only=True)  # plain values
+        calculator = get_backend(model).calculator(path)
+        with np.load(folder / f"{model}_{system}.npz") as kept:
+            for index in ("0", "1"):
+                atoms = Atoms(
+                    **{x: kept[f"{index}.{x}"] for x in ("numbers", "positions", "cell", "pbc")}
+                )
+                results = results_of(calculator, atoms)
+                assert np.abs(results["charges"]).max() > 0.01
+                for key in ("energy", "forces", "charges"):
+                    expected = kept[f"{index}.{key}"]
+                    np.testing.assert_allclose(results[key], expected, rtol=0.0, atol=1e-5)
+
+    return check
 
 
 # --- the benchmark suite

@@ -105,16 +105,17 @@ def training_stages(options: argparse.Namespace) -> list[Stage]:
     """The stages of a training: those of ``--stages``, or else one.
 
     Raises:
-        ValueError: for a stage with a weight of what is no target, which would have no effect.
+        ValueError: for a weight of what is no target, and a target without a weight, which would
+            have no effect.
     """
     if options.stages is None:
         weights = {label: getattr(options, option) for label, option in RATIOS.items()}
         return [Stage(options.epochs, weights)]
     targets = {label for label, letter in zip(RATIOS, "efsm") if letter in options.targets}
-    for label in sorted({label for stage in options.stages for label in stage} - {"epochs"}):
-        if label not in targets:
-            raise ValueError(
-                f"--stages has a weight of the {label}, which is none of --targets "
-                f"{options.targets}"
-            )
+    weighted = {label for stage in options.stages for label in stage} - {"epochs"}
+    for label in sorted(targets ^ weighted):
+        has = "a" if label in weighted else "no"
+        raise ValueError(
+            f"--stages has {has} weight of the {label}, but --targets is {options.targets}"
+        )
     return to_stages(options.stages, options.epochs)

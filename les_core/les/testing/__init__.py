@@ -21,6 +21,7 @@ for _name in (
     "bad_input",
     "batches",
     "charged_training",
+    "charges_first",
     "derivatives",
     "features",
     "response",
@@ -39,6 +40,7 @@ from les.testing.adapter import Adapter  # noqa: E402
 from les.testing.bad_input import BadInputTests  # noqa: E402
 from les.testing.batches import BatchTests  # noqa: E402
 from les.testing.charged_training import ChargedTrainingTests  # noqa: E402
+from les.testing.charges_first import ChargesFirstTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
@@ -57,6 +59,7 @@ __all__ = [
     "BadInputTests",
     "BatchTests",
     "ChargedTrainingTests",
+    "ChargesFirstTests",
     "DerivativeTests",
     "FeatureTests",
     "ResponseTests",

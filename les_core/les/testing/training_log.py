@@ -18,12 +18,12 @@ from les.testing.adapter import results_of
 from les.training.charges import CHARGE_FIELDS
 
 
-class TrainingLogTests:
-    """Tests of what ``les train`` tells about charges, under the same names for all backends.
+class LoggedTraining:
+    """Trainings whose log and learning curve are looked at.
 
-    They use fixtures of the adapter's tests: ``backend_name``; ``arguments(folder, **changes)``,
-    the arguments of a short training called "small"; ``train(*arguments)``, which must succeed;
-    and ``data_files``.
+    Tests use fixtures of the adapter: ``backend_name``; ``arguments(folder, **changes)``, the
+    arguments of a short training called "small"; ``train(*arguments)``, which must succeed; and
+    ``data_files``, extxyz files with ``REF_energy`` and ``REF_forces`` to train on and to validate.
     """
 
     @pytest.fixture
@@ -50,6 +50,10 @@ class TrainingLogTests:
             seed=(seeds or [1])[0],
         )
         return get_backend(backend_name).history(job)
+
+
+class TrainingLogTests(LoggedTraining):
+    """Tests of what ``les train`` tells about charges, under the same names for all backends."""
 
     def test_charges_of_each_epoch(
         self,

@@ -10,6 +10,7 @@ import torch
 from ase.io import read, write
 
 from les.testing import ChargedTrainingTests, ResponseTrainingTests
+from les.testing import ChargesFirstTests, ResponseTrainingTests
 from les_cace import load_model, save_model
 
 OPTIONS = {
@@ -25,6 +26,10 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def small_options():
     return OPTIONS
+
+
+class TestChargesFirst(ChargesFirstTests):
+    pass
 
 
 class TestResponseTraining(ResponseTrainingTests):

@@ -120,8 +120,10 @@ def test_stages():
         assert stages[0].weights == {"forces": 1.0}
     with pytest.raises(ValueError, match="--stages excludes --energy_loss_ratio"):
         parse([*FILES, STAGES, "--energy_loss_ratio=10"], les=True)
-    stages = "--stages=[{epochs: 1, forces: 1, stress: 0.1}]"
-    with pytest.raises(ValueError, match="a weight of the stress, which is none of --targets ef"):
+    with pytest.raises(ValueError, match="no weight of the stress, but --targets is efs"):
+        training_stages(parse([*FILES, STAGES, "--targets=efs"], les=True))
+    stages = "--stages=[{epochs: 1, energy: 1, forces: 1, stress: 0.1}]"
+    with pytest.raises(ValueError, match="a weight of the stress, but --targets is ef"):
         training_stages(parse([*FILES, stages], les=True))
     assert training_stages(parse([*FILES, stages, "--targets=efs"], les=True))
 

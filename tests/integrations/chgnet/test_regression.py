@@ -1,4 +1,7 @@
-"""Short training on the three benchmark systems: errors fall, and stay where they were.
+"""Models on the three benchmark systems: what was trained before, and short training.
+
+Models that are kept predict what they predicted; errors of a training fall, and stay where they
+were.
 
 The shipped configurations, with a smaller model and few frames. The bounds are the values
 found when this was written, plus about a third; how good the models get with a real
@@ -65,3 +68,8 @@ def test_training_without_les(name, forces, factor, les_command, tmp_path):
     lowest = min(record.valid_force_rmse for record in history)
     assert lowest < forces
     assert history[0].valid_force_rmse > factor * lowest
+
+
+@pytest.mark.parametrize("system", ["water", "dipeptides", "au2_mgo"])
+def test_model_that_was_trained_before(system, check_checkpoint):
+    check_checkpoint("chgnet", system)

@@ -10,8 +10,13 @@ from ase.io import read, write
 from chgnet.trainer.trainer import CombinedLoss
 
 from les.testing import ChargedTrainingTests, ResponseTrainingTests
+from les.testing import ChargesFirstTests, ResponseTrainingTests
 from les_chgnet import load_model, save_model
 from les_chgnet.loss import ResponseLoss
+
+
+class TestChargesFirst(ChargesFirstTests):
+    pass
 
 
 class TestResponseTraining(ResponseTrainingTests):

@@ -13,6 +13,7 @@ from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric import Batch
 
 from les.testing import ChargedTrainingTests, ResponseTrainingTests
+from les.testing import ChargesFirstTests, ResponseTrainingTests
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_mace import LESCalculator, load_model, save_model
@@ -46,6 +47,11 @@ def usage_error(les_command, capsys):
         return capsys.readouterr().err
 
     return run
+
+
+class TestChargesFirst(ChargesFirstTests):
+    of_the_model = ("E0s",)
+    rounding = 1e-9  # in double precision
 
 
 class TestResponseTraining(ResponseTrainingTests):

@@ -14,6 +14,7 @@ from nequip.train import EnergyForceLoss, MeanSquaredError, MetricsManager
 
 from les.backends import TrainingJob, get_backend
 from les.testing import ChargedTrainingTests, ResponseTrainingTests
+from les.testing import ChargesFirstTests, ResponseTrainingTests
 from les_nequip import WithResponses, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
@@ -36,6 +37,11 @@ def short_averages(make_config):
 @pytest.fixture(scope="module")
 def small_options(short_averages):
     return {"name": "small", "config": short_averages("nequip"), "seed": 3}
+
+
+class TestChargesFirst(ChargesFirstTests):
+    of_the_model = ()
+    rounding = 1e-9  # in double precision
 
 
 class TestResponseTraining(ResponseTrainingTests):
