@@ -113,6 +113,8 @@ def _train(
         patience=options.patience,
         ema_decay=options.ema_decay,
         frozen=FrozenShortRange(model, model.charge_parameters(), epochs),
+        charges=model.charge_parameters(),
+        charge_learning_rate=options.charge_learning_rate if les else None,
     )
     if state is not None:
         with fitting(files.checkpoint):

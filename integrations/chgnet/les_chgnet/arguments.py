@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from les.training.arguments import OF_LES as COMMON_OF_LES
-from les.training.arguments import TrainingParser, mapping
+from les.training.arguments import OF_LES, TrainingParser, mapping
 from les.training.arguments import parse as parse_with_file
-from les.training.ranges import rate, weight
+from les.training.ranges import weight
 from les.training.stages import EXAMPLE, Stage, stage_list, to_stages
 
 #: Upstream's targets, one letter each: energy, forces, stress, magnetic moments.
 TARGETS = ("ef", "efs", "efm", "efsm")
-
-#: Options that mean nothing without LES.
-OF_LES = (*COMMON_OF_LES, "charge_learning_rate")
 
 #: Label that can be trained on, in the order of upstream's letters -> option of its weight.
 RATIOS = {
@@ -52,13 +48,12 @@ def build_parser(les: bool) -> TrainingParser:
         help="shift reference energies per element to the training data, leave them, or shift and "
         "train them",
     )
-    if les:
-        model.add_argument(
-            "--charge_learning_rate",
-            type=rate,
-            help="learning rate of the charges, which are new; default: that of all, or with "
-            "--from ten times as much",
-        )
+    for action in model._group_actions:
+        if action.dest == "charge_learning_rate":
+            action.help = (
+                "learning rate of the charges; default: that of all, or ten times as much where "
+                "they are added by --from"
+            )
     training.add_argument(
         "--targets", choices=TARGETS, default="ef", help="initials of what to train"
     )

@@ -14,7 +14,7 @@ from mace.tools.scripts_utils import check_path_ase_read
 from les.config import LESConfig, neutrality_of_new_models
 from les.devices import resolve_device
 from les.parser import brief_errors
-from les.training.arguments import add_freezing, configuration, mapping
+from les.training.arguments import add_charge_options, configuration, mapping
 from les.training.files import check_name
 from les.training.ranges import positive
 from les.training.responses import add_responses, check_responses, response_weights
@@ -143,7 +143,7 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
     add_responses(parser)
     actions["les_arguments"].help = "fields of les.LESConfig, or a YAML file of them"
     if les:
-        add_freezing(parser)
+        add_charge_options(parser)
     what = "MACE model, with LES or to add charges to" if les else "MACE model without LES"
     parser.add_argument("--from", dest="start", help=f"trained {what}, to start from")
     parser.add_argument(

@@ -18,9 +18,9 @@ from mace.tools import scripts_utils
 
 from les.config import LESConfig
 from les_mace.arguments import parse
+from les_mace.charge_training import charges_at, charges_first
 from les_mace.checkpoint import FORMATS, load_model, save_model
 from les_mace.closing import close_run
-from les_mace.freezing import charges_first
 from les_mace.labels import Checks, UnnamedKey, checked_loader
 from les_mace.model import MACELES
 from les_mace.neighbours import own_cells
@@ -73,6 +73,7 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
         with (
             watched_charges(),
             charges_first(args.freeze_short_range_epochs if les else None),
+            charges_at(args.charge_learning_rate if les else None),
             trained_responses(args.responses),
             replaced(extensions, "MACELES", MACELES),
             replaced(data, "load_from_xyz", loader),

@@ -13,6 +13,7 @@ from typing import Any
 __all__ = [
     "LES",
     "AddLES",
+    "ChargeParamGroups",
     "ChargesFirst",
     "ComputeResponses",
     "LESCalculator",
@@ -26,7 +27,8 @@ __all__ = [
 
 _MODULES = {
     "AddLES": "les_nequip.fine_tuning",
-    "ChargesFirst": "les_nequip.stages",
+    "ChargeParamGroups": "les_nequip.charge_training",
+    "ChargesFirst": "les_nequip.charge_training",
     "ComputeResponses": "les_nequip.callback",
     "LES": "les_nequip.module",
     "LESCalculator": "les_nequip.calculator",

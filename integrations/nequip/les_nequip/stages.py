@@ -1,4 +1,4 @@
-"""Callbacks for trainings that change on their way: weights in the loss, and what is trained."""
+"""Another weight of the energy in the last epochs of a training."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
-
-from les.training.freezing import FrozenShortRange
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -71,31 +69,3 @@ class SecondStage(Callback):  # type: ignore[misc]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.first = state_dict["first"]
-
-
-class ChargesFirst(Callback):  # type: ignore[misc]
-    """Trains only the charges in the first epochs.
-
-    Args:
-        epochs: how many epochs.
-    """
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self.epochs = epochs
-        self.frozen: FrozenShortRange | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        charges = [
-            parameter
-            for module in pl_module.modules()
-            if getattr(module, "is_les", False)
-            for parameter in module.parameters()
-        ]
-        if not charges:
-            raise ValueError("the model has no charges that could be trained first")
-        self.frozen = FrozenShortRange(pl_module, charges, self.epochs)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self.frozen is not None
-        self.frozen.start_epoch(trainer.current_epoch)

@@ -18,10 +18,11 @@ from les.training.arguments import label_keys
 from les.training.closing import close
 from les.training.responses import check_responses, response_weights
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
+from les_nequip.charge_training import charge_overrides
 from les_nequip.configured import resolved
 from les_nequip.labels import FIELDS, LabelledFiles, has_charged
 from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
-from les_nequip.overrides import add_callback, override_text
+from les_nequip.overrides import override_text
 from les_nequip.program import Outcome, run
 from les_nequip.responses import uses_total_charge, with_responses, with_trained_sign
 from les_nequip.runs import RunFolder, check_continued
@@ -90,7 +91,12 @@ def _train(
     weights = response_weights(options)
     check_responses(weights, LESConfig() if les else None)
     command.add(with_responses(command.compose(), weights))
-    command.add(_charges_first(command.compose(), options))
+    if les:
+        command.add(
+            charge_overrides(
+                command.compose(), options.freeze_short_range_epochs, options.charge_learning_rate
+            )
+        )
     config = command.compose()
     charged = les and uses_total_charge(config)
     if charged and not weights and has_charged(_data_files(config), _ase_args(config)):

@@ -1,4 +1,4 @@
-"""Tests: charges that are added to a trained short-range model, and trained first."""
+"""Tests: charges that are added to a trained short-range model, first or at their own rate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from les.testing.training_log import LoggedTraining
 
 
 class ChargesFirstTests(LoggedTraining):
-    """Tests of ``--from`` a short-range model with ``--freeze_short_range_epochs``.
+    """Tests of ``--from`` a short-range model with options that say how charges are trained.
 
     They use fixtures of the adapter's tests: those of ``LoggedTraining``, and
     ``usage_error(*arguments)``, the message of what must fail.
@@ -45,24 +45,54 @@ class ChargesFirstTests(LoggedTraining):
         Structures of the same elements are compared, for energies of the elements are fitted.
         """
         train("--no-les", *arguments(tmp_path / "short"))
-        options = [
-            text
-            for text in arguments(tmp_path / "long")
-            if not text.startswith(tuple(f"--{name}=" for name in self.of_the_model))
-        ]
         start = self._model(log)
-        if fixed:
-            options.append("--freeze_short_range_epochs=99")
-        train("--les", f"--from={start}", *options)
-        backend = get_backend(backend_name)
-        calculators = [backend.calculator(path) for path in (start, self._model(log))]
-        one, other = read(data_files[1], "::2")
-        short = [results_of(calculators[0], atoms) for atoms in (one, other)]
-        long = [results_of(calculators[1], atoms) for atoms in (one, other)]
+        options = self._options(arguments(tmp_path / "long"), start)
+        train("--les", *options, *["--freeze_short_range_epochs=99"] * fixed)
+        short, long = self._results(backend_name, data_files, [start, self._model(log)])
         assert all(np.abs(each["charges"]).max() > 1e-5 for each in long)
         before = short[1]["energy"] - short[0]["energy"]
         after = np.diff([each["energy"] - each["les_energy"] for each in long])[0]
         assert (abs(after - before) < self.rounding) == fixed
+
+    def test_learning_rate_of_the_charges(
+        self,
+        train: Callable[..., None],
+        arguments: Callable[..., list[str]],
+        backend_name: str,
+        data_files: tuple[Path, Path],
+        tmp_path: Path,
+        log: io.StringIO,
+    ) -> None:
+        """Charges move as it says, and the rest as it did."""
+        train("--no-les", *arguments(tmp_path / "short"))
+        start = self._model(log)
+        models = []
+        for rate in ("1e-14", "1e-13", "1e-2"):
+            options = self._options(arguments(tmp_path / rate), start)
+            train("--les", *options, f"--charge_learning_rate={rate}")
+            models.append(self._model(log))
+        results = self._results(backend_name, data_files, models)
+        rests = [np.diff([x["energy"] - x["les_energy"] for x in each])[0] for each in results]
+        charges = [each[0]["charges"] for each in results]
+        size = np.abs(charges[0]).max()
+        assert np.abs(charges[1] - charges[0]).max() < 1e-3 * size
+        assert np.abs(charges[2] - charges[0]).max() > 3e-2 * size
+        (short,) = self._results(backend_name, data_files, [start])
+        before = short[1]["energy"] - short[0]["energy"]
+        assert all(abs(rest - before) > self.rounding for rest in rests)
+
+    def _options(self, options: list[str], start: str) -> list[str]:
+        """Those of a run that begins with the model in ``start``."""
+        excluded = tuple(f"--{name}=" for name in self.of_the_model)
+        return [f"--from={start}", *(text for text in options if not text.startswith(excluded))]
+
+    def _results(
+        self, backend_name: str, data_files: tuple[Path, Path], models: list[str]
+    ) -> list[list[dict[str, Any]]]:
+        """Results of each model for two structures of the same elements."""
+        calculators = [get_backend(backend_name).calculator(path) for path in models]
+        structures: Any = read(data_files[1], "::2")
+        return [[results_of(each, atoms) for atoms in structures] for each in calculators]
 
     def _model(self, log: io.StringIO) -> str:
         return str(re.findall("best model: ([^\n]*)\n", log.getvalue())[-1])

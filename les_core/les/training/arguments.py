@@ -15,7 +15,7 @@ from les.training.ranges import positive, rate
 from les.training.responses import add_responses
 
 #: Options of ``TrainingParser`` that mean nothing without LES.
-OF_LES = ("les_arguments", "freeze_short_range_epochs")
+OF_LES = ("les_arguments", "charge_learning_rate", "freeze_short_range_epochs")
 
 #: Consent to run the code that a file holds: who writes the command gives it, no other file.
 CONSENT = frozenset({"allow-pickle", "allow_pickle"})
@@ -131,7 +131,7 @@ class TrainingParser(ArgumentParser):
                 type=mapping,
                 help="fields of les.LESConfig, or a YAML file of them",
             )
-            add_freezing(add)
+            add_charge_options(add)
         self.training = add = self.add_argument_group("training")
         add.add_argument("--epochs", type=positive, help=help["epochs"])
         add.add_argument("--batch_size", type=positive, help="structures per step")
@@ -148,8 +148,14 @@ class TrainingParser(ArgumentParser):
         self.set_defaults(**defaults)
 
 
-def add_freezing(parser: argparse._ActionsContainer) -> None:
-    """Add the option that has only the charges trained at first."""
+def add_charge_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options that say how charges are trained, where that differs from the rest."""
+    parser.add_argument(
+        "--charge_learning_rate",
+        type=rate,
+        metavar="RATE",
+        help="learning rate of the charges; default: that of all",
+    )
     parser.add_argument(
         "--freeze_short_range_epochs",
         type=positive,

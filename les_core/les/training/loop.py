@@ -50,6 +50,8 @@ class Loop:
         ema_decay: of the averages, per step, less in the first steps; 0 for none.
         max_gradient_norm: longer gradients are cut.
         frozen: keeps the short-range part of the model fixed at first; ``None`` for nothing.
+        charges: parameters that charges alone depend on.
+        charge_learning_rate: that of ``charges`` in the first epoch; ``None`` for that of all.
 
     Raises:
         ValueError: for an unknown ``scheduler`` or no stages.
@@ -73,6 +75,8 @@ class Loop:
         ema_decay: float = 0.99,
         max_gradient_norm: float = 10.0,
         frozen: FrozenShortRange | None = None,
+        charges: Iterable[nn.Parameter] = (),
+        charge_learning_rate: float | None = None,
     ) -> None:
         if scheduler not in SCHEDULERS:
             raise ValueError(f"`scheduler` must be one of {SCHEDULERS}, got {scheduler!r}")
@@ -82,7 +86,8 @@ class Loop:
         self.files, self.settings = files, dict(settings)
         self.weights = weights_by_epoch(stages)
         self.max_gradient_norm, self.frozen = max_gradient_norm, frozen
-        self.optimizer = torch.optim.Adam(model.parameters(), learning_rate)
+        groups = _groups(model, charges, charge_learning_rate)
+        self.optimizer = torch.optim.Adam(groups, learning_rate)
         self.scheduler: CosineAnnealingLR | ReduceLROnPlateau | None = None
         if scheduler == "cosine":
             end = 0.01 * learning_rate
@@ -203,6 +208,18 @@ class Loop:
     def _save(self, path: Any, content: dict[str, Any]) -> None:
         with replacing(path) as temporary:
             torch.save(content, temporary)
+
+
+def _groups(
+    model: nn.Module, charges: Iterable[nn.Parameter], charge_learning_rate: float | None
+) -> list[dict[str, Any]]:
+    """Groups of an optimiser: one, or with a learning rate of the charges a second one of them."""
+    if charge_learning_rate is None:
+        return [{"params": list(model.parameters())}]
+    own = list(charges)
+    known = {id(parameter) for parameter in own}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    return [{"params": others}, {"params": own, "lr": charge_learning_rate}]
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

@@ -183,7 +183,8 @@ def test_settings_of_les(initial_state, arguments, tmp_path):
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_charges_first(epochs, initial_state, train, arguments, tmp_path):
     """With averages of the weights; after that the short-range part is trained, too."""
-    options = [*arguments(tmp_path), "--freeze_short_range_epochs", str(epochs), "--ema"]
+    options = [*arguments(tmp_path), f"--freeze_short_range_epochs={epochs}", "--ema"]
+    options += ["--keep_checkpoints", "--save_all_checkpoints"]
     before = initial_state("--les", options)
     train("--les", *options)
     (path,) = tmp_path.glob("checkpoints/*_epoch-1.pt")

@@ -1,4 +1,4 @@
-"""Training the charges first, in upstream's loop."""
+"""Training the charges first, or at a learning rate of their own, in upstream's loop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import functools
 import importlib
 from collections.abc import Iterator
 from typing import Any
+
+from mace.cli import run_train
 
 from les.training.freezing import FrozenShortRange
 from les_mace.replaced import replaced
@@ -33,4 +35,26 @@ def charges_first(epochs: int | None) -> Iterator[None]:
         return train_one_epoch(*args, **kwargs)
 
     with replaced(_train, "train_one_epoch", train):
+        yield
+
+
+@contextlib.contextmanager
+def charges_at(learning_rate: float | None) -> Iterator[None]:
+    """Let upstream's optimiser train the charges at this rate; ``None`` changes nothing.
+
+    In upstream's stage two all weights have the rate of that.
+    """
+    if learning_rate is None:
+        yield
+        return
+    get_params_options = run_train.get_params_options
+
+    @functools.wraps(get_params_options)
+    def options(*args: Any, **kwargs: Any) -> Any:
+        found = get_params_options(*args, **kwargs)
+        (group,) = (each for each in found["params"] if each["name"] == "les_readouts")
+        group["lr"] = learning_rate
+        return found
+
+    with replaced(run_train, "get_params_options", options):
         yield
