@@ -75,6 +75,7 @@ def parse(
         SystemExit: for arguments that neither of us knows.
     """
     own, parser = build_parser(backend, les), get_args_parser()
+    parser.allow_abbrev = False
     brief_errors(parser)
     ours, rest = own.parse_known_args(arguments)
     flags, overrides = _apart(rest, parser)

@@ -67,6 +67,8 @@ def test_keys_that_nobody_has_named():
     ("arguments", "message"),
     [
         (["--batchsize=3"], "did you mean --batch_size?"),
+        (["--batch_siz=3"], "unrecognized arguments: --batch_siz=3"),
+        (["--epochs=0"], "must be at least 1, got 0"),
         (["--les_arguments=nowhere.yaml"], "must be a mapping such as"),
         (["--config=nowhere"], "there is no file nowhere, and no configuration"),
         (["--lr=fast"], "invalid float value: 'fast'"),
