@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from les.backends import Backend, EpochRecord, TrainingJob
 from les.training.charges import CHARGE_FIELDS

@@ -69,11 +69,6 @@ def with_trained_sign(config: DictConfig) -> list[str]:
     for les in sections:
         les["sign"] = "trained"
     overrides = set_section(MODEL, model, exists=True)
-    callbacks = OmegaConf.select(config, "trainer.callbacks")
-    plain = [] if callbacks is None else list(OmegaConf.to_container(callbacks, resolve=False))
-    plain.append(callback)
-    return [*overrides, *set_section("trainer.callbacks", plain, exists=callbacks is not None)]
-    overrides += set_section(MODEL, model, exists=True)
     return [*overrides, *add_callback(config, callback)]
 
 

@@ -241,20 +241,6 @@ def _data_files(config: DictConfig) -> list[Path]:
 def _ase_args(config: DictConfig) -> Mapping[str, Any]:
     """How they are read."""
     return resolved(OmegaConf.select(config, "data.ase_args")) or {}
-def _charges_first(config: DictConfig, options: argparse.Namespace) -> list[str]:
-    """Overrides that have only the charges trained at first.
-    Raises:
-        ValueError: for a model that is compiled to be trained, of which all weights are.
-    """
-    epochs = getattr(options, "freeze_short_range_epochs", None)
-    if epochs is None:
-        return []
-    if OmegaConf.select(config, "training_module.model.compile_mode") == "compile":
-        raise ValueError(
-            "--freeze_short_range_epochs is not possible with `compile_mode: compile`; set "
-            "training_module.model.compile_mode=eager"
-        )
-    return add_callback(config, {"_target_": "les_nequip.ChargesFirst", "epochs": epochs})
 
 
 def _sets(files: LabelledFiles, config: DictConfig, test_file: Path | None) -> dict[str, Any]:

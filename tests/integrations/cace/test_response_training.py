@@ -9,8 +9,7 @@ import pytest
 import torch
 from ase.io import read, write
 
-from les.testing import ChargedTrainingTests, ResponseTrainingTests
-from les.testing import ChargesFirstTests, ResponseTrainingTests
+from les.testing import ChargedTrainingTests, ChargesFirstTests, ResponseTrainingTests
 from les_cace import load_model, save_model
 
 OPTIONS = {

@@ -9,8 +9,7 @@ import torch
 from ase.io import read, write
 from chgnet.trainer.trainer import CombinedLoss
 
-from les.testing import ChargedTrainingTests, ResponseTrainingTests
-from les.testing import ChargesFirstTests, ResponseTrainingTests
+from les.testing import ChargedTrainingTests, ChargesFirstTests, ResponseTrainingTests
 from les_chgnet import load_model, save_model
 from les_chgnet.loss import ResponseLoss
 

@@ -12,8 +12,7 @@ from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric import Batch
 
-from les.testing import ChargedTrainingTests, ResponseTrainingTests
-from les.testing import ChargesFirstTests, ResponseTrainingTests
+from les.testing import ChargedTrainingTests, ChargesFirstTests, ResponseTrainingTests
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_mace import LESCalculator, load_model, save_model

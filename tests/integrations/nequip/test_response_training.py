@@ -13,8 +13,7 @@ from ase.io import read, write
 from nequip.train import EnergyForceLoss, MeanSquaredError, MetricsManager
 
 from les.backends import TrainingJob, get_backend
-from les.testing import ChargedTrainingTests, ResponseTrainingTests
-from les.testing import ChargesFirstTests, ResponseTrainingTests
+from les.testing import ChargedTrainingTests, ChargesFirstTests, ResponseTrainingTests
 from les_nequip import WithResponses, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
