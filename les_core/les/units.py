@@ -11,3 +11,6 @@ NORM_FACTOR = 90.4756
 #: Coulomb constant ``k_e = 1 / (4 pi eps_0)`` [eV A / e^2] that belongs to it; it agrees
 #: with the CODATA value 14.399645 to 5e-7.
 COULOMB_CONSTANT = NORM_FACTOR / (2.0 * math.pi)
+
+#: Boltzmann's constant [eV/K], exact by the definition of the units.
+BOLTZMANN_CONSTANT = 8.617333262e-5

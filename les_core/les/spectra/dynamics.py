@@ -1,0 +1,281 @@
+"""Molecular dynamics whose currents are kept, and that goes on after whatever ends it.
+
+First the structure is brought to a temperature by Langevin dynamics (NVT), then it moves by itself
+(NVE), as spectra need, because a thermostat disturbs what they are made of. Born effective charges
+are computed every few steps only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from les.locks import locked
+from les.predict.journal import Journal, journal_path
+from les.ranges import is_number
+from les.spectra.frames import require_charges, sample, volume
+from les.spectra.series import CurrentSeries
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is run.
+
+    Attributes:
+        temperature: of the thermostat [K].
+        equilibration: length of the first part [ps].
+        production: length of the second part [ps], which the spectrum is made of.
+        timestep: [fs].
+        every: steps from one current to the next.
+        friction: of the thermostat [1/fs].
+        seed: of the velocities at the beginning, and of the thermostat.
+        keep_every: currents from one kept state of all atoms to the next, where a run that was
+            killed goes on.
+
+    Raises:
+        ValueError: for numbers that are not positive, or not whole where they have to be, and a
+            second part without two currents.
+    """
+
+    temperature: float = 300.0
+    equilibration: float = 5.0
+    production: float = 20.0
+    timestep: float = 0.5
+    every: int = 4
+    friction: float = 0.01
+    seed: int = 0
+    keep_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "production", "timestep", "friction"):
+            value = getattr(self, name)
+            if not (is_number(value) and value > 0):
+                raise ValueError(f"`{name}` must be a positive number, got {value!r}")
+        if not (is_number(self.equilibration) and self.equilibration >= 0):
+            raise ValueError(
+                f"`equilibration` must be zero or a positive time in ps, got {self.equilibration!r}"
+            )
+        for name in ("every", "keep_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be a positive whole number, got {value!r}")
+        if self.n_currents < 2:
+            raise ValueError(
+                f"`production` = {self.production:g} ps has no two currents {self.interval:g} fs "
+                "apart"
+            )
+
+    @property
+    def interval(self) -> float:
+        """Time from one current to the next [fs]."""
+        return self.every * self.timestep
+
+    @property
+    def n_equilibration(self) -> int:
+        """Steps of the first part, rounded up to a current."""
+        return self.every * math.ceil(1000.0 * self.equilibration / self.interval - 1e-9)
+
+    @property
+    def n_currents(self) -> int:
+        """Currents of the second part, that of its first frame included."""
+        return 1 + math.floor(1000.0 * self.production / self.interval + 1e-9)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has given.
+
+    Attributes:
+        series: currents of the second part.
+        energy: total energy at each of them [eV].
+    """
+
+    series: CurrentSeries
+    energy: np.ndarray
+
+    @property
+    def drift(self) -> float:
+        """Change of the total energy by time, from a straight line through all values [eV/ps]."""
+        times = self.series.interval / 1000.0 * np.arange(len(self.energy))
+        return float(np.polyfit(times, self.energy, 1)[0])
+
+
+def run(
+    calculator: Any,
+    atoms: Any,
+    protocol: Protocol,
+    output: Path,
+    identity: Mapping[str, Any] | None = None,
+) -> Run:
+    """Run both parts, or what is left of them, and write the table of currents.
+
+    Every current goes at once to a journal beside ``output``, with all that it takes to go on, and
+    the journal stays. So whatever ends the process, the same call goes on; with a longer
+    ``production`` it adds to a run that had ended. A run in pieces is the same run.
+
+    Args:
+        calculator: with Born effective charges.
+        atoms: the structure to begin with. Where it has velocities, they are kept.
+        protocol: what to run.
+        output: the table of currents to write.
+        identity: what else the results depend on, by name.
+
+    Raises:
+        ValueError: for a model without charges, a structure with one or two periodic axes, a journal
+            of another run, and results that are not finite.
+        OSError: if a file cannot be read or written.
+    """
+    from tqdm import tqdm
+
+    require_charges(calculator)
+    cell_volume = volume(atoms)
+    named = {name: value for name, value in vars(protocol).items() if name != "production"}
+    path = journal_path(output)
+    with locked(path):
+        journal = Journal(path, {**named, "structure": _described(atoms), **(identity or {})})
+        records = {record["step"]: record for record in journal}
+        kept = max((step for step, record in records.items() if "state" in record), default=None)
+        motion = _Motion(calculator, atoms, protocol)
+        if kept is not None:
+            motion.restore(records[kept])
+        last = protocol.n_equilibration + (protocol.n_currents - 1) * protocol.every
+        with tqdm(total=last, initial=motion.step, unit="step") as progress:
+            for record in motion.records(last):
+                progress.update(record["step"] - progress.n)
+                progress.set_postfix_str(
+                    f"{record['part']} {record['temperature']:.0f} K", refresh=False
+                )
+                records[record["step"]] = record
+                journal.append(record)
+        journal.close()
+        wanted = range(protocol.n_equilibration, last + 1, protocol.every)
+        chosen = [records[step] for step in wanted]
+        series = CurrentSeries(
+            protocol.interval,
+            np.array([record["current"] for record in chosen]),
+            np.array([record["temperature"] for record in chosen]),
+            cell_volume,
+        )
+        series.write(output)
+    return Run(series, np.array([record["energy"] for record in chosen]))
+
+
+class _Motion:
+    """The atoms, and how they go on."""
+
+    def __init__(self, calculator: Any, atoms: Any, protocol: Protocol) -> None:
+        from ase.md.velocitydistribution import Stationary
+        from ase.units import kB
+
+        self.protocol = protocol
+        self.calculator = calculator
+        self.atoms = atoms.copy()
+        self.atoms.calc = calculator
+        self.generator = np.random.default_rng(protocol.seed)
+        self.step = 0
+        if not atoms.has("momenta"):
+            widths = np.sqrt(kB * protocol.temperature * atoms.get_masses())[:, None]
+            self.atoms.set_momenta(widths * self.generator.normal(size=(len(atoms), 3)))
+            Stationary(self.atoms, preserve_temperature=False)
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Go back to a record that has a state."""
+        self.step = record["step"]
+        self.atoms.positions = record["state"]["positions"]
+        self.atoms.set_momenta(record["state"]["momenta"])
+        self.generator.bit_generator.state = record["state"]["generator"]
+        if hasattr(self.calculator, "charge_sign"):
+            vars(self.calculator.charge_sign).update(record["state"]["sign"])
+
+    def records(self, last: int) -> Iterator[dict[str, Any]]:
+        """Move until the step ``last``; yields what the journal keeps, from the next current on.
+
+        The first one is that of the very beginning. One with a state is at each end of a part.
+        """
+        every, start = self.protocol.every, self.protocol.n_equilibration
+        if self.step == 0:
+            yield self._record(with_state=True)
+        while self.step < last:
+            dynamics = self._dynamics()
+            for number in range(every):
+                # Born effective charges cost more than a step: only where they are kept.
+                self._ask_for_charges(number == every - 1)
+                dynamics.step()
+                self.step += 1
+            if self.step == start:
+                self._let_go()
+            n_currents = self.step // every
+            ends = self.step in (start, last)
+            yield self._record(with_state=ends or n_currents % self.protocol.keep_every == 0)
+
+    def _dynamics(self) -> Any:
+        from ase import units
+        from ase.md.langevin import Langevin
+        from ase.md.verlet import VelocityVerlet
+
+        timestep = self.protocol.timestep * units.fs
+        if self.step >= self.protocol.n_equilibration:
+            return VelocityVerlet(self.atoms, timestep)
+        return Langevin(
+            self.atoms,
+            timestep,
+            temperature_K=self.protocol.temperature,
+            friction=self.protocol.friction / units.fs,
+            fixcm=False,
+            rng=self.generator,
+        )
+
+    def _let_go(self) -> None:
+        """Take the motion as a whole out, which the thermostat has given."""
+        from ase.md.velocitydistribution import Stationary, ZeroRotation
+
+        Stationary(self.atoms, preserve_temperature=False)
+        if not self.atoms.pbc.any() and len(self.atoms) > 2:
+            ZeroRotation(self.atoms, preserve_temperature=False)
+
+    def _ask_for_charges(self, wanted: bool) -> None:
+        if isinstance(getattr(self.calculator, "bec", None), bool):
+            self.calculator.bec = wanted
+
+    def _record(self, *, with_state: bool) -> dict[str, Any]:
+        self._ask_for_charges(True)
+        found = sample(self.calculator, self.atoms)
+        energy = self.atoms.get_potential_energy() + self.atoms.get_kinetic_energy()
+        if not (math.isfinite(energy) and math.isfinite(found.temperature)):
+            raise ValueError(
+                f"step {self.step}: energy and temperature must be finite, got {energy:g} eV and "
+                f"{found.temperature:g} K; try a shorter time step, or another model"
+            )
+        part = "NVE" if self.step >= self.protocol.n_equilibration else "NVT"
+        record = {
+            "step": self.step,
+            "part": part,
+            "current": found.current,
+            "temperature": found.temperature,
+            "energy": float(energy),
+        }
+        if with_state:
+            sign = getattr(self.calculator, "charge_sign", None)
+            record["state"] = {
+                "positions": self.atoms.positions,
+                "momenta": self.atoms.get_momenta(),
+                "generator": self.generator.bit_generator.state,
+                "sign": vars(sign) if sign is not None else {},
+            }
+        return record
+
+
+def _described(atoms: Any) -> dict[str, Any]:
+    """A structure as the journal of a run compares it."""
+    return {
+        "numbers": atoms.numbers.tolist(),
+        "positions": atoms.positions.tolist(),
+        "cell": atoms.cell[:].tolist(),
+        "pbc": atoms.pbc.tolist(),
+        "momenta": atoms.get_momenta().tolist() if atoms.has("momenta") else None,
+    }

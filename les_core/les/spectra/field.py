@@ -1,0 +1,189 @@
+r"""A homogeneous electric field on any model with Born effective charges.
+
+.. math:: E = E_0 - P \cdot \mathcal{E}, \qquad F_{i\beta} = F^0_{i\beta}
+    + \mathcal{E}_\alpha Z^*_{i\alpha\beta}
+
+P is the dipole of a molecule. That of a periodic cell has many values, so it is followed from
+the first structure on, along one branch (``les.Polarisation``): its energy in the field begins with
+zero, and depends on how the structure has come to be what it is where charges do not sum to a
+constant. Along a periodic axis there are two ways to drive a crystal:
+
+- at constant field ``"E"``, as between electrodes that a battery connects: longitudinal
+  modes are as soft as transverse ones, and what conducts never comes to rest (I. Souza,
+  J. Iniguez, D. Vanderbilt, Phys. Rev. Lett. 89, 117602 (2002));
+- at constant displacement ``"D"``, as between electrodes that are not connected: the field
+  is :math:`(D - P/V)/(\epsilon_{vac}\epsilon_\infty)`, its energy
+  :math:`V(D - P/V)^2/(2\epsilon_{vac}\epsilon_\infty)` (M. Stengel, N. A. Spaldin,
+  D. Vanderbilt, Nat. Phys. 5, 304 (2009)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from numpy.typing import ArrayLike, NDArray
+
+from les.ranges import check_number
+from les.response.polarisation import Polarisation
+from les.spectra.frames import born_charges, require_charges
+from les.units import COULOMB_CONSTANT
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: What may be held constant along a periodic axis.
+CONSTANTS = ("E", "D")
+
+
+class HomogeneousField(Calculator):
+    """A calculator in a homogeneous field.
+
+    Results are ``energy`` and ``forces`` with the field, and from the model without the field
+    ``charges``, ``dipole`` and ``born_effective_charges``, which are made to sum to zero, so that
+    nothing is driven away as a whole. There is no stress: the cell must stay as it is.
+
+    Charges of a model depend on positions alone: its electrons do not answer to the field, but
+    for ``eps_inf``, which the Born effective charges have to be made with.
+
+    Args:
+        calculator: of a model, with ``bec=True``.
+        field: ``[3]`` [V/A], or a function of the time [fs] that gives it; with ``constant="D"`` the
+            displacement, divided by the vacuum permittivity. See :meth:`follow` for the time.
+        constant: ``"E"`` or ``"D"``; must be said where the field has a part along a periodic axis.
+        eps_inf: high-frequency dielectric constant, with ``constant="D"``.
+
+    Attributes:
+        time: when the field is looked at [fs].
+        polarisation: ``[3]`` [e A], the dipole of a molecule, or the change of that of a cell
+            since the first structure.
+
+    Raises:
+        ValueError: for a model without Born effective charges, a field that is not three finite
+            numbers, another ``constant``, and an ``eps_inf`` that is not positive or has no effect.
+    """
+
+    implemented_properties: list[str] = [  # noqa: RUF012
+        "energy",
+        "forces",
+        "charges",
+        "dipole",
+        "born_effective_charges",
+    ]
+
+    def __init__(
+        self,
+        calculator: Any,
+        field: ArrayLike | Callable[[float], ArrayLike],
+        *,
+        constant: str | None = None,
+        eps_inf: float | None = None,
+    ) -> None:
+        super().__init__()
+        require_charges(calculator)
+        if constant is not None and constant not in CONSTANTS:
+            raise ValueError(f"`constant` must be 'E' or 'D', got {constant!r}")
+        if eps_inf is not None:
+            check_number("eps_inf", eps_inf, "epsilon_factor")
+            if constant != "D":
+                raise ValueError("`eps_inf` has no effect without constant='D'")
+        self.calculator = calculator
+        self.constant = constant
+        self.eps_inf = 1.0 if eps_inf is None else eps_inf
+        self.time = 0.0
+        self.polarisation: NDArray[np.float64] = np.zeros(3)
+        self._field = field
+        self._followed: Polarisation | None = None
+        if not callable(field):
+            self.field_at(0.0)
+
+    def field_at(self, time: float) -> NDArray[np.float64]:
+        """The field, or the displacement, at a time [fs].
+
+        Returns:
+            ``[3]`` [V/A].
+
+        Raises:
+            ValueError: if it is not three finite numbers.
+        """
+        given = self._field(time) if callable(self._field) else self._field
+        field = np.array(given, dtype=np.float64)
+        if field.shape != (3,) or not np.isfinite(field).all():
+            raise ValueError(
+                f"`field` must be three finite numbers in V/A, got {given!r} at {time:g} fs"
+            )
+        return field
+
+    def follow(self, dynamics: Any) -> None:
+        """Let the time of the field be that of a molecular dynamics of ASE.
+
+        Forces are evaluated at the end of a step, once in each, so the field of a step is that of
+        its end. Call this before the first step.
+        """
+        from ase import units
+
+        def ahead() -> None:
+            self.time = (dynamics.get_time() + dynamics.dt) / units.fs
+
+        dynamics.attach(ahead, interval=1)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute all results for ``atoms``.
+
+        Raises:
+            ValueError: for a field along a periodic axis without ``constant``, a cell or atoms other
+                than before, and steps between structures that are too long to follow.
+        """
+        super().calculate(atoms, properties, system_changes)
+        structure = self.atoms
+        assert structure is not None
+        field = self.field_at(self.time)
+        self._require_constant(structure, field)
+        energy = self.calculator.get_property("energy", structure)
+        forces = self.calculator.get_property("forces", structure)
+        born = born_charges(self.calculator, structure).numpy()
+        if not structure.pbc.any():
+            self.polarisation = np.array(self.calculator.get_property("dipole", structure))
+        elif self._followed is None:
+            self._followed = Polarisation(structure, born)
+        else:
+            self.polarisation = self._followed.update(structure, born)
+        if self.constant == "D":
+            density = 4.0 * math.pi * COULOMB_CONSTANT / (structure.get_volume() * self.eps_inf)
+            field = field / self.eps_inf - density * self.polarisation
+            extra = 0.5 * float(field @ field) / density
+        else:
+            extra = -float(self.polarisation @ field)
+        self.results = {
+            "energy": energy + extra,
+            "forces": forces + np.einsum("a,iab->ib", field, born),
+            "charges": self.calculator.get_property("charges", structure),
+            "dipole": self.calculator.get_property("dipole", structure),
+            "born_effective_charges": born.reshape(-1, 9),
+        }
+
+    def _require_constant(self, atoms: Atoms, field: NDArray[np.float64]) -> None:
+        if self.constant == "D":
+            if not atoms.pbc.all():
+                raise ValueError(
+                    "constant='D' is for structures with three periodic axes, got pbc "
+                    f"{atoms.pbc.tolist()}: elsewhere the field given is the one outside"
+                )
+            return
+        if self.constant is None:
+            along = np.abs(atoms.cell[:][atoms.pbc] @ field)
+            if along.max(initial=0.0) > 1e-12:
+                axis = int(np.flatnonzero(atoms.pbc)[along.argmax()])
+                raise ValueError(
+                    f"the field {field.tolist()} V/A has a part along the periodic axis {axis}: "
+                    "say what is held constant, the field by constant='E' or the displacement by "
+                    "constant='D'"
+                )

@@ -1,0 +1,54 @@
+"""Where the maxima of a spectrum are, and how well a trajectory tells."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from les.spectra.infrared import Spectrum
+
+
+class Peak(NamedTuple):
+    """A maximum of a spectrum.
+
+    Attributes:
+        wavenumber: [1/cm].
+        error: standard error of the position from pieces of the trajectory [1/cm]; NaN where it is
+            too short to be divided.
+        intensity: in the unit of the spectrum.
+    """
+
+    wavenumber: float
+    error: float
+    intensity: float
+
+
+def peaks(spectrum: Spectrum, prominence: float = 0.03) -> list[Peak]:
+    """The maxima that rise above the valleys beside them by more than a part of the highest.
+
+    In each piece of the trajectory, a peak is the highest point between the valleys beside it.
+
+    Args:
+        spectrum: the spectrum.
+        prominence: the part.
+    """
+    heights, grid = spectrum.intensity, spectrum.wavenumber
+    least = prominence * heights.max(initial=0.0)
+    found = []
+    inner = np.flatnonzero((heights[1:-1] > heights[:-2]) & (heights[1:-1] >= heights[2:])) + 1
+    for top in inner:
+        higher = np.flatnonzero(heights > heights[top])
+        start = higher[higher < top].max(initial=-1) + 1
+        end = higher[higher > top].min(initial=len(heights))
+        left = start + int(heights[start : top + 1].argmin())
+        right = top + int(heights[top:end].argmin())
+        if heights[top] - max(heights[left], heights[right]) <= least:
+            continue
+        error = math.nan
+        if len(spectrum.pieces) > 1:
+            tops = grid[left + spectrum.pieces[:, left : right + 1].argmax(axis=1)]
+            error = float(tops.std(ddof=1)) / math.sqrt(len(tops))
+        found.append(Peak(float(grid[top]), error, float(heights[top])))
+    return found

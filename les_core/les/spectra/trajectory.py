@@ -1,0 +1,91 @@
+"""Currents of a trajectory that another program has made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from les.files import checksum
+from les.locks import locked
+from les.predict.journal import Journal, journal_path
+from les.ranges import is_number
+from les.spectra.frames import SameStructure, require_charges, sample
+from les.spectra.series import CurrentSeries
+from les.structure_files import count_structures, read_structures
+
+
+def currents_of_trajectory(
+    calculator: Any,
+    trajectory: Path,
+    interval: float,
+    output: Path,
+    identity: Mapping[str, Any] | None = None,
+) -> CurrentSeries:
+    """Evaluate a model on every frame of a trajectory.
+
+    What has been evaluated is kept in a journal beside ``output``: after an interruption, the same
+    call goes on. The journal is removed when ``output`` is there.
+
+    Args:
+        calculator: with Born effective charges.
+        trajectory: a file of any format that ASE reads, with velocities.
+        interval: time from frame to frame [fs].
+        output: the table of currents to write.
+        identity: what else the results depend on, by name.
+
+    Returns:
+        What has been written.
+
+    Raises:
+        ValueError: for a model without charges, an interval that is not positive, and frames without
+            velocities or with another cell than the first; the message names file and frame.
+        OSError: if a file cannot be read or written.
+    """
+    from tqdm import tqdm
+
+    require_charges(calculator)
+    if not (is_number(interval) and interval > 0):
+        raise ValueError(f"`interval` must be a positive time in fs, got {interval!r}")
+    total = count_structures(trajectory)
+    identity = {"trajectory": checksum(trajectory), **(identity or {})}
+    same: SameStructure | None = None
+    path = journal_path(output)
+    with locked(path):
+        journal = Journal(path, identity)
+        done = journal.n_records
+        if journal.last is not None and hasattr(calculator, "charge_sign"):
+            vars(calculator.charge_sign).update(journal.last["sign"])
+        with tqdm(total=total, initial=done, unit="frame") as progress:
+            for place, (where, atoms) in enumerate(read_structures(trajectory)):
+                try:
+                    same = same or SameStructure(atoms)
+                    same.check(atoms)
+                    if place < done:
+                        continue
+                    found = sample(calculator, atoms)
+                except ValueError as error:
+                    raise ValueError(f"{where}: {error}") from error
+                sign = getattr(calculator, "charge_sign", None)
+                journal.append(
+                    {
+                        "current": found.current,
+                        "temperature": found.temperature,
+                        "sign": vars(sign) if sign is not None else {},
+                    }
+                )
+                progress.update()
+        assert same is not None
+        records = list(islice(journal, total))
+        series = CurrentSeries(
+            interval,
+            np.array([record["current"] for record in records]),
+            np.array([record["temperature"] for record in records]),
+            same.volume,
+        )
+        series.write(output)
+        journal.remove()
+    return series
