@@ -16,8 +16,8 @@ import nox
 ROOT = Path(__file__).parent
 
 #: Adapters, and the extra of the distribution that brings all their upstreams. A new one
-#: is one more line here; its tests are in tests/integrations/<name>.
-BACKENDS = {"cace": "cace", "chgnet": "chgnet", "mace": "mace", "nequip": "allegro"}
+#: is one more line here; its tests are in tests/integrations/<name>. Examples are tested with MACE.
+BACKENDS = {"cace": "cace", "chgnet": "chgnet", "mace": "mace,spectra", "nequip": "allegro"}
 
 #: Where the demo leaves its results and report.
 DEMO = Path("results", "demo")
@@ -57,7 +57,7 @@ def run_tests(session: nox.Session, programs: Path, tests: list[Path]) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and types."""
-    programs = environment(session, "core", "dev,data")
+    programs = environment(session, "core", "dev,data,spectra")
     session.run(str(programs / "ruff"), "check", ".")
     session.run(str(programs / "ruff"), "format", "--check", ".")
     session.run(str(programs / "mypy"))
@@ -66,7 +66,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(name="tests-core")
 def tests_core(session: nox.Session) -> None:
     """Test the physics, the command line and the benchmarks, without any upstream."""
-    programs = environment(session, "core", "dev,data")
+    programs = environment(session, "core", "dev,data,spectra")
     run_tests(session, programs, [Path("tests", "core"), Path("tests", "benchmarks")])
 
 

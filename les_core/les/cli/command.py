@@ -20,6 +20,8 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
 
   les train MODEL [--les | --no-les] ...   train with upstream's own arguments
   les predict MODEL [MODEL ...] STRUCTURES energies, forces, charges of structures
+  les ir {trajectory,run,harmonic}         infrared spectra
+  les born MODEL CRYSTAL                   Born effective charges for phonopy
   les convert MODEL FILE TARGET            published models with LES as files of this package
   les bench {run,report,fetch,list,kernels,cace,response}
   les config {list,show,copy}              the training configurations shipped with les
@@ -42,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = {
         "train": _train,
         "predict": _predict,
+        "ir": _ir,
+        "born": _born,
         "convert": _convert,
         "bench": _bench,
         "config": _config,
@@ -99,6 +103,18 @@ def _predict(argv: list[str]) -> int:
     from les.predict.cli import main as predict
 
     return predict(argv)
+
+
+def _ir(argv: list[str]) -> int:
+    from les.spectra.cli import ir
+
+    return ir(argv)
+
+
+def _born(argv: list[str]) -> int:
+    from les.spectra.cli import born
+
+    return born(argv)
 
 
 def _convert(argv: list[str]) -> int:

@@ -126,8 +126,8 @@ def run(
         identity: what else the results depend on, by name.
 
     Raises:
-        ValueError: for a model without charges, a structure with one or two periodic axes, a journal
-            of another run, and results that are not finite.
+        ValueError: for a model without charges, a structure with one or two periodic axes, a
+            journal of another run, and results that are not finite.
         OSError: if a file cannot be read or written.
     """
     from tqdm import tqdm

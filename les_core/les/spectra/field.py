@@ -51,8 +51,8 @@ class HomogeneousField(Calculator):
 
     Args:
         calculator: of a model, with ``bec=True``.
-        field: ``[3]`` [V/A], or a function of the time [fs] that gives it; with ``constant="D"`` the
-            displacement, divided by the vacuum permittivity. See :meth:`follow` for the time.
+        field: ``[3]`` [V/A], or a function of the time [fs] that gives it; with ``constant="D"``
+            the displacement, divided by the vacuum permittivity. See :meth:`follow` for the time.
         constant: ``"E"`` or ``"D"``; must be said where the field has a part along a periodic axis.
         eps_inf: high-frequency dielectric constant, with ``constant="D"``.
 
@@ -139,8 +139,8 @@ class HomogeneousField(Calculator):
         """Compute all results for ``atoms``.
 
         Raises:
-            ValueError: for a field along a periodic axis without ``constant``, a cell or atoms other
-                than before, and steps between structures that are too long to follow.
+            ValueError: for a field along a periodic axis without ``constant``, a cell or atoms
+                other than before, and steps between structures that are too long to follow.
         """
         super().calculate(atoms, properties, system_changes)
         structure = self.atoms

@@ -81,7 +81,7 @@ class HarmonicModes:
         if not (is_number(resolution) and resolution > 0):
             raise ValueError(f"`resolution` must be a positive wavenumber, got {resolution!r}")
         width = resolution / FULL_WIDTH
-        grid = np.arange(0.0, highest, resolution / 10.0)
+        grid: NDArray[np.float64] = np.arange(0.0, highest, resolution / 10.0)
         real = self.wavenumber > 0
         lines = np.exp(-0.5 * np.square((grid[:, None] - self.wavenumber[real]) / width))
         return grid, lines @ self.intensity[real] / (width * math.sqrt(2.0 * math.pi))
@@ -124,16 +124,16 @@ def harmonic_modes(
         largest_force: what may be left of the forces on atoms [eV/A].
 
     Raises:
-        ValueError: for a periodic structure, a single atom, larger forces, a displacement that is not
-            positive, and a model without Born effective charges.
+        ValueError: for a periodic structure, a single atom, larger forces, a displacement that is
+            not positive, and a model without Born effective charges.
     """
     from ase import units
 
     require_charges(calculator)
     if atoms.pbc.any():
         raise ValueError(
-            f"normal modes with intensities are of molecules, got pbc {atoms.pbc.tolist()}; crystals "
-            "have phonons, see les.spectra.phonons"
+            f"normal modes with intensities are of molecules, got pbc {atoms.pbc.tolist()}; "
+            "crystals have phonons, see les.spectra.phonons"
         )
     if len(atoms) < 2:
         raise ValueError("a single atom does not vibrate")

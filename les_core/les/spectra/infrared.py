@@ -119,7 +119,7 @@ def infrared_spectrum(
         )
     wavenumber, intensity, permittivity = _evaluate(series, resolution, eps_inf)
     n_pieces = min(BLOCKS, int(series.duration // (needed + 2 * series.interval)))
-    pieces = np.full((0, len(wavenumber)), np.nan)
+    pieces: NDArray[np.float64] = np.empty((0, len(wavenumber)))
     error = np.full(len(wavenumber), np.nan)
     if n_pieces > 1:
         pieces = np.array([_evaluate(x, resolution, eps_inf)[1] for x in series.blocks(n_pieces)])

@@ -1,7 +1,7 @@
 r"""Phonons of crystals with the splitting of longitudinal and transverse optical modes.
 
-phonopy does the lattice dynamics (A. Togo, L. Chaput, T. Tadano, I. Tanaka, J. Phys. Condens. Matter
-35, 353001 (2023)); it needs Born effective charges and the high-frequency dielectric
+phonopy does the lattice dynamics (A. Togo, L. Chaput, T. Tadano, I. Tanaka, J. Phys. Condens.
+Matter 35, 353001 (2023)); it needs Born effective charges and the high-frequency dielectric
 constant, as arrays (``nac_params``) or as its file ``BORN``.
 
 Latent charges are screened already: their dipole interaction is that of
@@ -55,12 +55,12 @@ def nac_params(calculator: Any, atoms: Any, eps_inf: float | None = None) -> dic
             without it, that of the calculator.
 
     Returns:
-        ``born`` ``[n_atoms, 3, 3]`` [e], which sum to zero, ``dielectric`` ``[3, 3]`` and ``factor``
-        [eV A / e^2].
+        ``born`` ``[n_atoms, 3, 3]`` [e], which sum to zero, ``dielectric`` ``[3, 3]`` and
+        ``factor`` [eV A / e^2].
 
     Raises:
-        ValueError: for a model without charges, a structure that is no crystal, and an ``eps_inf`` that
-            is not positive.
+        ValueError: for a model without charges, a structure that is no crystal, and an ``eps_inf``
+            that is not positive.
     """
     require_charges(calculator)
     _require_crystal(atoms)
@@ -86,8 +86,8 @@ def write_born(
         atoms: the unit cell, which is taken to be the primitive one.
         path: the file to write.
         eps_inf: as for :func:`nac_params`.
-        symprec: what phonopy takes for the same place [A]. Charges of equivalent atoms are averaged, and
-            written once.
+        symprec: what phonopy takes for the same place [A]. Charges of equivalent atoms are
+            averaged, and written once.
 
     Returns:
         The Born effective charges ``[n_atoms, 3, 3]`` [e], before symmetry.

@@ -30,12 +30,12 @@ def polarisability(calculator: Any, atoms: Any, strength: float = 0.01) -> NDArr
         strength: of the field [V/A].
 
     Returns:
-        ``[3, 3]`` [e^2 A^2 / eV], which is e A^2 / V; times 14.4 eV A / e^2 it is the polarisability
-        volume [A^3].
+        ``[3, 3]`` [e^2 A^2 / eV], which is e A^2 / V; times 14.4 eV A / e^2 it is the
+        polarisability volume [A^3].
 
     Raises:
-        ValueError: for a periodic structure, a strength that is not positive, and a model whose charges
-            do not answer to a field.
+        ValueError: for a periodic structure, a strength that is not positive, and a model whose
+            charges do not answer to a field.
     """
     if atoms.pbc.any():
         raise ValueError(

@@ -92,4 +92,6 @@ LIGHT = 2.99792458e-5
 def write_table(path: Path, columns: tuple[str, ...], table: NDArray[np.float64]) -> None:
     """Write numbers with commas between them under a line of names, whole or not at all."""
     with replacing(path) as temporary:
-        np.savetxt(temporary, table, fmt="%.10g", delimiter=",", header=",".join(columns), comments="")
+        np.savetxt(
+            temporary, table, fmt="%.10g", delimiter=",", header=",".join(columns), comments=""
+        )

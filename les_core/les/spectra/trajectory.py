@@ -41,8 +41,9 @@ def currents_of_trajectory(
         What has been written.
 
     Raises:
-        ValueError: for a model without charges, an interval that is not positive, and frames without
-            velocities or with another cell than the first; the message names file and frame.
+        ValueError: for a model without charges, an interval that is not positive, and frames
+            without velocities or with another cell than the first; the message names file and
+            frame.
         OSError: if a file cannot be read or written.
     """
     from tqdm import tqdm

@@ -50,7 +50,7 @@ class ClassicalCalculator(ChargeCalculator, Calculator):
         kwargs: further arguments of ``ChargeCalculator``, such as ``acoustic_sum`` and ``eps_inf``.
     """
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012
 
     #: Atomic numbers that the model knows.
     elements: tuple[int, ...] = ()

@@ -1,0 +1,279 @@
+"""The commands ``les ir`` and ``les born``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from les.backends import backend_names, backend_of, get_backend
+from les.backends.loading import load_calculator
+from les.parser import ArgumentParser
+from les.ranges import check_number
+from les.spectra.packages import optional
+from les.targets import check_target
+
+_IR = """\
+Infrared spectra of a model with charges.
+
+  trajectory  from velocities of a trajectory that is there
+  run         from molecular dynamics, which it runs: NVT, then NVE; the same command goes on after
+              an interruption
+  harmonic    frequencies and intensities of a molecule at its minimum, from the Hessian and Born
+              effective charges
+"""
+
+
+def ir(argv: Sequence[str]) -> int:
+    """Run ``les ir``; returns the exit status."""
+    parser = ArgumentParser(
+        prog="les ir", description=_IR, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    trajectory = commands.add_parser("trajectory", help="from a trajectory with velocities")
+    run = commands.add_parser("run", help="run molecular dynamics first")
+    harmonic = commands.add_parser("harmonic", help="harmonic modes of a molecule")
+    trajectory.add_argument("model", type=Path)
+    trajectory.add_argument("trajectory", type=Path, help="of any format that ASE reads")
+    trajectory.add_argument(
+        "--interval", type=float, required=True, metavar="FS", help="time between frames [fs]"
+    )
+    run.add_argument("model", type=Path)
+    run.add_argument("structure", type=Path, help="where it begins; velocities are kept")
+    for name, default, help in (
+        ("temperature", 300.0, "of the thermostat [K]"),
+        ("equilibration", 5.0, "length of the NVT part [ps]"),
+        ("production", 20.0, "length of the NVE part [ps]; a longer one adds to what is there"),
+        ("timestep", 0.5, "[fs]"),
+        ("friction", 0.01, "of the thermostat [1/fs]"),
+    ):
+        run.add_argument(f"--{name}", type=float, default=default, help=f"{help} ({default:g})")
+    run.add_argument("--every", type=int, default=4, help="steps from current to current (4)")
+    run.add_argument("--seed", type=int, default=0, help="of velocities and thermostat (0)")
+    harmonic.add_argument("model", type=Path)
+    harmonic.add_argument("structure", type=Path, help="a molecule")
+    harmonic.add_argument("--no-relax", action="store_true", help="take the structure as it is")
+    harmonic.add_argument(
+        "--displacement", type=float, default=0.01, help="of finite differences [A] (0.01)"
+    )
+    for command in (trajectory, run, harmonic):
+        command.add_argument(
+            "-o", "--output", type=Path, default=Path("ir"), help="folder of the results (ir)"
+        )
+        command.add_argument("--force", action="store_true", help="replace results of another run")
+        command.add_argument(
+            "--resolution", type=float, default=20.0, help="full width of the lines [1/cm] (20)"
+        )
+        command.add_argument(
+            "--highest", type=float, default=4500.0, help="end of the spectrum [1/cm] (4500)"
+        )
+        _add_model_options(command)
+    for command in (trajectory, run):
+        command.add_argument(
+            "--experiment",
+            type=Path,
+            metavar="FILE",
+            help="table of a measured spectrum to draw beside: wavenumber, then n and k, or "
+            "absorption, or any unit",
+        )
+    arguments = parser.parse_args(argv)
+    if arguments.command == "harmonic":
+        return _harmonic(arguments)
+    return _spectrum(arguments)
+
+
+def _spectrum(arguments: argparse.Namespace) -> int:
+    from les.spectra.dielectric import static_dielectric_constant
+    from les.spectra.experiment import read_experiment
+    from les.spectra.infrared import infrared_spectrum
+    from les.spectra.peaks import peaks
+    from les.spectra.phonons import high_frequency_constant
+    from les.spectra.pictures import draw_spectrum
+
+    optional("calorine.tools")  # before hours of molecular dynamics
+    measured = None if arguments.experiment is None else read_experiment(arguments.experiment)
+    folder = arguments.output
+    running = arguments.command == "run"
+    given = arguments.structure if running else arguments.trajectory
+    currents = folder / "currents.csv"
+    if running and currents.with_name("currents.csv.journal").exists():
+        pass  # its journal says whose it is
+    else:
+        _claim(folder, ("currents.csv", "spectrum.csv", "spectrum.png"), given, arguments.force)
+    calculator, identity = _load(arguments)
+    eps_inf = high_frequency_constant(calculator)
+    if running:
+        from les.spectra.dynamics import run
+
+        result = run(calculator, _one(given), _protocol(arguments), currents, identity)
+        series = result.series
+        print(f"drift of the total energy: {1000 * result.drift:.3g} meV/ps")
+    else:
+        from les.spectra.trajectory import currents_of_trajectory
+
+        series = currents_of_trajectory(calculator, given, arguments.interval, currents, identity)
+    print(
+        f"{series.duration / 1000:.4g} ps at {series.mean_temperature:.1f} K, a current every "
+        f"{series.interval:g} fs (Nyquist limit {series.nyquist:.0f} 1/cm), eps_inf {eps_inf:g}"
+    )
+    spectrum = infrared_spectrum(series, arguments.resolution, eps_inf, arguments.highest)
+    spectrum.write(folder / "spectrum.csv")
+    title = f"{series.duration / 1000:.3g} ps, {series.mean_temperature:.0f} K, classical nuclei"
+    draw_spectrum(spectrum, folder / "spectrum.png", title, measured)
+    for peak in peaks(spectrum):
+        print(f"maximum at {peak.wavenumber:.0f} +- {peak.error:.0f} 1/cm")
+    if series.volume is not None:
+        constant = static_dielectric_constant(series, eps_inf)
+        print(
+            f"static dielectric constant: {constant.value:.3g} +- {constant.error:.2g} "
+            f"({constant.n_blocks} blocks)"
+        )
+    print(f"{folder}: currents.csv, spectrum.csv, spectrum.png")
+    return 0
+
+
+def _protocol(arguments: argparse.Namespace) -> Any:
+    from les.spectra.dynamics import Protocol
+
+    return Protocol(
+        temperature=arguments.temperature,
+        equilibration=arguments.equilibration,
+        production=arguments.production,
+        timestep=arguments.timestep,
+        every=arguments.every,
+        friction=arguments.friction,
+        seed=arguments.seed,
+    )
+
+
+def _harmonic(arguments: argparse.Namespace) -> int:
+    from les.spectra.harmonic import harmonic_modes, relaxed
+    from les.spectra.pictures import draw_modes
+
+    folder = arguments.output
+    names = ("modes.csv", "modes.png", "relaxed.xyz")
+    _claim(folder, names, arguments.structure, arguments.force)
+    calculator, _ = _load(arguments)
+    atoms = _one(arguments.structure)
+    if not arguments.no_relax:
+        atoms = relaxed(calculator, atoms)
+        from ase.io import write
+
+        from les.files import replacing
+
+        with replacing(folder / "relaxed.xyz") as temporary:
+            write(temporary, atoms.copy(), format="extxyz")
+    modes = harmonic_modes(calculator, atoms, arguments.displacement)
+    modes.write(folder / "modes.csv")
+    draw_modes(modes, folder / "modes.png", arguments.resolution, str(atoms.symbols))
+    print("wavenumber [1/cm]  intensity [km/mol]")
+    for wavenumber, intensity in zip(modes.wavenumber, modes.intensity, strict=True):
+        print(f"{wavenumber:17.1f}  {intensity:18.2f}")
+    unstable = int((modes.wavenumber < 0).sum())
+    if unstable:
+        print(f"{unstable} imaginary modes, given as negative: the structure is no minimum")
+    print(f"{folder}: modes.csv, modes.png")
+    return 0
+
+
+def born(argv: Sequence[str]) -> int:
+    """Run ``les born``; returns the exit status."""
+    parser = ArgumentParser(
+        prog="les born",
+        description="Write the file BORN of phonopy: Born effective charges and the "
+        "high-frequency dielectric constant of a crystal.",
+    )
+    parser.add_argument("model", type=Path)
+    parser.add_argument("structure", type=Path, help="the primitive cell, relaxed")
+    parser.add_argument("-o", "--output", type=Path, default=Path("BORN"), help="(BORN)")
+    parser.add_argument("--force", action="store_true", help="replace OUTPUT if it is there")
+    parser.add_argument(
+        "--symprec", type=float, default=1e-5, help="what is the same place [A] (1e-5)"
+    )
+    _add_model_options(parser)
+    arguments = parser.parse_args(argv)
+    from les.spectra.phonons import write_born
+
+    check_target(arguments.output, [arguments.model, arguments.structure], force=arguments.force)
+    calculator, _ = _load(arguments)
+    atoms = _one(arguments.structure)
+    charges = write_born(calculator, atoms, arguments.output, symprec=arguments.symprec)
+    for symbol, tensor in zip(atoms.symbols, charges, strict=True):
+        rows = "  ".join(" ".join(f"{x:8.4f}" for x in row) for row in tensor)
+        print(f"{symbol:2s}  {rows}")
+    print(arguments.output)
+    return 0
+
+
+def _add_model_options(parser: Any) -> None:
+    parser.add_argument(
+        "--eps-inf",
+        type=float,
+        metavar="EPS",
+        help="high-frequency dielectric constant (default: epsilon_factor of the model)",
+    )
+    parser.add_argument(
+        "--backend", choices=backend_names(), help="default: that of files with this ending"
+    )
+    parser.add_argument("--head", help="of a model with several heads")
+    parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--dtype", default="float64", choices=("float32", "float64"))
+
+
+def _load(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """The calculator, and what results depend on besides the structures."""
+    from les import __version__
+    from les.devices import resolve_device
+    from les.files import checksum
+
+    if arguments.eps_inf is not None:
+        check_number("--eps-inf", arguments.eps_inf, "epsilon_factor")
+    backend = get_backend(arguments.backend or backend_of(arguments.model))
+    options = {
+        "bec": True,
+        "dtype": arguments.dtype,
+        "device": str(resolve_device(arguments.device)),
+        "allow_pickle": arguments.allow_pickle,
+        "head": arguments.head,
+        "eps_inf": arguments.eps_inf,
+    }
+    calculator = load_calculator(backend, arguments.model, **options)
+    identity = {
+        "model": checksum(arguments.model) if arguments.model.is_file() else str(arguments.model),
+        "backend": backend.name,
+        "--head": arguments.head,
+        "--eps-inf": arguments.eps_inf,
+        "--dtype": arguments.dtype,
+        "versions": [__version__, backend.version()],
+    }
+    return calculator, identity
+
+
+def _claim(folder: Path, names: Sequence[str], given: Path, force: bool) -> None:
+    """Make the folder of results, and refuse to replace what is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        check_target(folder / name, [given], force=force)
+
+
+def _one(path: Path) -> Any:
+    """The structure of a file that has one.
+
+    Raises:
+        DataError: if it cannot be read.
+        ValueError: if there are several.
+    """
+    from les.structure_files import read_structures
+    from les.structures import check_atoms
+
+    found = list(read_structures(path))
+    if len(found) != 1:
+        raise ValueError(f"{path}: one structure is wanted, got {len(found)}")
+    where, atoms = found[0]
+    try:
+        check_atoms(atoms)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return atoms

@@ -1,0 +1,103 @@
+"""Pictures of spectra and phonons."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from les.files import replacing
+from les.spectra.experiment import Experiment
+from les.spectra.harmonic import HarmonicModes
+from les.spectra.infrared import Spectrum
+from les.spectra.packages import optional
+from les.spectra.peaks import peaks
+
+#: What the vertical axis is called.
+LABELS = {
+    "absorption_times_index": r"$\alpha n$ [$10^3$ cm$^{-1}$]",
+    "absorption": r"$\alpha$ [$10^3$ cm$^{-1}$]",
+    "molecule": "intensity [arb. units]",
+}
+
+
+def draw_spectrum(
+    spectrum: Spectrum, path: Path, title: str = "", experiment: Experiment | None = None
+) -> None:
+    """Draw a spectrum with its standard error and the positions of its maxima.
+
+    A measured spectrum of a known quantity is drawn as it is; another one is scaled to the same
+    maximum, and the legend says so. Wavenumbers are those of the model.
+    """
+    figure, axes = _axes()
+    grid, values, error, kind = spectrum.wavenumber, spectrum.intensity, spectrum.error, "molecule"
+    if spectrum.permittivity is not None:
+        kind = "absorption_times_index"
+        values, error = values / 1000.0, error / 1000.0
+        if experiment is not None and experiment.quantity == "absorption":
+            kind = "absorption"
+            index = np.sqrt(spectrum.permittivity)
+            values = 4.0 * math.pi * grid * index.imag / 1000.0
+            error = error / index.real
+    axes.plot(grid, values, color="C0", label="model")
+    if np.isfinite(error).all():
+        axes.fill_between(grid, values - error, values + error, color="C0", alpha=0.25, linewidth=0)
+    if experiment is not None:
+        measured, label = experiment.values / 1000.0, "experiment"
+        if kind == "molecule" or experiment.quantity == "unknown":
+            inside = experiment.wavenumber <= grid.max()
+            measured = experiment.values * values.max() / experiment.values[inside].max()
+            label = "experiment, scaled to the same maximum"
+        axes.plot(experiment.wavenumber, measured, color="black", linewidth=1.0, label=label)
+    for peak in peaks(spectrum):
+        height = values[np.abs(grid - peak.wavenumber).argmin()]
+        axes.annotate(
+            f"{peak.wavenumber:.0f}",
+            (peak.wavenumber, height),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set(xlim=(0, grid.max()), ylabel=LABELS[kind], title=title)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.legend()
+    save(figure, path)
+
+
+def draw_modes(modes: HarmonicModes, path: Path, resolution: float = 20.0, title: str = "") -> None:
+    """Draw harmonic modes as sticks and as lines of a width."""
+    figure, axes = _axes()
+    highest = 1.1 * float(modes.wavenumber.max(initial=100.0))
+    grid, absorption = modes.broadened(resolution, highest)
+    peak = absorption.max(initial=1e-300)
+    axes.plot(grid, absorption * modes.intensity.max(initial=0.0) / peak, color="C0")
+    real = modes.wavenumber > 0
+    axes.vlines(modes.wavenumber[real], 0.0, modes.intensity[real], color="C3")
+    axes.set(xlim=(0, highest), ylabel="intensity [km/mol]", title=title)
+    axes.set_ylim(bottom=0.0)
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
+
+
+def new_figure(width: float = 7.0, height: float = 4.0) -> Any:
+    """A figure that needs no display.
+
+    Raises:
+        BackendError: without matplotlib.
+    """
+    return optional("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+
+
+def _axes() -> tuple[Any, Any]:
+    figure = new_figure()
+    axes = figure.subplots()
+    axes.set_xlabel(r"wavenumber [cm$^{-1}$]")
+    return figure, axes
