@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from les.backends import backend_names, backend_of, get_backend
-from les.backends.loading import load_calculator
 from les.parser import ArgumentParser
-from les.ranges import check_number
+from les.spectra.arguments import add_model_options, claim, load_model, one_structure
 from les.spectra.packages import optional
 from les.targets import check_target
 
@@ -68,7 +66,7 @@ def ir(argv: Sequence[str]) -> int:
         command.add_argument(
             "--highest", type=float, default=4500.0, help="end of the spectrum [1/cm] (4500)"
         )
-        _add_model_options(command)
+        add_model_options(command)
     for command in (trajectory, run):
         command.add_argument(
             "--experiment",
@@ -87,7 +85,7 @@ def _spectrum(arguments: argparse.Namespace) -> int:
     from les.spectra.dielectric import static_dielectric_constant
     from les.spectra.experiment import read_experiment
     from les.spectra.infrared import infrared_spectrum
-    from les.spectra.peaks import peaks
+    from les.spectra.peaks import maxima, peaks
     from les.spectra.phonons import high_frequency_constant
     from les.spectra.pictures import draw_spectrum
 
@@ -100,13 +98,13 @@ def _spectrum(arguments: argparse.Namespace) -> int:
     if running and currents.with_name("currents.csv.journal").exists():
         pass  # its journal says whose it is
     else:
-        _claim(folder, ("currents.csv", "spectrum.csv", "spectrum.png"), given, arguments.force)
-    calculator, identity = _load(arguments)
+        claim(folder, ("currents.csv", "spectrum.csv", "spectrum.png"), given, arguments.force)
+    calculator, identity = load_model(arguments)
     eps_inf = high_frequency_constant(calculator)
     if running:
         from les.spectra.dynamics import run
 
-        result = run(calculator, _one(given), _protocol(arguments), currents, identity)
+        result = run(calculator, one_structure(given), _protocol(arguments), currents, identity)
         series = result.series
         print(f"drift of the total energy: {1000 * result.drift:.3g} meV/ps")
     else:
@@ -121,8 +119,14 @@ def _spectrum(arguments: argparse.Namespace) -> int:
     spectrum.write(folder / "spectrum.csv")
     title = f"{series.duration / 1000:.3g} ps, {series.mean_temperature:.0f} K, classical nuclei"
     draw_spectrum(spectrum, folder / "spectrum.png", title, measured)
-    for peak in peaks(spectrum):
+    absorption = measured is not None and measured.quantity == "absorption"
+    for peak in peaks(spectrum, absorption=absorption):
         print(f"maximum at {peak.wavenumber:.0f} +- {peak.error:.0f} 1/cm")
+    if measured is not None:
+        inside = measured.wavenumber <= arguments.highest
+        grid, values = measured.wavenumber[inside], measured.values[inside]
+        tops = ", ".join(f"{grid[top]:.0f}" for top, _, _ in maxima(values, 0.03))
+        print(f"maxima of the measured spectrum ({measured.quantity}): {tops} 1/cm")
     if series.volume is not None:
         constant = static_dielectric_constant(series, eps_inf)
         print(
@@ -153,9 +157,9 @@ def _harmonic(arguments: argparse.Namespace) -> int:
 
     folder = arguments.output
     names = ("modes.csv", "modes.png", "relaxed.xyz")
-    _claim(folder, names, arguments.structure, arguments.force)
-    calculator, _ = _load(arguments)
-    atoms = _one(arguments.structure)
+    claim(folder, names, arguments.structure, arguments.force)
+    calculator, _ = load_model(arguments)
+    atoms = one_structure(arguments.structure)
     if not arguments.no_relax:
         atoms = relaxed(calculator, atoms)
         from ase.io import write
@@ -191,89 +195,16 @@ def born(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--symprec", type=float, default=1e-5, help="what is the same place [A] (1e-5)"
     )
-    _add_model_options(parser)
+    add_model_options(parser)
     arguments = parser.parse_args(argv)
     from les.spectra.phonons import write_born
 
     check_target(arguments.output, [arguments.model, arguments.structure], force=arguments.force)
-    calculator, _ = _load(arguments)
-    atoms = _one(arguments.structure)
+    calculator, _ = load_model(arguments)
+    atoms = one_structure(arguments.structure)
     charges = write_born(calculator, atoms, arguments.output, symprec=arguments.symprec)
     for symbol, tensor in zip(atoms.symbols, charges, strict=True):
         rows = "  ".join(" ".join(f"{x:8.4f}" for x in row) for row in tensor)
         print(f"{symbol:2s}  {rows}")
     print(arguments.output)
     return 0
-
-
-def _add_model_options(parser: Any) -> None:
-    parser.add_argument(
-        "--eps-inf",
-        type=float,
-        metavar="EPS",
-        help="high-frequency dielectric constant (default: epsilon_factor of the model)",
-    )
-    parser.add_argument(
-        "--backend", choices=backend_names(), help="default: that of files with this ending"
-    )
-    parser.add_argument("--head", help="of a model with several heads")
-    parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--dtype", default="float64", choices=("float32", "float64"))
-
-
-def _load(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """The calculator, and what results depend on besides the structures."""
-    from les import __version__
-    from les.devices import resolve_device
-    from les.files import checksum
-
-    if arguments.eps_inf is not None:
-        check_number("--eps-inf", arguments.eps_inf, "epsilon_factor")
-    backend = get_backend(arguments.backend or backend_of(arguments.model))
-    options = {
-        "bec": True,
-        "dtype": arguments.dtype,
-        "device": str(resolve_device(arguments.device)),
-        "allow_pickle": arguments.allow_pickle,
-        "head": arguments.head,
-        "eps_inf": arguments.eps_inf,
-    }
-    calculator = load_calculator(backend, arguments.model, **options)
-    identity = {
-        "model": checksum(arguments.model) if arguments.model.is_file() else str(arguments.model),
-        "backend": backend.name,
-        "--head": arguments.head,
-        "--eps-inf": arguments.eps_inf,
-        "--dtype": arguments.dtype,
-        "versions": [__version__, backend.version()],
-    }
-    return calculator, identity
-
-
-def _claim(folder: Path, names: Sequence[str], given: Path, force: bool) -> None:
-    """Make the folder of results, and refuse to replace what is in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        check_target(folder / name, [given], force=force)
-
-
-def _one(path: Path) -> Any:
-    """The structure of a file that has one.
-
-    Raises:
-        DataError: if it cannot be read.
-        ValueError: if there are several.
-    """
-    from les.structure_files import read_structures
-    from les.structures import check_atoms
-
-    found = list(read_structures(path))
-    if len(found) != 1:
-        raise ValueError(f"{path}: one structure is wanted, got {len(found)}")
-    where, atoms = found[0]
-    try:
-        check_atoms(atoms)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    return atoms

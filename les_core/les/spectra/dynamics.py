@@ -8,17 +8,17 @@ are computed every few steps only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from les.locks import locked
-from les.predict.journal import Journal, journal_path
 from les.ranges import is_number
-from les.spectra.frames import require_charges, sample, volume
+from les.spectra.frames import require_charges, volume
+from les.spectra.motion import Motion
+from les.spectra.records import kept
 from les.spectra.series import CurrentSeries
 
 
@@ -135,14 +135,13 @@ def run(
     require_charges(calculator)
     cell_volume = volume(atoms)
     named = {name: value for name, value in vars(protocol).items() if name != "production"}
-    path = journal_path(output)
-    with locked(path):
-        journal = Journal(path, {**named, "structure": _described(atoms), **(identity or {})})
+    described = {**named, "structure": _described(atoms), **(identity or {})}
+    with kept(output, described) as journal:
         records = {record["step"]: record for record in journal}
-        kept = max((step for step, record in records.items() if "state" in record), default=None)
-        motion = _Motion(calculator, atoms, protocol)
-        if kept is not None:
-            motion.restore(records[kept])
+        latest = max((step for step, record in records.items() if "state" in record), default=None)
+        motion = Motion(calculator, atoms, protocol)
+        if latest is not None:
+            motion.restore(records[latest])
         last = protocol.n_equilibration + (protocol.n_currents - 1) * protocol.every
         with tqdm(total=last, initial=motion.step, unit="step") as progress:
             for record in motion.records(last):
@@ -152,7 +151,6 @@ def run(
                 )
                 records[record["step"]] = record
                 journal.append(record)
-        journal.close()
         wanted = range(protocol.n_equilibration, last + 1, protocol.every)
         chosen = [records[step] for step in wanted]
         series = CurrentSeries(
@@ -163,111 +161,6 @@ def run(
         )
         series.write(output)
     return Run(series, np.array([record["energy"] for record in chosen]))
-
-
-class _Motion:
-    """The atoms, and how they go on."""
-
-    def __init__(self, calculator: Any, atoms: Any, protocol: Protocol) -> None:
-        from ase.md.velocitydistribution import Stationary
-        from ase.units import kB
-
-        self.protocol = protocol
-        self.calculator = calculator
-        self.atoms = atoms.copy()
-        self.atoms.calc = calculator
-        self.generator = np.random.default_rng(protocol.seed)
-        self.step = 0
-        if not atoms.has("momenta"):
-            widths = np.sqrt(kB * protocol.temperature * atoms.get_masses())[:, None]
-            self.atoms.set_momenta(widths * self.generator.normal(size=(len(atoms), 3)))
-            Stationary(self.atoms, preserve_temperature=False)
-
-    def restore(self, record: Mapping[str, Any]) -> None:
-        """Go back to a record that has a state."""
-        self.step = record["step"]
-        self.atoms.positions = record["state"]["positions"]
-        self.atoms.set_momenta(record["state"]["momenta"])
-        self.generator.bit_generator.state = record["state"]["generator"]
-        if hasattr(self.calculator, "charge_sign"):
-            vars(self.calculator.charge_sign).update(record["state"]["sign"])
-
-    def records(self, last: int) -> Iterator[dict[str, Any]]:
-        """Move until the step ``last``; yields what the journal keeps, from the next current on.
-
-        The first one is that of the very beginning. One with a state is at each end of a part.
-        """
-        every, start = self.protocol.every, self.protocol.n_equilibration
-        if self.step == 0:
-            yield self._record(with_state=True)
-        while self.step < last:
-            dynamics = self._dynamics()
-            for number in range(every):
-                # Born effective charges cost more than a step: only where they are kept.
-                self._ask_for_charges(number == every - 1)
-                dynamics.step()
-                self.step += 1
-            if self.step == start:
-                self._let_go()
-            n_currents = self.step // every
-            ends = self.step in (start, last)
-            yield self._record(with_state=ends or n_currents % self.protocol.keep_every == 0)
-
-    def _dynamics(self) -> Any:
-        from ase import units
-        from ase.md.langevin import Langevin
-        from ase.md.verlet import VelocityVerlet
-
-        timestep = self.protocol.timestep * units.fs
-        if self.step >= self.protocol.n_equilibration:
-            return VelocityVerlet(self.atoms, timestep)
-        return Langevin(
-            self.atoms,
-            timestep,
-            temperature_K=self.protocol.temperature,
-            friction=self.protocol.friction / units.fs,
-            fixcm=False,
-            rng=self.generator,
-        )
-
-    def _let_go(self) -> None:
-        """Take the motion as a whole out, which the thermostat has given."""
-        from ase.md.velocitydistribution import Stationary, ZeroRotation
-
-        Stationary(self.atoms, preserve_temperature=False)
-        if not self.atoms.pbc.any() and len(self.atoms) > 2:
-            ZeroRotation(self.atoms, preserve_temperature=False)
-
-    def _ask_for_charges(self, wanted: bool) -> None:
-        if isinstance(getattr(self.calculator, "bec", None), bool):
-            self.calculator.bec = wanted
-
-    def _record(self, *, with_state: bool) -> dict[str, Any]:
-        self._ask_for_charges(True)
-        found = sample(self.calculator, self.atoms)
-        energy = self.atoms.get_potential_energy() + self.atoms.get_kinetic_energy()
-        if not (math.isfinite(energy) and math.isfinite(found.temperature)):
-            raise ValueError(
-                f"step {self.step}: energy and temperature must be finite, got {energy:g} eV and "
-                f"{found.temperature:g} K; try a shorter time step, or another model"
-            )
-        part = "NVE" if self.step >= self.protocol.n_equilibration else "NVT"
-        record = {
-            "step": self.step,
-            "part": part,
-            "current": found.current,
-            "temperature": found.temperature,
-            "energy": float(energy),
-        }
-        if with_state:
-            sign = getattr(self.calculator, "charge_sign", None)
-            record["state"] = {
-                "positions": self.atoms.positions,
-                "momenta": self.atoms.get_momenta(),
-                "generator": self.generator.bit_generator.state,
-                "sign": vars(sign) if sign is not None else {},
-            }
-        return record
 
 
 def _described(atoms: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from les.extxyz import DataError
+from les.data.extxyz import DataError
 
 #: What a measured spectrum is of; ``"unknown"`` can be compared in shape only.
 QUANTITIES = ("absorption_times_index", "absorption", "unknown")

@@ -64,6 +64,16 @@ class Spectrum:
     pieces: NDArray[np.float64]
     permittivity: NDArray[np.complex128] | None = None
 
+    @property
+    def absorption(self) -> NDArray[np.float64]:
+        """The absorption coefficient ``4 pi k / lambda`` [1/cm]; of a molecule, the intensity."""
+        if self.permittivity is None:
+            return self.intensity
+        found: NDArray[np.float64] = (
+            4.0 * math.pi * self.wavenumber * np.sqrt(self.permittivity).imag
+        )
+        return found
+
     def write(self, path: Path) -> None:
         """Write a table of :data:`PERIODIC_COLUMNS`, or of :data:`MOLECULE_COLUMNS`."""
         own = [self.wavenumber, self.intensity, self.error]
@@ -71,9 +81,8 @@ class Spectrum:
             write_table(path, MOLECULE_COLUMNS, np.column_stack(own))
             return
         index = np.sqrt(self.permittivity)
-        absorption = 4.0 * math.pi * self.wavenumber * index.imag
         optical = [self.permittivity.imag, self.permittivity.real, index.real, index.imag]
-        write_table(path, PERIODIC_COLUMNS, np.column_stack([*own, *optical, absorption]))
+        write_table(path, PERIODIC_COLUMNS, np.column_stack([*own, *optical, self.absorption]))
 
 
 def window_of(resolution: float) -> float:

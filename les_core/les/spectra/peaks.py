@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from les.spectra.infrared import Spectrum
 
@@ -25,7 +26,7 @@ class Peak(NamedTuple):
     intensity: float
 
 
-def peaks(spectrum: Spectrum, prominence: float = 0.03) -> list[Peak]:
+def peaks(spectrum: Spectrum, prominence: float = 0.03, absorption: bool = False) -> list[Peak]:
     """The maxima that rise above the valleys beside them by more than a part of the highest.
 
     In each piece of the trajectory, a peak is the highest point between the valleys beside it.
@@ -33,22 +34,40 @@ def peaks(spectrum: Spectrum, prominence: float = 0.03) -> list[Peak]:
     Args:
         spectrum: the spectrum.
         prominence: the part.
+        absorption: look at the absorption coefficient, rather than at that times the refractive
+            index, whose maxima lie lower.
     """
     heights, grid = spectrum.intensity, spectrum.wavenumber
+    pieces = spectrum.pieces
+    if absorption:
+        heights = spectrum.absorption
+        pieces = pieces * (heights / spectrum.intensity)
+    found = []
+    for top, left, right in maxima(heights, prominence):
+        error = math.nan
+        if len(pieces) > 1:
+            tops = grid[left + pieces[:, left : right + 1].argmax(axis=1)]
+            error = float(tops.std(ddof=1)) / math.sqrt(len(tops))
+        found.append(Peak(float(grid[top]), error, float(heights[top])))
+    return found
+
+
+def maxima(heights: NDArray[np.float64], prominence: float) -> list[tuple[int, int, int]]:
+    """Places of maxima, and of the valleys on their left and right.
+
+    Args:
+        heights: ``[n]``, along a rising grid.
+        prominence: part of the highest that they must rise above the higher valley.
+    """
     least = prominence * heights.max(initial=0.0)
     found = []
     inner = np.flatnonzero((heights[1:-1] > heights[:-2]) & (heights[1:-1] >= heights[2:])) + 1
     for top in inner:
         higher = np.flatnonzero(heights > heights[top])
-        start = higher[higher < top].max(initial=-1) + 1
-        end = higher[higher > top].min(initial=len(heights))
+        start = int(higher[higher < top].max(initial=-1)) + 1
+        end = int(higher[higher > top].min(initial=len(heights)))
         left = start + int(heights[start : top + 1].argmin())
-        right = top + int(heights[top:end].argmin())
-        if heights[top] - max(heights[left], heights[right]) <= least:
-            continue
-        error = math.nan
-        if len(spectrum.pieces) > 1:
-            tops = grid[left + spectrum.pieces[:, left : right + 1].argmax(axis=1)]
-            error = float(tops.std(ddof=1)) / math.sqrt(len(tops))
-        found.append(Peak(float(grid[top]), error, float(heights[top])))
+        right = int(top) + int(heights[top:end].argmin())
+        if heights[top] - max(heights[left], heights[right]) > least:
+            found.append((int(top), left, right))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,8 @@ def draw_spectrum(
         values, error = values / 1000.0, error / 1000.0
         if experiment is not None and experiment.quantity == "absorption":
             kind = "absorption"
-            index = np.sqrt(spectrum.permittivity)
-            values = 4.0 * math.pi * grid * index.imag / 1000.0
-            error = error / index.real
+            values = spectrum.absorption / 1000.0
+            error = error / np.sqrt(spectrum.permittivity).real
     axes.plot(grid, values, color="C0", label="model")
     if np.isfinite(error).all():
         axes.fill_between(grid, values - error, values + error, color="C0", alpha=0.25, linewidth=0)
@@ -51,7 +49,7 @@ def draw_spectrum(
             measured = experiment.values * values.max() / experiment.values[inside].max()
             label = "experiment, scaled to the same maximum"
         axes.plot(experiment.wavenumber, measured, color="black", linewidth=1.0, label=label)
-    for peak in peaks(spectrum):
+    for peak in peaks(spectrum, absorption=kind == "absorption"):
         height = values[np.abs(grid - peak.wavenumber).argmin()]
         axes.annotate(
             f"{peak.wavenumber:.0f}",

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from les.data.structure_files import count_structures, read_structures
 from les.files import checksum
-from les.locks import locked
-from les.predict.journal import Journal, journal_path
 from les.ranges import is_number
 from les.spectra.frames import SameStructure, require_charges, sample
+from les.spectra.records import kept
 from les.spectra.series import CurrentSeries
-from les.structure_files import count_structures, read_structures
 
 
 def currents_of_trajectory(
@@ -54,9 +53,7 @@ def currents_of_trajectory(
     total = count_structures(trajectory)
     identity = {"trajectory": checksum(trajectory), **(identity or {})}
     same: SameStructure | None = None
-    path = journal_path(output)
-    with locked(path):
-        journal = Journal(path, identity)
+    with kept(output, identity) as journal:
         done = journal.n_records
         if journal.last is not None and hasattr(calculator, "charge_sign"):
             vars(calculator.charge_sign).update(journal.last["sign"])

@@ -160,6 +160,34 @@ class FlexibleWater(ClassicalCalculator):
         return 0.5 * ((self.RADIUS / distances) ** 12 - (self.RADIUS / self.REACH) ** 12).sum()
 
 
+def water_molecule() -> Atoms:
+    """A water molecule near the minimum of :class:`FlexibleWater`."""
+    from ase import Atoms
+
+    return Atoms("OH2", [[0.0, 0.0, 0.0], [0.87, 0.62, 0.0], [-0.87, 0.62, 0.0]])
+
+
+def water_box(per_edge: int = 2, spacing: float = 3.1, seed: int = 0) -> Atoms:
+    """Water molecules of any orientation on a cubic grid, as :class:`FlexibleWater` wants them.
+
+    Args:
+        per_edge: number of molecules along an edge of the cell.
+        spacing: of the grid [A]; 3.1 A is the density of water.
+        seed: of the orientations.
+    """
+    generator = np.random.default_rng(seed)
+    box: Atoms | None = None
+    for place in np.ndindex(per_edge, per_edge, per_edge):
+        molecule = water_molecule()
+        axes, _ = np.linalg.qr(generator.normal(size=(3, 3)))
+        molecule.positions = molecule.positions @ axes.T + spacing * np.array(place)
+        box = molecule if box is None else box + molecule
+    assert box is not None
+    box.set_cell(per_edge * spacing * np.eye(3))
+    box.pbc = True
+    return box
+
+
 class RigidIons(ClassicalCalculator):
     """Point charges that repel one another as ``amplitude exp(-r / decay)``.
 
