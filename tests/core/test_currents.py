@@ -14,10 +14,10 @@ from ase.io import read, write
 
 from les.locks import locked
 from les.spectra import motion
+from les.spectra.classical import FlexibleWater, RigidIons, water_box, water_molecule
 from les.spectra.dynamics import Protocol, run
 from les.spectra.frames import sample
 from les.spectra.trajectory import currents_of_trajectory
-from les.testing.classical import FlexibleWater, RigidIons, water_box, water_molecule
 
 pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")
 
@@ -143,7 +143,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from les.spectra.dynamics import run
-from les.testing.classical import FlexibleWater, water_molecule
+from les.spectra.classical import FlexibleWater, water_molecule
 from tests.core.test_currents import SHORT
 
 class Killed(FlexibleWater):

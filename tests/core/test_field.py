@@ -14,9 +14,9 @@ from ase.calculators.emt import EMT
 from ase.io import read
 from ase.md.verlet import VelocityVerlet
 
+from les.spectra.classical import FlexibleWater, RigidIons, water_box, water_molecule
 from les.spectra.field import HomogeneousField
 from les.spectra.polarisability import polarisability
-from les.testing.classical import FlexibleWater, RigidIons, water_box, water_molecule
 
 pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")
 

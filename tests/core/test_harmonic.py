@@ -8,10 +8,10 @@ from ase import Atoms
 from ase.optimize import BFGS
 from ase.vibrations import Infrared
 
+from les.spectra.classical import FlexibleWater, RigidIons, water_box, water_molecule
 from les.spectra.field import HomogeneousField
 from les.spectra.harmonic import COLUMNS, harmonic_modes, relaxed
 from les.spectra.pictures import draw_modes
-from les.testing.classical import FlexibleWater, RigidIons, water_box, water_molecule
 
 pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")
 

@@ -9,8 +9,8 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 
+from les.spectra.classical import FlexibleWater, RigidIons, water_molecule
 from les.spectra.phonons import nac_params, phonons, phonopy_atoms, write_born
-from les.testing.classical import FlexibleWater, RigidIons, water_molecule
 
 pytest.importorskip("phonopy")
 pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")

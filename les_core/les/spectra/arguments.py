@@ -10,6 +10,7 @@ from typing import Any
 from les.backends import backend_names, backend_of, get_backend
 from les.backends.loading import load_calculator
 from les.ranges import check_number
+from les.spectra.frames import require_charges
 from les.targets import check_target
 
 
@@ -48,6 +49,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         "eps_inf": arguments.eps_inf,
     }
     calculator = load_calculator(backend, arguments.model, **options)
+    require_charges(calculator)
     identity = {
         "model": checksum(arguments.model) if arguments.model.is_file() else str(arguments.model),
         "backend": backend.name,

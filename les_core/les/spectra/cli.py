@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from les.parser import ArgumentParser
 from les.spectra.arguments import add_model_options, claim, load_model, one_structure
 from les.spectra.packages import optional
 from les.targets import check_target
+
+if TYPE_CHECKING:
+    from les.spectra.experiment import Experiment
+    from les.spectra.series import CurrentSeries
 
 _IR = """\
 Infrared spectra of a model with charges.
@@ -82,12 +87,9 @@ def ir(argv: Sequence[str]) -> int:
 
 
 def _spectrum(arguments: argparse.Namespace) -> int:
-    from les.spectra.dielectric import static_dielectric_constant
     from les.spectra.experiment import read_experiment
-    from les.spectra.infrared import infrared_spectrum
-    from les.spectra.peaks import maxima, peaks
+    from les.spectra.infrared import check_resolution
     from les.spectra.phonons import high_frequency_constant
-    from les.spectra.pictures import draw_spectrum
 
     optional("calorine.tools")  # before hours of molecular dynamics
     measured = None if arguments.experiment is None else read_experiment(arguments.experiment)
@@ -95,6 +97,10 @@ def _spectrum(arguments: argparse.Namespace) -> int:
     running = arguments.command == "run"
     given = arguments.structure if running else arguments.trajectory
     currents = folder / "currents.csv"
+    if running:
+        protocol = _protocol(arguments)
+        length = protocol.interval * (protocol.n_currents - 1)
+        check_resolution(length, protocol.interval, arguments.resolution, arguments.highest)
     if running and currents.with_name("currents.csv.journal").exists():
         pass  # its journal says whose it is
     else:
@@ -104,24 +110,43 @@ def _spectrum(arguments: argparse.Namespace) -> int:
     if running:
         from les.spectra.dynamics import run
 
-        result = run(calculator, one_structure(given), _protocol(arguments), currents, identity)
+        result = run(calculator, one_structure(given), protocol, currents, identity)
         series = result.series
         print(f"drift of the total energy: {1000 * result.drift:.3g} meV/ps")
     else:
         from les.spectra.trajectory import currents_of_trajectory
 
         series = currents_of_trajectory(calculator, given, arguments.interval, currents, identity)
+    _report(series, eps_inf, arguments, measured)
+    return 0
+
+
+def _report(
+    series: CurrentSeries,
+    eps_inf: float,
+    arguments: argparse.Namespace,
+    measured: Experiment | None,
+) -> None:
+    """Write and print what follows from the currents."""
+    from les.spectra.dielectric import static_dielectric_constant
+    from les.spectra.infrared import infrared_spectrum
+    from les.spectra.peaks import maxima, peaks
+    from les.spectra.pictures import draw_spectrum
+    from les.spectra.series import nyquist_limit
+
+    folder = arguments.output
+    length, temperature = f"{series.duration / 1000:.4g} ps", f"{series.mean_temperature:.1f} K"
+    limit = f"{nyquist_limit(series.interval):.0f} 1/cm"
     print(
-        f"{series.duration / 1000:.4g} ps at {series.mean_temperature:.1f} K, a current every "
-        f"{series.interval:g} fs (Nyquist limit {series.nyquist:.0f} 1/cm), eps_inf {eps_inf:g}"
+        f"{length} at {temperature}, a current every {series.interval:g} fs (Nyquist limit "
+        f"{limit}), eps_inf {eps_inf:g}"
     )
     spectrum = infrared_spectrum(series, arguments.resolution, eps_inf, arguments.highest)
     spectrum.write(folder / "spectrum.csv")
-    title = f"{series.duration / 1000:.3g} ps, {series.mean_temperature:.0f} K, classical nuclei"
+    title = f"{length}, {temperature}, classical nuclei, resolution {arguments.resolution:g} 1/cm"
     draw_spectrum(spectrum, folder / "spectrum.png", title, measured)
-    absorption = measured is not None and measured.quantity == "absorption"
-    for peak in peaks(spectrum, absorption=absorption):
-        print(f"maximum at {peak.wavenumber:.0f} +- {peak.error:.0f} 1/cm")
+    for peak in peaks(spectrum, absorption=_is_absorption(measured)):
+        print(f"maximum at {peak.wavenumber:.0f} 1/cm, {_told(peak.error)}")
     if measured is not None:
         inside = measured.wavenumber <= arguments.highest
         grid, values = measured.wavenumber[inside], measured.values[inside]
@@ -134,7 +159,17 @@ def _spectrum(arguments: argparse.Namespace) -> int:
             f"({constant.n_blocks} blocks)"
         )
     print(f"{folder}: currents.csv, spectrum.csv, spectrum.png")
-    return 0
+
+
+def _is_absorption(measured: Experiment | None) -> bool:
+    """Whether maxima are to be those of the absorption coefficient, as measured ones are."""
+    return measured is not None and measured.quantity == "absorption"
+
+
+def _told(error: float) -> str:
+    if math.isnan(error):
+        return "too short a trajectory for an error"
+    return f"standard error {error:.0f} 1/cm"
 
 
 def _protocol(arguments: argparse.Namespace) -> Any:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from les.ranges import check_number, is_number
 from les.spectra.packages import optional
-from les.spectra.series import LIGHT, CurrentSeries, write_table
+from les.spectra.series import LIGHT, CurrentSeries, nyquist_limit, write_table
 
 #: Full width at half maximum of a Gaussian, in its standard deviations.
 FULL_WIDTH = 2.0 * math.sqrt(2.0 * math.log(2.0))
@@ -90,6 +90,36 @@ def window_of(resolution: float) -> float:
     return FULL_WIDTH / (2.0 * math.pi * LIGHT * resolution)
 
 
+def check_resolution(duration: float, interval: float, resolution: float, highest: float) -> None:
+    """Refuse a spectrum that a trajectory cannot have.
+
+    Args:
+        duration: length of the trajectory [fs].
+        interval: time from one current to the next [fs].
+        resolution: full width at half maximum of the narrowest line [1/cm].
+        highest: end of the spectrum [1/cm].
+
+    Raises:
+        ValueError: for wavenumbers that are not positive, a trajectory that is too short for the
+            resolution, and an interval too long for ``highest``.
+    """
+    for name, value in (("resolution", resolution), ("highest", highest)):
+        if not (is_number(value) and value > 0):
+            raise ValueError(f"`{name}` must be a positive wavenumber in 1/cm, got {value!r}")
+    needed = WINDOW * window_of(resolution)
+    if duration < needed:
+        raise ValueError(
+            f"a resolution of {resolution:g} 1/cm needs a trajectory of {needed / 1000:.3g} ps, "
+            f"got {duration / 1000:.3g} ps, which can resolve "
+            f"{WINDOW * window_of(1.0) / duration:.3g} 1/cm"
+        )
+    if (nyquist := nyquist_limit(interval)) < highest:
+        raise ValueError(
+            f"a current every {interval:g} fs reaches {nyquist:.4g} 1/cm (Nyquist), got `highest` "
+            f"= {highest:g} 1/cm: take currents more often, or a lower end"
+        )
+
+
 def infrared_spectrum(
     series: CurrentSeries,
     resolution: float = 20.0,
@@ -111,21 +141,8 @@ def infrared_spectrum(
             resolution, and an interval too long for ``highest``.
     """
     check_number("eps_inf", eps_inf, "epsilon_factor")
-    for name, value in (("resolution", resolution), ("highest", highest)):
-        if not (is_number(value) and value > 0):
-            raise ValueError(f"`{name}` must be a positive wavenumber in 1/cm, got {value!r}")
+    check_resolution(series.duration, series.interval, resolution, highest)
     needed = WINDOW * window_of(resolution)
-    if series.duration < needed:
-        reached = WINDOW * window_of(1.0) / series.duration
-        raise ValueError(
-            f"a resolution of {resolution:g} 1/cm needs a trajectory of {needed / 1000:.3g} ps, "
-            f"got {series.duration / 1000:.3g} ps, which can resolve {reached:.3g} 1/cm"
-        )
-    if series.nyquist < highest:
-        raise ValueError(
-            f"a current every {series.interval:g} fs reaches {series.nyquist:.4g} 1/cm (Nyquist), "
-            f"got `highest` = {highest:g} 1/cm: take currents more often, or a lower end"
-        )
     wavenumber, intensity, permittivity = _evaluate(series, resolution, eps_inf)
     n_pieces = min(BLOCKS, int(series.duration // (needed + 2 * series.interval)))
     pieces: NDArray[np.float64] = np.empty((0, len(wavenumber)))

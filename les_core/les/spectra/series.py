@@ -14,6 +14,9 @@ from les.ranges import is_number
 #: Columns of the files: time [fs], current [e A/fs], temperature [K].
 COLUMNS = ("time", "Jx", "Jy", "Jz", "temperature")
 
+#: Speed of light [cm/fs].
+LIGHT = 2.99792458e-5
+
 
 @dataclass(frozen=True)
 class CurrentSeries:
@@ -60,11 +63,6 @@ class CurrentSeries:
         """[K], which the spectrum and the dielectric constant are divided by."""
         return float(self.temperature.mean())
 
-    @property
-    def nyquist(self) -> float:
-        """Largest wavenumber that this interval can tell from smaller ones [1/cm]."""
-        return 1.0 / (2.0 * self.interval * LIGHT)
-
     def blocks(self, number: int) -> list[CurrentSeries]:
         """The series in ``number`` pieces of equal length, of which the last frames may be left."""
         length = len(self.current) // number
@@ -85,8 +83,9 @@ class CurrentSeries:
         write_table(path, COLUMNS, table)
 
 
-#: Speed of light [cm/fs].
-LIGHT = 2.99792458e-5
+def nyquist_limit(interval: float) -> float:
+    """Largest wavenumber that values at this interval [fs] can tell from smaller ones [1/cm]."""
+    return 1.0 / (2.0 * interval * LIGHT)
 
 
 def write_table(path: Path, columns: tuple[str, ...], table: NDArray[np.float64]) -> None:

@@ -24,6 +24,7 @@ for _name in (
     "charges_first",
     "derivatives",
     "features",
+    "field",
     "response",
     "response_training",
     "results",
@@ -43,6 +44,7 @@ from les.testing.charged_training import ChargedTrainingTests  # noqa: E402
 from les.testing.charges_first import ChargesFirstTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
+from les.testing.field import FieldTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
 from les.testing.response_training import ResponseTrainingTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
@@ -62,6 +64,7 @@ __all__ = [
     "ChargesFirstTests",
     "DerivativeTests",
     "FeatureTests",
+    "FieldTests",
     "ResponseTests",
     "ResponseTrainingTests",
     "ResultTests",
@@ -78,6 +81,7 @@ class AdapterTests(
     SymmetryTests,
     DerivativeTests,
     ResponseTests,
+    FieldTests,
     ResultTests,
     ShortRangeTests,
     BatchTests,

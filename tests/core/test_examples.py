@@ -1,0 +1,81 @@
+"""The examples, in a small form: each ends in a picture."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import read
+
+pytest.importorskip("calorine")
+pytest.importorskip("phonopy")
+pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Runs the ``main`` of an example."""
+
+    def run(name, *argv):
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](list(argv))
+        sys.modules.pop("models", None)
+
+    return run
+
+
+def is_picture(path):
+    return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+
+
+def test_infrared_of_water(example, tmp_path, capsys):
+    lengths = ("--equilibration", "0.01", "--production", "0.07", "--resolution", "1000")
+    example("infrared_of_water", *lengths, "--output", str(tmp_path))
+    assert "static dielectric constant" in capsys.readouterr().out
+    assert is_picture(tmp_path / "infrared_of_water.png")
+
+
+def test_harmonic_infrared(example, tmp_path, capsys):
+    example("harmonic_infrared", "--output", str(tmp_path))
+    assert capsys.readouterr().out.count("km/mol") == 3
+    assert is_picture(tmp_path / "harmonic_infrared.png")
+
+
+def test_phonons_with_splitting(example, tmp_path, capsys):
+    """The splitting that is drawn is that of the charges."""
+    example("phonons_with_splitting", "--repeats", "2", "--output", str(tmp_path))
+    out = capsys.readouterr().out
+    found, expected = (float(x.split()[-2]) for x in out.splitlines()[-2:])
+    assert found == pytest.approx(expected, abs=2e-3)
+    assert is_picture(tmp_path / "phonons_with_splitting.png")
+    assert (tmp_path / "BORN").is_file()
+
+
+def test_molecule_in_a_field(example, tmp_path, capsys):
+    example("molecule_in_a_field", "--duration", "0.05", "--output", str(tmp_path))
+    assert "0.05 ps in 0.1 V/A" in capsys.readouterr().out
+    assert is_picture(tmp_path / "molecule_in_a_field.png")
+
+
+def test_rock_salt_labels(example, tmp_path):
+    """Labels are those of point charges; forces sum to zero."""
+    output = tmp_path / "train.xyz"
+    example("rock_salt_labels", "--frames", "2", "--repeats", "1", "--output", str(output))
+    frames = read(output, ":")
+    assert len(frames) == 2
+    for atoms in frames:
+        np.testing.assert_allclose(atoms.get_forces().sum(axis=0), 0.0, atol=1e-6)
+        assert -35.0 < atoms.get_potential_energy() < -20.0
+
+
+def test_every_example_is_listed_and_tested():
+    names = {path.name for path in EXAMPLES.glob("*.py")} - {"models.py"}
+    page = (EXAMPLES / "README.md").read_text()
+    assert all(f"[{name}]({name})" in page for name in names)
+    tested = Path(__file__).read_text()
+    assert all(f'example("{name.removesuffix(".py")}"' in tested for name in names)

@@ -1,0 +1,162 @@
+"""The commands ``les ir`` and ``les born``, with classical models for trained ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from les import cli
+from les.spectra import arguments
+from les.spectra.classical import FlexibleWater, RigidIons, water_box, water_molecule
+
+pytest.importorskip("calorine")
+pytest.importorskip("phonopy")
+pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")
+
+
+class ShortRange(FlexibleWater):
+    """Has no charges that anyone could see."""
+
+    def __init__(self, bec=False, **kwargs):
+        super().__init__(**kwargs)
+        self.les_config = None
+
+
+@pytest.fixture
+def models(fake, monkeypatch, tmp_path):
+    """Files of models, by the name of their class."""
+
+    class Backend(fake):
+        def calculator(self, model, *, device, dtype, allow_pickle=False, **options):
+            kinds = {kind.__name__: kind for kind in (FlexibleWater, RigidIons, ShortRange)}
+            return kinds[model.stem](**options)
+
+    monkeypatch.setattr(arguments, "get_backend", lambda name: Backend())
+    monkeypatch.setattr(arguments, "backend_of", lambda model: "fake")
+    monkeypatch.setattr(arguments, "backend_names", lambda: ["fake"])
+    monkeypatch.chdir(tmp_path)
+    for name in ("FlexibleWater", "RigidIons", "ShortRange"):
+        (tmp_path / f"{name}.pt").write_text("a model")
+    write("molecule.xyz", water_molecule())
+    write("box.xyz", water_box())
+    write("crystal.xyz", bulk("NaCl", "rocksalt", a=5.69))
+    return tmp_path
+
+
+RUN = (
+    *("ir", "run", "FlexibleWater.pt", "box.xyz", "--equilibration", "0.004"),
+    *("--production", "0.06", "--resolution", "1500", "--highest", "4000"),
+)
+
+
+def test_run(models, capsys):
+    """The second call goes on with what the first one has left, for longer."""
+    (models / "measured.csv").write_text("cm-1,n,k\n400,1.3,0.1\n1600,1.2,0.2\n3400,1.2,0.01\n")
+    assert cli.main([*RUN, "--experiment", "measured.csv", "--eps-inf", "1.7"]) == 0
+    out = capsys.readouterr().out
+    assert "0.06 ps at" in out
+    assert "eps_inf 1.7" in out
+    assert "Nyquist limit 8339 1/cm" in out
+    assert "static dielectric constant: " in out
+    assert "maxima of the measured spectrum (absorption_times_index): 1600 1/cm" in out
+    names = {"currents.csv", "currents.csv.journal", "spectrum.csv", "spectrum.png"}
+    assert {path.name for path in (models / "ir").iterdir()} == names
+    first = np.genfromtxt(models / "ir" / "currents.csv", delimiter=",", names=True)
+    assert len(first) == 31
+    assert cli.main([*RUN, "--production", "0.08", "--eps-inf", "1.7"]) == 0
+    longer = np.genfromtxt(models / "ir" / "currents.csv", delimiter=",", names=True)
+    assert len(longer) == 41
+    np.testing.assert_array_equal(longer["Jx"][:31], first["Jx"])
+
+
+def test_run_of_another_model(models, fails):
+    assert cli.main([*RUN]) == 0
+    assert "is of another run, with other --eps-inf" in fails(*RUN, "--eps-inf", "2.0")
+    (models / "ir" / "currents.csv.journal").unlink()
+    assert "currents.csv exists already" in fails(*RUN)
+
+
+def test_trajectory(models, capsys, fails):
+    frames = []
+    atoms = water_molecule()
+    atoms.set_momenta([[0, 0, 0], [0, 0.5, 0], [0, -0.5, 0]])
+    for number in range(40):
+        atoms.positions[1, 1] += 0.01 * np.sin(number)
+        frames.append(atoms.copy())
+    write("trajectory.xyz", frames)
+    command = ("ir", "trajectory", "FlexibleWater.pt", "trajectory.xyz", "--interval", "2")
+    options = ("--resolution", "1000", "-o", "results")
+    assert cli.main([*command, *options]) == 0
+    out = capsys.readouterr().out
+    assert "dielectric" not in out
+    names = {"currents.csv", "spectrum.csv", "spectrum.png"}
+    assert {path.name for path in (models / "results").iterdir()} == names
+    assert "exists already" in fails(*command, *options)
+    assert cli.main([*command, *options, "--force"]) == 0
+    assert "needs a trajectory of" in fails(*command, "-o", "other")
+    write("trajectory.xyz", [water_molecule()] * 3)
+    assert "frame 0: there are no velocities" in fails(*command, "-o", "third")
+
+
+def test_harmonic(models, capsys):
+    assert cli.main(["ir", "harmonic", "FlexibleWater.pt", "molecule.xyz"]) == 0
+    out = capsys.readouterr().out
+    assert "intensity [km/mol]" in out
+    assert {path.name for path in (models / "ir").iterdir()} == {
+        "modes.csv",
+        "modes.png",
+        "relaxed.xyz",
+    }
+    modes = np.genfromtxt(models / "ir" / "modes.csv", delimiter=",", names=True)
+    assert len(modes) == 3
+
+
+def test_born(models, capsys, fails):
+    command = ("born", "RigidIons.pt", "crystal.xyz", "--eps-inf", "2.25")
+    assert cli.main([*command]) == 0
+    assert "Na    1.5000   " in capsys.readouterr().out
+    lines = (models / "BORN").read_text().splitlines()
+    assert [float(x) for x in lines[1].split()] == [2.25, 0, 0, 0, 2.25, 0, 0, 0, 2.25]
+    assert "BORN exists already" in fails(*command)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("ir", "run", "ShortRange.pt", "box.xyz"), "the model has no LES, and so no charges"),
+        (("born", "ShortRange.pt", "crystal.xyz"), "the model has no LES, and so no charges"),
+        (("ir", "harmonic", "ShortRange.pt", "molecule.xyz"), "the model has no LES"),
+        (("born", "RigidIons.pt", "crystal.xyz", "--eps-inf", "0"), "`--eps-inf` must be a posi"),
+        ((*RUN, "--eps-inf", "-1"), "`--eps-inf` must be a positive number, got -1"),
+        ((*RUN, "--timestep", "0"), "`timestep` must be a positive number, got 0"),
+        ((*RUN, "--resolution", "10"), "a resolution of 10 1/cm needs a trajectory of"),
+        ((*RUN, "--experiment", "box.xyz"), "box.xyz: line"),
+        (("born", "FlexibleWater.pt", "molecule.xyz"), "crystals with three periodic axes"),
+        (("ir", "harmonic", "FlexibleWater.pt", "box.xyz", "--no-relax"), "are of molecules"),
+    ],
+)
+def test_bad_input(models, fails, argv, message):
+    assert message in fails(*argv)
+
+
+def test_several_structures(models, fails):
+    write("two.xyz", [water_box(), water_box()])
+    command = ("ir", "run", "FlexibleWater.pt", "two.xyz")
+    assert "two.xyz: one structure is wanted, got 2" in fails(*command)
+
+
+def test_packages_that_are_missing(models, fails, monkeypatch):
+    """It is said before anything is computed."""
+    from les.spectra import cli as commands
+    from les.spectra.packages import optional
+
+    def missing(name):
+        return optional(f"no_such_{name}")
+
+    monkeypatch.setattr(commands, "optional", missing)
+    message = fails(*RUN)
+    assert "this needs no_such_calorine" in message
+    assert 'pip install "les[spectra]"' in message
+    assert not (models / "ir").exists()
