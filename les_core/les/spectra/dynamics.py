@@ -143,7 +143,7 @@ def run(
         if latest is not None:
             motion.restore(records[latest])
         last = protocol.n_equilibration + (protocol.n_currents - 1) * protocol.every
-        with tqdm(total=last, initial=motion.step, unit="step") as progress:
+        with tqdm(total=last, initial=motion.step, unit="step", mininterval=1.0) as progress:
             for record in motion.records(last):
                 progress.update(record["step"] - progress.n)
                 progress.set_postfix_str(
