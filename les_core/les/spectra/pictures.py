@@ -59,6 +59,7 @@ def draw_spectrum(
             ha="center",
             fontsize=8,
         )
+    axes.margins(y=0.1)
     axes.set(xlim=(0, grid.max()), ylabel=LABELS[kind], title=title)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.legend()

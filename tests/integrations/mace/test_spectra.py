@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -13,6 +16,8 @@ from les_mace import LESCalculator, save_model
 
 pytest.importorskip("calorine")
 pytest.importorskip("phonopy")
+
+PAGE = Path(__file__).parents[3] / "docs" / "spectra.md"
 
 
 @pytest.fixture
@@ -67,3 +72,18 @@ def test_born(water, les_command):
     born = calculator.get_property("born_effective_charges", atoms)[0]
     found = [float(text) for text in lines[2].split()]
     np.testing.assert_allclose(found, born, atol=1e-6)
+
+
+def test_examples_of_the_page(water, model, capsys):
+    """What stands in docs/spectra.md runs, and the energy in the field stays."""
+    write("water.xyz", crystal("cubic"))
+    write("crystal.xyz", bulk("OH", "rocksalt", a=4.2))
+    save_model(model, water / "rock_salt.pt")
+    in_a_field, of_a_crystal = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names: dict = {}
+    exec(compile(in_a_field, str(PAGE), "exec"), names)
+    atoms, before = names["atoms"], float(capsys.readouterr().out)
+    names["dynamics"].run(5)
+    assert atoms.get_total_energy() == pytest.approx(before, abs=0.02)
+    exec(compile(of_a_crystal, str(PAGE), "exec"), names)
+    assert names["phonon"].qpoints.frequencies.shape == (1, 6)
