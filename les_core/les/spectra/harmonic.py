@@ -81,7 +81,7 @@ class HarmonicModes:
         if not (is_number(resolution) and resolution > 0):
             raise ValueError(f"`resolution` must be a positive wavenumber, got {resolution!r}")
         width = resolution / FULL_WIDTH
-        grid: NDArray[np.float64] = np.arange(0.0, highest, resolution / 10.0)
+        grid: NDArray[np.float64] = np.asarray(np.arange(0.0, highest, resolution / 10.0))
         real = self.wavenumber > 0
         lines = np.exp(-0.5 * np.square((grid[:, None] - self.wavenumber[real]) / width))
         return grid, lines @ self.intensity[real] / (width * math.sqrt(2.0 * math.pi))
