@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read
@@ -203,13 +203,15 @@ def test_water_in_a_field(data_dir):
     assert slopes(same, dipoles) == pytest.approx(polarisability_of_labels, rel=0.03)
     model = FlexibleWater(bec=True)
     ordered = molecules(same[0])
+    water = same[0][ordered]
+    water.info.clear()
     found = []
     for atoms in same:
         given = np.array(atoms.info["external_field"], dtype=float)
         in_field = HomogeneousField(model, given, constant="E")
-        found.append(in_field.get_property("forces", atoms[ordered]))
+        found.append(in_field.get_property("forces", water))
     own = slopes(same, found)[:, 0]
-    born = model.get_property("born_effective_charges", same[0][ordered]).reshape(-1, 3, 3)
+    born = model.get_property("born_effective_charges", water).reshape(-1, 3, 3)
     np.testing.assert_allclose(own, born[:, 0, 0], atol=1e-9)
     assert np.corrcoef(own, reference[ordered])[0, 1] > 0.9
 
@@ -300,6 +302,24 @@ def test_models_without_charges():
         HomogeneousField(FlexibleWater(), FIELD)
     with pytest.raises(ValueError, match="has no born_effective_charges"):
         HomogeneousField(EMT(), FIELD)
+
+
+def test_ions_are_refused():
+    """A field drives them away, and where their energy begins is not defined."""
+    model = FlexibleWater(bec=True)
+    ion = water_molecule()
+    ion.info["total_charge"] = 1
+    with pytest.raises(ValueError, match="the structure has total_charge = 1: a field drives"):
+        HomogeneousField(model, FIELD).get_property("energy", ion)
+
+    class Charged(RigidIons):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results["born_effective_charges"] += np.eye(3).reshape(-1)
+
+    pair = Atoms("NaCl", [[0, 0, 0], [0, 0, 2.4]])
+    with pytest.raises(ValueError, match="must sum to zero, got 2 e"):
+        HomogeneousField(Charged(bec=True), FIELD).get_property("energy", pair)
 
 
 def test_the_cell_must_stay():

@@ -66,6 +66,26 @@ def test_a_linear_molecule():
     assert modes.wavenumber[0] == pytest.approx(521.47 * np.sqrt(constant / mass), rel=1e-3)
 
 
+def test_an_ion(water):
+    """Intensities are those of the dipole about the centre of mass, wherever the charge is."""
+
+    class Charged(FlexibleWater):
+        """Has one charge more, on its first hydrogen atom."""
+
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results["born_effective_charges"][1] += np.eye(3).reshape(-1)
+
+    modes = harmonic_modes(Charged(bec=True), water)
+    plain = harmonic_modes(water.calc, water)
+    steps = modes.vectors / np.sqrt(water.get_masses())[:, None]
+    np.testing.assert_allclose(
+        modes.dipole_derivative, plain.dipole_derivative + steps[:, 1], atol=1e-10
+    )
+    centre = np.einsum("i,nia->na", water.get_masses(), steps)
+    np.testing.assert_allclose(centre, 0.0, atol=1e-10)
+
+
 def test_tables_and_pictures(water, tmp_path):
     modes = harmonic_modes(water.calc, water)
     modes.write(tmp_path / "modes.csv")

@@ -7,11 +7,12 @@ energy, forces, charges, dipole and Born effective charges by the same functions
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator
 from ase.neighborlist import neighbor_list
 from torch import Tensor
 
@@ -52,33 +53,21 @@ class ClassicalCalculator(ChargeCalculator, Calculator):
 
     implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012
 
-    #: Atomic numbers that the model knows.
-    elements: tuple[int, ...] = ()
-
     def __init__(self, *, bec: bool | str = False, config: LESConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.set_up_charges(config, bec=bec, sign=1)
+        super().__init__(bec=bec, sign=1, **kwargs)
+        self.set_up_charges(config)
         self.ewald = Ewald(sigma=config.sigma, dl=config.dl)
 
     @abstractmethod
     def state(self, atoms: Atoms, positions: Tensor) -> State:
         """The model's own part, differentiable in ``positions`` ``[n_atoms, 3]`` [A]."""
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Compute all results for ``atoms``."""
-        structure = atoms if atoms is not None else self.atoms
-        assert structure is not None
-        self.check_structure(structure, self.elements)
-        super().calculate(structure, properties, system_changes)
-        positions = torch.tensor(structure.positions, requires_grad=True)
-        cell = torch.tensor(np.array(structure.cell[:])).unsqueeze(0)
-        pbc = torch.tensor(np.array(structure.pbc)).unsqueeze(0)
-        short_range, charges, edges = self.state(structure, positions)
+    def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
+        Calculator.calculate(self, atoms, properties, system_changes)
+        positions = torch.tensor(atoms.positions, requires_grad=True)
+        cell = torch.tensor(np.array(atoms.cell[:])).unsqueeze(0)
+        pbc = torch.tensor(np.array(atoms.pbc)).unsqueeze(0)
+        short_range, charges, edges = self.state(atoms, positions)
         long_range = self.ewald(charges, positions, cell, pbc=pbc)[0].sum()
         (gradient,) = torch.autograd.grad(short_range + long_range, positions, retain_graph=True)
         self.results = {
@@ -90,10 +79,9 @@ class ClassicalCalculator(ChargeCalculator, Calculator):
             bec = born_effective_charges(
                 charges, positions, cell, pbc=pbc, method=self.bec_method, edges=edges
             )
-        batch = torch.zeros(len(structure), dtype=torch.long)
+        batch = torch.zeros(len(atoms), dtype=torch.long)
         dipole = dipole_moments(charges.detach(), positions.detach(), batch, 1)[0]
-        self.add_charge_results(structure, long_range.item(), charges.detach(), dipole, bec)
-        self.check_results()
+        self.add_charge_results(atoms, long_range.item(), charges.detach(), dipole, bec)
 
 
 class FlexibleWater(ClassicalCalculator):
@@ -109,8 +97,6 @@ class FlexibleWater(ClassicalCalculator):
         kwargs: those of :class:`ClassicalCalculator`.
     """
 
-    elements = (1, 8)
-
     #: Length [A] and angle [rad] of the springs without charges, and their constants
     #: [eV/A^2], [eV/rad^2].
     LENGTH, ANGLE = 1.0, 1.91
@@ -121,6 +107,9 @@ class FlexibleWater(ClassicalCalculator):
     def __init__(self, *, flow: float = 0.3, bec: bool | str = False, **kwargs: Any) -> None:
         self.flow = flow
         super().__init__(bec=bec, config=LESConfig(sigma=1.0, dl=2.0), **kwargs)
+
+    def elements(self) -> Iterable[int]:
+        return (1, 8)
 
     def state(self, atoms: Atoms, positions: Tensor) -> State:
         if len(atoms) % 3 or (atoms.numbers.reshape(-1, 3) != (8, 1, 1)).any():
@@ -220,9 +209,11 @@ class RigidIons(ClassicalCalculator):
 
         named = {"Na": 1.0, "Cl": -1.0} if charges is None else charges
         self.ions = {atomic_numbers[symbol]: charge for symbol, charge in named.items()}
-        self.elements = tuple(self.ions)
         self.amplitude, self.decay = amplitude, decay
         super().__init__(bec=bec, config=LESConfig(sigma=1.2, dl=1.2), **kwargs)
+
+    def elements(self) -> Iterable[int]:
+        return self.ions
 
     def state(self, atoms: Atoms, positions: Tensor) -> State:
         charges = positions.new_tensor([self.ions[number] for number in atoms.numbers])

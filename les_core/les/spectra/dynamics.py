@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from les.data.total_charge import TOTAL_CHARGE_NAMES
 from les.ranges import is_number
 from les.spectra.frames import require_charges, volume
 from les.spectra.motion import Motion
@@ -171,4 +172,5 @@ def _described(atoms: Any) -> dict[str, Any]:
         "cell": atoms.cell[:].tolist(),
         "pbc": atoms.pbc.tolist(),
         "momenta": atoms.get_momenta().tolist() if atoms.has("momenta") else None,
+        **{name: str(atoms.info[name]) for name in TOTAL_CHARGE_NAMES if name in atoms.info},
     }

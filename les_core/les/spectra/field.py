@@ -27,9 +27,11 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import ArrayLike, NDArray
 
+from les.data.atoms import labels_without_effect
+from les.data.total_charge import TOTAL_CHARGE_NAMES
 from les.ranges import check_number
 from les.response.polarisation import Polarisation
-from les.spectra.frames import born_charges, require_charges
+from les.spectra.frames import born_charges, kept_born_charges, require_charges
 from les.units import COULOMB_CONSTANT
 
 if TYPE_CHECKING:
@@ -37,13 +39,15 @@ if TYPE_CHECKING:
 
 #: What may be held constant along a periodic axis.
 CONSTANTS = ("E", "D")
+#: Acoustic sum of a molecule that is taken for rounding [e].
+NEUTRAL = 1e-3
 
 
 class HomogeneousField(Calculator):
     """A calculator in a homogeneous field.
 
     Results are ``energy`` and ``forces`` with the field, and from the model without the field
-    ``charges``, ``dipole`` and ``born_effective_charges``, which are made to sum to zero, so that
+    ``charges``, ``dipole`` and ``born_effective_charges``, as the centre of mass sees them, so that
     nothing is driven away as a whole. There is no stress: the cell must stay as it is.
 
     Charges of a model depend on positions alone: its electrons do not answer to the field, but
@@ -139,17 +143,20 @@ class HomogeneousField(Calculator):
         """Compute all results for ``atoms``.
 
         Raises:
-            ValueError: for a field along a periodic axis without ``constant``, a cell or atoms
-                other than before, and steps between structures that are too long to follow.
+            ValueError: for a field along a periodic axis without ``constant``, a charged structure,
+                a cell or atoms other than before, and steps between structures that are too long
+                to follow.
         """
         super().calculate(atoms, properties, system_changes)
         structure = self.atoms
         assert structure is not None
         field = self.field_at(self.time)
         self._require_constant(structure, field)
+        _require_neutral(structure)
         energy = self.calculator.get_property("energy", structure)
         forces = self.calculator.get_property("forces", structure)
-        born = born_charges(self.calculator, structure).numpy()
+        _require_no_sum(structure, kept_born_charges(self.calculator, structure))
+        born = born_charges(self.calculator, structure)
         if not structure.pbc.any():
             self.polarisation = np.array(self.calculator.get_property("dipole", structure))
         elif self._followed is None:
@@ -187,3 +194,24 @@ class HomogeneousField(Calculator):
                     "say what is held constant, the field by constant='E' or the displacement by "
                     "constant='D'"
                 )
+
+
+def _require_neutral(atoms: Atoms) -> None:
+    """Refuse what says that it is charged: its energy in a field depends on the origin."""
+    charged = labels_without_effect(atoms)
+    for name in TOTAL_CHARGE_NAMES:
+        if name in charged:
+            raise ValueError(
+                f"the structure has {name} = {charged[name]}: a field drives ions away, and "
+                "their energy in it depends on the origin; it must be neutral"
+            )
+
+
+def _require_no_sum(atoms: Atoms, born: NDArray[np.float64]) -> None:
+    """Refuse a molecule whose Born effective charges are those of an ion."""
+    total = np.abs(born.sum(axis=0)).max()
+    if not atoms.pbc.any() and total > NEUTRAL:
+        raise ValueError(
+            f"the Born effective charges of the molecule must sum to zero, got {total:.3g} e: its "
+            "energy in a field depends on the origin"
+        )

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from les.response.born import BORN_CHARGES
 from les.response.current import current
-from les.response.sum_rules import spread_acoustic_sum
 
 #: What a trajectory must have where there are no velocities.
 HOW_TO_KEEP = (
@@ -48,22 +47,34 @@ def require_charges(calculator: Any) -> None:
         raise ValueError(f"the calculator has no {BORN_CHARGES}: make it with bec=True")
 
 
-def born_charges(calculator: Any, atoms: Any) -> torch.Tensor:
-    """Born effective charges that sum to zero ``[n_atoms, 3, 3]`` [e].
+def born_charges(calculator: Any, atoms: Any) -> NDArray[np.float64]:
+    """Born effective charges as the centre of mass sees them ``[n_atoms, 3, 3]`` [e].
+
+    Their acoustic sum, which is the total charge of an ion and small in a crystal, is taken off all
+    atoms by their shares of the mass. So a motion of the whole makes no current, and a field does
+    not drive it away.
+
+    Raises:
+        ValueError: for a calculator without them.
+    """
+    bec = kept_born_charges(calculator, atoms)
+    masses = atoms.get_masses()
+    return bec - (masses / masses.sum())[:, None, None] * bec.sum(axis=0)
+
+
+def kept_born_charges(calculator: Any, atoms: Any) -> NDArray[np.float64]:
+    """Born effective charges as the calculator gives them ``[n_atoms, 3, 3]`` [e].
 
     Raises:
         ValueError: for a calculator without them.
     """
     require_charges(calculator)
     found = np.array(calculator.get_property(BORN_CHARGES, atoms), dtype=np.float64)
-    with torch.device("cpu"):
-        return spread_acoustic_sum(torch.from_numpy(found).reshape(-1, 3, 3))
+    return found.reshape(-1, 3, 3)
 
 
 def sample(calculator: Any, atoms: Any) -> Sample:
-    """The current of ``atoms``, whose Born effective charges are made to sum to zero.
-
-    So the motion of the centre of mass makes no current.
+    """The current of ``atoms``, as their centre of mass sees it.
 
     Raises:
         ValueError: for atoms without velocities.
@@ -72,9 +83,11 @@ def sample(calculator: Any, atoms: Any) -> Sample:
 
     if not atoms.has("momenta"):
         raise ValueError(f"there are no velocities; {HOW_TO_KEEP}")
-    bec = born_charges(calculator, atoms)
-    velocities = torch.from_numpy(atoms.get_velocities() * fs)
-    return Sample(current(bec, velocities)[0].numpy(), temperature(atoms))
+    with torch.device("cpu"):
+        bec = torch.from_numpy(born_charges(calculator, atoms))
+        velocities = torch.from_numpy(atoms.get_velocities() * fs)
+        found = current(bec, velocities)[0].numpy()
+    return Sample(found, temperature(atoms))
 
 
 def temperature(atoms: Any) -> float:

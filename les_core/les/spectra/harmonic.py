@@ -147,7 +147,7 @@ def harmonic_modes(
             f"the structure is not at a minimum: the largest force is {left:.2g} eV/A, and may be "
             f"{largest_force:g}; relax it first"
         )
-    born = born_charges(calculator, moved).numpy()
+    born = born_charges(calculator, moved)
     masses = np.repeat(atoms.get_masses(), 3)
     hessian = _hessian(moved, displacement) / np.sqrt(np.outer(masses, masses))
     space = _vibrations(atoms)

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from les.files import replacing
 from les.ranges import check_number
-from les.spectra.frames import born_charges, require_charges
+from les.response.sum_rules import spread_acoustic_sum
+from les.spectra.frames import kept_born_charges, require_charges
 from les.spectra.packages import optional
 from les.units import COULOMB_CONSTANT
 
@@ -65,8 +67,9 @@ def nac_params(calculator: Any, atoms: Any, eps_inf: float | None = None) -> dic
     require_charges(calculator)
     _require_crystal(atoms)
     epsilon = high_frequency_constant(calculator, eps_inf)
+    charges = kept_born_charges(calculator, atoms)
     return {
-        "born": born_charges(calculator, atoms).numpy(),
+        "born": spread_acoustic_sum(torch.from_numpy(charges)).numpy(),
         "dielectric": epsilon * np.eye(3),
         "factor": COULOMB_CONSTANT,
     }
