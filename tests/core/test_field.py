@@ -102,18 +102,18 @@ def test_energy_is_conserved_in_a_static_field(kind):
 
 
 @pytest.mark.slow
-def test_no_drift_in_ten_picoseconds():
+def test_no_drift_in_two_picoseconds():
     atoms = moving(water_molecule())
     atoms.calc = HomogeneousField(FlexibleWater(bec=True), 5 * FIELD)
-    dynamics = VelocityVerlet(atoms, 0.25 * units.fs)
-    totals = []
-    for _ in range(400):
-        dynamics.run(100)
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+    times, totals = [], []
+    for _ in range(200):
+        dynamics.run(20)
+        times.append(dynamics.get_time() / (1000.0 * units.fs))
         totals.append(atoms.get_total_energy())
-    first, last = np.mean(totals[:100]), np.mean(totals[-100:])
-    assert dynamics.get_time() / units.fs == pytest.approx(10_000.0)
-    assert abs(last - first) < 2e-4
-    assert np.ptp(totals) < 5e-3
+    assert times[-1] == pytest.approx(2.0)
+    assert abs(np.polyfit(times, totals, 1)[0]) < 5e-4
+    assert np.ptp(totals) < 1e-2
 
 
 def test_a_field_that_depends_on_time():
