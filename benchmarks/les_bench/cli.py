@@ -1,4 +1,4 @@
-"""``les bench {run,report,fetch,list,kernels,cace,response}``."""
+"""``les bench {run,report,fetch,list,kernels,response}``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from types import FrameType
 
 from les.backends import BackendError, backend_names
 from les.parser import ArgumentParser
-from les_bench.datasets import find
-from les_bench.fetch import REMOTE, FetchError, fetch
-from les_bench.labels import DataError
-from les_bench.results import ResultError
-from les_bench.systems import SYSTEMS
+from les_bench.suite.results import ResultError
+from les_bench.systems.datasets import find
+from les_bench.systems.fetch import REMOTE, FetchError, fetch
+from les_bench.systems.labels import DataError
+from les_bench.systems.systems import SYSTEMS
 
 LOG = logging.getLogger("les")
 
@@ -28,7 +28,6 @@ MAX_DEFAULT_THREADS = 4
 #: Commands that measure speed, in modules of the same names.
 MEASUREMENTS = {
     "kernels": "speed of the Ewald sum",
-    "cace": "speed and memory of the CACE representation",
     "response": "cost and convergence of Born effective charges",
 }
 
@@ -92,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one ``les bench`` command; returns its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in MEASUREMENTS:
-        return int(importlib.import_module(f"les_bench.{argv[0]}").main(argv[1:]))
+        return int(importlib.import_module(f"les_bench.speed.{argv[0]}").main(argv[1:]))
     argv, extra = _split_extra(argv)
     parser = ArgumentParser(prog="les bench", description=__doc__)
     add_arguments(parser)
@@ -112,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
-    from les_bench.run import VARIANTS, run_suite
+    from les_bench.suite.run import VARIANTS, run_suite
 
     # A terminated suite takes its training process with it, so that it can be resumed.
     previous = signal.signal(signal.SIGTERM, _terminated)
@@ -142,7 +141,7 @@ def _run(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
 
 
 def _report(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
-    from les_bench.report import write_report
+    from les_bench.report.page import write_report
 
     print(f"Report: {write_report(arguments.folder, arguments.output)}")
     return 0

@@ -13,7 +13,7 @@ from ase.calculators.lj import LennardJones
 from ase.io import write
 
 from les.backends import Backend, EpochRecord
-from les_bench import run, training
+from les_bench.suite import run, workspace
 
 #: Well depths [eV]: the truth, and what "training" finds. Energies and forces are
 #: proportional to it, so the errors of the models are known exactly.
@@ -134,7 +134,7 @@ def fake_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeBa
     FakeBackend.config.write_text("r_max: 4.0\n")
     monkeypatch.setattr(run, "get_backend", lambda name: FakeBackend())
     monkeypatch.setattr(
-        training,
+        workspace,
         "train_command",
         lambda model, les, arguments: [
             *(sys.executable, "-c", PROGRAM, "les" if les else "sr"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from les_bench.curve import breaks, digest, position
+from les_bench.suite.curve import breaks, digest, position
 
 
 def curve(*epochs: int, first: float = 1.5) -> list[dict]:

@@ -11,10 +11,10 @@ from ase import Atoms
 from ase.io import write
 
 from les.user_cache import user_cache
-from les_bench import datasets
-from les_bench.datasets import find, load
-from les_bench.labels import DataError, read_frames
-from les_bench.systems import SYSTEMS, get_system
+from les_bench.systems import datasets
+from les_bench.systems.datasets import find, load
+from les_bench.systems.labels import DataError, read_frames
+from les_bench.systems.systems import SYSTEMS, get_system
 
 DIPEPTIDES = SYSTEMS["dipeptides"]
 FRAME = """2

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from les.user_cache import user_cache
-from les_bench import datasets, fetch
-from les_bench.datasets import load
-from les_bench.labels import DataError
-from les_bench.systems import SYSTEMS
+from les_bench.systems import datasets, fetch
+from les_bench.systems.datasets import load
+from les_bench.systems.labels import DataError
+from les_bench.systems.systems import SYSTEMS
 
 
 class Server(http.server.ThreadingHTTPServer):

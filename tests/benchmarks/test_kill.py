@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from les.testing.processes import ended, wait_until
-from les_bench import results
-from les_bench.results import read_result
+from les_bench.suite import results
+from les_bench.suite.results import read_result
 
 pytestmark = [
     pytest.mark.slow,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from les_bench import metrics
+from les_bench.suite import metrics
 
 
 def test_energy_and_force_errors() -> None:

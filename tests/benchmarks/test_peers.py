@@ -10,8 +10,8 @@ import torch
 
 from les import Ewald
 from les.units import COULOMB_CONSTANT
-from les_bench import kernels, matching, peers
-from les_bench.cases import Case, energies_of, energy_and_forces
+from les_bench.speed import kernels, matching, peers
+from les_bench.speed.cases import Case, energies_of, energy_and_forces
 
 #: Small, and charged.
 BATCH = Case("2 x 40 atoms", 2, 40, periodic=True)
@@ -104,8 +104,8 @@ def test_reference_of_large_structures(monkeypatch):
 
 def test_command(monkeypatch, capsys):
     """Without any peer: what to install, what does not take part, and a table of the rest."""
-    monkeypatch.setattr("les_bench.timing.SECONDS", 0.0)
-    monkeypatch.setattr("les_bench.timing.REPETITIONS", 1)
+    monkeypatch.setattr("les_bench.speed.timing.SECONDS", 0.0)
+    monkeypatch.setattr("les_bench.speed.timing.REPETITIONS", 1)
     monkeypatch.setattr(kernels, "PEER_CASES", (BATCH, Case("too large", 1, 41, True)))
     monkeypatch.setattr(peers, "DENSE_ATOMS", 39)
     for module in ("torchpme", "nvalchemiops.torch.interactions.electrostatics"):

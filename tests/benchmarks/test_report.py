@@ -9,11 +9,12 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
-from les_bench import cli, plots
-from les_bench.report import write_report
-from les_bench.results import ResultError, read_all, read_result, write_json
-from les_bench.run import run_suite
-from les_bench.summary import EPOCH_TIME, ERRORS, Column, grouped
+from les_bench import cli
+from les_bench.report import plots
+from les_bench.report.page import write_report
+from les_bench.report.summary import EPOCH_TIME, ERRORS, Column, grouped
+from les_bench.suite.results import ResultError, read_all, read_result, write_json
+from les_bench.suite.run import run_suite
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from ase.io import write
 
 from les.backends import EpochRecord
 from les.locks import InUseError, locked
-from les_bench import cli, results, run, training
-from les_bench.run import run_suite
-from les_bench.summary import grouped
+from les_bench import cli
+from les_bench.report.summary import grouped
+from les_bench.suite import results, run, workspace
+from les_bench.suite.run import run_suite
 
 LES = "dipeptides-custom-fake-les-seed1"
 SR = "dipeptides-custom-fake-sr-seed1"
@@ -265,7 +266,7 @@ def test_a_run_that_went_on_or_began_again(
 
 
 def test_progress_within_a_run(suite, fake_backend, monkeypatch) -> None:
-    monkeypatch.setattr(training, "INTERVAL", 0.02)
+    monkeypatch.setattr(workspace, "INTERVAL", 0.02)
     monkeypatch.setattr(fake_backend, "history", lambda self, job: records(3, 1.0))
     told = []
     monkeypatch.setattr(run.tqdm, "set_postfix_str", lambda self, text: told.append(text))

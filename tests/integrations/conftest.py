@@ -24,8 +24,8 @@ from les.backends import TrainingJob, get_backend
 from les.cli import main
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
-from les_bench.datasets import load
-from les_bench.systems import get_system
+from les_bench.systems.datasets import load
+from les_bench.systems.systems import get_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from les.testing.structures import crystal, dimer
-from les_bench.cace import Case, measure
-from les_bench.naive_cace import NaiveRepresentation
 from les_cace import Representation
 from les_cace.batches import collate, to_structure
+from measure import Case, measure
+from naive import NaiveRepresentation
 
 SMALL = "{n_atom_basis: 2, n_rbf: 4, n_radial_basis: 3, max_l: 2, max_nu: 2}"
 
@@ -34,8 +34,8 @@ def test_plain_evaluation(small, max_l, max_nu, n_layers):
 
 
 def test_row_of_the_table(monkeypatch):
-    monkeypatch.setattr("les_bench.timing.SECONDS", 0.0)
-    monkeypatch.setattr("les_bench.timing.REPETITIONS", 1)
+    monkeypatch.setattr("les_bench.speed.timing.SECONDS", 0.0)
+    monkeypatch.setattr("les_bench.speed.timing.REPETITIONS", 1)
     case = Case("water", 1, "embedded", torch.float64)
     for training in (False, True):
         *_, memory, difference = measure(case, training).split()

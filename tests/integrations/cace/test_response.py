@@ -11,9 +11,9 @@ import torch
 from les.testing import ResponseTests
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
-from les_bench.naive_cace import NaiveRepresentation
 from les_cace import CACE, LESCalculator
 from les_cace.batches import collate, to_structure
+from naive import NaiveRepresentation
 
 CUTOFF = 3.0
 #: Kinds of messages, and number of layers.

@@ -15,8 +15,8 @@ import yaml
 from ase.io import write
 
 from les.backends import TrainingJob, get_backend
-from les_bench.datasets import load
-from les_bench.systems import get_system
+from les_bench.systems.datasets import load
+from les_bench.systems.systems import get_system
 
 #: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py.
 BUDGETS = {

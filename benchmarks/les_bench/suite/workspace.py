@@ -21,9 +21,9 @@ from ase.io import write
 from les.backends import Backend, TrainingJob
 from les.children import child
 from les.files import remove_unfinished, replacing
-from les_bench.curve import Curve, curve_so_far, digest
-from les_bench.datasets import Dataset
-from les_bench.results import PREDICTIONS, RESULT, write_json
+from les_bench.suite.curve import Curve, curve_so_far, digest
+from les_bench.suite.results import PREDICTIONS, RESULT, write_json
+from les_bench.systems.datasets import Dataset
 
 LOG = logging.getLogger("les")
 

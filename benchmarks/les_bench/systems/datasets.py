@@ -16,9 +16,9 @@ from ase.data import chemical_symbols
 
 from les.files import checksum
 from les.user_cache import user_cache
-from les_bench.fetch import known_checksums
-from les_bench.labels import DataError, read_frames
-from les_bench.systems import Layout, System
+from les_bench.systems.fetch import known_checksums
+from les_bench.systems.labels import DataError, read_frames
+from les_bench.systems.systems import Layout, System
 
 LOG = logging.getLogger("les")
 
@@ -28,7 +28,7 @@ FLOAT32_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Dataset:
-    """One system, split; labels are named as in :data:`les_bench.labels.LABELS`."""
+    """One system, split; labels are named as in :data:`les_bench.systems.labels.LABELS`."""
 
     system: System
     #: Where it came from: custom, datadir, fetched or embedded.

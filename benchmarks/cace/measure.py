@@ -1,4 +1,4 @@
-"""``les bench cace``: time and memory of ``les_cace`` against the plain evaluation."""
+"""Time and memory of ``les_cace`` against the plain evaluation: ``python benchmarks/cace``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from tqdm import tqdm
 
 from les.backends import get_backend
 from les.parser import ArgumentParser
-from les_bench.datasets import load
-from les_bench.memory import peak_memory
-from les_bench.systems import get_system
-from les_bench.timing import interleaved
+from les_bench.speed.timing import interleaved
+from les_bench.systems.datasets import load
+from les_bench.systems.systems import get_system
+from les_cace import CACE
+from les_cace.batches import collate, to_structure
+from memory import peak_memory
+from naive import NaiveRepresentation
 
 #: System and number of its structures in a batch.
 CASES = (("water", 1), ("water", 4), ("dipeptides", 5))
@@ -26,10 +29,6 @@ class Case:
     """The model of a system's configuration, with random weights, and a batch of structures."""
 
     def __init__(self, system: str, n_structures: int, data: str, dtype: torch.dtype) -> None:
-        from les_bench.naive_cace import NaiveRepresentation
-        from les_cace import CACE
-        from les_cace.batches import collate, to_structure
-
         frames = load(get_system(system), data).train[:n_structures]
         config = yaml.safe_load(get_backend("cace").configs()[system].read_text())
         zs = sorted({int(z) for atoms in frames for z in atoms.numbers})
@@ -78,7 +77,7 @@ def measure(case: Case, training: bool) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    parser = ArgumentParser(prog="les bench cace", description=__doc__)
+    parser = ArgumentParser(prog="python benchmarks/cace", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--data", default="auto", help="as for `les bench run`")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from les import Ewald
-from les_bench.cases import Case, Energy, energies_of, energy_and_forces
-from les_bench.peers import SIGMA, Family
-from les_bench.timing import interleaved, seconds
+from les_bench.speed.cases import Case, Energy, energies_of, energy_and_forces
+from les_bench.speed.peers import SIGMA, Family
+from les_bench.speed.timing import interleaved, seconds
 
 #: Structures up to this size have the direct sum as their reference, others a mesh.
 DIRECT_ATOMS = 10000

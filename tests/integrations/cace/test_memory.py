@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from les_bench.memory import peak_memory
+from memory import peak_memory
 
 MEBIBYTE = 2**20 // 4  # numbers in single precision
 

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from les.parser import ArgumentParser
 from les.sums.cpu.library import library
-from les_bench.cases import Case, Energy, energies_of, energy_and_forces
-from les_bench.matching import compare_at_error
-from les_bench.naive import naive_energy
-from les_bench.peers import contestants
-from les_bench.timing import Comparison, interleaved, seconds
+from les_bench.speed.cases import Case, Energy, energies_of, energy_and_forces
+from les_bench.speed.matching import compare_at_error
+from les_bench.speed.naive import naive_energy
+from les_bench.speed.peers import contestants
+from les_bench.speed.timing import Comparison, interleaved, seconds
 
 CASES = (
     Case("192 atoms", 1, 192, True),

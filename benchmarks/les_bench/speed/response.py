@@ -18,7 +18,7 @@ from tqdm import tqdm
 from les.backends import BackendError, backend_names, backend_of, get_backend
 from les.data.structure_files import DataError, read_structures
 from les.parser import ArgumentParser
-from les_bench.timing import interleaved
+from les_bench.speed.timing import interleaved
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -11,9 +11,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from les.files import replacing
-from les_bench import plots
-from les_bench.results import PREDICTIONS, read_all, read_predictions
-from les_bench.summary import (
+from les_bench.report import plots
+from les_bench.report.summary import (
     COST,
     EPOCH_TIME,
     ERRORS,
@@ -24,6 +23,7 @@ from les_bench.summary import (
     grouped,
     set_of,
 )
+from les_bench.suite.results import PREDICTIONS, read_all, read_predictions
 
 TITLE = "Benchmarks with and without latent Ewald summation"
 STYLE = """

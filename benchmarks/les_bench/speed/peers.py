@@ -25,8 +25,8 @@ from torch import Tensor
 
 from les import Ewald
 from les.units import COULOMB_CONSTANT
-from les_bench.cases import Energy, energies_of
-from les_bench.naive import naive_energy
+from les_bench.speed.cases import Energy, energies_of
+from les_bench.speed.naive import naive_energy
 
 SIGMA = 1.0
 

@@ -12,7 +12,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from les.response.agreement import QUANTITIES, has_unique_moments
-from les_bench.labels import response_label
+from les_bench.systems.labels import response_label
 
 
 class EvaluationError(RuntimeError):

@@ -15,17 +15,17 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from les.backends import Backend, get_backend
 from les.locks import locked
 from les.ranges import check_number
-from les_bench import machine, metrics, results
-from les_bench.curve import Curve, breaks, curve_so_far, digest, position
-from les_bench.datasets import Dataset, load
-from les_bench.evaluate import (
+from les_bench.suite import machine, metrics, results
+from les_bench.suite.curve import Curve, breaks, curve_so_far, digest, position
+from les_bench.suite.evaluate import (
     EvaluationError,
     count_parameters,
     evaluate,
     evaluate_response,
 )
-from les_bench.systems import get_system
-from les_bench.training import TrainingError, Workspace, median_seconds, train
+from les_bench.suite.workspace import TrainingError, Workspace, median_seconds, train
+from les_bench.systems.datasets import Dataset, load
+from les_bench.systems.systems import get_system
 
 LOG = logging.getLogger("les")
 
@@ -106,7 +106,7 @@ def run_suite(
     Variants alternate innermost, so that paired timings see the same machine load.
 
     Args:
-        data: see :func:`les_bench.datasets.load`.
+        data: see :func:`les_bench.systems.datasets.load`.
         epochs: number of epochs; ``None`` keeps that of the configuration, or with
             ``demo`` that of the system's few-minute demonstration.
         threads: CPU threads of training and evaluation.

@@ -74,7 +74,7 @@ def wetting_differences(energies: Array, doped: Array, geometry: Array) -> dict[
 
 
 def compute(data: Mapping[str, Array]) -> dict[str, Any]:
-    """All measures that apply to one evaluated set (see :func:`les_bench.evaluate.evaluate`)."""
+    """All measures that apply to the arrays of one set that ``evaluate.evaluate`` returned."""
     result = _energy_errors(data) if "energy" in data else {}
     if "charge_sum" in data:
         result["charge_neutrality"] = charge_neutrality(data["charge_sum"], data["total_charge"])

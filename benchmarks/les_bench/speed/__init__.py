@@ -1,0 +1,1 @@
+"""What sums and responses cost, beside plain evaluations and other packages."""

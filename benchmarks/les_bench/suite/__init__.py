@@ -1,0 +1,1 @@
+"""Paired trainings with and without LES, and what is measured of their models."""

@@ -1,0 +1,1 @@
+"""The systems that models are compared on, and where their data come from."""
