@@ -86,6 +86,15 @@ for backend, upstreams in BACKENDS.items():
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Compare all models: nox -s bench -- --suite quick (what follows -- goes to les bench run)."""
+    programs = [environment(session, name, f"{extra},test") for name, extra in BACKENDS.items()]
+    arguments = session.posargs or ["--suite", "quick"]
+    folder = ("--environments", str(ROOT / ".nox"))
+    session.run(str(programs[0] / "les"), "bench", "run", *folder, *arguments)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train MACE with and without LES on the embedded data and write a report."""
     programs = environment(session, "mace", "mace,test")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import overload
 
 from les.backends import BackendError, backend_names
 from les.parser import ArgumentParser
@@ -23,6 +24,8 @@ from les_bench.systems.systems import SYSTEMS
 LOG = logging.getLogger("les")
 
 DEFAULT_OUTPUT = Path("les-bench-results")
+DEFAULT_SYSTEMS = ("dipeptides", "water")
+DEFAULT_MODELS = ("mace",)
 MAX_DEFAULT_THREADS = 4
 
 #: Commands that measure speed, in modules of the same names.
@@ -42,14 +45,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         epilog="What follows -- goes to the training command of the model.",
     )
     run.add_argument(
+        "--suite",
+        metavar="NAME",
+        help="a table of systems, models and seeds, quick, standard or paper (`les bench list`), "
+        "or a YAML file of your own; the options below choose from it",
+    )
+    run.add_argument(
         "--system",
         action="append",
         help=f"comma-separated, or repeated: {', '.join(SYSTEMS)} (default: dipeptides,water)",
     )
     run.add_argument("--model", action="append", help="comma-separated (default: mace)")
     run.add_argument("--variant", action="append", help="sr, les or both (default: sr,les)")
-    run.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 1 to N (default: 1)")
+    run.add_argument("--seeds", type=int, metavar="N", help="seeds 1 to N (default: 1)")
     run.add_argument("--epochs", type=int, help="default: as in the model's configuration")
+    run.add_argument(
+        "--fraction",
+        type=float,
+        action="append",
+        help="share of the training set, up to 1; may be repeated (default: 1)",
+    )
+    run.add_argument(
+        "--environments",
+        type=Path,
+        metavar="FOLDER",
+        help="folder with an environment for each model: FOLDER/mace, ..., allegro's may be "
+        "FOLDER/nequip (default with --suite: .nox, and for models that are not there this "
+        "environment)",
+    )
+    run.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="MODEL=PATH",
+        help="interpreter or environment of one model; may be repeated",
+    )
+    run.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="trainings at the same time (default: 1)"
+    )
     run.add_argument("--demo", action="store_true", help="few epochs: minutes on two cores")
     _add_data(run)
     run.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
@@ -90,6 +123,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one ``les bench`` command; returns its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["cell"]:  # a process that a suite has started
+        return int(importlib.import_module("les_bench.suite.cell").main(argv[1:]))
     if argv and argv[0] in MEASUREMENTS:
         return int(importlib.import_module(f"les_bench.speed.{argv[0]}").main(argv[1:]))
     argv, extra = _split_extra(argv)
@@ -111,33 +146,86 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
-    from les_bench.suite.run import VARIANTS, run_suite
-
-    # A terminated suite takes its training process with it, so that it can be resumed.
+    """In this environment, or with one of the options that ask for it across environments."""
+    for name in ("threads", "jobs"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
+    across = arguments.suite or arguments.environments or arguments.python or arguments.jobs > 1
+    # A terminated suite takes its training processes with it, so that it can be resumed.
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
-        failed = run_suite(
-            _names(arguments.system, ["dipeptides", "water"]),
-            _names(arguments.model, ["mace"]),
-            _names(arguments.variant, list(VARIANTS)),
-            arguments.seeds,
-            data=arguments.data,
-            epochs=arguments.epochs,
-            demo=arguments.demo,
-            output=arguments.output,
-            threads=arguments.threads,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            eps_inf=arguments.eps_inf,
-            extra=extra,
-        )
+        return (_run_across if across else _run_here)(arguments, extra)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _run_here(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
+    from les_bench.suite.run import VARIANTS, run_suite
+
+    failed = run_suite(
+        _names(arguments.system, DEFAULT_SYSTEMS),
+        _names(arguments.model, DEFAULT_MODELS),
+        _names(arguments.variant, VARIANTS),
+        1 if arguments.seeds is None else arguments.seeds,
+        data=arguments.data or "auto",
+        epochs=arguments.epochs,
+        demo=arguments.demo,
+        fractions=arguments.fraction or [1.0],
+        output=arguments.output,
+        threads=arguments.threads,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        eps_inf=arguments.eps_inf,
+        extra=extra,
+    )
     if failed:
         print(f"{len(failed)} run(s) failed: {', '.join(failed)}", file=sys.stderr)
         return 1
     print(f"Results are in {arguments.output}; next: les bench report {arguments.output}")
     return 0
+
+
+def _run_across(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
+    from les_bench.suite.cell import DONE, Settings
+    from les_bench.suite.environments import parse_interpreters
+    from les_bench.suite.matrix import Matrix, summary
+    from les_bench.suite.run import VARIANTS
+    from les_bench.suite.suites import get_suite, suite_of
+
+    if arguments.suite:
+        if arguments.demo:
+            raise ValueError("--demo has no effect on a suite, which has its own numbers of epochs")
+        suite = get_suite(arguments.suite)
+    else:
+        suite = suite_of(
+            _names(arguments.system, DEFAULT_SYSTEMS),
+            _names(arguments.model, DEFAULT_MODELS),
+            _names(arguments.variant, VARIANTS),
+            demo=arguments.demo,
+        )
+    suite = suite.only(
+        _names(arguments.system),
+        _names(arguments.model),
+        _names(arguments.variant),
+        seeds=arguments.seeds,
+        epochs=arguments.epochs,
+        fractions=arguments.fraction,
+    )
+    settings = Settings(
+        data=arguments.data or suite.data,
+        threads=arguments.threads,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        eps_inf=arguments.eps_inf,
+        extra=tuple(extra),
+        jobs=arguments.jobs,
+    )
+    explicit = parse_interpreters(arguments.python)
+    matrix = Matrix(arguments.output, suite.cells(), settings, arguments.environments, explicit)
+    record = matrix.run(suite.name)
+    print(summary(record))
+    print(f"Results are in {arguments.output}; next: les bench report {arguments.output}")
+    return int(any(entry["status"] != DONE for entry in record.values()))
 
 
 def _report(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
@@ -155,23 +243,27 @@ def _fetch(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
 
 
 def _list(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
+    from les_bench.suite.suites import get_suite, suite_names
+
     for system in SYSTEMS.values():
         try:
-            source, folder, _ = find(system, arguments.data)
+            source, folder, _ = find(system, arguments.data or "auto")
             place = f"{source}: {folder}"
         except DataError as error:
             place = f"none: {error}"
         print(f"{system.name:<20}{system.title:<52}{place}")
     print(f"models: {', '.join(backend_names()) or 'none installed'}")
+    for name in suite_names():
+        suite = get_suite(name)
+        print(f"suite {name:<14}{len(suite.cells()):>4} trainings: {suite.title}")
     return 0
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
-        default="auto",
         help="`embedded`, a folder, or `auto`: LES_DATA_DIR if set, then what `les bench fetch` "
-        "brought, then the embedded data (default: %(default)s)",
+        "brought, then the embedded data (default: auto, or as the suite says)",
     )
 
 
@@ -189,9 +281,15 @@ def _split_extra(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:at], argv[at + 1 :]
 
 
-def _names(given: list[str] | None, default: list[str]) -> list[str]:
+@overload
+def _names(given: list[str] | None, default: Sequence[str]) -> list[str]: ...
+@overload
+def _names(given: list[str] | None) -> list[str] | None: ...
+def _names(given: list[str] | None, default: Sequence[str] | None = None) -> list[str] | None:
     """Distinct names of comma-separated, repeatable options."""
-    names = [name.strip() for item in given or default for name in item.split(",")]
+    if given is None and default is None:
+        return None
+    names = [name.strip() for item in given or default or () for name in item.split(",")]
     return list(dict.fromkeys(name for name in names if name))
 
 

@@ -46,16 +46,22 @@ class Run:
     dtype: str
     extra: tuple[str, ...]
     eps_inf: float | None = None
+    #: Trainings at the same time, which says what times are worth; results do not depend on it.
+    jobs: int = 1
 
     @property
     def name(self) -> str:
         data = self.dataset
-        return f"{data.system.name}-{data.source}-{self.model}-{self.variant}-seed{self.seed}"
+        fraction = data.fraction
+        names = data.system.name, data.source, self.model, self.variant
+        return run_name(*names, self.seed, fraction=fraction)
 
     def configuration(self, backend: Backend) -> dict[str, Any]:
         """Everything that decides the outcome; equal configurations are the same run."""
         sets = ["train", "valid", "test"] + ["response"] * bool(self.dataset.response)
-        optional = {} if self.eps_inf is None else {"eps_inf": self.eps_inf}
+        optional: dict[str, Any] = {} if self.eps_inf is None else {"eps_inf": self.eps_inf}
+        if self.dataset.fraction != 1:
+            optional["fraction"] = self.dataset.fraction
         return {
             **optional,
             "system": self.dataset.system.name,
@@ -73,6 +79,14 @@ class Run:
             "extra": list(self.extra),
             "config_file": config_file(backend, self.dataset.system.config).read_text(),
         }
+
+
+def run_name(
+    system: str, source: str, model: str, variant: str, seed: int, *, fraction: float = 1.0
+) -> str:
+    """The name of a run, which is that of its folder."""
+    share = "" if fraction == 1 else f"-{100 * fraction:g}percent"
+    return f"{system}-{source}{share}-{model}-{variant}-seed{seed}"
 
 
 def config_file(backend: Backend, name: str) -> Path:
@@ -100,6 +114,7 @@ def run_suite(
     dtype: str = "float64",
     extra: Sequence[str] = (),
     eps_inf: float | None = None,
+    fractions: Sequence[float] = (1.0,),
 ) -> list[str]:
     """Run every system x model x seed x variant; finished runs are skipped.
 
@@ -115,6 +130,7 @@ def run_suite(
         extra: further arguments for upstream's training.
         eps_inf: high-frequency dielectric constant that charges, dipoles and Born effective
             charges are evaluated with, in the place of the model's ``epsilon_factor``.
+        fractions: shares of the training sets.
 
     Returns:
         Names of the runs that failed (the others are done all the same).
@@ -128,6 +144,8 @@ def run_suite(
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, got {variant!r}")
     if seeds < 1 or threads < 1:
         raise ValueError(f"`seeds` and `threads` must be at least 1, got {seeds} and {threads}")
+    if not all(0 < fraction <= 1 for fraction in fractions):
+        raise ValueError(f"`fractions` must be in (0, 1], got {list(fractions)}")
     if eps_inf is not None:
         check_number("eps_inf", eps_inf, "epsilon_factor")
     backends = {model: get_backend(model) for model in models}
@@ -138,7 +156,7 @@ def run_suite(
     datasets = [load(get_system(name), data) for name in systems]
     runs = [
         Run(
-            dataset,
+            dataset.reduced(fraction, seed),
             model,
             variant,
             seed,
@@ -150,6 +168,7 @@ def run_suite(
             eps_inf,
         )
         for dataset in datasets
+        for fraction in fractions
         for model in models
         for seed in range(1, seeds + 1)
         for variant in variants
@@ -228,7 +247,7 @@ def execute(run: Run, backend: Backend, output: Path, tell: Callable[[str], None
             "group": results.configuration_hash({**configuration, "seed": 0, "variant": ""}),
             "configuration": configuration,
             "versions": machine.versions(backend),
-            "machine": machine.describe(run.threads, run.device),
+            "machine": {**machine.describe(run.threads, run.device), "jobs": run.jobs},
             "data": {
                 "source": run.dataset.source,
                 "checksums": run.dataset.checksums,

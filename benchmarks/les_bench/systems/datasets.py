@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
@@ -42,6 +42,28 @@ class Dataset:
     energy_offsets: dict[str, float]
     #: Frames with dipoles or Born effective charges, which need have no energies.
     response: list[Atoms] = field(default_factory=list)
+    #: Share of the training frames that are left, see :meth:`reduced`.
+    fraction: float = 1.0
+
+    def reduced(self, fraction: float, seed: int) -> Dataset:
+        """The same data with a share of the training frames, chosen at random.
+
+        With one seed, a smaller share is part of a larger one. All other sets stay as they are.
+
+        Raises:
+            DataError: if no frame would be left.
+        """
+        if fraction == 1:
+            return self
+        n_kept = round(fraction * len(self.train))
+        if n_kept < 1:
+            raise DataError(
+                f"{self.system.name}: a fraction of {fraction} of {len(self.train)} training "
+                "frames is none"
+            )
+        chosen = np.random.default_rng(seed).permutation(len(self.train))[:n_kept]
+        train = [self.train[index] for index in sorted(chosen)]
+        return replace(self, train=train, fraction=fraction)
 
 
 def load(system: System, data: str = "auto") -> Dataset:
@@ -78,7 +100,9 @@ def load(system: System, data: str = "auto") -> Dataset:
     return Dataset(
         system,
         source,
-        **frames,
+        frames["train"],
+        frames["valid"],
+        frames["test"],
         checksums={path.name: digest for path, digest in checksums.items()},
         energy_offsets=_subtract_atomic_energies(frames),
         response=response,
