@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from les_bench import cli
 from les_bench.report import plots
 from les_bench.report.page import write_report
-from les_bench.report.summary import EPOCH_TIME, ERRORS, Column, grouped
+from les_bench.report.summary import EPOCH_TIME, Column, gain_of_opposite_sign, grouped
 from les_bench.suite.results import ResultError, read_all, read_result, write_json
 from les_bench.suite.run import run_suite
 
@@ -25,6 +27,11 @@ def folder(fake_backend, data: Path, tmp_path: Path) -> Path:
     return out
 
 
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the header."""
+    return struct.unpack(">II", path.read_bytes()[16:24])
+
+
 def test_report_is_complete_and_offline(folder: Path) -> None:
     settings = {key: mpl.rcParams[key] for key in mpl.rcParams if key != "backend"}
     html = write_report(folder).read_text()
@@ -35,11 +42,18 @@ def test_report_is_complete_and_offline(folder: Path) -> None:
         assert f"{result['metrics']['test']['force_rmse']:.1f}" in page
         assert "dipeptides (custom data), fake, 3 epochs" in page
         assert "Born effective charges are compared on the valid set" in page
-        assert "(-90%)" in page  # the fake LES model has a tenth of the errors
+        assert "−90 %" in page  # the fake LES model has a tenth of the errors
+        assert "force errors are lower in 1 of 1 comparisons (by 90 %)" in page
     pictures = sorted(path.name for path in folder.glob("*.png"))
-    assert pictures == [f"1-dipeptides-custom-fake-{kind}.png" for kind in ("learning", "parity")]
+    kinds = ("bec", "dipole", "energy", "force", "learning")
+    assert pictures == [f"1-dipeptides-custom-fake-{kind}.png" for kind in kinds]
     assert all(name in text for name in pictures)
-    assert html.count('src="data:image/png;base64,') == 2
+    assert html.count('src="data:image/png;base64,') == 5
+    assert html.count("<figcaption>") == 5
+    assert len({png_size(path) for path in folder.glob("*.png")}) == 1
+    assert '<meta name="viewport"' in html
+    assert "prefers-color-scheme: dark" in html
+    assert html.index('class="verdict"') < html.index("<table>") < html.index("<details>")
     assert not re.search(r"""(src|href)=["'](?!data:)|https?://|@import|url\(""", html)
 
 
@@ -50,9 +64,12 @@ def test_statistics_over_seeds(folder: Path) -> None:
     changed["metrics"]["test"]["energy_mae"] = None  # e.g. not measured
     write_json(path, changed)
     (group,) = grouped(read_all(folder))
-    assert group.ratio(EPOCH_TIME) == "1.100 ± 0.141"
-    assert len(group.pairs(ERRORS[0])) == 1
-    assert len(group.pairs(ERRORS[1])) == 2
+    assert group.ratio(EPOCH_TIME, 3) == "1.100 ± 0.141"
+    assert group.paired_seeds == [1, 2]
+    (folder / "dipeptides-custom-fake-sr-seed1" / "result.json").unlink()
+    (group,) = grouped(read_all(folder))
+    assert group.paired_seeds == [2]
+    assert group.ratio(EPOCH_TIME, 3) == "1.200"
     assert Column("", ("x",), 1).text([1.0, 3.0, None]) == "2.0 ± 1.4"
     assert Column("", ("x",), 1).text([None]) == "–"
 
@@ -66,22 +83,68 @@ def test_different_budgets_are_not_compared(folder: Path, data: Path) -> None:
 def test_wrong_charge_sign_is_said(folder: Path) -> None:
     path = folder / "dipeptides-custom-fake-les-seed1" / "result.json"
     result = read_result(path)
-    result["metrics"]["test"]["dipole"].update(r2=-3.0, scale=-0.9)
+    result["metrics"]["test"]["dipole"].update(r2=-3.0, scale=-0.9, r2_scaled=1.0)
     write_json(path, result)
     write_report(folder)
     text = (folder / "report.md").read_text()
     assert "les-seed1: Dipoles correlate negatively with the reference" in text
+    result["metrics"]["test"]["dipole"].update(r2=-0.188, scale=-0.02, r2_scaled=-0.177)
+    write_json(path, result)
+    write_report(folder)
+    assert "correlate negatively" not in (folder / "report.md").read_text()
+
+
+def test_gain_of_the_opposite_sign() -> None:
+    x, y = np.random.default_rng(1).normal(size=(2, 50))
+    y -= y.mean()
+
+    def r2(values: np.ndarray) -> float:
+        return 1 - np.sum((values - y) ** 2) / np.sum(y**2)
+
+    scale = np.sum(x * y) / np.sum(x**2)
+    figures = {"scale": scale, "r2": r2(x), "r2_scaled": r2(scale * x)}
+    assert gain_of_opposite_sign(figures) == pytest.approx(r2(-x) - r2(x))
+    assert gain_of_opposite_sign({"scale": None}) == 0.0
 
 
 def test_wetting_table(folder: Path) -> None:
     for path in folder.glob("*/result.json"):
         result = read_result(path)
-        wetting = {"reference": {"doped": -0.067}, "predicted": {"doped": 0.25}}
+        wetting = {
+            "reference": {"doped": -0.067, "undoped": 0.935},
+            "predicted": {"doped": 0.25, "undoped": 0.5},
+        }
         result["metrics"]["test"]["wetting"] = wetting
         write_json(path, result)
     write_report(folder)
     text = (folder / "report.md").read_text()
-    assert "| les | doped | -0.067 | 0.250 ± 0.000 |" in text
+    assert "| reference | 0.935 | -0.067 | -1.002 |" in text
+    assert "| short-range | 0.500 ± 0.000 | 0.250 ± 0.000 | -0.250 ± 0.000 |" in text
+    assert "| LES | 0.500 ± 0.000 |" in text
+
+
+def test_what_was_not_done_is_said(folder: Path) -> None:
+    cells = {
+        "a": {"status": "done"},
+        "b": {"status": "failed", "error": "ran out of luck\nTraceback"},
+        "c": {"status": "not installed", "error": "no such upstream"},
+    }
+    write_json(folder / "suite.json", {"cells": cells})
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "2 trainings were not done." in text
+    assert "| b | failed | ran out of luck |" in text
+    assert "| c | not installed | no such upstream |" in text
+    assert "| a |" not in text
+
+
+def test_shares_of_the_training_set(folder: Path, data: Path) -> None:
+    run_suite(["dipeptides"], ["fake"], data=str(data), epochs=3, output=folder, fractions=[0.5])
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert re.search(r"dipeptides fake \| 50 % \| 3 \|", text)
+    assert re.search(r"dipeptides fake \| 100 % \| 6 \|", text)
+    assert "50 % of the training set" in text
 
 
 def test_bad_folders_are_named(folder: Path, tmp_path: Path, caplog) -> None:

@@ -1,77 +1,35 @@
-"""``les bench report``: a folder of results as Markdown, PNG plots and one HTML page."""
+"""``les bench report``: a folder of results as Markdown, PNG pictures and one HTML page."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from les.files import replacing
-from les_bench.report import plots
-from les_bench.report.summary import (
-    COST,
-    EPOCH_TIME,
-    ERRORS,
-    RESPONSE,
-    Column,
-    Group,
-    Result,
-    grouped,
-    set_of,
-)
+from les_bench.report import plots, tables
+from les_bench.report.render import Block, Details, Heading, Picture, Table, Verdict, html, markdown
+from les_bench.report.summary import Group, grouped, set_of
+from les_bench.report.verdict import verdict
 from les_bench.suite.results import PREDICTIONS, read_all, read_predictions
 
 TITLE = "Benchmarks with and without latent Ewald summation"
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 78em; margin: 2em auto;
-       padding: 0 1.5em; }
-table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }
-th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right;
-         white-space: nowrap; }
-th { border-bottom: 2px solid #888; font-weight: 600; }
-th:first-child, td:first-child { text-align: left; }
-h2 { margin-top: 2em; }
-img { max-width: 100%; }
-p { color: #555; }
-"""
+#: Width and height of every picture [inches].
+SIZE = (4.2, 3.5)
+#: What became of the trainings of a suite; written by ``les bench run --suite``.
+RECORD = "suite.json"
 
-
-@dataclass(frozen=True)
-class Table:
-    """A table to be written as Markdown or HTML."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def markdown(self) -> str:
-        """Pipe table, numbers to the right."""
-        rule = [":--"] + ["--:"] * (len(self.header) - 1)
-        return "\n".join("| " + " | ".join(row) + " |" for row in (self.header, rule, *self.rows))
-
-    def html(self) -> str:
-        """The same as an HTML table."""
-
-        def line(row: Sequence[str], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
-
-        body = "\n".join(line(row, "td") for row in self.rows)
-        return f"<table>\n{line(self.header, 'th')}\n{body}\n</table>"
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A section heading; level 1 is the page's title."""
-
-    text: str
-    level: int = 2
-
-
-#: A page is a list of these: headings, paragraphs (``str``), tables and pictures (``Path``).
-Block = Heading | str | Table | Path
+READING = (
+    "Errors on the test set, means over seeds; lower is better. The two models of a row have the "
+    "same data, split, seed and budget and differ in nothing but the long-range term. A difference "
+    "is LES minus short-range, with its 95 % interval over seeds and molecules or trajectories; "
+    "where the interval has 0 in it, or seeds disagree about the sign, none is shown. Dipoles and "
+    "Born effective charges (BEC) are never trained on."
+)
 
 
 def write_report(folder: Path, output: Path | None = None) -> Path:
@@ -84,146 +42,158 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
     Raises:
         ResultError: if there are no results, or one is truncated (the message names it).
     """
-    groups = grouped(read_all(folder))
+    groups = sorted(grouped(read_all(folder)), key=lambda g: (g.short_title, g.title))
     output = output or folder
     output.mkdir(parents=True, exist_ok=True)
-    page: list[Block] = [Heading(TITLE, 1), *_comparison(groups)]
+    missing = not_done(folder)
+    page: list[Block] = [Heading(TITLE, 1), Verdict(verdict(groups, len(missing)))]
+    page += leading_pictures(groups, output)
+    page += [tables.main_table(groups), READING]
+    if missing:
+        page += [Details(f"Not done: {len(missing)} trainings", [_missing_table(missing)])]
+    for title, make in DETAILS.items():
+        table = make(groups)
+        if table.rows:
+            page.append(Details(title, [table]))
     for number, group in enumerate(groups, 1):
         c = group.configuration
         stem = f"{number}-{c['system']}-{c['source']}-{c['model']}"
-        page += [Heading(group.title), *_section(group), *_pictures(group, output, stem)]
-    html = output / "report.html"
-    for path, text in ((output / "report.md", _markdown(page)), (html, _html(page))):
-        with replacing(path) as temporary:
+        page += [Heading(group.title), *_pictures(group, output, stem), _details(group)]
+    path = output / "report.html"
+    for place, text in ((output / "report.md", markdown(page)), (path, html(page, TITLE))):
+        with replacing(place) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return html
+    return path
 
 
-def _comparison(groups: Sequence[Group]) -> list[Block]:
-    """All groups in two tables: the numbers, and LES against short-range."""
-    columns = _columns([result for group in groups for result in group.results.values()])
-    rows, pairs = [], []
-    for group in groups:
-        for variant in ("sr", "les"):
-            if runs := group.variant(variant):
-                values = [column.text(map(column.value, runs.values())) for column in columns]
-                rows.append([group.title, plots.NAMES[variant], _seeds(list(runs)), *values])
-        if n := len(group.pairs(ERRORS[0])):
-            differences = [group.difference(column) for column in ERRORS]
-            pairs.append([group.title, str(n), *differences, group.ratio(EPOCH_TIME)])
-    blocks: list[Block] = [
-        "Errors on the test set; mean ± standard deviation over seeds. Rows of one system differ "
-        "in nothing but the long-range term.",
-        Table(["system", "variant", "seeds", *(c.title for c in columns)], rows),
-    ]
-    if pairs:
-        header = ["system", "pairs", *(c.title for c in ERRORS), "time per epoch, ratio"]
-        blocks += [Heading("LES minus short-range, seed by seed"), Table(header, pairs)]
+#: Tables that are folded away, by what they are about.
+DETAILS: dict[str, Callable[[Sequence[Group]], Table]] = {
+    "Energy, force and stress errors": tables.error_table,
+    "Never trained on: charges, dipoles, quadrupoles, Born effective charges": (
+        tables.response_table
+    ),
+    "Au2 on MgO: wetting energies": tables.wetting_table,
+    "Errors by the share of the training set": tables.fraction_table,
+    "How early the gain is there": tables.learning_table,
+    "Cost": tables.cost_table,
+}
+
+
+def leading_pictures(groups: Sequence[Group], output: Path) -> list[Block]:
+    """Pictures that say most, before any number: energies along a distance, where there are any."""
+    blocks: list[Block] = []
+    for number, group in enumerate(groups, 1):
+        found = {v: g for v in ("sr", "les") if (g := _first(group, v)) is not None}
+        if not found or "distance" not in next(iter(found.values()))["test"]:
+            continue
+        for name in plots.curve_names(found):
+            figure, ax = _figure()
+            plots.distance_curve(found, name, ax=ax)
+            path = output / f"{number}-{name}-curve.png"
+            _save(figure, path)
+            caption = (
+                f"{group.configuration['model']}, {name}: energy against the distance. Shaded: "
+                "distances in the training data; beyond them nothing was shown to either model."
+            )
+            blocks.append(Picture(path, caption))
     return blocks
 
 
-def _section(group: Group) -> list[Block]:
-    """One group: every run, wetting energies, and what was measured with what."""
-    columns = _columns(list(group.results.values()))
+def not_done(folder: Path) -> dict[str, dict[str, Any]]:
+    """Trainings of a suite in ``folder`` that were not done, by name."""
+    try:
+        cells = json.loads((folder / RECORD).read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {name: entry for name, entry in cells.items() if entry["status"] != "done"}
+
+
+def _missing_table(missing: dict[str, dict[str, Any]]) -> Table:
+    rows = []
+    for name, entry in missing.items():
+        error = (str(entry.get("error", "")).splitlines() or [""])[0]
+        rows.append([name, entry["status"], error if len(error) < 120 else error[:117] + "..."])
+    return Table(["training", "", "why"], rows)
+
+
+def _details(group: Group) -> Details:
+    """Every run of a group, and what was measured with what."""
+    columns = [*tables.SET_ERRORS, *tables.RESPONSE, *tables.COST]
+    columns = [c for c in columns if any(c.value(run) is not None for run in group.runs())]
     rows = [
         [result["name"], *(column.text([column.value(result)]) for column in columns)]
-        for result in group.results.values()
+        for variant in ("sr", "les")
+        for _, result in sorted(group.variant(variant).items())
     ]
-    blocks: list[Block] = [Table(["run", *(c.title for c in columns)], rows)]
-    if wetting := group.wetting():
-        header = ["variant", "surface", "E(wetting) − E(non-wetting), reference [eV]", "model [eV]"]
-        blocks.append(Table(header, wetting))
-    result = next(iter(group.results.values()))
+    result = group.runs()[0]
     sizes = ", ".join(f"{n} {split}" for split, n in group.configuration["n_structures"].items())
     versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items() if v)
     machine = result["machine"]
     checksums = ", ".join(f"{k} {v[:12]}…" for k, v in result["data"]["checksums"].items())
-    return [
-        *blocks,
+    blocks: list[Block] = [
+        Table(["run", *(column.title for column in columns)], rows),
         *group.notes(),
         f"Structures: {sizes}. Data (sha256): {checksums}. {versions}. "
         f"{machine['cpu']}, {machine['threads']} thread(s), {machine['device']}.",
     ]
+    return Details("Runs, notes and versions", blocks)
 
 
-def _columns(results: Sequence[Result]) -> list[Column]:
-    """The columns for which at least one result has a value."""
-    columns = (*ERRORS, *RESPONSE, *COST)
-    return [c for c in columns if any(c.value(result) is not None for result in results)]
+def _first(group: Group, variant: str) -> dict[str, dict[str, Any]] | None:
+    """Predictions of the first seed of a variant, all sets."""
+    for folder, result in group.results.items():
+        c = result["configuration"]
+        if c["variant"] == variant and c["seed"] == min(group.variant(variant)):
+            return read_predictions(folder / PREDICTIONS)
+    return None
 
 
 def _pictures(group: Group, output: Path, stem: str) -> list[Block]:
     """Parity plots of the first seed of each variant, and the learning curves of all."""
-    first = {}
-    for folder, result in group.results.items():
-        variant = result["configuration"]["variant"]
-        if variant not in first:
-            first[variant] = read_predictions(folder / PREDICTIONS)
+    sets = {v: found for v in ("sr", "les") if (found := _first(group, v)) is not None}
+    blocks: list[Block] = []
+
+    def add(kind: str, caption: str, draw: Callable[[Any], object]) -> None:
+        figure, ax = _figure()
+        draw(ax)
+        path = output / f"{stem}-{kind}.png"
+        _save(figure, path)
+        blocks.append(Picture(path, caption))
+
+    def both(draw: Callable[..., object]) -> Callable[[Any], object]:
+        return lambda ax: [draw(s["test"], ax=ax, variant=v) for v, s in sets.items()]
+
+    add("force", "Forces on the test set against the reference.", both(plots.force_parity))
+    add("energy", "Energies on the test set, less their mean.", both(plots.energy_parity))
     les = next(iter(group.variant("les").values()), None)
-    response = []
-    if les is not None:
-        for name, draw in (("dipole", plots.dipole_parity), ("bec", plots.bec_parity)):
-            if split := set_of(les, name):
-                response.append((draw, first["les"][split]))
+    for name, what, draw in (
+        ("dipole", "Dipoles", plots.dipole_parity),
+        ("bec", "Born effective charges", plots.bec_parity),
+    ):
+        split = None if les is None else set_of(les, name)
+        if split is not None:
+            drawn = partial(_on, draw, sets["les"][split])
+            add(name, f"{what}, never trained on ({split} set).", drawn)
 
-    figure = Figure(figsize=(4 * (2 + len(response)), 3.8), layout="constrained")
-    axes = figure.subplots(1, 2 + len(response))
-    for variant in ("sr", "les"):
-        if variant in first:
-            plots.energy_parity(first[variant]["test"], ax=axes[0], variant=variant)
-            plots.force_parity(first[variant]["test"], ax=axes[1], variant=variant)
-    for ax, (draw, data) in zip(axes[2:], response, strict=True):
-        draw(data, ax=ax)
-    parity = output / f"{stem}-parity.png"
-    _save(figure, parity)
+    def curves(ax: Any) -> None:
+        for variant in ("sr", "les"):
+            for i, result in enumerate(group.variant(variant).values()):
+                label = None if i else plots.NAMES[variant]
+                plots.learning_curve(result["history"], ax=ax, variant=variant, label=label)
 
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
-    ax = figure.subplots()
-    for variant in ("sr", "les"):
-        for i, result in enumerate(group.variant(variant).values()):
-            label = None if i else plots.NAMES[variant]
-            plots.learning_curve(result["history"], ax=ax, variant=variant, label=label)
-    learning = output / f"{stem}-learning.png"
-    _save(figure, learning)
-    return [parity, learning]
+    add("learning", "Validation error of the forces while training.", curves)
+    return blocks
+
+
+def _on(draw: Callable[..., object], data: dict[str, Any], ax: Any) -> object:
+    return draw(data, ax=ax)
+
+
+def _figure() -> tuple[Figure, Any]:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    return figure, figure.subplots()
 
 
 def _save(figure: Figure, path: Path) -> None:
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-
-
-def _seeds(seeds: list[int]) -> str:
-    return ", ".join(map(str, sorted(seeds)))
-
-
-def _markdown(page: Sequence[Block]) -> str:
-    def block(item: Block) -> str:
-        if isinstance(item, Heading):
-            return f"{'#' * item.level} {item.text}"
-        if isinstance(item, Table):
-            return item.markdown()
-        return f"![{item.stem}]({item.name})" if isinstance(item, Path) else item
-
-    return "\n\n".join(map(block, page)) + "\n"
-
-
-def _html(page: Sequence[Block]) -> str:
-    """One file with the pictures inside, so that it opens anywhere."""
-
-    def block(item: Block) -> str:
-        if isinstance(item, Heading):
-            return f"<h{item.level}>{escape(item.text)}</h{item.level}>"
-        if isinstance(item, Table):
-            return item.html()
-        if isinstance(item, Path):
-            png = base64.b64encode(item.read_bytes()).decode()
-            return f'<img alt="{escape(item.stem)}" src="data:image/png;base64,{png}">'
-        return f"<p>{escape(item)}</p>"
-
-    return (
-        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        f"<title>{escape(TITLE)}</title>\n<style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(map(block, page))
-        + "\n</body>\n</html>\n"
-    )
+        figure.savefig(temporary, dpi=130, format="png")

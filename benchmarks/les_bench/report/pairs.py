@@ -70,15 +70,11 @@ class Difference(NamedTuple):
         return "lower" if self.value < 0 else "higher"
 
 
-#: How the values of each quantity are found in the predictions of a set: names of prediction and
-#: reference, name of their numbers per structure if there are several rows, and scale.
+#: Quantity -> names of prediction and reference in the predictions of a set, and a scale.
 QUANTITIES: dict[str, tuple[str, str, float]] = {
     "energy": ("energy", "energy_ref", 1000.0),
     "force": ("forces", "forces_ref", 1000.0),
     "stress": ("stress", "stress_ref", 1000.0),
-    "dipole": ("dipole", "dipole_ref", 1.0),
-    "bec": ("bec", "bec_ref", 1.0),
-    "charges": ("charges", "charges_ref", 1.0),
 }
 
 
@@ -138,8 +134,10 @@ def difference(
     errors = np.array([[float(a.rmse()), float(b.rmse())] for a, b in found])
     each = errors[:, 1] - errors[:, 0]
     low, high = _interval(found)
+    short_range, with_les = errors.mean(axis=0)
     return Difference(
-        *(float(x) for x in errors.mean(axis=0)),
+        float(short_range),
+        float(with_les),
         float(each.mean()),
         low,
         high,

@@ -84,11 +84,48 @@ def learning_curve(
     ]
     if points:
         epochs, errors = zip(*points, strict=True)
-        ax.plot(epochs, errors, color=COLOURS[variant], linewidth=1, label=label)
+        # A single epoch is a point, which no line would show.
+        marker = "o" if len(points) < 3 else None
+        ax.plot(epochs, errors, color=COLOURS[variant], linewidth=1, label=label, marker=marker)
         ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation force RMSE [meV/Å]")
     if label:
         ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def curve_names(found: Mapping[str, Mapping[str, Mapping[str, Array]]]) -> list[str]:
+    """Names of the scans on the test set, of which each has one curve."""
+    data = next(iter(found.values()))["test"]
+    return [str(name) for name in dict.fromkeys(data["unit"])]
+
+
+def distance_curve(
+    found: Mapping[str, Mapping[str, Mapping[str, Array]]], name: str, *, ax: Axes
+) -> Axes:
+    """Energies [eV] along the distance [A] of two molecules, relative to the largest distance.
+
+    Args:
+        found: variant -> set -> predictions with ``distance [n_structures]``; the validation set
+            shows which distances were trained on.
+        name: the scan, as in ``unit``.
+        ax: where it is drawn.
+    """
+    for variant, sets in found.items():
+        data = sets["test"]
+        chosen = data["unit"] == name
+        order = np.argsort(data["distance"][chosen])
+        distance = data["distance"][chosen][order]
+        reference, predicted = (data[key][chosen][order] for key in ("energy_ref", "energy"))
+        if variant == next(iter(found)):
+            ax.plot(distance, reference - reference[-1], "k.", markersize=7, label="reference")
+            trained = sets["valid"].get("distance", np.array([]))
+            if len(trained):
+                ax.axvspan(distance.min(), trained.max(), color="0.9", zorder=0)
+        ax.plot(distance, predicted - predicted[-1], color=COLOURS[variant], label=NAMES[variant])
+    ax.set_xlabel("distance [Å]")
+    ax.set_ylabel("energy [eV]")
+    ax.legend(fontsize="small", frameon=False)
     return ax

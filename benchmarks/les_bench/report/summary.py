@@ -5,12 +5,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from les.response.agreement import QUANTITIES, is_opposite
+from les_bench.report.pairs import Difference, difference, r2_at, share_at
+from les_bench.suite.results import PREDICTIONS, read_predictions
 
 Result = Mapping[str, Any]
+
+#: Gain in R2 by the opposite sign below which nothing is said: it is noise.
+NOTABLE = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,30 +50,25 @@ class Column:
         )
 
 
-ERRORS = (
-    Column("energy MAE [meV/atom]", ("energy_mae",), 2),
-    Column("energy RMSE [meV/atom]", ("energy_rmse",), 2),
-    Column("force MAE [meV/Å]", ("force_mae",), 1),
-    Column("force RMSE [meV/Å]", ("force_rmse",), 1),
-)
 RESPONSE = (
+    Column("charges R²", ("charges", "r2"), 3),
+    Column("charges RMSE [e]", ("charges", "rmse"), 3),
+    Column("best-fit scale", ("charges", "scale"), 2),
     Column("dipole R²", ("dipole", "r2"), 3),
     Column("dipole RMSE [e Å]", ("dipole", "rmse"), 3),
-    Column("dipole best-fit scale", ("dipole", "scale"), 2),
+    Column("best-fit scale", ("dipole", "scale"), 2),
     Column("quadrupole R²", ("quadrupole", "r2"), 3),
     Column("BEC R²", ("bec", "r2"), 3),
     Column("BEC RMSE [e]", ("bec", "rmse"), 3),
-    Column("BEC best-fit scale", ("bec", "scale"), 2),
-    Column("BEC R² with it", ("bec", "r2_scaled"), 3),
+    Column("best-fit scale", ("bec", "scale"), 2),
+    Column("R² with it", ("bec", "r2_scaled"), 3),
     Column("acoustic sum [e]", ("bec", "acoustic_sum"), 3),
     Column("of the reference [e]", ("bec", "acoustic_sum_reference"), 3),
     Column("max. charge error [e]", ("charge_neutrality",), 6),
 )
 EPOCH_TIME = Column("s/epoch", ("timing", "seconds_per_epoch"), 2, of_set=False)
-COST = (
-    EPOCH_TIME,
-    Column("ms/structure", ("timing", "seconds_per_structure"), 1, scale=1000, of_set=False),
-    Column("parameters", ("n_parameters",), 0, of_set=False),
+STRUCTURE_TIME = Column(
+    "ms/structure", ("timing", "seconds_per_structure"), 1, scale=1000, of_set=False
 )
 
 
@@ -75,6 +76,19 @@ def set_of(result: Result, name: str) -> str | None:
     """The set that a quantity is reported on: the first of these that has a reference."""
     sets = ("test", "valid", "response")
     return next((s for s in sets if name in result["metrics"].get(s, {})), None)
+
+
+def gain_of_opposite_sign(figures: Mapping[str, float | None]) -> float:
+    """What R2 would gain if the sign of all results were the opposite.
+
+    Args:
+        figures: ``scale``, ``r2`` and ``r2_scaled`` of results x and references y, with variance V.
+    """
+    scale, r2, scaled = (figures.get(name) for name in ("scale", "r2", "r2_scaled"))
+    if scale is None or r2 is None or scaled is None or scale == 1:
+        return 0.0
+    square = (scaled - r2) / (1 - scale) ** 2  # sum x^2 / V
+    return -4 * scale * square  # sum x y = scale sum x^2
 
 
 @dataclass(frozen=True)
@@ -89,46 +103,98 @@ class Group:
         return next(iter(self.results.values()))["configuration"]
 
     @property
+    def kind(self) -> tuple[str, ...]:
+        """What groups have in common that differ in the share of the training set only."""
+        c = self.configuration
+        extra = " ".join(c["extra"])
+        return c["system"], c["source"], c["model"], str(c["epochs"]), c["config_file"], extra
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training set."""
+        return float(self.configuration.get("fraction", 1.0))
+
+    @property
+    def short_title(self) -> str:
+        """System and model, and the share of the training set if it is not all of it."""
+        c = self.configuration
+        share = "" if self.fraction == 1 else f" ({100 * self.fraction:g} %)"
+        return f"{c['system']} {c['model']}{share}"
+
+    @property
     def title(self) -> str:
         """System, data source, model and budget."""
         c = self.configuration
         epochs = "epochs as configured" if c["epochs"] is None else f"{c['epochs']} epochs"
-        return f"{c['system']} ({c['source']} data), {c['model']}, {epochs}"
+        share = "" if self.fraction == 1 else f", {100 * self.fraction:g} % of the training set"
+        return f"{c['system']} ({c['source']} data), {c['model']}, {epochs}{share}"
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All results."""
+        return list(self.results.values())
 
     def variant(self, name: str) -> dict[int, dict[str, Any]]:
         """Results of one variant by seed."""
         chosen = [r for r in self.results.values() if r["configuration"]["variant"] == name]
         return {r["configuration"]["seed"]: r for r in chosen}
 
-    def pairs(self, column: Column) -> list[tuple[float, float]]:
-        """(short-range, LES) values of every seed that has both."""
-        short, les = self.variant("sr"), self.variant("les")
-        values = [(column.value(short[s]), column.value(les[s])) for s in sorted(short) if s in les]
-        return [(a, b) for a, b in values if a is not None and b is not None]
+    @property
+    def paired_seeds(self) -> list[int]:
+        """Seeds that have both variants."""
+        return sorted(self.variant("sr").keys() & self.variant("les").keys())
 
-    def difference(self, column: Column) -> str:
-        """LES minus short-range of paired runs, with the relative change."""
-        pairs = self.pairs(column)
-        if not pairs:
-            return "–"
-        relative = statistics.mean(b for _, b in pairs) / statistics.mean(a for a, _ in pairs) - 1
-        return f"{column.text([b - a for a, b in pairs])} ({relative:+.0%})"
+    @cached_property
+    def predictions(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Variant and seed -> predictions on the test set."""
+        found = {}
+        for folder, result in self.results.items():
+            c = result["configuration"]
+            sets = read_predictions(folder / PREDICTIONS)
+            found[c["variant"], c["seed"]] = sets["test"]
+        return found
 
-    def ratio(self, column: Column) -> str:
+    def paired(self, quantity: str) -> Difference | None:
+        """The paired difference of a quantity of ``pairs.QUANTITIES`` on the test set."""
+        seeds = self.paired_seeds
+        pairs = [tuple(self.predictions[variant, s] for variant in ("sr", "les")) for s in seeds]
+        return difference([(short, les) for short, les in pairs], quantity)
+
+    def mean_error(self, quantity: str, variant: str, digits: int) -> str:
+        """The error of a variant that has no partner."""
+        column = Column("", (f"{quantity}_rmse",), digits)
+        return column.text([column.value(run) for run in self.variant(variant).values()])
+
+    def response(self, name: str, figure: str, digits: int) -> str:
+        """A figure of merit of models with LES."""
+        column = Column("", (name, figure), digits)
+        return column.text([column.value(run) for run in self.variant("les").values()])
+
+    def ratio(self, column: Column, digits: int) -> str:
         """LES over short-range of paired runs."""
-        ratios = [b / a for a, b in self.pairs(column)]
-        return Column("", (), 3).text(ratios)
+        short, les = self.variant("sr"), self.variant("les")
+        values = [(column.value(short[s]), column.value(les[s])) for s in self.paired_seeds]
+        ratios = [b / a for a, b in values if a and b is not None]
+        return Column("", (), digits).text(ratios)
 
-    def wetting(self) -> list[list[str]]:
-        """Rows (variant, doping, reference, predicted) of wetting differences in eV."""
-        rows = []
-        for variant in ("sr", "les"):
-            found = [r["metrics"]["test"].get("wetting") for r in self.variant(variant).values()]
-            found = [wetting for wetting in found if wetting]
-            for doping in found[0]["reference"] if found else ():
-                predicted = Column("", (), 3).text([w["predicted"][doping] for w in found])
-                rows.append([variant, doping, f"{found[0]['reference'][doping]:.3f}", predicted])
-        return rows
+    def shares(self, budget: float) -> dict[int, float | None]:
+        """Seed -> share of the final improvement of forces at a part of the budget."""
+        short, les = self.variant("sr"), self.variant("les")
+        return {
+            s: share_at(short[s]["history"], les[s]["history"], budget=budget)
+            for s in self.paired_seeds
+        }
+
+    def early_r2(self, budget: float) -> list[tuple[float, float]]:
+        """R2 of dipoles at a part of the budget and in the end, where the histories have them."""
+        found = []
+        for folder, result in self.results.items():
+            if not any(record.get("valid_dipole_rmse") for record in result["history"]):
+                continue
+            reference = read_predictions(folder / PREDICTIONS)["valid"].get("dipole_ref")
+            if reference is not None:
+                both = r2_at(result["history"], float(reference.var()), budget=budget)
+                found += [both] if both is not None else []
+        return found
 
     def notes(self) -> list[str]:
         """What a reader of the numbers must know."""
@@ -143,7 +209,7 @@ class Group:
                 text = f"{what} are compared on the {split} set, with the calculator's charge sign."
                 if text not in notes:
                     notes.append(text)
-                if is_opposite(errors):
+                if is_opposite(errors) and gain_of_opposite_sign(errors) > NOTABLE:
                     notes.append(
                         f"{result['name']}: {what} correlate negatively with the reference: with "
                         "the opposite sign of all charges they would agree better."

@@ -36,9 +36,11 @@ def evaluate(
             ``born_effective_charges``; called only if a frame has ``REF_bec``.
 
     Returns:
-        ``n_atoms, seconds, energy[_ref] [n_structures]``, ``forces[_ref] [n_atoms, 3]`` and,
-        where they exist, ``charge_sum, total_charge [n_structures]``, what
-        :func:`evaluate_response` returns, and ``doped, geometry [n_structures]``.
+        ``n_atoms, unit, seconds, energy[_ref] [n_structures]``, ``forces[_ref] [n_atoms, 3]`` and,
+        where they exist, ``stress[_ref] [.., 6]`` [eV/A^3], ``charges[_ref] [.., 1]`` and
+        ``charge_sum, total_charge [n_structures]``, what :func:`evaluate_response` returns, and
+        ``doped, geometry [n_structures]``. ``unit`` names the molecule or trajectory that a
+        structure is of.
     """
     first = _predict(frames[0], calculator)  # pays for compilation, so it is not timed
     if ("les_energy" in first) != les:
@@ -53,6 +55,7 @@ def evaluate(
         results = _predict(frame, calculator)
         columns["seconds"].append([time.perf_counter() - start])
         columns["n_atoms"].append([len(frame)])
+        columns["unit"].append([_unit(frame)])
         columns["energy_ref"].append([frame.info["REF_energy"]])
         columns["energy"].append([results["energy"]])
         columns["forces_ref"].append(frame.arrays["REF_forces"])
@@ -60,7 +63,13 @@ def evaluate(
         for name in ("energy", "forces"):
             if not np.isfinite(results[name]).all():
                 raise EvaluationError(f"predicted {name} of structure {index} are not finite")
+        if "REF_stress" in frame.info and "stress" in results:
+            columns["stress_ref"].append(np.reshape(frame.info["REF_stress"], (1, 6)))
+            columns["stress"].append(np.reshape(results["stress"], (1, 6)))
         total_charge = frame.info.get("total_charge", 0)
+        if les and "REF_charges" in frame.arrays:
+            columns["charges_ref"].append(np.reshape(frame.arrays["REF_charges"], (-1, 1)))
+            columns["charges"].append(np.reshape(results["charges"], (-1, 1)))
         if les:
             columns["charge_sum"].append([np.sum(results["charges"])])
             columns["total_charge"].append([total_charge])
@@ -105,6 +114,12 @@ def _add_response(columns: dict[str, list[Any]], frame: Atoms, results: Mapping[
         columns[label].append(np.reshape(results[quantity.result], shape))
         if quantity.per_atom:
             columns[f"{label}_n_atoms"].append([len(frame)])
+
+
+def _unit(frame: Atoms) -> str:
+    """What a structure has in common with those that are no independent witnesses."""
+    names = (frame.info[key] for key in ("trajectory", "config_type") if key in frame.info)
+    return "/".join([*map(str, names), frame.get_chemical_formula()])
 
 
 def _joined(columns: Mapping[str, list[Any]]) -> dict[str, NDArray[Any]]:

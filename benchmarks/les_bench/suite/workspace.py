@@ -86,8 +86,16 @@ class Workspace:
         return bool(self.state["finished"])
 
     def timing(self) -> dict[str, Any]:
-        """Wall time of the last attempt to train, and the number of attempts."""
-        return {"training_wall_s": self.state["wall_s"], "attempts": self.state["attempts"]}
+        """Wall time and memory of the last attempt to train, and the number of attempts.
+
+        The memory is the most that the training process had, where the system tells it (Linux) and
+        the training was long enough to be looked at.
+        """
+        return {
+            "training_wall_s": self.state["wall_s"],
+            "training_peak_mib": self.state.get("peak_mib"),
+            "attempts": self.state["attempts"],
+        }
 
     def job(self, dataset: Dataset, **settings: Any) -> TrainingJob:
         """The job of this folder; writes its data files."""
@@ -147,6 +155,7 @@ def train(
             try:
                 code = process.wait(INTERVAL)
             except subprocess.TimeoutExpired:
+                state["peak_mib"] = peak_memory(process.pid) or state.get("peak_mib")
                 watch(curve_so_far(backend, job), time.perf_counter() - start)
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
@@ -157,6 +166,16 @@ def train(
         raise TrainingError(f"training left no model: {error}; see {log}") from error
     state.update(finished=True, wall_s=time.perf_counter() - start)
     workspace.save()
+
+
+def peak_memory(process: int) -> float | None:
+    """The most memory that a running process had so far [MiB], where the system tells it."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(found[0]) / 1024 if found else None
 
 
 def median_seconds(history: Sequence[dict[str, Any]]) -> float | None:

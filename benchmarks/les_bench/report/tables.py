@@ -1,0 +1,203 @@
+"""The tables of a report: what is compared, with what outcome, made from results alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from les_bench.report.pairs import Difference
+from les_bench.report.render import Cell, Table
+from les_bench.report.summary import EPOCH_TIME, RESPONSE, STRUCTURE_TIME, Column, Group
+
+#: Quantity -> title with unit, digits.
+ERRORS = {
+    "force": ("force RMSE [meV/Å]", 1),
+    "energy": ("energy RMSE [meV/atom]", 2),
+    "stress": ("stress RMSE [meV/Å³]", 2),
+}
+#: The same and others as columns of single runs.
+SET_ERRORS = (
+    Column("energy MAE [meV/atom]", ("energy_mae",), 2),
+    Column("energy RMSE [meV/atom]", ("energy_rmse",), 2),
+    Column("force MAE [meV/Å]", ("force_mae",), 1),
+    Column("force RMSE [meV/Å]", ("force_rmse",), 1),
+    Column("stress RMSE [meV/Å³]", ("stress_rmse",), 2),
+)
+DASH = "–"
+
+
+def number(value: float, digits: int) -> str:
+    """A number with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def change(difference: Difference | None, digits: int) -> Cell:
+    """A paired difference with its interval; noise is not given as a number."""
+    if difference is None:
+        return Cell(DASH)
+    interval = f"{number(difference.low, digits)} … {number(difference.high, digits)}"
+    known = difference.low == difference.low  # not nan
+    if difference.verdict == "none":
+        return Cell(f"none shown ({interval})" if known else "none shown", "none")
+    relative = f"{100 * difference.value / difference.short_range:+.0f} %".replace("-", "−")
+    return Cell(f"{number(difference.value, digits)} ({interval}), {relative}", difference.verdict)
+
+
+def main_table(groups: Sequence[Group]) -> Table:
+    """What a reader wants to know first: one line for each pair of models."""
+    header = ["", "seeds"]
+    for quantity in ("force", "energy"):
+        title = ERRORS[quantity][0]
+        header += [f"{title}, short-range", "LES", "difference (95 %)"]
+    header += ["dipole R²", "BEC R²", "time ratio"]
+    rows: list[list[str | Cell]] = []
+    for group in groups:
+        row: list[str | Cell] = [group.short_title, str(len(group.paired_seeds) or DASH)]
+        for quantity in ("force", "energy"):
+            digits = ERRORS[quantity][1]
+            found = group.paired(quantity)
+            if found is None:
+                row += [group.mean_error(quantity, v, digits) for v in ("sr", "les")] + [DASH]
+            else:
+                row += [number(x, digits) for x in (found.short_range, found.les)]
+                row.append(change(found, digits))
+        row += [group.response("dipole", "r2", 2), group.response("bec", "r2", 2)]
+        row.append(group.ratio(EPOCH_TIME, 2))
+        rows.append(row)
+    return Table(header, rows)
+
+
+def error_table(groups: Sequence[Group]) -> Table:
+    """All errors, without and with LES."""
+    rows: list[list[str | Cell]] = []
+    for group in groups:
+        for quantity, (title, digits) in ERRORS.items():
+            found = group.paired(quantity)
+            if found is not None:
+                rows.append(
+                    [
+                        group.short_title,
+                        title,
+                        number(found.short_range, digits),
+                        number(found.les, digits),
+                        change(found, digits),
+                        str(found.n_seeds),
+                        f"{found.n_units} {found.unit}",
+                    ]
+                )
+    header = ["", "error", "short-range", "LES", "difference (95 %)", "seeds", "drawn again"]
+    return Table(header, rows)
+
+
+def response_table(groups: Sequence[Group]) -> Table:
+    """What follows from the charges, none of which was trained on."""
+    columns = [c for c in RESPONSE if any(c.value(r) is not None for g in groups for r in g.runs())]
+    rows = []
+    for group in groups:
+        runs = group.variant("les").values()
+        texts = [column.text(map(column.value, runs)) for column in columns]
+        if any(text != DASH for text in texts):
+            rows.append([group.short_title, *texts])
+    return Table(["", *(column.title for column in columns)], rows)
+
+
+def wetting_table(groups: Sequence[Group]) -> Table:
+    """E(wetting) - E(non-wetting) of Au2 on MgO, and what doping changes."""
+    rows: list[list[str]] = []
+    for group in groups:
+        for variant in ("sr", "les"):
+            found = [r["metrics"]["test"].get("wetting") for r in group.variant(variant).values()]
+            found = [wetting for wetting in found if wetting]
+            if not found:
+                continue
+            if not rows or rows[-1][0] != group.short_title:
+                rows.append([group.short_title, "reference", *_wetting([found[0]["reference"]])])
+            predicted = [wetting["predicted"] for wetting in found]
+            name = {"sr": "short-range", "les": "LES"}[variant]
+            rows.append([group.short_title, name, *_wetting(predicted)])
+    header = ["E(wetting) − E(non-wetting) [eV]", "", "undoped", "doped", "change by doping"]
+    return Table(header, rows)
+
+
+def _wetting(found: Sequence[dict[str, float]]) -> list[str]:
+    both = [x for x in found if {"doped", "undoped"} <= x.keys()]
+    values = [
+        [x["undoped"] for x in found if "undoped" in x],
+        [x["doped"] for x in found if "doped" in x],
+        [x["doped"] - x["undoped"] for x in both],
+    ]
+    return [Column("", (), 3).text(each) for each in values]
+
+
+def fraction_table(groups: Sequence[Group]) -> Table:
+    """Force errors by the share of the training set, where there are several shares."""
+    by_kind: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        by_kind.setdefault(group.kind, []).append(group)
+    rows: list[list[str | Cell]] = []
+    title, digits = ERRORS["force"]
+    for members in by_kind.values():
+        if len({group.fraction for group in members}) < 2:
+            continue
+        for group in sorted(members, key=lambda g: g.fraction):
+            found = group.paired("force")
+            if found is not None:
+                rows.append(
+                    [
+                        " ".join(group.kind[:3:2]),
+                        f"{100 * group.fraction:g} %",
+                        str(group.configuration["n_structures"]["train"]),
+                        number(found.short_range, digits),
+                        number(found.les, digits),
+                        change(found, digits),
+                    ]
+                )
+    header = ["", "of the training set", "frames", f"{title}, short-range", "LES"]
+    return Table([*header, "difference (95 %)"], rows)
+
+
+def cost_table(groups: Sequence[Group]) -> Table:
+    """Times, memory and parameters."""
+    rows = []
+    for group in groups:
+        for variant, name in (("sr", "short-range"), ("les", "LES")):
+            runs = list(group.variant(variant).values())
+            if runs:
+                texts = [column.text(map(column.value, runs)) for column in COST]
+                jobs = {run["machine"].get("jobs", 1) for run in runs}
+                rows.append([group.short_title, name, *texts, ", ".join(map(str, sorted(jobs)))])
+        if group.paired_seeds:
+            ratios = [group.ratio(column, 2) for column in COST]
+            rows.append([group.short_title, "ratio", *ratios, ""])
+    return Table(["", "", *(column.title for column in COST), "at the same time"], rows)
+
+
+COST = (
+    EPOCH_TIME,
+    STRUCTURE_TIME,
+    Column("peak memory of training [MiB]", ("timing", "training_peak_mib"), 0, of_set=False),
+    Column("parameters", ("n_parameters",), 0, of_set=False),
+)
+
+
+def learning_table(groups: Sequence[Group], budget: float = 0.25) -> Table:
+    """How early the gain is there: shares of the final improvement at a part of the budget."""
+    rows = []
+    for group in groups:
+        shares = group.shares(budget)
+        early = group.early_r2(budget)
+        if not shares and not early:
+            continue
+        known = [share for share in shares.values() if share is not None]
+        rows.append(
+            [
+                group.short_title,
+                f"{len(known)} of {len(shares)}",
+                f"{100 * statistics.mean(known):.0f} %" if known else DASH,
+                number(statistics.mean(a for a, _ in early), 2) if early else DASH,
+                number(statistics.mean(b for _, b in early), 2) if early else DASH,
+            ]
+        )
+    header = ["", "pairs that improve", f"share of the improvement at {100 * budget:g} %"]
+    header += [f"dipole R² at {100 * budget:g} % (validation)", "in the end"]
+    return Table(header, rows)

@@ -1,0 +1,58 @@
+"""The sentences to be read first: what the results show, and how much they can show."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from les_bench.report.pairs import Difference
+from les_bench.report.summary import Group
+
+
+def verdict(groups: Sequence[Group], n_missing: int = 0) -> str:
+    """What the paired differences show, in a few sentences.
+
+    Args:
+        groups: all that is compared.
+        n_missing: trainings that were not done.
+    """
+    pairs = [(group, found) for group in groups if (found := group.paired("force")) is not None]
+    sentences = [_forces(pairs)] if pairs else ["Nothing is compared: no seed has both models."]
+    r2 = [
+        run["metrics"][split]["dipole"]["r2"]
+        for group in groups
+        for run in group.variant("les").values()
+        for split in ("test", "valid", "response")
+        if run["metrics"].get(split, {}).get("dipole", {}).get("r2") is not None
+    ]
+    if r2:
+        low, high = min(r2), max(r2)
+        text = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+        sentences.append(f"Dipoles, never trained on, have an R² of {text.replace('-', '−')}.")
+    if pairs and min(found.n_seeds for _, found in pairs) == 1:
+        sentences.append("Some of it has one seed only: another seed may show something else.")
+    if n_missing:
+        sentences.append(f"{n_missing} trainings were not done.")
+    return " ".join(sentences)
+
+
+def _forces(pairs: Sequence[tuple[Group, Difference]]) -> str:
+    n = len(pairs)
+    by_verdict = {
+        kind: [found for _, found in pairs if found.verdict == kind]
+        for kind in ("lower", "higher", "none")
+    }
+    parts = []
+    for kind in ("lower", "higher"):
+        found = by_verdict[kind]
+        if found:
+            changes = [100 * abs(x.value) / x.short_range for x in found]
+            low, high = min(changes), max(changes)
+            size = f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"
+            parts.append(f"{kind} in {len(found)} of {n} comparisons (by {size})")
+    if by_verdict["none"]:
+        count = len(by_verdict["none"])
+        parts.append(f"no different, as far as this shows, in {count} of {n}")
+    typical = statistics.median(found.les / found.short_range for _, found in pairs)
+    text = f"With LES, force errors are {', '.join(parts)}."
+    return text + (f" In the median they are {typical:.2f} times as large." if n > 1 else "")
