@@ -72,6 +72,7 @@ DETAILS: dict[str, Callable[[Sequence[Group]], Table]] = {
     "Never trained on: charges, dipoles, quadrupoles, Born effective charges": (
         tables.response_table
     ),
+    "Farther apart than in the training data": tables.distance_table,
     "Au2 on MgO: wetting energies": tables.wetting_table,
     "Errors by the share of the training set": tables.fraction_table,
     "How early the gain is there": tables.learning_table,
@@ -86,14 +87,14 @@ def leading_pictures(groups: Sequence[Group], output: Path) -> list[Block]:
         found = {v: g for v in ("sr", "les") if (g := _first(group, v)) is not None}
         if not found or "distance" not in next(iter(found.values()))["test"]:
             continue
-        for name in plots.curve_names(found):
+        for index, name in enumerate(plots.curve_names(found), 1):
             figure, ax = _figure()
             plots.distance_curve(found, name, ax=ax)
-            path = output / f"{number}-{name}-curve.png"
+            path = output / f"{number}-curve-{index}.png"
             _save(figure, path)
             caption = (
-                f"{group.configuration['model']}, {name}: energy against the distance. Shaded: "
-                "distances in the training data; beyond them nothing was shown to either model."
+                f"{name.partition('/')[0]} drawn apart ({group.configuration['model']}). Shaded: "
+                "distances in the training data; beyond them neither model was shown anything."
             )
             blocks.append(Picture(path, caption))
     return blocks

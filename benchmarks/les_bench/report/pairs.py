@@ -112,6 +112,13 @@ def sums(data: Mapping[str, Array], quantity: str, units: Array) -> Sums | None:
     )
 
 
+def selected(data: Mapping[str, Array], chosen: Array) -> dict[str, Array]:
+    """Energies and forces of the structures that ``chosen [n_structures]`` says."""
+    atoms = np.repeat(chosen, np.asarray(data["n_atoms"], int))
+    found = {name: data[name][chosen] for name in ("n_atoms", "unit", "energy", "energy_ref")}
+    return {**found, **{name: data[name][atoms] for name in ("forces", "forces_ref")}}
+
+
 def difference(
     pairs: Sequence[tuple[Mapping[str, Array], Mapping[str, Array]]], quantity: str
 ) -> Difference | None:

@@ -99,7 +99,14 @@ def learning_curve(
 def curve_names(found: Mapping[str, Mapping[str, Mapping[str, Array]]]) -> list[str]:
     """Names of the scans on the test set, of which each has one curve."""
     data = next(iter(found.values()))["test"]
-    return [str(name) for name in dict.fromkeys(data["unit"])]
+    return [str(name) for name in dict.fromkeys(data["unit"][np.isfinite(data["distance"])])]
+
+
+def largest_distance(sets: Mapping[str, Mapping[str, Array]]) -> float | None:
+    """The largest distance that was trained on [A], judged by the validation set."""
+    distances = sets["valid"].get("distance", np.array([]))
+    known = distances[np.isfinite(distances)]
+    return float(known.max()) if len(known) else None
 
 
 def distance_curve(
@@ -121,9 +128,9 @@ def distance_curve(
         reference, predicted = (data[key][chosen][order] for key in ("energy_ref", "energy"))
         if variant == next(iter(found)):
             ax.plot(distance, reference - reference[-1], "k.", markersize=7, label="reference")
-            trained = sets["valid"].get("distance", np.array([]))
-            if len(trained):
-                ax.axvspan(distance.min(), trained.max(), color="0.9", zorder=0)
+            trained = largest_distance(sets)
+            if trained is not None:
+                ax.axvspan(distance.min(), trained, color="0.9", zorder=0, linewidth=0)
         ax.plot(distance, predicted - predicted[-1], color=COLOURS[variant], label=NAMES[variant])
     ax.set_xlabel("distance [Å]")
     ax.set_ylabel("energy [eV]")

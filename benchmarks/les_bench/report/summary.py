@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from les.response.agreement import QUANTITIES, is_opposite
-from les_bench.report.pairs import Difference, difference, r2_at, share_at
+from les_bench.report.pairs import Difference, difference, r2_at, selected, share_at
 from les_bench.suite.results import PREDICTIONS, read_predictions
 
 Result = Mapping[str, Any]
@@ -153,11 +155,34 @@ class Group:
             found[c["variant"], c["seed"]] = sets["test"]
         return found
 
-    def paired(self, quantity: str) -> Difference | None:
-        """The paired difference of a quantity of ``pairs.QUANTITIES`` on the test set."""
-        seeds = self.paired_seeds
-        pairs = [tuple(self.predictions[variant, s] for variant in ("sr", "les")) for s in seeds]
-        return difference([(short, les) for short, les in pairs], quantity)
+    @cached_property
+    def largest_distance(self) -> float | None:
+        """The largest distance of a scan that was trained on [A]; ``None`` without any."""
+        sets = read_predictions(next(iter(self.results)) / PREDICTIONS)
+        distances = sets["valid"].get("distance")
+        known = [] if distances is None else distances[np.isfinite(distances)]
+        return float(max(known)) if len(known) else None
+
+    def paired(self, quantity: str, within: tuple[str, float] | None = None) -> Difference | None:
+        """The paired difference of a quantity of ``pairs.QUANTITIES`` on the test set.
+
+        Args:
+            quantity: its name.
+            within: ``("within", d)`` or ``("beyond", d)``: structures of scans up to the distance
+                d [A], or farther than it.
+        """
+        both = []
+        for seed in self.paired_seeds:
+            short, les = (self.predictions[variant, seed] for variant in ("sr", "les"))
+            if within is not None:
+                where, distance = within
+                known = np.asarray(short["distance"]) if "distance" in short else np.array([])
+                chosen = known <= distance + 1e-9 if where == "within" else known > distance + 1e-9
+                if not chosen.any():
+                    return None
+                short, les = (selected(data, chosen) for data in (short, les))
+            both.append((short, les))
+        return difference(both, quantity)
 
     def mean_error(self, quantity: str, variant: str, digits: int) -> str:
         """The error of a variant that has no partner."""

@@ -101,6 +101,23 @@ def response_table(groups: Sequence[Group]) -> Table:
     return Table(["", *(column.title for column in columns)], rows)
 
 
+def distance_table(groups: Sequence[Group]) -> Table:
+    """Force errors of scans, within the distances that were trained on and beyond them."""
+    rows: list[list[str | Cell]] = []
+    title, digits = ERRORS["force"]
+    for group in groups:
+        trained = group.largest_distance
+        if trained is None:
+            continue
+        for where in ("within", "beyond"):
+            found = group.paired("force", within=(where, trained))
+            if found is not None:
+                errors = [number(x, digits) for x in (found.short_range, found.les)]
+                place = f"{where} {trained:g} Å"
+                rows.append([group.short_title, place, *errors, change(found, digits)])
+    return Table(["", "", f"{title}, short-range", "LES", "difference (95 %)"], rows)
+
+
 def wetting_table(groups: Sequence[Group]) -> Table:
     """E(wetting) - E(non-wetting) of Au2 on MgO, and what doping changes."""
     rows: list[list[str]] = []

@@ -39,7 +39,8 @@ def evaluate(
         ``n_atoms, unit, seconds, energy[_ref] [n_structures]``, ``forces[_ref] [n_atoms, 3]`` and,
         where they exist, ``stress[_ref] [.., 6]`` [eV/A^3], ``charges[_ref] [.., 1]`` and
         ``charge_sum, total_charge [n_structures]``, what :func:`evaluate_response` returns, and
-        ``doped, geometry [n_structures]``. ``unit`` names the molecule or trajectory that a
+        ``doped, geometry, distance [n_structures]``, the latter [A] ``nan`` where a structure is
+        not part of a scan. ``unit`` names the molecule or trajectory that a
         structure is of.
     """
     first = _predict(frames[0], calculator)  # pays for compilation, so it is not timed
@@ -78,6 +79,8 @@ def evaluate(
             results = _predict(frame, with_bec)
         if les:
             _add_response(columns, frame, results)
+    if any("distance" in frame.info for frame in frames):
+        columns["distance"] = [[float(frame.info.get("distance", np.nan))] for frame in frames]
     if all({"doped", "geometry"} <= frame.info.keys() for frame in frames):
         columns["doped"] = [[bool(frame.info["doped"])] for frame in frames]
         columns["geometry"] = [[str(frame.info["geometry"])] for frame in frames]

@@ -221,6 +221,8 @@ class Matrix:
         for name in going:
             answer = read_answer(self.output / FOLDER / f"{name}.json").get(name, {})
             texts.append(answer.get("position", name))
+        if not names:
+            return ""
         left = self.forecast.left({name: self.by_name[name] for name in names})
         if left is not None:
             texts.append(f"about {tqdm.format_interval(left)} left in all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -24,6 +25,8 @@ LOG = logging.getLogger("les")
 
 #: Loss per atom [eV] above which storing total energies in float32 spoils them.
 FLOAT32_TOLERANCE = 1e-5
+#: Source of data that are made when they are needed.
+MADE = "made"
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Dataset:
     """One system, split; labels are named as in :data:`les_bench.systems.labels.LABELS`."""
 
     system: System
-    #: Where it came from: custom, datadir, fetched or embedded.
+    #: Where it came from: custom, datadir, fetched, embedded or made.
     source: str
     train: list[Atoms]
     valid: list[Atoms]
@@ -74,6 +77,8 @@ def load(system: System, data: str = "auto") -> Dataset:
     """
     source, folder, layout = find(system, data)
     LOG.info("%s: %s data from %s", system.name, source, folder)
+    if source == MADE:
+        return _made(system)
     paths = {
         split: _existing(folder, name)
         for split in ("train", "valid", "test", "response")
@@ -124,13 +129,28 @@ def find(system: System, data: str = "auto") -> tuple[str, Path, Layout]:
         for layout in (_flat(system, folder), system.layout):
             if _existing(folder, layout.train):
                 return source, folder, layout
-        if source == "datadir":
+        if source == "datadir" and system.make is None:
             LOG.warning("%s: not in LES_DATA_DIR (%s)", system.name, folder)
+    if system.make is not None:
+        return MADE, Path(str(resources.files("les_bench"))), system.layout
     looked = ", ".join(f"{source} ({folder})" for source, folder in sources.items())
     raise DataError(
         f"{system.name}: no data found in {looked}; expected {system.layout.train} or "
         f"{system.name}_{{train,val,test}}.xyz, plain or .gz"
     )
+
+
+def _made(system: System) -> Dataset:
+    """The data of a system that is made when it is needed; it is the same every time."""
+    assert system.make is not None
+    frames = system.make()
+    digest = hashlib.sha256()
+    for frame in (frame for split in sorted(frames) for frame in frames[split]):
+        digest.update(np.round(frame.positions, 6).tobytes())
+        digest.update(f"{frame.info['REF_energy']:.6f}".encode())
+    checksums = {"made": digest.hexdigest()}
+    splits = frames["train"], frames["valid"], frames["test"]
+    return Dataset(system, MADE, *splits, checksums=checksums, energy_offsets={})
 
 
 def _embedded() -> Path:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+from ase import Atoms
+
+from les_bench.systems import salt
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class System:
     layout: Layout
     #: Epochs of a demonstration that takes a few minutes on two cores.
     demo_epochs: int
+    #: Makes the frames of each split, where the reference is a formula rather than a file.
+    make: Callable[[], dict[str, list[Atoms]]] | None = None
 
 
 SYSTEMS: dict[str, System] = {
@@ -118,6 +125,15 @@ SYSTEMS: dict[str, System] = {
                 valid_every=8,  # 19 frames: one doped and one undoped for validation
             ),
             demo_epochs=20,
+        ),
+        System(
+            "salt",
+            "clusters of Na+ and Cl-, known charges",
+            periodic=False,
+            config="dipeptides",
+            layout=Layout(train="salt/salt_train.xyz"),
+            demo_epochs=30,
+            make=salt.make,
         ),
     )
 }
