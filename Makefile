@@ -6,7 +6,7 @@ NOX := .venv-nox/bin/nox
 .PHONY: help demo test lint clean
 
 help:
-	@echo "make demo   train MACE with and without LES on the embedded data, write a report"
+	@echo "make demo   train MACE with and without LES on ions and on water, write a report"
 	@echo "make test   lint and all tests, each backend in its own environment"
 	@echo "make lint   ruff and mypy only"
 	@echo "make clean  remove environments, caches and builds (results/ stays)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,15 @@ def test_suites_that_come_with_les(name: str) -> None:
     for short, les in zip(cells[::2], cells[1::2], strict=True):
         assert (short.variant, les.variant) == ("sr", "les")
         assert Cell(**{**vars(short), "variant": "les"}) == les
+
+
+def test_every_system_has_a_card() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "benchmark-cards.md").read_text()
+    cards = re.split(r"^### `(\w+)`$", text, flags=re.MULTILINE)
+    assert set(cards[1::2]) == set(SYSTEMS)
+    for card in cards[2::2]:
+        for part in ("**Tells**", "**Does not tell**", "**Metrics**", "**Cost**", "**Data**"):
+            assert part in card
 
 
 def test_a_table_of_ones_own(table) -> None:

@@ -28,6 +28,7 @@ th, td { padding: .3em .6em; border-bottom: 1px solid var(--line); text-align: r
 td { white-space: nowrap; }
 th { border-bottom: 2px solid var(--soft); font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
+td.lower, td.higher, td.none { white-space: normal; min-width: 9em; }
 td.lower { color: var(--lower); font-weight: 600; } td.higher { color: var(--higher); }
 td.none { color: var(--soft); }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .6em 0; padding: .4em .9em; }

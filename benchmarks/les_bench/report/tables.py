@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -27,7 +28,8 @@ DASH = "–"
 
 
 def number(value: float, digits: int) -> str:
-    """A number with a true minus sign."""
+    """A number with a true minus sign, and fewer decimals where it is large."""
+    digits = max(0, min(digits, 2 - int(math.log10(abs(value))))) if abs(value) >= 1 else digits
     return f"{value:.{digits}f}".replace("-", "−")
 
 

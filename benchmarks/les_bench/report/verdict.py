@@ -29,8 +29,10 @@ def verdict(groups: Sequence[Group], n_missing: int = 0) -> str:
         low, high = min(r2), max(r2)
         text = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
         sentences.append(f"Dipoles, never trained on, have an R² of {text.replace('-', '−')}.")
-    if pairs and min(found.n_seeds for _, found in pairs) == 1:
-        sentences.append("Some of it has one seed only: another seed may show something else.")
+    single = [found for _, found in pairs if found.n_seeds == 1]
+    if single:
+        what = "All of it" if len(single) == len(pairs) else "Some of it"
+        sentences.append(f"{what} has one seed only: another seed may show something else.")
     if n_missing:
         sentences.append(f"{n_missing} trainings were not done.")
     return " ".join(sentences)
@@ -49,10 +51,11 @@ def _forces(pairs: Sequence[tuple[Group, Difference]]) -> str:
             changes = [100 * abs(x.value) / x.short_range for x in found]
             low, high = min(changes), max(changes)
             size = f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"
-            parts.append(f"{kind} in {len(found)} of {n} comparisons (by {size})")
+            where = f"in {len(found)} of {n} comparisons (by {size})" if n > 1 else f"by {size}"
+            parts.append(f"{kind} {where}")
     if by_verdict["none"]:
-        count = len(by_verdict["none"])
-        parts.append(f"no different, as far as this shows, in {count} of {n}")
+        where = f" in {len(by_verdict['none'])} of {n}" if n > 1 else ""
+        parts.append(f"no different, as far as this shows,{where}".removesuffix(","))
     typical = statistics.median(found.les / found.short_range for _, found in pairs)
     text = f"With LES, force errors are {', '.join(parts)}."
     return text + (f" In the median they are {typical:.2f} times as large." if n > 1 else "")
