@@ -41,7 +41,7 @@ def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
     with Server(folder) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}/water.xyz"
         checksum = hashlib.sha256(b"content").hexdigest()
-        listed = fetch.RemoteFile(url, checksum, "water/water.xyz", "CC0")
+        listed = fetch.RemoteFile(url, checksum, "water/water.xyz", "CC0", "A. Author, 2025")
         monkeypatch.setattr(fetch, "REMOTE", {"water": (listed,)})
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -52,9 +52,17 @@ def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
         thread.join()
 
 
-def test_fetch_once(public: tuple[Path, Server]) -> None:
+def test_every_listed_file_has_a_licence_and_a_citation() -> None:
+    for remote in (remote for files in fetch.REMOTE.values() for remote in files):
+        assert remote.licence
+        assert remote.citation
+
+
+def test_fetch_once(public: tuple[Path, Server], caplog: pytest.LogCaptureFixture) -> None:
     _, server = public
+    caplog.set_level("INFO")
     (path,) = fetch.fetch("water")
+    assert "(licence: CC0; cite A. Author, 2025)" in caplog.text
     assert path == user_cache() / "water" / "water.xyz"
     assert path.read_text() == "content"
     assert fetch.fetch("water") == [path]

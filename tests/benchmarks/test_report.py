@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -145,6 +146,24 @@ def test_shares_of_the_training_set(folder: Path, data: Path) -> None:
     assert re.search(r"dipeptides fake \| 50 % \| 3 \|", text)
     assert re.search(r"dipeptides fake \| 100 % \| 6 \|", text)
     assert "50 % of the training set" in text
+
+
+def test_controls_are_compared_with_les(folder: Path) -> None:
+    """One that is as good as LES on every frame shows no difference, and no pair is made of it."""
+    for seed in (1, 2):
+        name = f"dipeptides-custom-fake-large-sr-seed{seed}"
+        shutil.copytree(folder / f"dipeptides-custom-fake-les-seed{seed}", folder / name)
+        path = folder / name / "result.json"
+        result = read_result(path)
+        result["configuration"].update(control="large", extra=["-x"], variant="sr")
+        result.update(group="another", name=name, n_parameters=12345)
+        write_json(path, result)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "With LES, force errors are lower by 90 %." in text
+    table = text.partition("### Controls")[2].partition("###")[0]
+    assert re.search(r"\| the same without charges \| – \| .* −90 % \|", table)
+    assert re.search(r"\| large \| 12345 \| .* none shown \(", table)
 
 
 def test_bad_folders_are_named(folder: Path, tmp_path: Path, caplog) -> None:

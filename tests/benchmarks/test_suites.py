@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from les.backends import backend_names
-from les_bench.suite.cell import Cell
+from les_bench.suite.cell import Cell, Settings
 from les_bench.suite.suites import SuiteError, get_suite, suite_names, suite_of
+from les_bench.systems.datasets import load
 from les_bench.systems.systems import SYSTEMS
 
 TABLE = """
@@ -42,8 +43,8 @@ def table(tmp_path: Path):
 @pytest.mark.parametrize("name", suite_names())
 def test_suites_that_come_with_les(name: str) -> None:
     suite = get_suite(name)
-    cells = suite.cells()
-    assert {cell.system for cell in cells} <= set(SYSTEMS)
+    cells = [cell for cell in suite.cells() if not cell.control]
+    assert {cell.system for cell in suite.cells()} <= set(SYSTEMS)
     if name != "demo":
         assert {cell.model for cell in cells} == {"mace", "nequip", "allegro", "cace", "chgnet"}
     assert {cell.model for cell in cells} <= set(backend_names())
@@ -79,6 +80,18 @@ def test_a_table_of_ones_own(table) -> None:
         ("cace", "sr", 2, 5, 1.0),
         ("cace", "les", 2, 5, 1.0),
     ]
+
+
+def test_controls(table) -> None:
+    text = (
+        "{systems: [water], models: [mace], variants: [sr], control: large, options: {mace: [-x]}}"
+    )
+    (cell,) = get_suite(table(f"mine: {{parts: [{text}]}}")).cells()
+    assert cell == Cell("water", "mace", "sr", 1, control="large", options=("-x",))
+    run = Settings(data="embedded", extra=("-y",)).run(cell, load(SYSTEMS["water"], "embedded"))
+    assert run.extra == ("-y", "-x")
+    assert run.name == "water-embedded-mace-large-sr-seed1"
+    assert run.name == Settings(data="embedded").name(cell)
 
 
 def test_a_part_of_a_suite(table) -> None:
@@ -120,6 +133,8 @@ def test_a_suite_without_a_name() -> None:
         ("a: {parts: [{systems: [water], models: [mace], epochs: {x: y}}]}", "positive numbers"),
         ("a: {parts: [{systems: [water], models: [mace], fractions: [2]}]}", r"in \(0, 1\]"),
         ("a: {parts: [{systems: [water], models: [mace], variants: [x]}]}", "are sr, les, got"),
+        ("a: {parts: [{systems: [water], models: [mace], control: x}]}", "needs `options`"),
+        ("a: {parts: [{systems: [water], models: [mace], options: {mace: [-x]}}]}", "a `control`"),
     ],
 )
 def test_tables_that_cannot_be_used(table, text: str, message: str) -> None:

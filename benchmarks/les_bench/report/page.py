@@ -72,6 +72,7 @@ DETAILS: dict[str, Callable[[Sequence[Group]], Table]] = {
     "Never trained on: charges, dipoles, quadrupoles, Born effective charges": (
         tables.response_table
     ),
+    "Controls: short-range models of more capacity": tables.control_table,
     "Farther apart than in the training data": tables.distance_table,
     "Au2 on MgO: wetting energies": tables.wetting_table,
     "Errors by the share of the training set": tables.fraction_table,
@@ -89,7 +90,7 @@ def leading_pictures(groups: Sequence[Group], output: Path) -> list[Block]:
             continue
         for index, name in enumerate(plots.curve_names(found), 1):
             figure, ax = _figure()
-            plots.distance_curve(found, name, ax=ax)
+            plots.distance_curve(found, name, ax=ax, trained=group.largest_distance)
             path = output / f"{number}-curve-{index}.png"
             _save(figure, path)
             caption = (

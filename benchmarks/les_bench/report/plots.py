@@ -102,23 +102,20 @@ def curve_names(found: Mapping[str, Mapping[str, Mapping[str, Array]]]) -> list[
     return [str(name) for name in dict.fromkeys(data["unit"][np.isfinite(data["distance"])])]
 
 
-def largest_distance(sets: Mapping[str, Mapping[str, Array]]) -> float | None:
-    """The largest distance that was trained on [A], judged by the validation set."""
-    distances = sets["valid"].get("distance", np.array([]))
-    known = distances[np.isfinite(distances)]
-    return float(known.max()) if len(known) else None
-
-
 def distance_curve(
-    found: Mapping[str, Mapping[str, Mapping[str, Array]]], name: str, *, ax: Axes
+    found: Mapping[str, Mapping[str, Mapping[str, Array]]],
+    name: str,
+    *,
+    ax: Axes,
+    trained: float | None = None,
 ) -> Axes:
     """Energies [eV] along the distance [A] of two molecules, relative to the largest distance.
 
     Args:
-        found: variant -> set -> predictions with ``distance [n_structures]``; the validation set
-            shows which distances were trained on.
+        found: variant -> set -> predictions with ``distance [n_structures]``.
         name: the scan, as in ``unit``.
         ax: where it is drawn.
+        trained: the largest distance that was trained on [A].
     """
     for variant, sets in found.items():
         data = sets["test"]
@@ -128,8 +125,7 @@ def distance_curve(
         reference, predicted = (data[key][chosen][order] for key in ("energy_ref", "energy"))
         if variant == next(iter(found)):
             ax.plot(distance, reference - reference[-1], "k.", markersize=7, label="reference")
-            trained = largest_distance(sets)
-            if trained is not None:
+            if trained is not None and trained > distance.min():
                 ax.axvspan(distance.min(), trained, color="0.9", zorder=0, linewidth=0)
         ax.plot(distance, predicted - predicted[-1], color=COLOURS[variant], label=NAMES[variant])
     ax.set_xlabel("distance [Å]")

@@ -47,9 +47,9 @@ class Column:
         if not numbers:
             return "–"
         mean = f"{statistics.mean(numbers):.{self.digits}f}"
-        return mean + (
-            f" ± {statistics.stdev(numbers):.{self.digits}f}" if len(numbers) > 1 else ""
-        )
+        if len(numbers) == 1 or (self.digits == 0 and len(set(numbers)) == 1):
+            return mean  # counts that are the same have no deviation
+        return f"{mean} ± {statistics.stdev(numbers):.{self.digits}f}"
 
 
 RESPONSE = (
@@ -105,6 +105,16 @@ class Group:
         return next(iter(self.results.values()))["configuration"]
 
     @property
+    def control(self) -> str:
+        """What these models are a control of; empty for others."""
+        return str(self.configuration.get("control", ""))
+
+    @property
+    def basis(self) -> tuple[Any, ...]:
+        """What a control has in common with the models that it is a control of."""
+        return *self.kind[:5], self.fraction
+
+    @property
     def kind(self) -> tuple[str, ...]:
         """What groups have in common that differ in the share of the training set only."""
         c = self.configuration
@@ -121,7 +131,7 @@ class Group:
         """System and model, and the share of the training set if it is not all of it."""
         c = self.configuration
         share = "" if self.fraction == 1 else f" ({100 * self.fraction:g} %)"
-        return f"{c['system']} {c['model']}{share}"
+        return f"{c['system']} {c['model']}{share}{self.control and f', {self.control}'}"
 
     @property
     def title(self) -> str:
@@ -129,7 +139,8 @@ class Group:
         c = self.configuration
         epochs = "epochs as configured" if c["epochs"] is None else f"{c['epochs']} epochs"
         share = "" if self.fraction == 1 else f", {100 * self.fraction:g} % of the training set"
-        return f"{c['system']} ({c['source']} data), {c['model']}, {epochs}{share}"
+        which = self.control and f", {self.control}"
+        return f"{c['system']} ({c['source']} data), {c['model']}{which}, {epochs}{share}"
 
     def runs(self) -> list[dict[str, Any]]:
         """All results."""
@@ -155,13 +166,11 @@ class Group:
             found[c["variant"], c["seed"]] = sets["test"]
         return found
 
-    @cached_property
+    @property
     def largest_distance(self) -> float | None:
         """The largest distance of a scan that was trained on [A]; ``None`` without any."""
-        sets = read_predictions(next(iter(self.results)) / PREDICTIONS)
-        distances = sets["valid"].get("distance")
-        known = [] if distances is None else distances[np.isfinite(distances)]
-        return float(max(known)) if len(known) else None
+        found: float | None = self.runs()[0]["data"].get("largest_distance")
+        return found
 
     def paired(self, quantity: str, within: tuple[str, float] | None = None) -> Difference | None:
         """The paired difference of a quantity of ``pairs.QUANTITIES`` on the test set.

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from les_bench.report.pairs import Difference
+from les_bench.report.pairs import Difference, difference
 from les_bench.report.render import Cell, Table
 from les_bench.report.summary import EPOCH_TIME, RESPONSE, STRUCTURE_TIME, Column, Group
 
@@ -54,6 +54,8 @@ def main_table(groups: Sequence[Group]) -> Table:
     header += ["dipole R²", "BEC R²", "time ratio"]
     rows: list[list[str | Cell]] = []
     for group in groups:
+        if group.control:
+            continue
         row: list[str | Cell] = [group.short_title, str(len(group.paired_seeds) or DASH)]
         for quantity in ("force", "energy"):
             digits = ERRORS[quantity][1]
@@ -101,6 +103,27 @@ def response_table(groups: Sequence[Group]) -> Table:
         if any(text != DASH for text in texts):
             rows.append([group.short_title, *texts])
     return Table(["", *(column.title for column in columns)], rows)
+
+
+def control_table(groups: Sequence[Group]) -> Table:
+    """LES against short-range models of more capacity: do other means reach the same?"""
+    rows: list[list[str | Cell]] = []
+    title, digits = ERRORS["force"]
+    for base in groups:
+        controls = [g for g in groups if g.control and g.basis == base.basis]
+        if base.control or not controls:
+            continue
+        for group in (base, *controls):
+            seeds = sorted(base.variant("les").keys() & group.variant("sr").keys())
+            both = [(group.predictions["sr", s], base.predictions["les", s]) for s in seeds]
+            found = difference(both, "force")
+            if found is not None:
+                errors = [number(x, digits) for x in (found.short_range, found.les)]
+                which = group.control or "the same without charges"
+                parameters = COST[-1].text(map(COST[-1].value, group.variant("sr").values()))
+                rows.append([base.short_title, which, parameters, *errors, change(found, digits)])
+    header = ["", "short-range model", "parameters", f"its {title}", "LES", "LES less it (95 %)"]
+    return Table(header, rows)
 
 
 def distance_table(groups: Sequence[Group]) -> Table:

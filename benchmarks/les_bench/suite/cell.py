@@ -39,6 +39,9 @@ class Cell:
     epochs: int | None = None
     #: Share of the training set.
     fraction: float = 1.0
+    #: What it is a control of, and further options of its training command.
+    control: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,8 @@ class Settings:
             DataError: if there are no data for its system.
         """
         source = find(get_system(cell.system), self.data)[0]
-        return run_name(
-            cell.system, source, cell.model, cell.variant, cell.seed, fraction=cell.fraction
-        )
+        names = cell.system, source, cell.model, cell.variant
+        return run_name(*names, cell.seed, fraction=cell.fraction, control=cell.control)
 
     def run(self, cell: Cell, dataset: Dataset) -> Run:
         """The run that carries out a training on a loaded data set."""
@@ -76,9 +78,10 @@ class Settings:
             self.threads,
             self.device,
             self.dtype,
-            tuple(self.extra),
+            (*self.extra, *cell.options),
             self.eps_inf,
             self.jobs,
+            cell.control,
         )
 
 
@@ -111,7 +114,10 @@ def main(arguments: list[str]) -> int:
     content = json.loads(request.read_text(encoding="utf-8"))
     given = content["settings"]
     settings = Settings(**{**given, "extra": tuple(given["extra"])})
-    cells = {name: Cell(**entry) for name, entry in content["cells"].items()}
+    cells = {
+        name: Cell(**{**entry, "options": tuple(entry.get("options", ()))})
+        for name, entry in content["cells"].items()
+    }
     work = {"plan": _plan, "run": _run}[content["task"]]
     if not LOG.hasHandlers():
         logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s", level=logging.INFO)

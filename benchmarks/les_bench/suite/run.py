@@ -48,13 +48,15 @@ class Run:
     eps_inf: float | None = None
     #: Trainings at the same time, which says what times are worth; results do not depend on it.
     jobs: int = 1
+    #: What the model is a control of; ``extra`` has how it is made.
+    control: str = ""
 
     @property
     def name(self) -> str:
         data = self.dataset
         fraction = data.fraction
         names = data.system.name, data.source, self.model, self.variant
-        return run_name(*names, self.seed, fraction=fraction)
+        return run_name(*names, self.seed, fraction=fraction, control=self.control)
 
     def configuration(self, backend: Backend) -> dict[str, Any]:
         """Everything that decides the outcome; equal configurations are the same run."""
@@ -62,6 +64,8 @@ class Run:
         optional: dict[str, Any] = {} if self.eps_inf is None else {"eps_inf": self.eps_inf}
         if self.dataset.fraction != 1:
             optional["fraction"] = self.dataset.fraction
+        if self.control:
+            optional["control"] = self.control
         return {
             **optional,
             "system": self.dataset.system.name,
@@ -82,11 +86,19 @@ class Run:
 
 
 def run_name(
-    system: str, source: str, model: str, variant: str, seed: int, *, fraction: float = 1.0
+    system: str,
+    source: str,
+    model: str,
+    variant: str,
+    seed: int,
+    *,
+    fraction: float = 1.0,
+    control: str = "",
 ) -> str:
     """The name of a run, which is that of its folder."""
     share = "" if fraction == 1 else f"-{100 * fraction:g}percent"
-    return f"{system}-{source}{share}-{model}-{variant}-seed{seed}"
+    which = control and f"-{control.replace(' ', '_')}"
+    return f"{system}-{source}{share}-{model}{which}-{variant}-seed{seed}"
 
 
 def config_file(backend: Backend, name: str) -> Path:
@@ -252,6 +264,7 @@ def execute(run: Run, backend: Backend, output: Path, tell: Callable[[str], None
                 "source": run.dataset.source,
                 "checksums": run.dataset.checksums,
                 "energy_offsets": run.dataset.energy_offsets,
+                "largest_distance": run.dataset.largest_distance,
             },
             "warnings": warnings,
             "n_parameters": n_parameters,

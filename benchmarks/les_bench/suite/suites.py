@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ class Part:
     epochs: int | Mapping[str, int] | None = None
     #: Shares of the training set, up to 1.
     fractions: tuple[float, ...] = (1.0,)
+    #: What these models are a control of, and how each of them is made other than usual: options
+    #: of its training command.
+    control: str = ""
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def n_epochs(self, model: str, system: str) -> int | None:
         """Epochs of one training; ``None`` keeps the number of the training configuration."""
@@ -51,8 +55,9 @@ class Part:
             for system in self.systems:
                 for model in self.models:
                     epochs = self.n_epochs(model, system)
+                    more = self.control, self.options.get(model, ())
                     for variant in self.variants:
-                        yield Cell(system, model, variant, seed, epochs, fraction)
+                        yield Cell(system, model, variant, seed, epochs, fraction, *more)
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class Suite:
                 seeds=part.seeds if seeds is None else seeds,
                 epochs=part.epochs if epochs is None else epochs,
                 fractions=part.fractions if fractions is None else tuple(fractions),
+                control=part.control,
+                options=part.options,
             )
             for part, names in zip(self.parts, choice)
         )
@@ -192,7 +199,20 @@ def _part(where: str, entry: Any) -> Part:
     fractions = entry.get("fractions", [1.0])
     _check_numbers(where, seeds, epochs, fractions)
     names = {key: tuple(names) for key, names in lists.items()}
-    return Part(**names, seeds=seeds, epochs=epochs, fractions=tuple(float(x) for x in fractions))
+    control, options = entry.get("control", ""), entry.get("options", {})
+    if bool(control) != bool(options) or set(options) - set(names["models"]):
+        raise SuiteError(
+            f"{where}: a `control` needs `options` of its models, and they a `control`; got "
+            f"{control!r} and {options!r}"
+        )
+    return Part(
+        **names,
+        seeds=seeds,
+        epochs=epochs,
+        fractions=tuple(float(x) for x in fractions),
+        control=str(control),
+        options={model: tuple(map(str, texts)) for model, texts in options.items()},
+    )
 
 
 def _check_numbers(where: str, seeds: Any, epochs: Any, fractions: Any) -> None:

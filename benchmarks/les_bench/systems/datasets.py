@@ -48,6 +48,12 @@ class Dataset:
     #: Share of the training frames that are left, see :meth:`reduced`.
     fraction: float = 1.0
 
+    @property
+    def largest_distance(self) -> float | None:
+        """The largest distance of the scans in the training set [A], if there are any."""
+        found = [x.info["distance"] for x in self.train if "distance" in x.info]
+        return float(max(found)) if found else None
+
     def reduced(self, fraction: float, seed: int) -> Dataset:
         """The same data with a share of the training frames, chosen at random.
 
@@ -94,6 +100,11 @@ def load(system: System, data: str = "auto") -> Dataset:
         split: read_frames(path, periodic=system.periodic, response=split == "response")
         for split, path in zip(paths, found, strict=True)
     }
+    if layout.split_key:
+        names = [frame.info.get(layout.split_key) for frame in frames["train"]]
+        both = list(zip(names, frames["train"], strict=True))
+        frames["test"] = [frame for name, frame in both if name == "test"]
+        frames["train"] = [frame for name, frame in both if name != "test"]
     if layout.test_every:
         frames["train"], frames["test"] = _every(frames["train"], layout.test_every)
     if layout.valid_every:

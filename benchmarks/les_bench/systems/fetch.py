@@ -24,6 +24,8 @@ class RemoteFile:
     #: Place below the data folder (see ``System.layout``).
     target: str
     licence: str
+    #: What to cite when the data are used.
+    citation: str = ""
 
 
 #: System -> files. Only files with a known checksum belong here.
@@ -35,6 +37,8 @@ REMOTE: dict[str, tuple[RemoteFile, ...]] = {
             sha256="63246aa6ec1e5c1f806236a05c0ce3181f54b7a2c622d4520985b59d5dc40aef",
             target="water_rpbe_d3/water_rpbe_d3_test50.xyz",
             licence="CC BY-NC 4.0",
+            citation="Schmiedmayer and Kresse, arXiv:2404.19674 (data); Cheng, npj Comput. Mater. "
+            "11, 80 (2025) (the split)",
         ),
     ),
 }
@@ -54,7 +58,8 @@ def _fetch(remote: RemoteFile, path: Path) -> Path:
     import pooch  # only this needs it
 
     pooch.get_logger().setLevel(logging.WARNING)
-    LOG.info("%s from %s (%s)", path, remote.url, remote.licence)
+    cite = f"; cite {remote.citation}" if remote.citation else ""
+    LOG.info("%s from %s (licence: %s%s)", path, remote.url, remote.licence, cite)
     try:
         # A file that is there with this checksum stays; one with another is fetched again.
         pooch.retrieve(remote.url, f"sha256:{remote.sha256}", path.name, path.parent)

@@ -17,7 +17,8 @@ class Layout:
 
     Splits count frames within a file, so they are the same on every machine:
     every ``test_every``-th frame of the training file is a test frame, and every
-    ``valid_every``-th of those left a validation frame. Frames of the ``response`` file have
+    ``valid_every``-th of those left a validation frame. With ``split_key``, frames of the training
+    file in which this label is ``test`` are test frames. Frames of the ``response`` file have
     dipoles or Born effective charges, and need have no energies.
     """
 
@@ -27,6 +28,7 @@ class Layout:
     response: str | None = None
     test_every: int | None = None
     valid_every: int | None = None
+    split_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,16 @@ SYSTEMS: dict[str, System] = {
                 train="au2_mgo/au2_mgo_md19.xyz",
                 test="au2_mgo/au2_mgo_dft_optimised4.xyz",
                 valid_every=8,  # 19 frames: one doped and one undoped for validation
+            ),
+            demo_epochs=20,
+        ),
+        System(
+            "charged_dimers",
+            "dimers of side chains, charged and not, drawn apart",
+            periodic=True,
+            config="dipeptides",
+            layout=Layout(
+                train="charged_dimers/lode_dimers_6pairs.xyz", split_key="split", valid_every=10
             ),
             demo_epochs=20,
         ),
