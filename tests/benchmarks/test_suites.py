@@ -133,8 +133,9 @@ def test_a_suite_without_a_name() -> None:
         ("a: {parts: [{systems: [water], models: [mace], epochs: {x: y}}]}", "positive numbers"),
         ("a: {parts: [{systems: [water], models: [mace], fractions: [2]}]}", r"in \(0, 1\]"),
         ("a: {parts: [{systems: [water], models: [mace], variants: [x]}]}", "are sr, les, got"),
-        ("a: {parts: [{systems: [water], models: [mace], control: x}]}", "needs `options`"),
-        ("a: {parts: [{systems: [water], models: [mace], options: {mace: [-x]}}]}", "a `control`"),
+        ("a: {parts: [{systems: [water], models: [mace], control: x}]}", "a `control` needs"),
+        ("a: {parts: [{systems: [water], models: [mace], options: {mce: [-x]}}]}", "lists by the"),
+        ("a: {parts: [{systems: [water], models: [mace], options: {mace: -x}}]}", "lists by the"),
     ],
 )
 def test_tables_that_cannot_be_used(table, text: str, message: str) -> None:

@@ -35,10 +35,10 @@ class Part:
     epochs: int | Mapping[str, int] | None = None
     #: Shares of the training set, up to 1.
     fractions: tuple[float, ...] = (1.0,)
-    #: What these models are a control of, and how each of them is made other than usual: options
-    #: of its training command.
-    control: str = ""
+    #: Model -> further options of its training command.
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: What these models are a control of; ``options`` say how they are made.
+    control: str = ""
 
     def n_epochs(self, model: str, system: str) -> int | None:
         """Epochs of one training; ``None`` keeps the number of the training configuration."""
@@ -200,10 +200,11 @@ def _part(where: str, entry: Any) -> Part:
     _check_numbers(where, seeds, epochs, fractions)
     names = {key: tuple(names) for key, names in lists.items()}
     control, options = entry.get("control", ""), entry.get("options", {})
-    if bool(control) != bool(options) or set(options) - set(names["models"]):
+    listed = isinstance(options, dict) and all(isinstance(x, list) for x in options.values())
+    if not listed or (control and not options) or set(options) - set(names["models"]):
         raise SuiteError(
-            f"{where}: a `control` needs `options` of its models, and they a `control`; got "
-            f"{control!r} and {options!r}"
+            f"{where}: `options` must be lists by the names of its models, and a `control` needs "
+            f"them, got {options!r}"
         )
     return Part(
         **names,
