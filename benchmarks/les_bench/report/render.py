@@ -21,7 +21,7 @@ h1 { font-size: 1.5em; margin: 0 0 .4em; } h2 { font-size: 1.2em; margin: 1.8em 
 h3 { font-size: 1em; margin: 1.2em 0 .2em; }
 p { color: var(--soft); max-width: 75em; margin: .5em 0; }
 p.verdict { color: var(--text); font-size: 1.12em; background: var(--box); padding: .7em 1em;
-            border-left: 4px solid var(--lower); border-radius: 4px; }
+            border-left: 4px solid var(--soft); border-radius: 4px; }
 .scroll { overflow-x: auto; margin: .8em 0; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: .3em .6em; border-bottom: 1px solid var(--line); text-align: right; }
