@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from ase.io import read, write
 from matplotlib.figure import Figure
 
 from les_bench import cli
@@ -146,6 +147,24 @@ def test_shares_of_the_training_set(folder: Path, data: Path) -> None:
     assert re.search(r"dipeptides fake \| 50 % \| 3 \|", text)
     assert re.search(r"dipeptides fake \| 100 % \| 6 \|", text)
     assert "50 % of the training set" in text
+
+
+def test_scans_have_pictures_and_a_table(fake_backend, data: Path, tmp_path: Path) -> None:
+    """Training up to 4 A, tests at 3, 4, 5 and 6 A."""
+    for split, distances in (("train", (2.0, 3.0, 4.0)), ("test", (3.0, 4.0, 5.0, 6.0))):
+        path = data / f"dipeptides_{split}.xyz"
+        frames = read(path, ":", format="extxyz")
+        for frame, distance in zip(frames, distances):
+            frame.info["distance"] = distance
+        write(path, frames, format="extxyz")
+    out = tmp_path / "out"
+    run_suite(["dipeptides"], ["fake"], data=str(data), epochs=3, output=out)
+    write_report(out)
+    text = (out / "report.md").read_text()
+    assert text.index("(1-curve-1.png)") < text.index("|")
+    assert "H2O drawn apart (fake). Shaded: distances in the training data" in text
+    assert "| within 4 Å |" in text
+    assert "| beyond 4 Å |" in text
 
 
 def test_controls_are_compared_with_les(folder: Path) -> None:

@@ -93,10 +93,12 @@ def leading_pictures(groups: Sequence[Group], output: Path) -> list[Block]:
             plots.distance_curve(found, name, ax=ax, trained=group.largest_distance)
             path = output / f"{number}-curve-{index}.png"
             _save(figure, path)
-            caption = (
-                f"{name.partition('/')[0]} drawn apart ({group.configuration['model']}). Shaded: "
-                "distances in the training data; beyond them neither model was shown anything."
-            )
+            caption = f"{name.partition('/')[0]} drawn apart ({group.configuration['model']})."
+            if group.largest_distance is not None:
+                caption += (
+                    " Shaded: distances in the training data; beyond them neither model was shown "
+                    "anything."
+                )
             blocks.append(Picture(path, caption))
     return blocks
 

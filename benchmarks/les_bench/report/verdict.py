@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from les_bench.report.pairs import Difference
 from les_bench.report.summary import Group
 
+#: Comparisons from which on their median is worth saying.
+ENOUGH = 5
+
 
 def verdict(groups: Sequence[Group], n_missing: int = 0) -> str:
     """What the paired differences show, in a few sentences.
@@ -56,6 +59,8 @@ def _forces(pairs: Sequence[tuple[Group, Difference]]) -> str:
     if by_verdict["none"]:
         where = f" in {len(by_verdict['none'])} of {n}" if n > 1 else ""
         parts.append(f"no different, as far as this shows,{where}".removesuffix(","))
-    typical = statistics.median(found.les / found.short_range for _, found in pairs)
     text = f"With LES, force errors are {', '.join(parts)}."
-    return text + (f" In the median they are {typical:.2f} times as large." if n > 1 else "")
+    if n < ENOUGH:
+        return text
+    typical = statistics.median(found.les / found.short_range for _, found in pairs)
+    return f"{text} In the median they are {typical:.2f} times as large."
