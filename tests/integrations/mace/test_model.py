@@ -78,6 +78,15 @@ class TestTotalCharge(TotalChargeTests):
         own.les._apply_settings(dataclasses.replace(own.les.config(), **settings))
         return own
 
+    def test_scripted_model(self, model, mace_batch):
+        ion, cell = dimer(), crystal("triclinic")
+        ion.info["charge"], cell.info["charge"] = -1, 2
+        scripted = jit.compile(copy.deepcopy(model))(mace_batch([ion, cell]))
+        expected = model(mace_batch([ion, cell]))
+        for key in ("energy", "charges", "forces"):
+            torch.testing.assert_close(scripted[key], expected[key], rtol=0, atol=1e-10)
+        assert scripted["charges"].sum().item() == pytest.approx(1.0, abs=1e-12)
+
 
 def test_gradient_of_a_loss_on_forces_and_stress(model, mace_batch):
     """Training differentiates twice: compare with differences of the loss."""
