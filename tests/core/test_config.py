@@ -14,7 +14,7 @@ from les.units import COULOMB_CONSTANT, NORM_FACTOR
 
 CUSTOM = LESConfig(
     sigma=1.3, dl=1.6, cutoff="sharp", remove_self_interaction=False, norm_factor=90.0474,
-    remove_mean=False, epsilon_factor=1.8, n_hidden=(8, 4),
+    remove_mean=False, neutrality="none", epsilon_factor=1.8, n_hidden=(8, 4),
 )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def test_files(tmp_path):
     empty = tmp_path / "empty.yaml"
     empty.write_text("# nothing\n")
     assert LESConfig.from_yaml(empty) == LESConfig()
-    assert Les(empty).config() == LESConfig(cutoff="sharp")
+    assert Les(empty).config() == LESConfig(cutoff="sharp", neutrality="none")
     with pytest.raises(FileNotFoundError, match=r"missing\.yaml"):
         Les(tmp_path / "missing.yaml")
 
@@ -175,7 +175,7 @@ def test_published_defaults():
 def test_host_keys_are_left_to_the_host(caplog):
     caplog.set_level("DEBUG", logger="les")
     values = dict.fromkeys(HOST_KEYS, True) | {"sigma": 1.5}
-    assert LESConfig.from_legacy(values) == LESConfig(sigma=1.5, cutoff="sharp")
+    assert LESConfig.from_legacy(values) == LESConfig(sigma=1.5, cutoff="sharp", neutrality="none")
     assert "use_induced_charge" in caplog.text
 
 
@@ -185,7 +185,9 @@ def test_host_keys_are_left_to_the_host(caplog):
 def test_unsupported_keys(name):
     with pytest.raises(ValueError, match=f"`{name}` = True is not supported yet"):
         LESConfig.from_legacy({name: True})
-    assert LESConfig.from_legacy({name: UNSUPPORTED_KEYS[name]}) == LESConfig(cutoff="sharp")
+    assert LESConfig.from_legacy({name: UNSUPPORTED_KEYS[name]}) == LESConfig(
+        cutoff="sharp", neutrality="none"
+    )
 
 
 def test_what_les_accepts(tmp_path):
@@ -193,7 +195,7 @@ def test_what_les_accepts(tmp_path):
     path.write_text("sigma: 1.5\ncompute_bec: true\n")
     assert Les().config() == Les(None).config() == LESConfig()
     assert Les(CUSTOM).config() == CUSTOM
-    expected = LESConfig(sigma=1.5, cutoff="sharp")
+    expected = LESConfig(sigma=1.5, cutoff="sharp", neutrality="none")
     for given in ({"sigma": 1.5}, path, str(path)):
         assert Les(given).config() == expected
     with pytest.raises(TypeError, match=r"must be a LESConfig, a mapping, the path .* got int"):

@@ -21,7 +21,7 @@ from les.units import NORM_FACTOR
 
 CUSTOM = LESConfig(
     sigma=1.3, dl=1.6, cutoff="sharp", remove_self_interaction=False, norm_factor=90.0474,
-    remove_mean=False, epsilon_factor=1.8, n_hidden=(8, 4),
+    remove_mean=False, neutrality="none", epsilon_factor=1.8, n_hidden=(8, 4),
 )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_published_pickles_keep_their_flags(with_flag):
     module = through_old_paths(module)
     assert module.config() == LESConfig(
         sigma=1.1, dl=1.8, cutoff="sharp", remove_self_interaction=False, norm_factor=90.0474,
-        remove_mean=False, epsilon_factor=1.6,
+        remove_mean=False, epsilon_factor=1.6, neutrality="none",
     )  # fmt: skip
     assert module.ewald.cutoff == "sharp"
     assert module.ewald.norm_factor == 90.0474
