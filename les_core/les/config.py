@@ -43,6 +43,9 @@ MULTIPOLE_KEYS = (
     "use_anisotropic_polarizability",
 )
 
+#: What models mean that do not say it: published ones, and those of releases up to 0.1.0.
+UNSAID: dict[str, Any] = {"neutrality": UNSAID_NEUTRALITY, "element_charges": False}
+
 #: Keys that host models put into the same dictionary; they are the host's business.
 HOST_KEYS = frozenset(
     {
@@ -125,6 +128,9 @@ class LESConfig:
     n_hidden: int | tuple[int, ...] = (32, 16)
     #: Add a linear readout of the same features.
     add_linear_nn: bool = True
+    #: Add a learned charge for each element to what is read from features. Trainings of models
+    #: that read charges themselves do so unless told otherwise, see :meth:`for_features`.
+    element_charges: bool = False
     #: Scale of the random weights of the charge readout's last layers, from which training starts.
     initial_charge_scale: float = 1.0
     #: The readout's output is scaled by this, and so is what a step of training changes in the
@@ -151,7 +157,13 @@ class LESConfig:
             object.__setattr__(self, "accuracy", None)
             for name, value in found._asdict().items():
                 object.__setattr__(self, name, value)
-        for name in ("remove_self_interaction", "remove_mean", "use_atomwise", "add_linear_nn"):
+        for name in (
+            "remove_self_interaction",
+            "remove_mean",
+            "use_atomwise",
+            "add_linear_nn",
+            "element_charges",
+        ):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
         if self.neutrality == "shift" and not self.remove_mean:
@@ -180,7 +192,7 @@ class LESConfig:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what earlier releases wrote."""
-        self.__dict__.update({"neutrality": UNSAID_NEUTRALITY, **state})
+        self.__dict__.update({**UNSAID, **state})
 
     @property
     def uses_total_charge(self) -> bool:
@@ -237,7 +249,7 @@ class LESConfig:
         if ignored:
             logger.debug("keys left to the host model: %s", ", ".join(ignored))
         own = {name: value for name, value in values.items() if name in known}
-        return cls(**{"cutoff": "sharp", "neutrality": UNSAID_NEUTRALITY, **own})
+        return cls(**{"cutoff": "sharp", **UNSAID, **own})
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "LESConfig":
@@ -263,7 +275,8 @@ class LESConfig:
         """For a model that reads charges from ``n_features`` features per atom.
 
         Args:
-            settings: a configuration, or fields but those that follow from the model.
+            settings: a configuration; or fields but those that follow from the model, among which
+                ``element_charges`` is true unless they say otherwise.
             n_features: number of features that charges are read from.
             also: further keys that ``settings`` may hold, left alone.
             several_channels: whether the model supports more than one charge per atom.
@@ -287,6 +300,7 @@ class LESConfig:
         known = {field.name for field in dataclasses.fields(cls)} - set(FROM_THE_MODEL)
         refuse_unknown(settings, known | set(also))
         own = {name: value for name, value in settings.items() if name in known}
+        own = {"element_charges": True, **own}
         config = cls(**own, use_atomwise=True, n_features=n_features)
         if config.n_channels > 1 and not several_channels:
             raise ValueError(f"`n_channels` must be 1 for this model, got {config.n_channels}")
@@ -337,7 +351,7 @@ def neutrality_of_new_models() -> dict[str, Any]:
 
 def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a model carries, with what models of earlier releases do not say."""
-    return {"neutrality": UNSAID_NEUTRALITY, **values}
+    return {**UNSAID, **values}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

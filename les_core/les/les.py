@@ -42,6 +42,9 @@ SETTINGS = "settings"
 #: another skip what differs in shape.
 SETTINGS_BYTES = 1024
 
+#: Rows of the charges of elements, by atomic number.
+N_ATOMIC_NUMBERS = 119
+
 #: Settings that the weights of the charge readout depend on.
 READOUT_SETTINGS = (
     "use_atomwise",
@@ -50,6 +53,7 @@ READOUT_SETTINGS = (
     "n_layers",
     "n_hidden",
     "add_linear_nn",
+    "element_charges",
 )
 
 
@@ -91,7 +95,7 @@ class Les(nn.Module):
     def _build(self, config: LESConfig) -> None:
         self.atomwise: ChargeReadout | None = None
         if config.use_atomwise:
-            self.atomwise = ChargeReadout.of(config)
+            self.atomwise = ChargeReadout.of(config, N_ATOMIC_NUMBERS)
         self._apply_settings(config)
 
     def _apply_settings(self, config: LESConfig) -> None:
@@ -199,7 +203,7 @@ class Les(nn.Module):
                 where no ``latent_charges`` are given.
             batch: structure of each atom ``[n_atoms]``, ascending.
             pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
-            atomic_numbers: accepted for host models that pass it; not used.
+            atomic_numbers: ``[n_atoms]``, needed with ``desc`` and ``element_charges``.
             latent_dipoles, latent_quads, latent_alphas, latent_kappas, e_ext: multipoles,
                 induced terms and external field; not supported yet.
             compute_energy: compute ``E_lr``.
@@ -244,7 +248,7 @@ class Les(nn.Module):
         ):
             if given:
                 raise ValueError("`" + name + "` is not supported yet, it must be None")
-        raw_charges = self._charges(latent_charges, desc)
+        raw_charges = self._charges(latent_charges, desc, atomic_numbers)
         charges = self._with_sum(raw_charges, positions, cell, batch, pbc, total_charge)
 
         energy: Tensor | None = None
@@ -298,7 +302,9 @@ class Les(nn.Module):
             "BEC": bec,
         }
 
-    def _charges(self, latent_charges: Tensor | None, desc: Tensor | None) -> Tensor:
+    def _charges(
+        self, latent_charges: Tensor | None, desc: Tensor | None, atomic_numbers: Tensor | None
+    ) -> Tensor:
         if latent_charges is not None:
             return latent_charges
         if desc is None:
@@ -308,7 +314,7 @@ class Les(nn.Module):
                 "`desc` needs a charge readout: configure `use_atomwise` and `n_features`, "
                 "or pass `latent_charges`"
             )
-        return self.atomwise(desc)
+        return self.atomwise(desc, atomic_numbers)
 
     def _with_sum(
         self,

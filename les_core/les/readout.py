@@ -67,6 +67,9 @@ class AtomReadout(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Numbers ``[n_atoms, n_channels]`` of ``features`` ``[n_atoms, n_features]``."""
+        return self._read(features)
+
+    def _read(self, features: Tensor) -> Tensor:
         if features.dim() != 2 or features.shape[1] != self.n_features:
             raise ValueError(
                 f"`desc` must have shape [n_atoms, {self.n_features}], got {features.shape}"
@@ -86,18 +89,40 @@ class AtomReadout(nn.Module):
                         parameter.neg_()
 
 
+class ElementCharges(nn.Module):
+    """A learned charge for each element, the same on all its atoms; zero at the start.
+
+    Args:
+        n_elements: number of elements, or of types of atoms.
+        n_channels: number of charges of an atom.
+    """
+
+    def __init__(self, n_elements: int, n_channels: int = 1) -> None:
+        super().__init__()
+        self.charges = nn.Parameter(torch.zeros(n_elements, n_channels))
+
+    def forward(self, elements: Tensor) -> Tensor:
+        """Charges ``[n_atoms, n_channels]`` [e] of ``elements``, indices ``[n_atoms]``."""
+        return self.charges[elements]
+
+
 class ChargeReadout(AtomReadout):
-    """:class:`AtomReadout` for latent charges.
+    """:class:`AtomReadout` for latent charges, plus a learned charge for each element.
 
     Random weights times ``initial_charge_scale`` and ``output_scaling_factor`` start the charges
     small but not at zero, where the energy, quadratic in them, has no gradient. Biases at zero: the
     same charge on every atom would be a large energy with no information.
 
+    Most of a charge is a matter of the element, which features may tell only by way of an
+    environment: with a charge for each element it is learned in the first epochs.
+
     Args:
         n_features, n_channels, n_layers, n_hidden, add_linear_nn: as for :class:`AtomReadout`;
             ``n_channels`` is the number of charge channels.
-        output_scaling_factor: scale of the charges, also of what training changes in them.
+        output_scaling_factor: scale of the charges that are read from features, also of what
+            training changes in them.
         initial_charge_scale: scale of the last layers' weights that training starts from.
+        n_elements: number of elements that have a charge of their own, or ``None`` for none.
     """
 
     def __init__(
@@ -109,6 +134,7 @@ class ChargeReadout(AtomReadout):
         add_linear_nn: bool = True,
         output_scaling_factor: float = 0.1,
         initial_charge_scale: float = 1.0,
+        n_elements: int | None = None,
     ) -> None:
         super().__init__(
             n_features, n_channels, n_layers, n_hidden, add_linear_nn, output_scaling_factor
@@ -121,10 +147,16 @@ class ChargeReadout(AtomReadout):
             for layer in (self.network[-1], self.linear):
                 if isinstance(layer, nn.Linear):
                     layer.weight.mul_(factor)
+        self.of_elements = None if n_elements is None else ElementCharges(n_elements, n_channels)
 
     @classmethod
-    def of(cls, config: LESConfig) -> ChargeReadout:
-        """The readout that ``config`` describes, whose ``n_features`` must be given."""
+    def of(cls, config: LESConfig, n_elements: int) -> ChargeReadout:
+        """The readout that ``config`` describes, whose ``n_features`` must be given.
+
+        Args:
+            config: the configuration.
+            n_elements: number of elements of the model, for ``config.element_charges``.
+        """
         assert config.n_features is not None
         return cls(
             config.n_features,
@@ -134,4 +166,30 @@ class ChargeReadout(AtomReadout):
             add_linear_nn=config.add_linear_nn,
             output_scaling_factor=config.output_scaling_factor,
             initial_charge_scale=config.initial_charge_scale,
+            n_elements=n_elements if config.element_charges else None,
         )
+
+    def forward(self, features: Tensor, elements: Tensor | None = None) -> Tensor:
+        """Charges ``[n_atoms, n_channels]`` [e].
+
+        Args:
+            features: ``[n_atoms, n_features]``.
+            elements: index of the element of each atom ``[n_atoms]``, needed with ``n_elements``.
+
+        Raises:
+            ValueError: for features of another shape, and without elements where they are needed.
+        """
+        charges = self._read(features)
+        if self.of_elements is not None:
+            if elements is None:
+                raise ValueError("`element_charges` needs the elements of the atoms, got none")
+            charges = charges + self.of_elements(elements)
+        return charges
+
+    @torch.jit.unused
+    def negate(self) -> None:
+        """Change the sign of all charges."""
+        super().negate()
+        if self.of_elements is not None:
+            with torch.no_grad():
+                self.of_elements.charges.neg_()

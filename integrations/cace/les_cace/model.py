@@ -96,7 +96,7 @@ class CACE(nn.Module):
             config = LESConfig.for_features(les_arguments, n_features, several_channels=True)
             self.les_config = config
             self.arguments["les_arguments"] = config.settings()
-            self.charge_readout = ChargeReadout.of(config)
+            self.charge_readout = ChargeReadout.of(config, len(zs))
             self.ewald = Ewald(**config.sum_settings())
 
     @property
@@ -211,7 +211,7 @@ class CACE(nn.Module):
         out: dict[str, Tensor] = {}
         if self.ewald is not None:
             assert self.charge_readout is not None and self.les_config is not None
-            charges = self.charge_readout(of_charges)
+            charges = self.charge_readout(of_charges, element)
             structures = (moved, strained_cell, batch, pbc)
             total = total_charge if self.les_config.uses_total_charge else None
             added = long_range(

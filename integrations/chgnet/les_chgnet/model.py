@@ -263,6 +263,7 @@ class CHGNetLES(CHGNet):
             positions,
             cell,
             desc=inputs[0],
+            atomic_numbers=torch.cat([graph.atomic_number for graph in self._graphs]).long(),
             batch=structure,
             pbc=pbc,
             compute_atom_energies=True,

@@ -107,7 +107,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         self.feature_key, n_features = _scalar_features(irreps_in)
         self.config = core_config(settings, n_features)
         self.ewald = Ewald(**self.config.sum_settings())
-        self.readout = ChargeReadout.of(self.config)
+        self.readout = ChargeReadout.of(self.config, len(type_names))
         outputs = {
             AtomicDataDict.PER_ATOM_ENERGY_KEY: "0e",
             AtomicDataDict.CHARGE_KEY: "0e",
@@ -152,7 +152,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
             cell = positions.new_zeros([n_structures, 3, 3])
         cell = cell.view(-1, 3, 3).to(positions.dtype)
         structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
-        charges = self.readout(self._atom_features(data)).squeeze(-1).to(positions.dtype)
+        types = data[AtomicDataDict.ATOM_TYPE_KEY].view(-1)
+        charges = self.readout(self._atom_features(data), types).squeeze(-1).to(positions.dtype)
         total_charge = self._total_charge(data)
 
         setting = self.reach.setting
