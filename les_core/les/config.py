@@ -342,11 +342,16 @@ class LESConfig:
         return {name: value for name, value in values.items() if name not in FROM_THE_MODEL}
 
 
-def neutrality_of_new_models() -> dict[str, Any]:
-    """The setting that makes a model a new one where what is not said means what it used to."""
-    if DEFAULT_NEUTRALITY == UNSAID_NEUTRALITY:
-        return {}
-    return {"neutrality": DEFAULT_NEUTRALITY}
+def settings_of_new_models(reads_charges: bool) -> dict[str, Any]:
+    """What makes a model a new one where settings that are not said mean what they used to.
+
+    Args:
+        reads_charges: whether the model reads charges by ``les.ChargeReadout``.
+    """
+    return {
+        "neutrality": DEFAULT_NEUTRALITY,
+        **({"element_charges": True} if reads_charges else {}),
+    }
 
 
 def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,9 +66,17 @@ def test_readout_needs_a_number_of_features():
 
 def test_settings_for_a_model_with_features():
     config = LESConfig.for_features({"sigma": 1.3, "n_hidden": [8, 4]}, 64)
-    assert config == LESConfig(sigma=1.3, n_hidden=(8, 4), use_atomwise=True, n_features=64)
+    common = {"use_atomwise": True, "element_charges": True}
+    assert config == LESConfig(sigma=1.3, n_hidden=(8, 4), n_features=64, **common)
     assert config.cutoff == "smooth"
-    assert LESConfig.for_features({}, 5) == LESConfig(use_atomwise=True, n_features=5)
+    assert LESConfig.for_features({}, 5) == LESConfig(n_features=5, **common)
+
+
+def test_charges_of_elements_where_nothing_else_is_said():
+    assert LESConfig.for_features({"element_charges": False}, 5).element_charges is False
+    assert LESConfig.for_features(LESConfig(), 5).element_charges is False
+    assert LESConfig.from_stored({}).element_charges is False
+    assert LESConfig.from_legacy({}).element_charges is False
 
 
 @pytest.mark.parametrize(("name", "value"), [("use_atomwise", True), ("n_features", 64)])

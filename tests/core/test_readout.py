@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from les import ChargeReadout, Les, LESConfig
+from les.readout import AtomReadout
 
 
 def test_all_parameters_exist_at_construction():
@@ -103,3 +104,38 @@ def test_negation(add_linear_nn):
     before = readout(features).detach()
     readout.negate()
     torch.testing.assert_close(readout(features), -before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_charges_of_elements(n_channels):
+    """They start at zero, are added to what is read, and have gradients from the start."""
+    readout = ChargeReadout(4, n_channels, n_elements=3)
+    features, elements = torch.randn(5, 4), torch.tensor([0, 2, 2, 0, 1])
+    start = readout(features, elements)
+    torch.testing.assert_close(start, AtomReadout.forward(readout, features))
+    start.square().sum().backward()
+    assert (readout.of_elements.charges.grad.abs() > 0).all()
+    with torch.no_grad():
+        readout.of_elements.charges.copy_(torch.arange(3.0)[:, None] + torch.zeros(n_channels))
+    added = readout(features, elements) - start
+    torch.testing.assert_close(added, elements[:, None].expand(5, n_channels).float())
+    before = readout(features, elements)
+    readout.negate()
+    torch.testing.assert_close(readout(features, elements), -before)
+    with pytest.raises(ValueError, match="`element_charges` needs the elements of the atoms"):
+        readout(features)
+
+
+def test_charges_of_elements_in_les():
+    torch.manual_seed(1)
+    config = LESConfig.for_features({}, 4)
+    les, features = Les(config), torch.randn(3, 4)
+    positions, numbers = torch.rand(3, 3) * 4.0, torch.tensor([8, 1, 1])
+    with torch.no_grad():
+        les.atomwise.of_elements.charges[8] = -0.4
+    with_oxygen = les(positions, desc=features, atomic_numbers=numbers)["raw_charges"]
+    without = les(positions, desc=features, atomic_numbers=numbers * 0 + 1)["raw_charges"]
+    expected = torch.tensor([[-0.4], [0.0], [0.0]])
+    torch.testing.assert_close(with_oxygen - without, expected)
+    with pytest.raises(ValueError, match="`element_charges` needs the elements of the atoms"):
+        les(positions, desc=features)

@@ -11,7 +11,7 @@ from mace.tools import build_default_arg_parser
 from mace.tools.default_keys import DefaultKeys
 from mace.tools.scripts_utils import check_path_ase_read
 
-from les.config import LESConfig, neutrality_of_new_models
+from les.config import LESConfig, settings_of_new_models
 from les.devices import resolve_device
 from les.parser import brief_errors
 from les.training.arguments import add_charge_options, configuration, mapping
@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
     if les:
         if options.model not in MODELS:
             raise ValueError(f"`--model` must be one of {MODELS} with --les, got {options.model!r}")
-        new = {"cutoff": "smooth", **neutrality_of_new_models()}
+        new = {"cutoff": "smooth", **settings_of_new_models(False)}
         options.les_arguments = {**new, **(options.les_arguments or {})}
     return options
 

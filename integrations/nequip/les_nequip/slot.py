@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from les.config import neutrality_of_new_models
+from les.config import settings_of_new_models
 from les_nequip.model_files import read_stored
 from les_nequip.overrides import set_section
 from les_nequip.sections import ADD_LES, CHAIN, LES, TRAINED_MODEL
@@ -60,7 +60,7 @@ def add_to_slot(config: DictConfig, settings: Mapping[str, Any]) -> list[str]:
             f"`{MODEL}` is built by {target}, which has no argument `pair_potential` to pass "
             "LES to; NequIP's and Allegro's model builders have"
         )
-    les = {"_target_": LES[0], **neutrality_of_new_models(), **settings}
+    les = {"_target_": LES[0], **settings_of_new_models(True), **settings}
     if not present:
         value = les
     else:
@@ -102,7 +102,7 @@ def start_from(
     if stored.has_les or not les:
         value = {**trained, **kept}
     else:
-        les_section = {**neutrality_of_new_models(), **settings}
+        les_section = {**settings_of_new_models(True), **settings}
         value = {"_target_": ADD_LES[0], **kept, "model": trained, "les": les_section}
     return set_section(MODEL, value, exists=True)
 
