@@ -110,7 +110,12 @@ def test_channels():
     torch.manual_seed(1)
     model = Les(config).double()
     positions = torch.rand(3, 3).double()
-    out = model(positions, 9.0 * torch.eye(3).double()[None], desc=torch.rand(3, 8).double())
+    out = model(
+        positions,
+        9.0 * torch.eye(3).double()[None],
+        desc=torch.rand(3, 8).double(),
+        atomic_numbers=torch.tensor([8, 1, 1]),
+    )
     assert out["latent_charges"].shape == (3, 4)
     assert out["E_lr_atoms"] is None
     energies = [
