@@ -128,7 +128,7 @@ def test_channels():
 def test_keys_of_the_host_beside_settings():
     settings = {"sigma": 1.3, "r_max": 5.0}
     config = LESConfig.for_features(settings, 8, also=["r_max", "layers"])
-    assert config == LESConfig(sigma=1.3, use_atomwise=True, n_features=8)
+    assert config == LESConfig(sigma=1.3, use_atomwise=True, element_charges=True, n_features=8)
     assert settings == {"sigma": 1.3, "r_max": 5.0}
     with pytest.raises(ValueError, match="unknown key 'layer'; did you mean 'layers'"):
         LESConfig.for_features({"layer": 2}, 8, also=["r_max", "layers"])
