@@ -30,7 +30,7 @@ from les.sums.reciprocal.lattice import exactly
 NEUTRALITIES = ("none", "shift")
 
 #: That of new models, where nothing else is asked for.
-DEFAULT_NEUTRALITY = "none"
+DEFAULT_NEUTRALITY = "shift"
 
 #: That of models which do not say: published ones, and those of releases up to 0.1.0.
 UNSAID_NEUTRALITY = "none"

@@ -140,6 +140,7 @@ class ChargeReadout(AtomReadout):
             n_features, n_channels, n_layers, n_hidden, add_linear_nn, output_scaling_factor
         )
         self.scale_weights(initial_charge_scale)
+        self.of_elements = None if n_elements is None else ElementCharges(n_elements, n_channels)
 
     def scale_weights(self, factor: float) -> None:
         """Multiply the last layers' weights, and so the charges, as long as biases are zero."""
@@ -147,7 +148,6 @@ class ChargeReadout(AtomReadout):
             for layer in (self.network[-1], self.linear):
                 if isinstance(layer, nn.Linear):
                     layer.weight.mul_(factor)
-        self.of_elements = None if n_elements is None else ElementCharges(n_elements, n_channels)
 
     @classmethod
     def of(cls, config: LESConfig, n_elements: int) -> ChargeReadout:
