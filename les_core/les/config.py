@@ -168,8 +168,8 @@ class LESConfig:
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
         if self.neutrality == "shift" and not self.remove_mean:
             raise ValueError(
-                "`remove_mean` must be true with `neutrality` 'shift', which takes the mean off "
-                "all charges, got False"
+                "`remove_mean` must be true with `neutrality` 'shift', the default, which takes the "
+                "mean off all charges, got False; charges keep their mean with `neutrality: none`"
             )
         hidden = self.n_hidden if isinstance(self.n_hidden, tuple) else (self.n_hidden,)
         widths = [("n_channels", self.n_channels), ("n_layers", self.n_layers)]
@@ -188,6 +188,11 @@ class LESConfig:
             raise ValueError(
                 "`n_channels` is of the charge readout, `use_atomwise`; latent charges that the "
                 "host model passes have their own number of channels"
+            )
+        if self.element_charges and not self.use_atomwise:
+            raise ValueError(
+                "`element_charges` is of the charge readout, `use_atomwise`; it has no effect on "
+                "latent charges that the host model passes, and must be false"
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -12,6 +12,9 @@ from les import Les, LESConfig
 from les.config import HOST_KEYS, UNSUPPORTED_KEYS
 from les.units import COULOMB_CONSTANT, NORM_FACTOR
 
+#: What a dictionary of published LES means.
+PUBLISHED = LESConfig(cutoff="sharp", neutrality="none")
+
 CUSTOM = LESConfig(
     sigma=1.3, dl=1.6, cutoff="sharp", remove_self_interaction=False, norm_factor=90.0474,
     remove_mean=False, neutrality="none", epsilon_factor=1.8, n_hidden=(8, 4),
@@ -48,7 +51,7 @@ def test_unknown_key_names_the_closest(make):
         *((name, value) for name in ("n_layers", "n_hidden", "n_features")
           for value in (0, -3, True, 2.5, "3")),
         *((name, value) for name in ("remove_self_interaction", "remove_mean", "use_atomwise",
-                                     "add_linear_nn") for value in (1, 0, "true", None)),
+                                     "add_linear_nn", "element_charges") for value in (1, 0, "true", None)),
         ("n_hidden", (8, 0)),
         ("method", "mesh!"),
         ("cutoff", "soft"),
@@ -77,6 +80,19 @@ def test_charges_of_elements_where_nothing_else_is_said():
     assert LESConfig.for_features(LESConfig(), 5).element_charges is False
     assert LESConfig.from_stored({}).element_charges is False
     assert LESConfig.from_legacy({}).element_charges is False
+
+
+@pytest.mark.parametrize("make", [LESConfig.from_dict, LESConfig.from_legacy, Les])
+def test_no_charges_of_elements_without_a_readout(make):
+    """Beside latent charges of the host they would have no effect."""
+    with pytest.raises(ValueError, match="`element_charges` is of the charge readout"):
+        make({"element_charges": True})
+
+
+def test_a_mean_that_is_kept_needs_charges_that_are_not_shifted():
+    with pytest.raises(ValueError, match="`remove_mean` must be true .* with `neutrality: none`"):
+        LESConfig(remove_mean=False)
+    assert LESConfig(remove_mean=False, neutrality="none").remove_mean is False
 
 
 @pytest.mark.parametrize(("name", "value"), [("use_atomwise", True), ("n_features", 64)])
@@ -164,7 +180,7 @@ def test_files(tmp_path):
     empty = tmp_path / "empty.yaml"
     empty.write_text("# nothing\n")
     assert LESConfig.from_yaml(empty) == LESConfig()
-    assert Les(empty).config() == LESConfig(cutoff="sharp", neutrality="none")
+    assert Les(empty).config() == PUBLISHED
     with pytest.raises(FileNotFoundError, match=r"missing\.yaml"):
         Les(tmp_path / "missing.yaml")
 
@@ -176,7 +192,8 @@ def test_published_defaults():
     published = {
         "sigma": 1.0, "dl": 2.0, "remove_self_interaction": True, "remove_mean": True,
         "epsilon_factor": 1.0, "use_atomwise": False, "n_layers": 3, "n_hidden": (32, 16),
-        "add_linear_nn": True, "output_scaling_factor": 0.1,
+        "add_linear_nn": True, "output_scaling_factor": 0.1, "neutrality": "none",
+        "element_charges": False,
     }  # fmt: skip
     for name, value in published.items():
         assert getattr(config, name) == value
@@ -188,7 +205,7 @@ def test_published_defaults():
 def test_host_keys_are_left_to_the_host(caplog):
     caplog.set_level("DEBUG", logger="les")
     values = dict.fromkeys(HOST_KEYS, True) | {"sigma": 1.5}
-    assert LESConfig.from_legacy(values) == LESConfig(sigma=1.5, cutoff="sharp", neutrality="none")
+    assert LESConfig.from_legacy(values) == dataclasses.replace(PUBLISHED, sigma=1.5)
     assert "use_induced_charge" in caplog.text
 
 
@@ -198,9 +215,7 @@ def test_host_keys_are_left_to_the_host(caplog):
 def test_unsupported_keys(name):
     with pytest.raises(ValueError, match=f"`{name}` = True is not supported yet"):
         LESConfig.from_legacy({name: True})
-    assert LESConfig.from_legacy({name: UNSUPPORTED_KEYS[name]}) == LESConfig(
-        cutoff="sharp", neutrality="none"
-    )
+    assert LESConfig.from_legacy({name: UNSUPPORTED_KEYS[name]}) == PUBLISHED
 
 
 def test_what_les_accepts(tmp_path):
@@ -208,7 +223,7 @@ def test_what_les_accepts(tmp_path):
     path.write_text("sigma: 1.5\ncompute_bec: true\n")
     assert Les().config() == Les(None).config() == LESConfig()
     assert Les(CUSTOM).config() == CUSTOM
-    expected = LESConfig(sigma=1.5, cutoff="sharp", neutrality="none")
+    expected = dataclasses.replace(PUBLISHED, sigma=1.5)
     for given in ({"sigma": 1.5}, path, str(path)):
         assert Les(given).config() == expected
     with pytest.raises(TypeError, match=r"must be a LESConfig, a mapping, the path .* got int"):

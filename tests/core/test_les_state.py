@@ -30,7 +30,7 @@ def assert_custom(module):
     assert (module.ewald.sigma, module.ewald.dl, module.ewald.cutoff) == (1.3, 1.6, "sharp")
     assert module.ewald.norm_factor == 90.0474
     assert module.ewald.remove_self_interaction is False
-    assert module.remove_mean is False
+    assert (module.remove_mean, module.neutrality) == (False, "none")
     assert module.epsilon_factor == 1.8
 
 

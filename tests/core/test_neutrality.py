@@ -223,10 +223,11 @@ def test_what_earlier_releases_wrote_has_no_sum():
     assert LESConfig.from_stored({"sigma": 1.2}).neutrality == "none"
     assert LESConfig.from_stored(SHIFT.to_dict()) == SHIFT
     older = LESConfig(sigma=1.2)
-    state = {name: value for name, value in vars(older).items() if name != "neutrality"}
+    newer = ("neutrality", "element_charges")
+    state = {name: value for name, value in vars(older).items() if name not in newer}
     loaded = LESConfig.__new__(LESConfig)
     loaded.__setstate__(state)
-    assert loaded.neutrality == "none"
+    assert (loaded.neutrality, loaded.element_charges) == ("none", False)
 
 
 def test_the_state_carries_it():
