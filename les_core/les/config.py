@@ -168,8 +168,8 @@ class LESConfig:
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
         if self.neutrality == "shift" and not self.remove_mean:
             raise ValueError(
-                "`remove_mean` must be true with `neutrality` 'shift', the default, which takes the "
-                "mean off all charges, got False; charges keep their mean with `neutrality: none`"
+                "`remove_mean` must be true with `neutrality` 'shift', the default, which takes "
+                "the mean off all charges, got False; they keep it with `neutrality: none`"
             )
         hidden = self.n_hidden if isinstance(self.n_hidden, tuple) else (self.n_hidden,)
         widths = [("n_channels", self.n_channels), ("n_layers", self.n_layers)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -141,6 +141,12 @@ class ChargeReadout(AtomReadout):
         )
         self.scale_weights(initial_charge_scale)
         self.of_elements = None if n_elements is None else ElementCharges(n_elements, n_channels)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle, also what earlier releases wrote, which had no charges of elements."""
+        super().__setstate__(state)
+        if "of_elements" not in self._modules:
+            self.of_elements = None
 
     def scale_weights(self, factor: float) -> None:
         """Multiply the last layers' weights, and so the charges, as long as biases are zero."""

@@ -51,7 +51,8 @@ def test_unknown_key_names_the_closest(make):
         *((name, value) for name in ("n_layers", "n_hidden", "n_features")
           for value in (0, -3, True, 2.5, "3")),
         *((name, value) for name in ("remove_self_interaction", "remove_mean", "use_atomwise",
-                                     "add_linear_nn", "element_charges") for value in (1, 0, "true", None)),
+                                     "add_linear_nn", "element_charges")
+          for value in (1, 0, "true", None)),
         ("n_hidden", (8, 0)),
         ("method", "mesh!"),
         ("cutoff", "soft"),
@@ -90,7 +91,7 @@ def test_no_charges_of_elements_without_a_readout(make):
 
 
 def test_a_mean_that_is_kept_needs_charges_that_are_not_shifted():
-    with pytest.raises(ValueError, match="`remove_mean` must be true .* with `neutrality: none`"):
+    with pytest.raises(ValueError, match=r"`remove_mean` must be true .* with `neutrality: none`"):
         LESConfig(remove_mean=False)
     assert LESConfig(remove_mean=False, neutrality="none").remove_mean is False
 

@@ -17,6 +17,7 @@ from les import Ewald, Les, LESConfig
 from les.module.atomwise import Atomwise
 from les.module.bec import BEC
 from les.module.ewald import Ewald as PublishedEwald
+from les.testing.earlier import AS_BEFORE, earlier_pickle, earlier_state
 from les.units import NORM_FACTOR
 
 CUSTOM = LESConfig(
@@ -213,3 +214,20 @@ def test_torch_package(make_system, method):
     for kind in ("triclinic", "open"):
         system = make_system(kind)
         torch.testing.assert_close(loaded(*system), ewald(*system))
+
+
+def test_what_earlier_releases_wrote():
+    """Their models read charges from features alone, and shift none."""
+    config = LESConfig(use_atomwise=True, n_features=3, **AS_BEFORE)
+    older = Les(config)
+    state = earlier_state(older.state_dict())
+    assert b"neutrality" not in bytes(state["settings"].tolist())
+    new = Les(dataclasses.replace(config, neutrality="shift"))
+    new.load_state_dict(state)
+    for module in (new, pickle.loads(earlier_pickle(older))):
+        assert module.config() == config
+        desc, positions = torch.rand(4, 3), torch.rand(4, 3)
+        found, expected = (each(positions, desc=desc)["latent_charges"] for each in (module, older))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="`element_charges` = False, this one was built with True"):
+        Les(LESConfig.for_features({}, 3)).load_state_dict(state)

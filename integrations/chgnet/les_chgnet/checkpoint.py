@@ -79,9 +79,9 @@ def model_from(content: dict[str, Any], path: str | Path) -> CHGNet:
             # The model 0.2.0 has biases that its own arguments do not tell of.
             arguments = {"mlp_out_bias": True, **arguments}
         with quiet():
-            model = (CHGNetLES if "les_arguments" in arguments else CHGNet)(**arguments)
-        load_weights(model, state)
+            if "les_arguments" in arguments:
+                return CHGNetLES.from_dict({"model_args": arguments, "state_dict": state})
+            return load_weights(CHGNet(**arguments), state)
     except Exception as error:  # upstream's assertions and errors are of many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} does not fit this release of chgnet or les: {reason}") from error
-    return model

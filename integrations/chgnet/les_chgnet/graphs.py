@@ -55,10 +55,10 @@ class GraphConverter(CrystalGraphConverter):
     """
 
     precision: Tensor
+    uses_total_charge = False  # also of what earlier releases pickled
 
     def __init__(self, *, on_isolated_atoms: str = "ignore", **settings: Any) -> None:
         super().__init__(on_isolated_atoms=on_isolated_atoms, **settings)
-        self.uses_total_charge = False
         self.register_buffer("precision", torch.empty(0), persistent=False)
 
     @classmethod

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
-from les.config import LESConfig
+from les.config import LESConfig, settings_of_new_models
 from les.training.arguments import label_keys
 from les.training.closing import close
 from les.training.responses import check_responses, response_weights
@@ -187,7 +187,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of LES, checked."""
     settings: dict[str, Any] = options.les_arguments or {}
     try:
-        core_config(settings)
+        core_config({**settings_of_new_models(True), **settings})
     except ValueError as error:
         raise ValueError(f"--les_arguments: {error}") from error
     return settings

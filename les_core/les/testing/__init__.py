@@ -25,6 +25,7 @@ for _name in (
     "derivatives",
     "features",
     "field",
+    "free_charges",
     "response",
     "response_training",
     "results",
@@ -45,6 +46,7 @@ from les.testing.charges_first import ChargesFirstTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.field import FieldTests  # noqa: E402
+from les.testing.free_charges import FreeChargesTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
 from les.testing.response_training import ResponseTrainingTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
@@ -65,6 +67,7 @@ __all__ = [
     "DerivativeTests",
     "FeatureTests",
     "FieldTests",
+    "FreeChargesTests",
     "ResponseTests",
     "ResponseTrainingTests",
     "ResultTests",

@@ -88,16 +88,6 @@ class BadInputTests(Adapter):
             calc.calculate(dimer())
         assert not any(np.isnan(value).any() for value in calc.results.values())
 
-    def test_total_charge_has_no_effect(self, calculator: CalculatorFactory) -> None:
-        calc = calculator()
-        atoms = dimer()
-        atoms.info["total_charge"] = 0
-        calc.calculate(atoms)
-        atoms.info["total_charge"] = -1
-        with pytest.warns(UserWarning, match="total_charge = -1, which this model cannot use"):
-            calc.calculate(atoms)
-        calc.calculate(atoms)  # says so once
-
     @pytest.mark.parametrize("damage", ["truncated", "changed"])
     def test_damaged_file(self, reloaded_calculator: Any, tmp_path: Path, damage: str) -> None:
         path = max(filter(Path.is_file, tmp_path.rglob("*")), key=lambda path: path.stat().st_size)

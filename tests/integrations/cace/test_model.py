@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
 from les.data.total_charge import total_charge
-from les.testing import AdapterTests, SlabTests, TotalChargeTests
+from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
 from les.testing.adapter import results_of
+from les.testing.earlier import AS_BEFORE, earlier_pickle, earlier_settings
 from les.testing.structures import structures
 from les_cace import CACE, LESCalculator, load_model, save_model
 from les_cace.batches import collate, to_structure
@@ -32,6 +34,8 @@ def model(small, short_range):
     settings = {"output_scaling_factor": 0.3}
     with_charges = CACE(small, settings, atomic_energies=[-1.0, -3.0]).double().eval()
     with_charges.load_state_dict({**with_charges.state_dict(), **short_range.state_dict()})
+    with torch.no_grad():
+        with_charges.charge_readout.of_elements.charges.copy_(torch.tensor([[0.15], [-0.2]]))
     return with_charges
 
 
@@ -85,6 +89,19 @@ class TestTotalCharge(TotalChargeTests):
     def model(self, model):
         own = copy.deepcopy(model)
         own.les_config = dataclasses.replace(own.les_config, neutrality="shift", sign="trained")
+        return own
+
+
+class TestFreeCharges(FreeChargesTests):
+    """The same model, whose charges keep their mean."""
+
+    calculator = TestCACE.calculator
+    predict_batch = TestCACE.predict_batch
+
+    @pytest.fixture
+    def model(self, model):
+        own = copy.deepcopy(model)
+        own.les_config = dataclasses.replace(own.les_config, neutrality="none")
         return own
 
 
@@ -248,3 +265,24 @@ def test_loaded_models_are_for_evaluation(short_range, tmp_path):
     model = load_model(tmp_path / "model.cace.pt")
     batch = collate([to_structure(structures()["open"], 4.0)])
     assert not model(*batch)["forces"].requires_grad
+
+
+def test_what_earlier_releases_wrote(small, tmp_path):
+    """In files and pickles; charges keep their mean, and elements have none of their own."""
+    torch.manual_seed(4)
+    settings = {**AS_BEFORE, "output_scaling_factor": 0.3}
+    model = CACE(small, settings, atomic_energies=[-1.0, -3.0]).double().eval()
+    path = tmp_path / "earlier.cace.pt"
+    save_model(model, path)
+    content = torch.load(path, weights_only=True)
+    arguments = content["arguments"]
+    arguments["les_arguments"] = earlier_settings(arguments["les_arguments"])
+    torch.save(content, path)
+    expected = results_of(LESCalculator(model), structures()["open"])
+    for loaded in (load_model(path), pickle.loads(earlier_pickle(model))):
+        assert loaded.les_config == model.les_config
+        assert loaded.charge_readout.of_elements is None
+        found = results_of(LESCalculator(loaded), structures()["open"])
+        assert abs(found["charges"].sum()) > 1e-3
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=0, atol=1e-12, err_msg=key)

@@ -42,8 +42,8 @@ def scale_charges() -> Callable[[Any, float], None]:
     def scale(model: Any, factor: float) -> None:
         readout = model.les.atomwise
         with torch.no_grad():
-            for linear in (readout.network[-1], readout.linear):
-                for parameter in linear.parameters():
+            for module in (readout.network[-1], readout.linear, readout.of_elements):
+                for parameter in module.parameters():
                     parameter.mul_(factor)
 
     return scale
@@ -66,6 +66,8 @@ def model(short_range_model, scale_charges):
     torch.manual_seed(6)
     with_charges = CHGNetLES.from_short_range(short_range_model).eval()
     scale_charges(with_charges, 40.0)
+    with torch.no_grad():
+        with_charges.les.atomwise.of_elements.charges[[1, 8], 0] = torch.tensor([0.15, -0.2])
     return with_charges
 
 

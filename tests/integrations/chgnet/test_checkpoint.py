@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
 from importlib import resources
 
@@ -12,6 +13,7 @@ from chgnet.model import CHGNet
 from chgnet.model.composition_model import AtomRef
 from chgnet.trainer import Trainer
 
+from les.testing.earlier import AS_BEFORE, earlier_pickle, earlier_settings, earlier_state
 from les.testing.structures import crystal, dimer
 from les_chgnet import CHGNetLES, load_model, save_model
 
@@ -95,6 +97,22 @@ def test_double_precision_file(model, path):
         double.les.atomwise.network[0].weight += 1e-10
     save_model(double, path)
     assert_same_model(load_model(path), double)
+
+
+def test_what_earlier_releases_wrote(chgnet_arguments, path):
+    """In files and pickles; charges keep their mean, and elements have none of their own."""
+    torch.manual_seed(3)
+    model = CHGNetLES(les_arguments={**SETTINGS, **AS_BEFORE}, **chgnet_arguments).eval()
+    save_model(model, path)
+    content = torch.load(path, weights_only=True)
+    of_model = content["model"]
+    arguments = of_model["model_args"]
+    arguments["les_arguments"] = earlier_settings(arguments["les_arguments"])
+    of_model["state_dict"] = earlier_state(of_model["state_dict"])
+    torch.save(content, path)
+    for loaded in (load_model(path), CHGNetLES.from_dict(of_model)):
+        assert_same_model(loaded, model)
+    assert_same_model(pickle.loads(earlier_pickle(model)), model)
 
 
 def test_fine_tuned_pretrained_model(path):

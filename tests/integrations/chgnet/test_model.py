@@ -13,7 +13,7 @@ from ase import Atoms, units
 from chgnet.model import CHGNet
 
 from les import LESConfig
-from les.testing import AdapterTests, SlabTests, TotalChargeTests
+from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
@@ -69,17 +69,31 @@ class TestTotalCharge(TotalChargeTests):
 
     @pytest.fixture
     def model(self, model):
-        return summing(model)
+        return changed(model, neutrality="shift", sign="trained")
 
     @pytest.fixture
     def double_model(self, double_model):
-        return summing(double_model)
+        return changed(double_model, neutrality="shift", sign="trained")
 
 
-def summing(model):
-    """A copy whose charges sum to the total charge."""
+class TestFreeCharges(FreeChargesTests):
+    """The same model, whose charges keep their mean."""
+
+    calculator = TestCHGNet.calculator
+    predict_batch = TestCHGNet.predict_batch
+
+    @pytest.fixture
+    def model(self, model):
+        return changed(model, neutrality="none")
+
+    @pytest.fixture
+    def double_model(self, double_model):
+        return changed(double_model, neutrality="none")
+
+
+def changed(model, **settings):
+    """A copy with other settings."""
     own = copy.deepcopy(model)
-    settings = {"neutrality": "shift", "sign": "trained"}
     own.les._apply_settings(dataclasses.replace(own.les.config(), **settings))
     own.load_state_dict(own.state_dict())
     return own

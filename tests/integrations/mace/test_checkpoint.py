@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import pickle
 import re
 
 import mace  # noqa: F401  (before e3nn)
@@ -15,7 +16,9 @@ from mace.modules import ScaleShiftMACE, extensions
 from mace.tools.scripts_utils import extract_config_mace_model, extract_model, remove_pt_head
 from mace.tools.torch_tools import default_dtype
 
+from les import LESConfig
 from les.backends.model_files import PickleRefusedError
+from les.testing.earlier import earlier_pickle, earlier_settings, earlier_state
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model, save_model
 
@@ -100,6 +103,23 @@ def test_pickle(model, mace_batch, tmp_path):
     with pytest.raises(PickleRefusedError, match=r"model\.model is a pickle.*allow_pickle=True"):
         load_model(tmp_path / "model.model")
     assert_same_model(load_model(tmp_path / "model.model", allow_pickle=True), model, mace_batch)
+
+
+def test_what_earlier_releases_wrote(model, mace_arguments, mace_batch, tmp_path):
+    """In files, pickles and state dictionaries; it has charges that keep their mean."""
+    assert model.les.config().neutrality == "none"
+    path = tmp_path / "earlier.pt"
+    save_model(model, path)
+    content = torch.load(path, weights_only=True)
+    content["les_arguments"] = earlier_settings(content["les_arguments"])
+    content["state_dict"] = earlier_state(content["state_dict"])
+    torch.save(content, path)
+    with default_dtype(torch.float64):
+        new = MACELES(les_arguments=LESConfig(), **mace_arguments)
+    assert new.les.config().neutrality == "shift"
+    new.load_state_dict(content["state_dict"])
+    for loaded in (load_model(path), pickle.loads(earlier_pickle(model)), new):
+        assert_same_model(loaded, model, mace_batch)
 
 
 def test_pickle_of_upstreams_own_class(mace_arguments, mace_batch, tmp_path):

@@ -19,7 +19,7 @@ from mace.modules.models import MACE
 from mace.tools.torch_tools import default_dtype
 
 from les import LESConfig
-from les.testing import AdapterTests, SlabTests, TotalChargeTests
+from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.slabs import slab
@@ -86,6 +86,19 @@ class TestTotalCharge(TotalChargeTests):
         for key in ("energy", "charges", "forces"):
             torch.testing.assert_close(scripted[key], expected[key], rtol=0, atol=1e-10)
         assert scripted["charges"].sum().item() == pytest.approx(1.0, abs=1e-12)
+
+
+class TestFreeCharges(FreeChargesTests):
+    """The same model, whose charges keep their mean."""
+
+    calculator = TestMACE.calculator
+    predict_batch = TestMACE.predict_batch
+
+    @pytest.fixture
+    def model(self, model):
+        own = copy.deepcopy(model)
+        own.les._apply_settings(dataclasses.replace(own.les.config(), neutrality="none"))
+        return own
 
 
 def test_gradient_of_a_loss_on_forces_and_stress(model, mace_batch):
@@ -361,6 +374,13 @@ class TestFromShortRange:
 def test_unknown_setting_names_the_closest(mace_arguments):
     with pytest.raises(ValueError, match=r"unknown key 'sigmaa'; did you mean 'sigma'"):
         MACELES(les_arguments={"sigmaa": 2.0}, **mace_arguments)
+
+
+@pytest.mark.parametrize("given", [LESConfig.from_dict, dict])
+def test_readouts_know_the_element_already(short_range_model, given):
+    """Charges of elements would have no effect, in whatever way they are asked for."""
+    with pytest.raises(ValueError, match=r"`element_charges` .* it has no effect"):
+        MACELES.from_short_range(short_range_model, given({"element_charges": True}))
 
 
 @pytest.mark.parametrize("key", ["use_dipole", "use_induced_charge", "use_atomwise"])

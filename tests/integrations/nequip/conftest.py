@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from les.backends import get_backend
+from les.config import settings_of_new_models
 from les.data.total_charge import total_charge
 
 #: Builders of small NequIP and Allegro models for H and O, and their arguments.
@@ -47,13 +48,17 @@ def nequip_state(undone):
 
 @pytest.fixture(scope="session")
 def nequip_section():
-    """A function that makes the section ``training_module.model`` of a configuration."""
+    """A function that makes the section ``training_module.model`` of a configuration.
+
+    With ``les`` it is that of a new model.
+    """
 
     def make(kind="nequip", dtype="float64", les=None, **changes):
         common = {"_target_": BUILDERS[kind], "model_dtype": dtype, **SMALL_MODEL}
         section = {**common, **SMALL_MODELS[kind], **changes}
         if les is not None:
-            section["pair_potential"] = {"_target_": "les_nequip.LES", **les}
+            new = settings_of_new_models(True)
+            section["pair_potential"] = {"_target_": "les_nequip.LES", **new, **les}
         return section
 
     return make

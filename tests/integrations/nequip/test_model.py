@@ -10,7 +10,7 @@ import pytest
 import torch
 from nequip.integrations.ase import NequIPCalculator
 
-from les.testing import AdapterTests, SlabTests, TotalChargeTests
+from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator, PairPotentials
@@ -44,6 +44,8 @@ def make_models(nequip_model):
             for dtype in ("float64", "float32")
             for les in (True, False)
         }
+        of_elements = les_of(models["float64", True]).readout.of_elements
+        of_elements.charges.data.copy_(torch.tensor([[0.15], [-0.2]]))
         weights = models["float64", True].state_dict()
         for (_, les), model in models.items():
             problems = model.load_state_dict(weights, strict=les)
@@ -119,9 +121,11 @@ class NequIPTotalCharge(TotalChargeTests):
     calculator = NequIPTests.calculator
     predict_batch = NequIPTests.predict_batch
 
+    neutrality, sign = "shift", "trained"
+
     @pytest.fixture
     def models(self, nequip_model, make_models):
-        settings = {**SETTINGS, "neutrality": "shift", "sign": "trained"}
+        settings = {**SETTINGS, "neutrality": self.neutrality, "sign": self.sign}
         model = nequip_model(self.kind, "float64", les=settings)
         model.load_state_dict(make_models(self.kind)["float64", True].state_dict())
         return {("float64", True): model}
@@ -132,6 +136,20 @@ class TestTotalCharge(NequIPTotalCharge):
 
 
 class TestTotalChargeOfAllegro(NequIPTotalCharge):
+    kind = "allegro"
+
+
+class TestFreeCharges(FreeChargesTests):
+    """The same model, whose charges keep their mean."""
+
+    kind = "nequip"
+    neutrality, sign = "none", "open"
+    calculator = NequIPTests.calculator
+    predict_batch = NequIPTests.predict_batch
+    models = NequIPTotalCharge.models
+
+
+class TestFreeChargesOfAllegro(TestFreeCharges):
     kind = "allegro"
 
 

@@ -13,6 +13,7 @@ import torch
 from les.backends import backend_of, get_backend
 from les.backends.model_files import PickleRefusedError
 from les.testing.adapter import results_of
+from les.testing.earlier import AS_BEFORE, earlier_settings
 from les.testing.structures import crystal, dimer
 from les_nequip import AddLES, LESCalculator, load_model, save_model
 
@@ -70,6 +71,30 @@ def test_saved_and_loaded(name, model_file, nequip_transforms):
     save_model(actual.model, path.with_name("again.nequip.pt"))
     again = load_model(path.with_name("again.nequip.pt")).state_dict()
     assert all(torch.equal(again[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", ["nequip.pt", "ckpt"])
+def test_what_earlier_releases_wrote(
+    suffix, nequip_model, nequip_section, nequip_checkpoint, nequip_transforms, tmp_path
+):
+    """Charges keep their mean, and elements have none of their own."""
+    settings = {**LES, **AS_BEFORE}
+    model, section = nequip_model(les=settings), nequip_section(les=settings)
+    section["pair_potential"] = earlier_settings(section["pair_potential"])
+    path = tmp_path / f"earlier.{suffix}"
+    if suffix == "ckpt":
+        nequip_checkpoint(path, section, model)
+    else:
+        save_model(model, path, section)
+    expected = results_of(LESCalculator(model, transforms=nequip_transforms), dimer())
+    loaded = LESCalculator(path, allow_pickle=suffix == "ckpt")
+    config = loaded.les_config
+    assert (config.neutrality, config.element_charges) == ("none", False)
+    assert loaded.les_modules[0].readout.of_elements is None
+    found = results_of(loaded, dimer())
+    assert abs(found["charges"].sum()) > 1e-3
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=0, atol=1e-12, err_msg=key)
 
 
 def test_model_with_les_added(model_file, tmp_path):

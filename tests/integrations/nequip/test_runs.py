@@ -10,6 +10,7 @@ import yaml
 from nequip.train import NequIPLightningModule
 
 from les.backends import get_backend
+from les.config import settings_of_new_models
 from les.locks import locked
 from les.testing.adapter import results_of
 from les.testing.structures import crystal
@@ -106,7 +107,8 @@ def test_options_become_overrides(train, arguments, make_config, tmp_path):
     hyper = content["hyper_parameters"]
     assert hyper["model"]["seed"] == 7
     assert hyper["model"]["num_features"] == 5
-    assert hyper["model"]["pair_potential"] == {"_target_": "les_nequip.LES", "sigma": 1.3}
+    new = {"_target_": "les_nequip.LES", **settings_of_new_models(True)}
+    assert hyper["model"]["pair_potential"] == {**new, "sigma": 1.3}
     groups = hyper["optimizer"]["param_groups"]
     assert groups["muon"]["lr"] == 0.02
     assert groups["adam"]["lr"] == pytest.approx(0.004)  # the ratio of the configuration

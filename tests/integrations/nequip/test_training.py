@@ -13,6 +13,7 @@ import yaml
 from ase.io import read
 
 from les.backends import TrainingJob, get_backend
+from les.config import settings_of_new_models
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 
@@ -101,7 +102,8 @@ def test_run_with_les(les_run):
     results = results_of(calculator(les_run, bec=True), crystal())
     assert results["les_energy"] != 0.0
     assert np.isfinite(results["born_effective_charges"]).all()
-    assert section_of(les_run)["pair_potential"] == {"_target_": "les_nequip.LES"}
+    expected = {"_target_": "les_nequip.LES", **settings_of_new_models(True)}
+    assert section_of(les_run)["pair_potential"] == expected
     overrides = yaml.safe_load((folder(les_run) / ".hydra" / "overrides.yaml").read_text())
     assert any("pair_potential" in text and "les_nequip.LES" in text for text in overrides)
 

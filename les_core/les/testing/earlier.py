@@ -1,0 +1,51 @@
+"""Models as releases up to 0.1.0 wrote them: without the settings that are younger."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from les.config import UNSAID, LESConfig
+from les.les import SETTINGS
+
+#: Settings of a model that means what those of earlier releases do.
+AS_BEFORE = dict(UNSAID)
+
+
+def earlier_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that earlier releases did not have."""
+    return {name: value for name, value in values.items() if name not in UNSAID}
+
+
+def earlier_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dictionary whose settings, if it holds any, are :func:`earlier_settings`."""
+    changed = dict(state)
+    for name, value in state.items():
+        if name.split(".")[-1] == SETTINGS:
+            text = json.dumps(earlier_settings(json.loads(bytes(value.tolist()).decode())))
+            changed[name] = torch.tensor(list(text.encode().ljust(len(value))), dtype=torch.uint8)
+    return changed
+
+
+def earlier_pickle(model: nn.Module) -> bytes:
+    """The pickle of a model, made ``AS_BEFORE``, less attributes that earlier releases lacked."""
+    older = copy.deepcopy(model)
+    for module in older.modules():
+        attributes = vars(module)
+        for name in ("neutrality", "of_elements", "uses_total_charge"):
+            attributes.pop(name, None)
+        for config in attributes.values():
+            if isinstance(config, LESConfig):
+                for name in UNSAID:
+                    vars(config).pop(name)
+        if SETTINGS in module._buffers:
+            module._buffers[SETTINGS] = earlier_state({SETTINGS: module._buffers[SETTINGS]})[
+                SETTINGS
+            ]
+    return pickle.dumps(older)
