@@ -78,9 +78,10 @@ class Les(nn.Module):
             ``LESConfig()``.
 
     **``Les()`` is not ``Les({})``.** The first has the defaults of :class:`LESConfig`, a smooth
-    cutoff. A dictionary or a file, even an empty one, is what published LES reads, and means what
-    it means there: the cutoff is sharp unless it says ``cutoff: smooth``. Models that were trained
-    that way depend on it. Give a :class:`LESConfig` where you start anew.
+    cutoff and neutral structures. A dictionary or a file, even an empty one, is what published LES
+    reads, and means what it means there: the cutoff is sharp unless it says ``cutoff: smooth``, and
+    charges sum to nothing in particular unless it says ``neutrality: shift``. Models that were
+    trained that way depend on it. Give a :class:`LESConfig` where you start anew.
 
     The configuration is also kept in a small buffer, and is read back when a state dict
     that has it is loaded. State dicts without it load as well.

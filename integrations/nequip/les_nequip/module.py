@@ -72,6 +72,9 @@ class LES(GraphModuleMixin, torch.nn.Module):
             attribute ``bec_method`` is changed.
         compute_dipole: compute dipoles with every evaluation of a model that is not compiled.
         settings: fields of ``les.LESConfig``: ``sigma``, ``dl``, ``cutoff``, ``n_hidden``, ...
+            They stand in files of models, so that ``neutrality`` is ``"none"`` and
+            ``element_charges`` false where they do not say otherwise, as in earlier releases;
+            ``les train`` writes those of new models.
 
     Raises:
         ValueError: for an unknown or impossible setting, or a model without scalar features.

@@ -41,8 +41,8 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
 
     The arguments are those of the other models, which are turned into overrides, and those of
     ``nequip-train``. With ``les``, the slot ``pair_potential`` of the configured model gets LES, as
-    the override ``+training_module.model.pair_potential={_target_: les_nequip.LES}`` would do;
-    ``--from`` replaces the model by a trained one.
+    the override ``+training_module.model.pair_potential={_target_: les_nequip.LES}`` would do with
+    the settings of a new model besides; ``--from`` replaces the model by a trained one.
 
     Raises:
         FileNotFoundError, ValueError: for arguments that are wrong, contradict each other or have
