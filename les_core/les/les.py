@@ -26,7 +26,9 @@ from les.response.phase import phase_born_effective_charges
 from les.sums.checks import (
     as_indices,
     check_batch,
+    check_cell,
     check_charges,
+    check_positions,
     check_tensors,
     is_compiling,
     open_cells,
@@ -238,6 +240,7 @@ class Les(nn.Module):
         if not torch.jit.is_scripting():
             check_tensors(positions=positions)
             check_tensors(True, cell=cell, latent_charges=latent_charges, desc=desc)
+            check_tensors(True, batch=batch, pbc=pbc)
         if bec_output_index is not None and (bec_output_index < 0 or bec_output_index > 2):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {bec_output_index}")
         for name, given in (
@@ -329,8 +332,10 @@ class Les(nn.Module):
         """``charges`` with the sum that the configuration asks for."""
         if self.neutrality == "none" and total_charge is None:
             return charges
+        check_positions(positions, values=False)
         n_structures = 1
         if cell is not None:
+            check_cell(cell, positions, values=False)
             n_structures = cell.shape[0]
         elif batch is not None or pbc is not None:
             n_structures = open_cells(positions, batch, pbc).shape[0]

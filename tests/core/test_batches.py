@@ -105,7 +105,9 @@ def test_les_returns_what_was_asked_for(make_system, join):
     )
     assert everything["E_lr"].shape == (2,)
     assert everything["BEC"].shape == (10, 3, 3)
-    assert everything["latent_charges"] is charges
+    assert everything["raw_charges"] is charges
+    neutral = charges.view(2, 5) - charges.view(2, 5).mean(dim=1, keepdim=True)
+    torch.testing.assert_close(everything["latent_charges"], neutral.flatten())
     sums = torch.zeros(2).double().index_add(0, batch, everything["E_lr_atoms"])
     torch.testing.assert_close(sums, everything["E_lr"])
     assert everything["latent_dipoles"] is everything["latent_quads"] is None

@@ -150,16 +150,18 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("through_les", [False, True], ids=["Ewald", "Les"])
+@pytest.mark.parametrize("through", ["Ewald", "none", "shift"])
 @pytest.mark.parametrize("case", BAD)
-def test_bad_arguments(arguments, case, through_les):
+def test_bad_arguments(arguments, case, through):
     name, change, error, message = BAD[case]
     assert torch.isfinite(Ewald()(**arguments)[0]).all()
     arguments[name] = change(arguments[name])
     module = Ewald()
-    if through_les:
-        module = Les()
+    if through != "Ewald":
+        module = Les(LESConfig(neutrality=through))
         arguments["latent_charges"] = arguments.pop("charges")
+    if through == "shift":  # which looks at them first
+        message = message.replace("`charges`", "`latent_charges`")
     with pytest.raises(error, match=message) as raised:
         module(**arguments)
     assert raised.type is error

@@ -42,9 +42,10 @@ def test_doctor_of_a_model(fake, model, capsys, monkeypatch):
     calculator = SimpleNamespace(les_config=LESConfig(dl=1.5))
     monkeypatch.setattr(fake, "calculator", lambda self, model, **options: calculator)
     assert cli.main(["doctor", model, "--backend", "fake"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert first == "a.model: fake, LES with sigma = 1 A, dl = 1.5 A, smooth cutoff"
     assert re.search(r"due to the cutoff: \de-04, of water and .* up to \de-03", second)
+    assert third.strip() == "charges sum to the total charge of a structure"
     calculator.les_config = None
     for name in (model, "0.3.0"):  # the latter is no file: some backends bring models along
         assert cli.main(["doctor", name, "--backend", "fake"]) == 0
@@ -87,11 +88,17 @@ def test_doctor_of_another_programs_model(fake, model, fails, monkeypatch):
 def test_what_doctor_says_of_settings():
     fine = doctor.examine_model(LESConfig(accuracy=1e-4))
     assert re.search(r"crystals up to [5-9]e-05", fine)
-    older = LESConfig(cutoff="sharp", norm_factor=90.0474, remove_self_interaction=False)
+    older = LESConfig(
+        cutoff="sharp", norm_factor=90.0474, remove_self_interaction=False, neutrality="none"
+    )
     text = doctor.examine_model(older)
     for part in ("sharp cutoff", "energies jump", "with themselves", "90.0474 eV A / e^2 instead"):
         assert part in text
         assert part not in fine
+    assert "total charge" not in text
+    of_elements = doctor.examine_model(LESConfig.for_features({}, 2))
+    assert "each element has a learned charge" in of_elements
+    assert "each element" not in fine
     several = LESConfig(n_channels=4, use_atomwise=True, n_features=2)
     assert "4 charges on each atom" in doctor.examine_model(several)
 

@@ -159,7 +159,7 @@ def test_published_pickles_keep_their_flags(with_flag):
     module = through_old_paths(module)
     assert module.config() == LESConfig(
         sigma=1.1, dl=1.8, cutoff="sharp", remove_self_interaction=False, norm_factor=90.0474,
-        remove_mean=False, epsilon_factor=1.6, neutrality="none",
+        remove_mean=False, neutrality="none", epsilon_factor=1.6,
     )  # fmt: skip
     assert module.ewald.cutoff == "sharp"
     assert module.ewald.norm_factor == 90.0474

@@ -35,7 +35,8 @@ def evaluated(structures, **settings):
 @pytest.mark.parametrize("remove_mean", [True, False])
 def test_what_follows_from_charges(structures, remove_mean):
     charges, positions, _, batch, _ = structures
-    ewald, _, found = evaluated(structures, remove_mean=remove_mean)
+    settings = {"remove_mean": remove_mean, "neutrality": "none"}
+    ewald, _, found = evaluated(structures, **settings)
     energy, potential = ewald(*structures, True)
     torch.testing.assert_close(found.energy, energy)
     torch.testing.assert_close(found.atom_energies, 0.5 * charges * potential)
@@ -43,7 +44,7 @@ def test_what_follows_from_charges(structures, remove_mean):
     expected = dipole_moments(charges, positions, batch, 4, remove_mean, EPSILON)
     torch.testing.assert_close(found.dipole, expected, rtol=1e-13, atol=1e-13)
     column = (charges[:, None], *structures[1:])
-    torch.testing.assert_close(evaluated(column, remove_mean=remove_mean)[2].dipole, expected)
+    torch.testing.assert_close(evaluated(column, **settings)[2].dipole, expected)
 
 
 def test_several_channels(structures):
@@ -58,9 +59,10 @@ def test_several_channels(structures):
         torch.testing.assert_close(getattr(found, name), sum(getattr(x, name) for x in parts))
 
 
-def test_les_gives_the_same(structures):
+@pytest.mark.parametrize("neutrality", ["none", "shift"])
+def test_les_gives_the_same(structures, neutrality):
     charges, positions, cell, batch, pbc = structures
-    _, config, expected = evaluated(structures)
+    _, config, expected = evaluated(structures, neutrality=neutrality)
     les = Les(config)
     options = {"compute_atom_energies": True, "compute_dipole": True}
     found = les(positions, cell, charges, batch=batch, pbc=pbc, **options)

@@ -115,4 +115,6 @@ def examine_model(config: LESConfig | None) -> str:
         lines.append(f"{config.n_channels} charges on each atom")
     if config.uses_total_charge:
         lines.append("charges sum to the total charge of a structure")
+    if config.element_charges:
+        lines.append("each element has a learned charge, beside what is read from features")
     return "\n  ".join(lines)
