@@ -32,7 +32,9 @@ def test_starts_small_but_not_at_zero(make_system):
     assert charges.shape == (20, 1)
     assert 1e-3 < charges.abs().mean() < 0.3
     out["E_lr"].sum().backward()
-    assert all(parameter.grad.abs().max() > 0 for parameter in les.parameters())
+    for name, parameter in les.named_parameters():
+        # The last bias is one charge for all atoms, which is shifted away.
+        assert name == "atomwise.network.4.bias" or parameter.grad.abs().max() > 1e-6, name
 
 
 @pytest.mark.parametrize("linear", [True, False])

@@ -117,6 +117,9 @@ def test_double_backward(model):
     parameters = dict(own.named_parameters())
     gradients = torch.autograd.grad(loss(), list(parameters.values()))
     for (name, parameter), gradient in zip(parameters.items(), gradients):
+        if name == "charge_readout.network.4.bias":  # one charge for all atoms, shifted away
+            assert gradient.abs().max() < 1e-9
+            continue
         assert gradient.abs().max() > 0.0, name
         index = int(gradient.abs().argmax())
         step = 1e-5 * max(1.0, float(parameter.detach().flatten()[index].abs()))

@@ -50,7 +50,8 @@ def without_gradient(model, graphs):
             names.add(name)
         else:
             assert torch.isfinite(parameter.grad).all(), name
-            assert parameter.grad.abs().max() > 0, name
+            # This one is one charge for all atoms, which is shifted away.
+            assert name == "les.atomwise.network.4.bias" or parameter.grad.abs().max() > 0, name
     return names
 
 
