@@ -87,11 +87,12 @@ class LESModule(nn.Module):
         zero where the data do not hold it.
 
         ``charge_key`` is ``[n_atoms]``, with several channels ``[n_atoms, n_channels]``, and
-        ``energy_key`` ``[n_structures]``.
+        ``energy_key`` ``[n_structures]``. With ``element_charges``, the default of a dictionary,
+        ``atomic_numbers`` are read from the data, where upstream has them.
 
         Raises:
-            ValueError: for data without ``pbc`` if ``periodic`` does not say what they are, and
-                as ``les.Les``.
+            ValueError: for data without ``atomic_numbers`` where they are needed, without ``pbc``
+                if ``periodic`` does not say what they are, and as ``les.Les``.
         """
         positions, cell = data["positions"], data["cell"].view(-1, 3, 3)
         if "pbc" in data:
@@ -106,10 +107,18 @@ class LESModule(nn.Module):
         total_charge = None
         if self.les.neutrality != "none" and self.total_charge_key in data:
             total_charge = data[self.total_charge_key].view(-1)
+        numbers = data.get("atomic_numbers")
+        assert self.les.atomwise is not None
+        if numbers is None and self.les.atomwise.of_elements is not None:
+            raise ValueError(
+                "the data hold no `atomic_numbers`, which `element_charges` needs: put them there, "
+                "or construct LESModule with `element_charges` false"
+            )
         out = self.les(
             positions,
             cell,
             desc=data[self.feature_key].flatten(1),
+            atomic_numbers=numbers,
             batch=data["batch"],
             pbc=pbc,
             total_charge=total_charge,

@@ -70,6 +70,10 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
             raise ValueError(f"`--model` must be one of {MODELS} with --les, got {options.model!r}")
         new = {"cutoff": "smooth", **settings_of_new_models(False)}
         options.les_arguments = {**new, **(options.les_arguments or {})}
+        try:
+            LESConfig.resolve(options.les_arguments)
+        except ValueError as error:
+            raise ValueError(f"--les_arguments: {error}") from error
     return options
 
 

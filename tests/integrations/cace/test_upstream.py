@@ -70,6 +70,7 @@ def data_of(*structures, pbc=True):
     data = {
         "positions": batch.positions.clone(),
         "numbers": batch.numbers,
+        "atomic_numbers": batch.numbers,
         "cell": batch.cell.reshape(-1, 3),
         "batch": batch.batch,
         "neighbours": batch.neighbours,
@@ -135,6 +136,19 @@ def test_boundary_condition_must_be_known(representation):
     actual = Potential(representation, [ShortRange(), said])(data_of(crystal(), pbc=False))
     expected = Potential(representation, [ShortRange(), given])(data_of(crystal()))
     torch.testing.assert_close(actual["ewald_potential"], expected["ewald_potential"])
+
+
+def test_charges_of_elements_need_the_elements(representation):
+    without = data_of(crystal())
+    del without["atomic_numbers"]
+    potential = Potential(
+        representation, [ShortRange(), LESModule(representation.n_features).double()]
+    )
+    with pytest.raises(ValueError, match=r"hold no `atomic_numbers`, which `element_charges` nee"):
+        potential(without)
+    module = LESModule(representation.n_features, {"element_charges": False}).double()
+    assert module.les.atomwise.of_elements is None
+    Potential(representation, [ShortRange(), module])(without)
 
 
 def test_all_weights_exist_from_the_start(representation):

@@ -30,7 +30,7 @@ def test_common_names_in_a_file(tmp_path):
     (tmp_path / "a.yaml").write_text("epochs: 7\nlearning_rate: 0.5\nles_arguments: {sigma: 1.5}")
     options = parse([*NEEDED, f"--config={tmp_path / 'a.yaml'}", "--max_num_epochs=8"], les=True)
     assert (options.max_num_epochs, options.lr) == (8, 0.5)
-    assert options.les_arguments == {"cutoff": "smooth", "sigma": 1.5}
+    assert options.les_arguments == {"cutoff": "smooth", "neutrality": "shift", "sigma": 1.5}
 
 
 @pytest.mark.parametrize("name", ["mace/water", "water"])
@@ -46,9 +46,28 @@ def test_settings_of_les(tmp_path):
     (tmp_path / "les.yaml").write_text(yaml.safe_dump({"sigma": 1.5}))
     for text in (str(tmp_path / "les.yaml"), "{sigma: 1.5}"):
         options = parse([*NEEDED, f"--les_arguments={text}"], les=True)
-        assert options.les_arguments == {"cutoff": "smooth", "sigma": 1.5}
+        assert options.les_arguments == {"cutoff": "smooth", "neutrality": "shift", "sigma": 1.5}
         assert options.les_given
     assert not parse(NEEDED, les=True).les_given
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("element_charges: true", "`element_charges` is of the charge readout"),
+        ("remove_mean: false", "they keep it with `neutrality: none`"),
+        ("sigmaa: 1", "did you mean 'sigma'"),
+    ],
+)
+def test_bad_settings_of_les(settings, message):
+    with pytest.raises(ValueError, match=f"--les_arguments: .*{message}"):
+        parse([*NEEDED, f"--les_arguments={{{settings}}}"], les=True)
+
+
+def test_charges_as_in_earlier_releases():
+    arguments = [*NEEDED, "--les_arguments={neutrality: none, remove_mean: false}"]
+    options = parse(arguments, les=True)
+    assert options.les_arguments["neutrality"] == "none"
 
 
 def test_device():
