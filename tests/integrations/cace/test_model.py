@@ -35,7 +35,7 @@ def model(small, short_range):
     with_charges = CACE(small, settings, atomic_energies=[-1.0, -3.0]).double().eval()
     with_charges.load_state_dict({**with_charges.state_dict(), **short_range.state_dict()})
     with torch.no_grad():
-        with_charges.charge_readout.of_elements.charges.copy_(torch.tensor([[0.15], [-0.2]]))
+        with_charges.charge_readout.of_elements.charges.copy_(torch.tensor([[-0.15], [0.2]]))
     return with_charges
 
 
