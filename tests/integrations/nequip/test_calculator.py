@@ -14,6 +14,7 @@ from nequip.scripts._compile_utils import ASE_TARGET
 from les import LESConfig
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
+from les.testing.earlier import AS_BEFORE, earlier_settings
 from les.testing.structures import crystal, dimer, structures
 from les_nequip import LES, LESCalculator
 from les_nequip.backend import AllegroBackend, NequIPBackend
@@ -121,18 +122,22 @@ def test_ways_to_evaluate_born_effective_charges(nequip_model, nequip_transforms
 
 
 def test_package_of_an_earlier_release(nequip_model, nequip_transforms, monkeypatch):
-    """It brings its own code, which knows the published approximation only."""
-    model = nequip_model(les=SETTINGS)
+    """It brings its own code, which knows the published approximation and no sum of charges."""
+    model = nequip_model(les={**SETTINGS, **AS_BEFORE})
     expected = results_of(
         LESCalculator(model, bec="phase", transforms=nequip_transforms), crystal("cubic")
     )
     del les_of(model).edge_record
     les_of(model).bec_method = "phase"
     monkeypatch.delattr(LES, "edge_record")
+    to_dict = LESConfig.to_dict
+    monkeypatch.setattr(LESConfig, "to_dict", lambda self: earlier_settings(to_dict(self)))
     with pytest.raises(ValueError, match=r"is from an earlier release .*bec='phase', or package"):
         LESCalculator(model, bec=True, transforms=nequip_transforms)
     for bec in (False, "phase"):
         calculator = LESCalculator(model, bec=bec, transforms=nequip_transforms)
+        config = calculator.les_config
+        assert (config.neutrality, config.element_charges) == ("none", False)
         actual = results_of(calculator, crystal("cubic"))
         assert set(expected) - set(actual) == ({"born_effective_charges"} if not bec else set())
         for key, value in actual.items():
@@ -140,9 +145,12 @@ def test_package_of_an_earlier_release(nequip_model, nequip_transforms, monkeypa
 
 
 def test_file_that_an_earlier_release_compiled(monkeypatch, tmp_path, nequip_model):
-    """It says nothing of its Born effective charges, which are the published approximation."""
+    """It says nothing of its Born effective charges, which are the published approximation.
+
+    Nor does it of the sum of its charges.
+    """
     metadata = dict(nequip_model(les={"boundary": "periodic", "max_cell": 9.0}).metadata)
-    settings = json.loads(metadata["les"])
+    settings = earlier_settings(json.loads(metadata["les"]))
     del settings["bec_method"]
     metadata["les"] = json.dumps(settings)
     _, inputs, outputs = COMPILE_TARGETS["ase_les_bec"]
@@ -157,7 +165,8 @@ def test_file_that_an_earlier_release_compiled(monkeypatch, tmp_path, nequip_mod
     with pytest.raises(ValueError, match=r"earlier release of les .* bec='phase', or compile the"):
         LESCalculator(path, bec=True, allow_pickle=True)
     assert LESCalculator(path, bec="phase", allow_pickle=True).bec_method == "phase"
-    LESCalculator(path, allow_pickle=True)
+    config = LESCalculator(path, allow_pickle=True).les_config
+    assert (config.neutrality, config.element_charges) == ("none", False)
 
 
 def test_compiled_models_are_for_neutral_structures(monkeypatch, tmp_path, nequip_model):
