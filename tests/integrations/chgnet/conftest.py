@@ -67,7 +67,7 @@ def model(short_range_model, scale_charges):
     with_charges = CHGNetLES.from_short_range(short_range_model).eval()
     scale_charges(with_charges, 40.0)
     with torch.no_grad():
-        with_charges.les.atomwise.of_elements.charges[[1, 8], 0] = torch.tensor([0.15, -0.2])
+        with_charges.les.atomwise.of_elements.charges[[1, 8], 0] = torch.tensor([-0.15, 0.2])
     return with_charges
 
 

@@ -204,7 +204,7 @@ def test_relaxation(double_model, short_range_model):
     atoms = perturbed()
     calculator = LESCalculator(double_model, use_device="cpu")
     before = results_of(calculator, atoms)["energy"]
-    relaxed = StructOptimizer(model=calculator).relax(atoms, steps=8, verbose=False)
+    relaxed = StructOptimizer(model=calculator).relax(atoms, fmax=1e-4, steps=8, verbose=False)
     trajectory = relaxed["trajectory"]
     assert len(trajectory) == 10
     assert trajectory.energies[0] == before
