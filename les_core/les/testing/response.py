@@ -63,7 +63,7 @@ class ResponseTests(Adapter):
 
     def test_molecule_in_a_large_cell(self, calculator: CalculatorFactory) -> None:
         """It is open, but for the charge that an atom adds: a crystal does not spread it."""
-        calc, with_bec = calculator(), calculator(bec=True)
+        calc, with_bec = calculator(sign=1), calculator(bec=True, sign=1)
         atoms = dimer()
         as_open = _born_effective_charges(with_bec, atoms)
         in_a_cell = atoms.copy()

@@ -14,6 +14,7 @@ from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.embedding import PolynomialCutoff
 
 from les import born_effective_charges
+from les.config import settings_of_new_models
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
@@ -21,7 +22,7 @@ from les_nequip import LES, AddLES, LESCalculator
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
-SETTINGS = {"output_scaling_factor": 3.0}
+SETTINGS = {**settings_of_new_models(True), "output_scaling_factor": 3.0}
 BORN = "born_effective_charges"
 SPLINES = {"_target_": "allegro.nn.TwoBodySplineScalarEmbed", "num_splines": 4, "spline_span": 3}
 CUTOFFS = {"H": 3.5, "O": {"H": 3.0, "O": 4.0}}

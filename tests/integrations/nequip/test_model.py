@@ -10,6 +10,7 @@ import pytest
 import torch
 from nequip.integrations.ase import NequIPCalculator
 
+from les.config import settings_of_new_models
 from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
@@ -18,7 +19,7 @@ from les_nequip import LES, LESCalculator, PairPotentials
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
 #: Makes the small random charges of a new model large enough to be seen.
-SETTINGS = {"output_scaling_factor": 3.0}
+SETTINGS = {**settings_of_new_models(True), "output_scaling_factor": 3.0}
 ZBL = {
     "_target_": "nequip.nn.pair_potential.ZBL",
     "units": "metal",
