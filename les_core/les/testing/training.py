@@ -57,16 +57,20 @@ class TrainingTests:
         frames[1].info["total_charge"] = -1
         data = tmp_path / "plain.xyz"
         write(data, frames, format="extxyz", columns=["symbols", "positions", "forces"])
-        (tmp_path / "les.yaml").write_text("sigma: 1.5\n")
+        (tmp_path / "les.yaml").write_text("sigma: 1.5\nneutrality: none\n")
         files = dict.fromkeys(("train_file", "valid_file"), data)
         options = {**files, "energy_key": "dft_energy", "config": "water", "device": "auto"}
         train("--les", *arguments(tmp_path / "one", **options, les_arguments=tmp_path / "les.yaml"))
-        options = {**options, "config": f"{backend_name}/water", "les_arguments": "{sigma: 1.5}"}
+        options = {
+            **options,
+            "config": f"{backend_name}/water",
+            "les_arguments": "{sigma: 1.5, neutrality: none}",
+        }
         train("--les", *arguments(tmp_path / "two", **options))
         models = [tmp_path / name / f"small{self.suffix}" for name in ("one", "two")]
         configs = [get_backend(backend_name).calculator(model).les_config for model in models]
         assert configs[0] == configs[1]
-        assert configs[0].sigma == 1.5
+        assert (configs[0].sigma, configs[0].neutrality) == (1.5, "none")
         assert caplog.text.count("best model: ") == 2
         # Of the training and the validation file, and not again for the table at the end.
         told = f"1 of 4 structures of {data} have a total_charge other than 0"

@@ -8,6 +8,7 @@ import torch
 from ase import Atoms
 from torch import nn
 
+from les.testing.earlier import AS_BEFORE
 from les_cace import CACE, load_model, load_published, save_model
 from les_cace.batches import collate, to_structure
 from les_cace.neighbours import arrange
@@ -54,7 +55,8 @@ def build(weights, representation_from):
         "num_message_passing": len(representation.layers),
         **{x: int(weights[f"hp.{x}"]) for x in ("n_rbf", "n_radial_basis", "max_l", "max_nu")},
     }
-    les_arguments = {"cutoff": "sharp", "norm_factor": float(weights["hp.les.norm_factor"])}
+    norm_factor = float(weights["hp.les.norm_factor"])
+    les_arguments = {**AS_BEFORE, "cutoff": "sharp", "norm_factor": norm_factor}
     model = CACE(arguments, les_arguments).double()
     model.representation = representation
     copy_readout(model.charge_readout, weights, "output_modules.0.les.atomwise.")

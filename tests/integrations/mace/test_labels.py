@@ -168,7 +168,8 @@ def test_labels_without_effect(initial_state, data_files, arguments, caplog, tmp
             atoms.info["REF_stress"] = np.zeros(6)
 
     path = write_changed(data_files[0], tmp_path / "charged.xyz", charge)
-    assert initial_state("--les", arguments(tmp_path, train_file=path))
+    options = {"train_file": path, "les_arguments": "{neutrality: none}"}
+    assert initial_state("--les", arguments(tmp_path, **options))
     assert re.search(r"6 of 12 structures of .*charged\.xyz have a total_charge", caplog.text)
     assert "12 of 12 frames have stress (key 'REF_stress'), which have no effect" in caplog.text
 
