@@ -54,7 +54,10 @@ class TestMessages(ResponseTests):
 
     @pytest.fixture(params=list(MESSAGES))
     def calculator(self, request, model_with):
-        return lambda bec=False: LESCalculator(copy.deepcopy(model_with(request.param)), bec=bec)
+        def make(bec=False, **options):
+            return LESCalculator(copy.deepcopy(model_with(request.param)), bec=bec, **options)
+
+        return make
 
 
 @pytest.mark.parametrize("name", ["Bchi", "all"])
