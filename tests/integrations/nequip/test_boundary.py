@@ -18,10 +18,13 @@ pytestmark = pytest.mark.usefixtures("nequip_state")
 @pytest.fixture(scope="module")
 def models(nequip_model):
     """Models by boundary condition, with the same weights."""
-    return {
+    models = {
         boundary: nequip_model(les={"boundary": boundary, "output_scaling_factor": 3.0})
         for boundary in ("auto", "open", "periodic", "mixed")
     }
+    for model in models.values():
+        les_of(model).readout.of_elements.charges.data.copy_(torch.tensor([[0.15], [-0.2]]))
+    return models
 
 
 def model_output(model, data):

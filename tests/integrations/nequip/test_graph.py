@@ -9,6 +9,7 @@ from nequip.nn import scatter, with_edge_vectors_
 from nequip.utils.fx import fx_duck_shape
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from les.config import settings_of_new_models
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
 from les_nequip import LES
@@ -40,6 +41,8 @@ class Model(torch.nn.Module):
         irreps = {key: f"{N_FEATURES}x0e", "atomic_energy": "0e"}
         settings = {"output_scaling_factor": 3.0, **settings}
         self.les = LES(["H", "O"], irreps, **settings).double()
+        if self.les.config.element_charges:
+            self.les.readout.of_elements.charges.data.copy_(torch.tensor([[0.15], [-0.2]]))
         self.key, self.outputs = key, outputs
         record_edges(self)
 
@@ -108,9 +111,10 @@ def test_graph_gives_the_same(key, boundary, nequip_data):
 
 @pytest.mark.parametrize("key", ["node_features", "edge_features"])
 def test_graph_with_total_charges(key, nequip_data):
-    """Which are other ones each time; without them, they are 0."""
+    """Which are other ones each time; without them, they are 0. Elements have charges, too."""
     outputs = [*OUTPUTS, "born_effective_charges", "forces"]
-    model = Model(key, outputs, compute_bec=True, max_cell=16.0, neutrality="shift")
+    new = settings_of_new_models(True)
+    model = Model(key, outputs, compute_bec=True, max_cell=16.0, **new)
     structures = [atoms.copy() for atoms in BATCHES["mixed"]]
     for atoms, charge in zip(structures, (1, -2, 0), strict=True):
         atoms.info["charge"] = charge
