@@ -54,6 +54,7 @@ class TestChargesFirst(ChargesFirstTests):
 
 
 class TestResponseTraining(ResponseTrainingTests):
+    weight = 1000.0  # against the forces of data without charges
     learning = {"max_num_epochs": 12, "lr": 0.02}  # noqa: RUF012
 
     def test_a_part_of_born_effective_charges(self, refused, arguments, labelled, tmp_path):
