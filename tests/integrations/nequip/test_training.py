@@ -25,7 +25,7 @@ ZBL = {
     "units": "metal",
     "chemical_species": ["H", "O"],
 }
-LES_SLOT = "{_target_: les_nequip.LES}"
+LES_SLOT = "{_target_: les_nequip.LES, neutrality: shift, element_charges: true}"
 
 
 @pytest.fixture(scope="module")
