@@ -20,11 +20,11 @@ import numpy as np
 import yaml
 from ase import Atoms
 from ase.io import write
-from les_bench.datasets import load
 
 from les import LESConfig
 from les.backends import TrainingJob, get_backend
-from les_bench.systems import get_system
+from les_bench.systems.datasets import load
+from les_bench.systems.systems import get_system
 
 SYSTEMS = ("water", "dipeptides", "au2_mgo")
 
