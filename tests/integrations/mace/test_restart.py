@@ -189,7 +189,10 @@ def test_other_settings_and_data_are_refused(run, refused, train, data_files, tm
         error = refused([*run, resume, f"--train_file={changed}"])
         assert re.search("settings.json is of a run with other contents of `train_file`", error)
         error = refused([*run, resume, "--les_arguments={sigma: 3.0}"])
-        assert re.search("`les_arguments` = {'cutoff': 'smooth'}, this one has .*3.0", error)
+        assert re.search(
+            "`les_arguments` = {'cutoff': 'smooth', 'neutrality': 'shift'}, this one has .*3.0",
+            error,
+        )
     assert "`les` = True" in refused([*run, RESUME], "--no-les")
     assert "`forces_weight`" in refused([*run, RESUME, "--forces_weight=7"])
     assert epochs_of(tmp_path) == record
