@@ -84,14 +84,9 @@ class TrainingLogTests(LoggedTraining):
             np.abs(totals).max(),
             np.sqrt(np.mean(np.square(energies))),
         )
-        errors = [
-            [
-                abs(abs(getattr(record, field)) / value - 1.0)
-                for field, value in zip(CHARGE_FIELDS, expected, strict=True)
-            ]
-            for record in history
-        ]
-        assert min(max(each) for each in errors) < 1e-3
+        told = [[abs(getattr(record, field)) for field in CHARGE_FIELDS] for record in history]
+        # Charges that sum to zero do so to rounding.
+        assert any(np.allclose(values, expected, rtol=1e-3, atol=1e-6) for values in told)
         found = re.findall(r"^valid: charges: RMS (\S+) e, total .*$", log.getvalue(), re.M)
         assert len(found) == 1
         assert float(found[0]) == pytest.approx(expected[0], rel=6e-3)

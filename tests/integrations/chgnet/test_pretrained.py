@@ -108,5 +108,6 @@ def test_new_charges_are_small_and_change_little(pretrained, crystals):
         results = results_of(LESCalculator(longer, use_device="cpu"), atoms)
         before = results_of(LESCalculator(plain, use_device="cpu"), atoms)["energy"]
         assert results["energy"] == pytest.approx(before + results["les_energy"], abs=1e-4)
-        assert 1e-3 < np.abs(results["charges"]).max() < 0.5
+        # Less their mean, which is the larger part of them.
+        assert 1e-4 < np.abs(results["charges"]).max() < 0.5
         assert 0.0 < abs(results["les_energy"]) < 0.1 * len(atoms)

@@ -23,7 +23,7 @@ BUDGETS = {
     # frames to train on and to test, epochs; energy [meV/atom], forces [meV/A], factor
     ("dipeptides", "embedded"): (30, 20, 12, 56.0, 500.0, 2.1),
     ("water", "embedded"): (6, 4, 10, 5.3, 360.0, 3.2),
-    ("au2_mgo", "embedded"): (6, 4, 10, 4.0, 230.0, 1.6),
+    ("au2_mgo", "embedded"): (6, 4, 12, 4.0, 230.0, 1.6),
     ("dipeptides", "datadir"): (30, 20, 12, 31.0, 600.0, 1.7),
     ("water", "datadir"): (4, 4, 10, 9.2, 420.0, 1.8),
     ("au2_mgo", "datadir"): (6, 4, 12, 6.8, 355.0, 1.15),
