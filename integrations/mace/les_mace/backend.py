@@ -47,7 +47,7 @@ class MACEBackend(Backend):
     def trained_model(self, job: TrainingJob) -> Path:
         # Of a run with two stages, the second one's is the result.
         stems = (f"{job.name}_stagetwo", job.name)
-        for name in [f"{stem}{suffix}" for suffix in self.model_suffixes for stem in stems]:
+        for name in [f"{stem}{suffix}" for stem in stems for suffix in self.model_suffixes]:
             path = job.directory / name
             if path.is_file():
                 return path

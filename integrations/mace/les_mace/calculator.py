@@ -115,6 +115,8 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         )
         self.models[0].eval()
         config = self.models[0].les.config() if long_range else None
+        key = self.info_keys.setdefault("total_charge", "charge")
+        self.total_charge_names = tuple(dict.fromkeys((*self.total_charge_names, key)))
         self.set_up_charges(config)
         # These have an effect, unlike on other models.
         embedded = getattr(self.models[0], "embedding_specs", None) or {}
@@ -186,7 +188,6 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         """Upstream's batch, of which all results are made."""
         if self.uses_total_charge:
             charge, atoms = self.total_charge(atoms), atoms.copy()
-            self.info_keys.setdefault("total_charge", "charge")
             atoms.info[self.info_keys["total_charge"]] = charge
         with own_cells():
             return super()._atoms_to_batch(atoms)

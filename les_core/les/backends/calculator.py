@@ -96,6 +96,7 @@ class ChargeCalculator(Calculator):
         long_range_axes: numbers of periodic axes that the model takes if it has LES.
         used_labels: names of labels in ``les.data.atoms.labels_without_effect`` that, other than
             usual, this model can use.
+        total_charge_names: entries of ``Atoms.info`` that may hold the total charge.
         unsigned_labels: labels of which the model predicts the magnitudes only, and whose signs
             are left out where results are compared with them.
     """
@@ -104,6 +105,7 @@ class ChargeCalculator(Calculator):
     bec = False
     bec_method = "exact"
     used_labels: Collection[str] = ()
+    total_charge_names: tuple[str, ...] = TOTAL_CHARGE_NAMES
     unsigned_labels: Collection[str] = ()
     long_range_axes: Collection[int] = LONG_RANGE_AXES
     results: dict[str, Any]
@@ -138,13 +140,13 @@ class ChargeCalculator(Calculator):
         Raises:
             ValueError: as ``les.data.total_charge.total_charge``.
         """
-        return total_charge(atoms) if self.uses_total_charge else 0.0
+        return total_charge(atoms, *self.total_charge_names) if self.uses_total_charge else 0.0
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """As ASE's: what has changed since the last calculation, the total charge included."""
         changes: list[str] = super().check_state(atoms, tol)
         if self.uses_total_charge and self.atoms is not None:
-            last = {name: self.atoms.info.get(name) for name in TOTAL_CHARGE_NAMES}
+            last = {name: self.atoms.info.get(name) for name in self.total_charge_names}
             if any(not _same(atoms.info.get(name), value) for name, value in last.items()):
                 changes.append("total_charge")
         return changes
@@ -191,7 +193,7 @@ class ChargeCalculator(Calculator):
         self.charge_sign = ChargeSign(sign)
         self._told: set[str] = set()
         if self.uses_total_charge:
-            self.used_labels = {*self.used_labels, *TOTAL_CHARGE_NAMES}
+            self.used_labels = {*self.used_labels, *self.total_charge_names}
         # A list of its own: that of the class is shared by all its instances.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if config is not None:

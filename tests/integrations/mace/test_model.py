@@ -87,6 +87,14 @@ class TestTotalCharge(TotalChargeTests):
             torch.testing.assert_close(scripted[key], expected[key], rtol=0, atol=1e-10)
         assert scripted["charges"].sum().item() == pytest.approx(1.0, abs=1e-12)
 
+    def test_key_that_upstream_is_told(self, calculator):
+        """Upstream's ``info_keys`` name what holds the total charge."""
+        calc, ion = calculator(info_keys={"total_charge": "Q"}), dimer()
+        for charge in (1, 0, -1):
+            ion.info["Q"] = charge
+            charges = results_of(calc, ion)["charges"]
+            assert charges.sum() == pytest.approx(charge, abs=1e-10)
+
 
 class TestFreeCharges(FreeChargesTests):
     """The same model, whose charges keep their mean."""
