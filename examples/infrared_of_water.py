@@ -17,10 +17,13 @@ from models import calculator
 from les.spectra.classical import FlexibleWater, water_box
 from les.spectra.dielectric import static_dielectric_constant
 from les.spectra.dynamics import Protocol, run
-from les.spectra.experiment import read_experiment
+from les.spectra.experiment import check_overlap, read_experiment
 from les.spectra.infrared import infrared_spectrum
 from les.spectra.peaks import peaks
 from les.spectra.pictures import draw_spectrum
+
+#: End of the spectrum [1/cm].
+HIGHEST = 4500.0
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,6 +39,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("."), help="folder")
     arguments = parser.parse_args(argv)
 
+    measured = None
+    if arguments.experiment:
+        measured = read_experiment(arguments.experiment)
+        check_overlap(measured, HIGHEST, arguments.experiment)
     atoms = read(arguments.structure) if arguments.structure else water_box()
     model = calculator(arguments.model, FlexibleWater, arguments.eps_inf)
     protocol = Protocol(
@@ -50,13 +57,12 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{series.duration / 1000:g} ps at {series.mean_temperature:.0f} K")
     print(f"drift of the energy {1000 * result.drift:.2g} meV/ps")
 
-    spectrum = infrared_spectrum(series, arguments.resolution, arguments.eps_inf)
+    spectrum = infrared_spectrum(series, arguments.resolution, arguments.eps_inf, HIGHEST)
     for peak in peaks(spectrum):
         print(f"maximum at {peak.wavenumber:.0f} +- {peak.error:.0f} 1/cm")
     constant = static_dielectric_constant(series, arguments.eps_inf)
     print(f"static dielectric constant {constant.value:.1f} +- {constant.error:.1f}")
     spectrum.write(arguments.output / "spectrum.csv")
-    measured = read_experiment(arguments.experiment) if arguments.experiment else None
     title = f"{len(atoms) // 3} molecules of water, {series.duration / 1000:g} ps"
     draw_spectrum(spectrum, arguments.output / "infrared_of_water.png", title, measured)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.io import read, write
 
 from les.locks import locked
 from les.spectra import motion
 from les.spectra.classical import FlexibleWater, RigidIons, water_box, water_molecule
 from les.spectra.dynamics import Protocol, run
-from les.spectra.frames import sample
+from les.spectra.frames import inner_momenta, sample, temperature
 from les.spectra.trajectory import currents_of_trajectory
 
 pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")
@@ -237,6 +237,54 @@ def test_velocities_that_are_there_are_kept(tmp_path):
     found = run(FlexibleWater(bec=True), atoms, protocol, tmp_path / "currents.csv")
     expected = sample(FlexibleWater(bec=True), atoms)
     np.testing.assert_allclose(found.series.current[0], expected.current, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        water_molecule(),
+        water_box(),
+        Atoms("CO2", [[0, 0, 0], [0, 0, 1.16], [0, 0, -1.16]]),
+        Atoms("CO", [[0, 0, 0], [0.3, 0.5, 1.0]]),
+    ],
+    ids=["water", "box", "CO2", "CO"],
+)
+def test_temperature(atoms):
+    """It is that of the distribution velocities are drawn from, with motion as a whole or not."""
+    generator = np.random.default_rng(3)
+    atoms = atoms.copy()
+    widths = np.sqrt(units.kB * 300.0 * atoms.get_masses())[:, None]
+    found = []
+    for _ in range(2000):
+        atoms.set_momenta(widths * generator.normal(size=(len(atoms), 3)))
+        found.append(temperature(atoms))
+    error = np.std(found) / np.sqrt(len(found))
+    assert np.mean(found) == pytest.approx(300.0, abs=4.0 * error)
+    assert error < 10.0
+    atoms.set_momenta(inner_momenta(atoms))
+    assert temperature(atoms) == pytest.approx(found[-1])
+    np.testing.assert_allclose(atoms.get_momenta().sum(axis=0), 0.0, atol=1e-12)
+    if not atoms.pbc.any():
+        np.testing.assert_allclose(atoms.get_angular_momentum(), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("equilibration", [0.0, 0.004])
+def test_molecules_are_let_go_without_rotation(equilibration):
+    """Whether velocities come from the thermostat or were drawn for a run without one."""
+    protocol = Protocol(equilibration=equilibration, production=0.004, every=2)
+    moved = motion.Motion(FlexibleWater(bec=True), water_molecule(), protocol)
+    for _ in moved.records(protocol.n_equilibration):
+        pass
+    assert moved.atoms.get_kinetic_energy() > 1e-4
+    np.testing.assert_allclose(moved.atoms.get_momenta().sum(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(moved.atoms.get_angular_momentum(), 0.0, atol=1e-12)
+
+
+def test_charges_of_classical_models_are_their_own():
+    """Those of a lone ion are not shifted to a sum of zero, and its settings say so."""
+    model = RigidIons()
+    assert model.les_config.neutrality == "none"
+    assert model.get_property("charges", Atoms("Na", [[0, 0, 0]])) == pytest.approx([1.0])
 
 
 @pytest.mark.parametrize(

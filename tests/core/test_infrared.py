@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,17 @@ def test_static_dielectric_constant():
     assert found.n_blocks == 4
 
 
+def test_a_conductor_has_no_static_dielectric_constant():
+    """A dipole that walks at random grows with the time, one that swings does not."""
+    assert static_dielectric_constant(cosine()).growth == pytest.approx(1.0, abs=0.01)
+    assert static_dielectric_constant(cosine()).converges
+    steps = np.random.default_rng(0).normal(size=(20000, 3))
+    walk = CurrentSeries(1.0, steps, np.full(len(steps), TEMPERATURE), VOLUME)
+    found = static_dielectric_constant(walk)
+    assert found.growth > 2.0
+    assert not found.converges
+
+
 def test_jackknife_of_independent_values():
     """The error of a variance is known for normal numbers, here of the dipole itself."""
     generator = np.random.default_rng(1)
@@ -122,6 +134,27 @@ def test_tables_and_pictures(tmp_path):
     series.write(tmp_path / "currents.csv")
     back = np.genfromtxt(tmp_path / "currents.csv", delimiter=",", names=True)
     np.testing.assert_allclose(back["Jx"], series.current[:, 0], rtol=1e-9, atol=1e-15)
+
+
+def test_maxima_of_the_absorption_where_the_intensity_is_zero():
+    """Errors come from pieces divided by the index, also where nothing is absorbed."""
+    spectrum = infrared_spectrum(cosine(), resolution=60.0, eps_inf=1.8)
+    silent = np.abs(spectrum.wavenumber - WAVENUMBER) > 300.0
+    permittivity = spectrum.permittivity.real + 1j * np.where(
+        silent, 0.0, spectrum.permittivity.imag
+    )
+    bare = replace(
+        spectrum,
+        intensity=np.where(silent, 0.0, spectrum.intensity),
+        pieces=np.where(silent, 0.0, spectrum.pieces),
+        permittivity=permittivity,
+    )
+    (peak,) = peaks(bare, absorption=True)
+    index = np.sqrt(permittivity).real
+    tops = spectrum.wavenumber[(bare.pieces / index).argmax(axis=1)]
+    assert peak.error == pytest.approx(tops.std(ddof=1) / 2.0)
+    assert abs(peak.wavenumber - tops.mean()) < 60.0
+    np.testing.assert_allclose(bare.by_index(bare.intensity), bare.absorption, atol=1e-9)
 
 
 @pytest.mark.parametrize(

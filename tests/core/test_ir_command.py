@@ -78,6 +78,22 @@ def test_run_of_another_model(models, fails):
     assert "currents.csv exists already" in fails(*RUN)
 
 
+def test_run_that_is_forced(models):
+    """A journal of another run is replaced, one of the same run goes on."""
+    journal = models / "ir" / "currents.csv.journal"
+    assert cli.main([*RUN]) == 0
+    first = journal.read_bytes()
+    assert cli.main([*RUN, "--force"]) == 0
+    assert journal.read_bytes() == first
+    assert cli.main([*RUN, "--eps-inf", "2.25", "--force"]) == 0
+    found = journal.read_bytes()
+    assert found.splitlines()[0] != first.splitlines()[0]
+    assert len(found.splitlines()) == len(first.splitlines())
+    journal.write_bytes(b"damaged\n" + found)
+    assert cli.main([*RUN, "--force"]) == 0
+    assert journal.read_bytes() == first
+
+
 def test_trajectory(models, capsys, fails):
     frames = []
     atoms = water_molecule()
@@ -139,6 +155,15 @@ def test_born(models, capsys, fails):
 )
 def test_bad_input(models, fails, argv, message):
     assert message in fails(*argv)
+
+
+def test_a_measured_spectrum_elsewhere(models, fails):
+    """It is refused before anything is computed."""
+    (models / "far.csv").write_text("cm-1,absorption\n5000,1\n6000,2\n")
+    message = fails(*RUN, "--experiment", "far.csv")
+    assert "far.csv: the measured spectrum must have wavenumbers in the range of the" in message
+    assert "0 to 4000 1/cm, got 5000 to 6000 1/cm" in message
+    assert not (models / "ir").exists()
 
 
 def test_several_structures(models, fails):

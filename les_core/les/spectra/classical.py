@@ -47,16 +47,18 @@ class ClassicalCalculator(ChargeCalculator, Calculator):
 
     Args:
         bec: compute Born effective charges; a string says by which method.
-        config: how the electrostatic energy is summed.
+        sigma: width of the charges [A].
+        dl: resolution of the sum [A].
         kwargs: further arguments of ``ChargeCalculator``, such as ``acoustic_sum`` and ``eps_inf``.
     """
 
     implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012
 
-    def __init__(self, *, bec: bool | str = False, config: LESConfig, **kwargs: Any) -> None:
+    def __init__(self, *, bec: bool | str = False, sigma: float, dl: float, **kwargs: Any) -> None:
         super().__init__(bec=bec, sign=1, **kwargs)
-        self.set_up_charges(config)
-        self.ewald = Ewald(sigma=config.sigma, dl=config.dl)
+        # The charges are what the model says, whatever they sum to.
+        self.set_up_charges(LESConfig(sigma=sigma, dl=dl, neutrality="none"))
+        self.ewald = Ewald(sigma=sigma, dl=dl)
 
     @abstractmethod
     def state(self, atoms: Atoms, positions: Tensor) -> State:
@@ -106,7 +108,7 @@ class FlexibleWater(ClassicalCalculator):
 
     def __init__(self, *, flow: float = 0.3, bec: bool | str = False, **kwargs: Any) -> None:
         self.flow = flow
-        super().__init__(bec=bec, config=LESConfig(sigma=1.0, dl=2.0), **kwargs)
+        super().__init__(bec=bec, sigma=1.0, dl=2.0, **kwargs)
 
     def elements(self) -> Iterable[int]:
         return (1, 8)
@@ -210,7 +212,7 @@ class RigidIons(ClassicalCalculator):
         named = {"Na": 1.0, "Cl": -1.0} if charges is None else charges
         self.ions = {atomic_numbers[symbol]: charge for symbol, charge in named.items()}
         self.amplitude, self.decay = amplitude, decay
-        super().__init__(bec=bec, config=LESConfig(sigma=1.2, dl=1.2), **kwargs)
+        super().__init__(bec=bec, sigma=1.2, dl=1.2, **kwargs)
 
     def elements(self) -> Iterable[int]:
         return self.ions

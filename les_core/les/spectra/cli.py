@@ -87,7 +87,8 @@ def ir(argv: Sequence[str]) -> int:
 
 
 def _spectrum(arguments: argparse.Namespace) -> int:
-    from les.spectra.experiment import read_experiment
+    from les.predict.journal import journal_path
+    from les.spectra.experiment import check_overlap, read_experiment
     from les.spectra.infrared import check_resolution
     from les.spectra.phonons import high_frequency_constant
 
@@ -101,7 +102,9 @@ def _spectrum(arguments: argparse.Namespace) -> int:
         protocol = _protocol(arguments)
         length = protocol.interval * (protocol.n_currents - 1)
         check_resolution(length, protocol.interval, arguments.resolution, arguments.highest)
-    if running and currents.with_name("currents.csv.journal").exists():
+    if measured is not None:
+        check_overlap(measured, arguments.highest, arguments.experiment)
+    if running and journal_path(currents).exists():
         pass  # its journal says whose it is
     else:
         claim(folder, ("currents.csv", "spectrum.csv", "spectrum.png"), given, arguments.force)
@@ -110,13 +113,16 @@ def _spectrum(arguments: argparse.Namespace) -> int:
     if running:
         from les.spectra.dynamics import run
 
-        result = run(calculator, one_structure(given), protocol, currents, identity)
+        structure = one_structure(given)
+        result = run(calculator, structure, protocol, currents, identity, arguments.force)
         series = result.series
         print(f"drift of the total energy: {1000 * result.drift:.3g} meV/ps")
     else:
         from les.spectra.trajectory import currents_of_trajectory
 
-        series = currents_of_trajectory(calculator, given, arguments.interval, currents, identity)
+        series = currents_of_trajectory(
+            calculator, given, arguments.interval, currents, identity, arguments.force
+        )
     _report(series, eps_inf, arguments, measured)
     return 0
 
@@ -148,7 +154,7 @@ def _report(
     for peak in peaks(spectrum, absorption=_is_absorption(measured)):
         print(f"maximum at {peak.wavenumber:.0f} 1/cm, {_told(peak.error)}")
     if measured is not None:
-        inside = measured.wavenumber <= arguments.highest
+        inside = (measured.wavenumber >= 0) & (measured.wavenumber <= arguments.highest)
         grid, values = measured.wavenumber[inside], measured.values[inside]
         tops = ", ".join(f"{grid[top]:.0f}" for top, _, _ in maxima(values, 0.03))
         print(f"maxima of the measured spectrum ({measured.quantity}): {tops} 1/cm")
@@ -158,6 +164,11 @@ def _report(
             f"static dielectric constant: {constant.value:.3g} +- {constant.error:.2g} "
             f"({constant.n_blocks} blocks)"
         )
+        if not constant.converges:
+            print(
+                "warning: fluctuations of int J dt grow with the length of the trajectory: it is "
+                "too short, or the structure conducts and has no static dielectric constant"
+            )
     print(f"{folder}: currents.csv, spectrum.csv, spectrum.png")
 
 

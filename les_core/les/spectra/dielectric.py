@@ -22,6 +22,9 @@ from les.spectra.infrared import BLOCKS
 from les.spectra.series import CurrentSeries
 from les.units import BOLTZMANN_CONSTANT, COULOMB_CONSTANT
 
+#: Growth of fluctuations from pieces to the whole, below which they are taken for bounded.
+CONVERGED = 2.0
+
 
 class StaticDielectricConstant(NamedTuple):
     """A static dielectric constant.
@@ -31,11 +34,20 @@ class StaticDielectricConstant(NamedTuple):
         error: its standard error, from leaving out one piece of the trajectory after the other
             (jackknife).
         n_blocks: number of pieces.
+        growth: fluctuations of the whole trajectory over the mean of those inside of pieces. It is
+            1 for a dipole that forgets itself within a piece, and about ``n_blocks`` for one that
+            drifts away, as in what conducts.
     """
 
     value: float
     error: float
     n_blocks: int
+    growth: float
+
+    @property
+    def converges(self) -> bool:
+        """Whether fluctuations have stopped growing with the length of the trajectory."""
+        return self.growth < CONVERGED
 
 
 def static_dielectric_constant(
@@ -68,7 +80,9 @@ def static_dielectric_constant(
     places = np.array_split(np.arange(len(moment)), n_blocks)
     without = np.array([factor * _variance(np.delete(moment, place, axis=0)) for place in places])
     error = math.sqrt((n_blocks - 1) / n_blocks * np.square(without - without.mean()).sum())
-    return StaticDielectricConstant(eps_inf + factor * _variance(moment), error, n_blocks)
+    whole, inside = _variance(moment), np.mean([_variance(moment[place]) for place in places])
+    growth = float(whole / inside) if inside > 0 else 1.0
+    return StaticDielectricConstant(eps_inf + factor * whole, error, n_blocks, growth)
 
 
 def _variance(moment: NDArray[np.float64]) -> float:

@@ -112,6 +112,7 @@ def run(
     protocol: Protocol,
     output: Path,
     identity: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> Run:
     """Run both parts, or what is left of them, and write the table of currents.
 
@@ -125,10 +126,11 @@ def run(
         protocol: what to run.
         output: the table of currents to write.
         identity: what else the results depend on, by name.
+        replace: begin anew where the journal is of another run, whose results are lost.
 
     Raises:
         ValueError: for a model without charges, a structure with one or two periodic axes, a
-            journal of another run, and results that are not finite.
+            journal of another run that is not to be replaced, and results that are not finite.
         OSError: if a file cannot be read or written.
     """
     from tqdm import tqdm
@@ -137,7 +139,7 @@ def run(
     cell_volume = volume(atoms)
     named = {name: value for name, value in vars(protocol).items() if name != "production"}
     described = {**named, "structure": _described(atoms), **(identity or {})}
-    with kept(output, described) as journal:
+    with kept(output, described, replace) as journal:
         records = {record["step"]: record for record in journal}
         latest = max((step for step, record in records.items() if "state" in record), default=None)
         motion = Motion(calculator, atoms, protocol)

@@ -29,6 +29,25 @@ class Experiment(NamedTuple):
     quantity: str
 
 
+def check_overlap(experiment: Experiment, highest: float, path: Path) -> None:
+    """Refuse a measured spectrum with nothing in the range of a computed one.
+
+    Args:
+        experiment: the measured spectrum.
+        highest: end of the computed one, which begins at zero [1/cm].
+        path: the file of the measured spectrum, for the message.
+
+    Raises:
+        ValueError: if no wavenumber is inside.
+    """
+    grid = experiment.wavenumber
+    if not ((grid >= 0) & (grid <= highest)).any():
+        raise ValueError(
+            f"{path}: the measured spectrum must have wavenumbers in the range of the computed "
+            f"one, 0 to {highest:g} 1/cm, got {grid.min():g} to {grid.max():g} 1/cm"
+        )
+
+
 def read_experiment(path: Path) -> Experiment:
     """Read a table whose first column is the wavenumber [1/cm].
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from les.ranges import is_number
-from les.spectra.frames import born_charges, require_charges
+from les.spectra.frames import born_charges, require_charges, rigid_motions
 from les.spectra.infrared import FULL_WIDTH
 from les.spectra.series import write_table
 
@@ -180,10 +180,6 @@ def _hessian(atoms: Any, displacement: float) -> NDArray[np.float64]:
 
 def _vibrations(atoms: Any) -> NDArray[np.float64]:
     """An orthonormal basis of what is neither translation nor rotation ``[3 n_atoms, n_modes]``."""
-    roots = np.sqrt(atoms.get_masses())[:, None]
-    arms = atoms.positions - atoms.get_center_of_mass()
-    rigid = [(roots * axis).ravel() for axis in np.eye(3)]
-    rigid += [(roots * np.cross(axis, arms)).ravel() for axis in np.eye(3)]
-    left, sizes, _ = np.linalg.svd(np.array(rigid).T)
-    # A linear molecule has two rotations.
-    return left[:, int((sizes > 1e-6 * sizes.max()).sum()) :]
+    rigid = rigid_motions(atoms)
+    left, _, _ = np.linalg.svd(rigid)
+    return left[:, rigid.shape[1] :]

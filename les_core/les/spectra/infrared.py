@@ -74,6 +74,17 @@ class Spectrum:
         )
         return found
 
+    def by_index(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values in the unit of ``intensity`` ``[..., n]``, divided by the refractive index.
+
+        So they become those of an absorption coefficient. Where the index is zero there is no
+        wave, and they are zero; those of a molecule are left as they are.
+        """
+        if self.permittivity is None:
+            return values
+        index = np.sqrt(self.permittivity).real
+        return np.divide(values, index, out=np.zeros_like(values), where=index > 0)
+
     def write(self, path: Path) -> None:
         """Write a table of :data:`PERIODIC_COLUMNS`, or of :data:`MOLECULE_COLUMNS`."""
         own = [self.wavenumber, self.intensity, self.error]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from les.spectra.frames import sample
+from les.spectra.frames import inner_momenta, sample
 
 if TYPE_CHECKING:
     from les.spectra.dynamics import Protocol
@@ -19,7 +19,8 @@ class Motion:
 
     Args:
         calculator: with Born effective charges.
-        atoms: the structure to begin with; velocities are drawn where it has none.
+        atoms: the structure to begin with; velocities are drawn where it has none, without motion
+            as a whole. Those that it has are kept, rotation included, until the thermostat ends.
         protocol: what is run.
 
     Attributes:
@@ -27,7 +28,6 @@ class Motion:
     """
 
     def __init__(self, calculator: Any, atoms: Any, protocol: Protocol) -> None:
-        from ase.md.velocitydistribution import Stationary
         from ase.units import kB
 
         self.protocol = protocol
@@ -39,7 +39,7 @@ class Motion:
         if not atoms.has("momenta"):
             widths = np.sqrt(kB * protocol.temperature * atoms.get_masses())[:, None]
             self.atoms.set_momenta(widths * self.generator.normal(size=(len(atoms), 3)))
-            Stationary(self.atoms, preserve_temperature=False)
+            self._let_go()
 
     def restore(self, record: Mapping[str, Any]) -> None:
         """Go back to a record that has a state."""
@@ -89,12 +89,8 @@ class Motion:
         )
 
     def _let_go(self) -> None:
-        """Take the motion as a whole out, which the thermostat has given."""
-        from ase.md.velocitydistribution import Stationary, ZeroRotation
-
-        Stationary(self.atoms, preserve_temperature=False)
-        if not self.atoms.pbc.any() and len(self.atoms) > 2:
-            ZeroRotation(self.atoms, preserve_temperature=False)
+        """Take the motion as a whole out, which chance or the thermostat has given."""
+        self.atoms.set_momenta(inner_momenta(self.atoms))
 
     def _ask_for_charges(self, wanted: bool) -> None:
         if isinstance(getattr(self.calculator, "bec", None), bool):

@@ -41,7 +41,7 @@ def peaks(spectrum: Spectrum, prominence: float = 0.03, absorption: bool = False
     pieces = spectrum.pieces
     if absorption:
         heights = spectrum.absorption
-        pieces = pieces * (heights / spectrum.intensity)
+        pieces = spectrum.by_index(pieces)
     found = []
     for top, left, right in maxima(heights, prominence):
         error = math.nan

@@ -38,14 +38,16 @@ def draw_spectrum(
         if experiment is not None and experiment.quantity == "absorption":
             kind = "absorption"
             values = spectrum.absorption / 1000.0
-            error = error / np.sqrt(spectrum.permittivity).real
+            error = spectrum.by_index(error)
     axes.plot(grid, values, color="C0", label="model")
     if np.isfinite(error).all():
         axes.fill_between(grid, values - error, values + error, color="C0", alpha=0.25, linewidth=0)
     if experiment is not None:
         measured, label = experiment.values / 1000.0, "experiment"
         if kind == "molecule" or experiment.quantity == "unknown":
-            inside = experiment.wavenumber <= grid.max()
+            # The grid ends less than a step before the end that was asked for.
+            end = grid[-1] + (grid[-1] - grid[-2])
+            inside = (experiment.wavenumber >= 0) & (experiment.wavenumber <= end)
             measured = experiment.values * values.max() / experiment.values[inside].max()
             label = "experiment, scaled to the same maximum"
         axes.plot(experiment.wavenumber, measured, color="black", linewidth=1.0, label=label)

@@ -23,6 +23,7 @@ def currents_of_trajectory(
     interval: float,
     output: Path,
     identity: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> CurrentSeries:
     """Evaluate a model on every frame of a trajectory.
 
@@ -35,6 +36,7 @@ def currents_of_trajectory(
         interval: time from frame to frame [fs].
         output: the table of currents to write.
         identity: what else the results depend on, by name.
+        replace: begin anew where the journal is of another run, whose results are lost.
 
     Returns:
         What has been written.
@@ -53,7 +55,7 @@ def currents_of_trajectory(
     total = count_structures(trajectory)
     identity = {"trajectory": checksum(trajectory), **(identity or {})}
     same: SameStructure | None = None
-    with kept(output, identity) as journal:
+    with kept(output, identity, replace) as journal:
         done = journal.n_records
         if journal.last is not None and hasattr(calculator, "charge_sign"):
             vars(calculator.charge_sign).update(journal.last["sign"])
