@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
@@ -16,11 +17,12 @@ import pytest
 from les.backends import BackendError
 from les.testing.processes import ended, wait_until
 from les_bench.suite import environments, results
-from les_bench.suite.cell import Cell
+from les_bench.suite.cell import Cell, Settings, _refusal
 from les_bench.suite.environments import environment_names, interpreter, parse_interpreters
 from les_bench.suite.forecast import Forecast
-from les_bench.suite.matrix import RECORD
+from les_bench.suite.matrix import RECORD, Matrix, summary
 from les_bench.suite.results import read_result
+from les_bench.suite.suites import SuiteError
 
 #: Three backends of one adapter: one that works, one whose training fails, one that is not there.
 MODULE = """
@@ -225,6 +227,45 @@ def test_a_process_that_ends_without_a_word(bench, tmp_path: Path) -> None:
     assert first.returncode == 1, errors
     assert "1 failed" in said
     assert "the process ended with status 9" in said
+
+
+@pytest.mark.parametrize("data_are_there", [True, False])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epochs": 4}, r"epochs 3 and options \[\], the other with epochs 4 and options \[\]"),
+        ({"options": ("--r_max=6.0",)}, r"the other with epochs 3 and options \['--r_max=6.0'\]"),
+        ({"epochs": None}, "the other with epochs the configuration's and"),
+    ],
+)
+def test_one_folder_for_two_trainings(
+    change: dict, said: str, data_are_there: bool, data: Path, tmp_path: Path
+) -> None:
+    cell = Cell("dipeptides", "tiny", "sr", 1, epochs=3)
+    source = data if data_are_there else tmp_path / "nowhere"
+    matrix = Matrix(tmp_path / "out", [cell, replace(cell, **change)], Settings(data=str(source)))
+    with pytest.raises(SuiteError, match=said) as raised:
+        matrix.run()
+    kind = "custom" if data_are_there else "none"
+    assert f"the name dipeptides-{kind}-tiny-sr-seed1" in str(raised.value)
+    assert not (tmp_path / "out" / RECORD).exists()
+
+
+def test_trainings_without_data_keep_their_names_apart(tmp_path: Path) -> None:
+    cell = Cell("dipeptides", "tiny", "sr", 1)
+    cells = [cell, replace(cell, fraction=0.5), replace(cell, control="one more layer")]
+    found = Matrix(tmp_path / "out", cells, Settings(data=str(tmp_path / "nowhere"))).run()
+    assert [entry["status"] for entry in found.values()] == ["failed"] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ValueError(), "ValueError"), (OSError("\n"), "OSError"), (KeyError(), "KeyError: ")],
+)
+def test_an_error_without_a_message(error: Exception, said: str) -> None:
+    refused = _refusal(error)
+    assert refused == {"status": "failed", "error": said}
+    assert summary({"a": refused}) == f"1 failed\nfailed: a: {said}"
 
 
 @pytest.fixture

@@ -174,5 +174,6 @@ def _run(cells: Mapping[str, Cell], settings: Settings, output: Path, answer: Pa
 def _refusal(error: Exception) -> dict[str, Any]:
     status = NOT_INSTALLED if isinstance(error, BackendError) else FAILED
     known = isinstance(error, (BackendError, DataError, OSError, RuntimeError, ValueError))
-    text = str(error) if known else f"{type(error).__name__}: {error}"
+    kind = type(error).__name__
+    text = str(error).strip() or kind if known else f"{kind}: {error}"
     return {"status": status, "error": text}

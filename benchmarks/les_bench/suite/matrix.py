@@ -32,6 +32,8 @@ from les_bench.suite.cell import (
 )
 from les_bench.suite.environments import interpreter
 from les_bench.suite.forecast import Forecast
+from les_bench.suite.run import run_name
+from les_bench.suite.suites import SuiteError
 from les_bench.systems.labels import DataError
 
 LOG = logging.getLogger("les")
@@ -81,6 +83,7 @@ class Matrix:
             Name -> what became of it: ``status``, ``error`` where it is not done, and its cell.
 
         Raises:
+            SuiteError: if two different trainings would have the same folder.
             les.locks.InUseError: if another process writes to the folder of the results.
         """
         self.output.mkdir(parents=True, exist_ok=True)
@@ -98,14 +101,21 @@ class Matrix:
         return self.record
 
     def _begin(self) -> None:
-        """Name all trainings; those without data are refused here."""
+        """Name all trainings; those without data are refused here, and one name for two."""
         for cell in self.cells:
             try:
                 name, outcome = self.settings.name(cell), {"status": WAITING}
             except DataError as error:
-                name = f"{cell.system}-none-{cell.model}-{cell.variant}-seed{cell.seed}"
+                names = cell.system, "none", cell.model, cell.variant, cell.seed
+                name = run_name(*names, fraction=cell.fraction, control=cell.control)
                 outcome = {"status": FAILED, "error": str(error)}
-            self.by_name[name] = cell
+            other = self.by_name.setdefault(name, cell)
+            if other != cell:
+                raise SuiteError(
+                    f"two different trainings have the name {name}: one with {_differing(other)}, "
+                    f"the other with {_differing(cell)}; give one of them a `control`, or both "
+                    "the same `epochs` and `options`"
+                )
             self.record[name] = {**asdict(cell), **outcome}
 
     def _plan(self, model: str) -> None:
@@ -237,6 +247,12 @@ class Matrix:
         programs = {model: str(program) for model, program in self.programs.items()}
         content = {"suite": suite, "interpreters": programs, "cells": {**before, **self.record}}
         results.write_json(path, content)
+
+
+def _differing(cell: Cell) -> str:
+    """What the name of a training does not say."""
+    epochs = "the configuration's" if cell.epochs is None else cell.epochs
+    return f"epochs {epochs} and options {list(cell.options)}"
 
 
 def _environment(program: Path) -> dict[str, str]:
