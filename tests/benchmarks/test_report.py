@@ -96,6 +96,23 @@ def test_wrong_charge_sign_is_said(folder: Path) -> None:
     assert "correlate negatively" not in (folder / "report.md").read_text()
 
 
+def test_dipoles_that_were_trained_on_are_told_apart(folder: Path) -> None:
+    assert "Dipoles, never trained on, have an R² of" in write_report(folder).read_text()
+    for seed, r2 in ((1, 0.42), (2, 0.53)):
+        path = folder / f"dipeptides-custom-fake-les-seed{seed}" / "result.json"
+        result = read_result(path)
+        result["metrics"] = {"test": result["metrics"]["test"]}
+        result["metrics"]["test"]["dipole"]["r2"] = r2
+        if seed == 1:
+            result["history"][-1]["valid_dipole_rmse"] = 0.0
+        write_json(path, result)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "Dipoles, never trained on, have an R² of 0.53. " in text
+    assert "Dipoles, trained on, have an R² of 0.42." in text
+    assert "Dipoles, trained on (test set)." in text
+
+
 def test_gain_of_the_opposite_sign() -> None:
     x, y = np.random.default_rng(1).normal(size=(2, 50))
     y -= y.mean()

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from les.files import replacing
 from les_bench.report import plots, tables
 from les_bench.report.render import Block, Details, Heading, Picture, Table, Verdict, html, markdown
-from les_bench.report.summary import Group, grouped, set_of
+from les_bench.report.summary import Group, grouped, set_of, trained_on
 from les_bench.report.verdict import verdict
 from les_bench.suite.results import PREDICTIONS, read_all, read_predictions
 
@@ -28,7 +28,7 @@ READING = (
     "same data, split, seed and budget and differ in nothing but the long-range term. A difference "
     "is LES minus short-range, with its 95 % interval over seeds and molecules or trajectories; "
     "where the interval has 0 in it, or seeds disagree about the sign, none is shown. Dipoles and "
-    "Born effective charges (BEC) are never trained on."
+    "Born effective charges (BEC) are trained on only where the options of a run say so."
 )
 
 
@@ -69,9 +69,7 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
 #: Tables that are folded away, by what they are about.
 DETAILS: dict[str, Callable[[Sequence[Group]], Table]] = {
     "Energy, force and stress errors": tables.error_table,
-    "Never trained on: charges, dipoles, quadrupoles, Born effective charges": (
-        tables.response_table
-    ),
+    "Charges, dipoles, quadrupoles, Born effective charges": tables.response_table,
     "Controls: short-range models of more capacity": tables.control_table,
     "Farther apart than in the training data": tables.distance_table,
     "Au2 on MgO: wetting energies": tables.wetting_table,
@@ -175,9 +173,10 @@ def _pictures(group: Group, output: Path, stem: str) -> list[Block]:
         ("bec", "Born effective charges", plots.bec_parity),
     ):
         split = None if les is None else set_of(les, name)
-        if split is not None:
+        if les is not None and split is not None:
             drawn = partial(_on, draw, sets["les"][split])
-            add(name, f"{what}, never trained on ({split} set).", drawn)
+            how = "trained on" if trained_on(les, name) else "never trained on"
+            add(name, f"{what}, {how} ({split} set).", drawn)
 
     def curves(ax: Any) -> None:
         for variant in ("sr", "les"):

@@ -222,7 +222,7 @@ class Group:
         """R2 of dipoles at a part of the budget and in the end, where the histories have them."""
         found = []
         for folder, result in self.results.items():
-            if not any(record.get("valid_dipole_rmse") for record in result["history"]):
+            if not trained_on(result, "dipole"):
                 continue
             reference = read_predictions(folder / PREDICTIONS)["valid"].get("dipole_ref")
             if reference is not None:
@@ -253,6 +253,11 @@ class Group:
         if any(result["data"]["energy_offsets"] for result in self.results.values()):
             notes.append("Energies per element were taken off the total energies before training.")
         return notes
+
+
+def trained_on(result: Mapping[str, Any], name: str) -> bool:
+    """Whether a training followed its errors of ``name``, ``"dipole"`` or ``"bec"``."""
+    return any(record.get(f"valid_{name}_rmse") is not None for record in result["history"])
 
 
 def grouped(results: Mapping[Path, dict[str, Any]]) -> list[Group]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from les_bench.report.pairs import Difference
-from les_bench.report.summary import Group
+from les_bench.report.summary import Group, trained_on
 
 #: Comparisons from which on their median is worth saying.
 ENOUGH = 5
@@ -21,17 +22,11 @@ def verdict(groups: Sequence[Group], n_missing: int = 0) -> str:
     """
     pairs = [(group, found) for group in groups if (found := group.paired("force")) is not None]
     sentences = [_forces(pairs)] if pairs else ["Nothing is compared: no seed has both models."]
-    r2 = [
-        run["metrics"][split]["dipole"]["r2"]
-        for group in groups
-        for run in group.variant("les").values()
-        for split in ("test", "valid", "response")
-        if run["metrics"].get(split, {}).get("dipole", {}).get("r2") is not None
-    ]
-    if r2:
-        low, high = min(r2), max(r2)
-        text = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
-        sentences.append(f"Dipoles, never trained on, have an R² of {text.replace('-', '−')}.")
+    runs = [run for group in groups for run in group.variant("les").values()]
+    for trained, how in ((False, "never trained on"), (True, "trained on")):
+        r2 = _r2_of_dipoles([run for run in runs if trained_on(run, "dipole") == trained])
+        if r2:
+            sentences.append(f"Dipoles, {how}, have an R² of {r2}.")
     single = [found for _, found in pairs if found.n_seeds == 1]
     if single:
         what = "All of it" if len(single) == len(pairs) else "Some of it"
@@ -39,6 +34,20 @@ def verdict(groups: Sequence[Group], n_missing: int = 0) -> str:
     if n_missing:
         sentences.append(f"{n_missing} trainings were not done.")
     return " ".join(sentences)
+
+
+def _r2_of_dipoles(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Smallest to largest, of all sets; empty if there are none."""
+    r2 = [
+        run["metrics"][split]["dipole"]["r2"]
+        for run in runs
+        for split in ("test", "valid", "response")
+        if run["metrics"].get(split, {}).get("dipole", {}).get("r2") is not None
+    ]
+    if not r2:
+        return ""
+    low, high = f"{min(r2):.2f}", f"{max(r2):.2f}"
+    return (low if low == high else f"{low} to {high}").replace("-", "−")
 
 
 def _forces(pairs: Sequence[tuple[Group, Difference]]) -> str:
