@@ -38,7 +38,8 @@ class Ewald(nn.Module):
 
     plus :math:`k_e\sum_i q_i^2/(\sigma\sqrt{2\pi})` unless ``remove_self_interaction``.
     Slabs, with two periodic axes, have the periodic sum with a truncated Green's function, which
-    depends neither on the vacuum nor on where the slab is in it (``greens.slab_greens_function``).
+    depends neither on the vacuum nor on where the slab is in it
+    (``les.sums.reciprocal.greens.slab_greens_function``).
     Channels add up. A charged cell is neutralised by leaving out k = 0, a charged slab is not
     neutralised. The formulas are those of B. Cheng, npj Comput. Mater. 11, 80 (2025).
 

@@ -22,7 +22,6 @@ LATTICE = 4.265  # A, cubic MgO
 LAYERS = 6
 HEIGHT = LATTICE / 2 * (LAYERS - 1)
 LENGTH = 26.46  # of the cell along the surface normal, A
-DOPANTS = 3
 TIMESTEP = 5.0  # fs
 AMPLITUDES = (0.03, 0.06, 0.09, 0.12)  # of the rattles, A
 #: split -> temperature (K) and frames of each trajectory of GFN1-xTB dynamics

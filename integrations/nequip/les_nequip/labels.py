@@ -113,7 +113,7 @@ class LabelledFiles:
         responses: Mapping[str, str | None] | None = None,
         uses_total_charge: bool = False,
     ) -> LabelledFiles:
-        """Those of the run that ``config`` describes; further arguments as of the class."""
+        """Those of the run that ``config`` describes; the class says what the others are."""
         types = OmegaConf.select(config, "training_module.model.type_names") or []
         numbers = [atomic_numbers.get(name) for name in types]
         known = None if None in numbers or not numbers else numbers

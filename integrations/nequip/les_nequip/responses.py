@@ -58,7 +58,7 @@ def uses_total_charge(config: DictConfig) -> bool:
 def with_trained_sign(config: DictConfig) -> list[str]:
     """Overrides of ``config`` with which its model gets charges of the right sign, and says so.
 
-    For what a sign can be learnt from: responses, and structures with a total charge.
+    For what a sign can be learned from: responses, and structures with a total charge.
     """
     model = OmegaConf.to_container(OmegaConf.select(config, MODEL), resolve=False)
     sections = list(_les_sections(model))

@@ -78,8 +78,8 @@ class ChargeCalculator(Calculator):
         args: arguments of upstream's calculator.
         bec: compute Born effective charges with every calculation: true for exact ones,
             ``"phase"`` for the published approximation, see ``les.born_effective_charges``.
-        sign: sign of the charges, +1 or -1, instead of that which the model was trained with, or
-            of letting the first structure decide.
+        sign: sign of the charges, +1 or -1, in the place of the model's own sign, or of the one
+            that the first structure decides.
         acoustic_sum: ``"kept"``, or ``"spread"`` for Born effective charges that sum to zero, see
             ``les.spread_acoustic_sum``.
         eps_inf: high-frequency dielectric constant, in the place of the ``epsilon_factor`` of the

@@ -1,4 +1,4 @@
-"""Gradients of many rows at once, as of a Hessian, for functions of autograd that are ours.
+"""Gradients of many rows at once, as a Hessian needs them, for functions of autograd that are ours.
 
 ``torch.autograd.grad(..., is_grads_batched=True)`` hands backward functions tensors of an older
 kind than ``torch.vmap`` does, which only some operations of torch take.

@@ -37,7 +37,7 @@ class ResponseTrainingTests(TrainingLogTests):
     ``usage_error(*arguments)``, the message of what must fail; and ``data_files``.
     """
 
-    #: Changes of the arguments with which a few frames are learnt in seconds.
+    #: Changes of the arguments with which a few frames are learned in seconds.
     learning: ClassVar[dict[str, Any]] = {}
     #: Weight of responses there.
     weight: ClassVar[float] = 10.0
@@ -62,7 +62,7 @@ class ResponseTrainingTests(TrainingLogTests):
             write(files[name], frames, format="extxyz")
         return files
 
-    def test_born_effective_charges_are_learnt(
+    def test_born_effective_charges_are_learned(
         self,
         train: Callable[..., None],
         arguments: Callable[..., list[str]],
@@ -104,7 +104,7 @@ class ResponseTrainingTests(TrainingLogTests):
         (cell,) = (text for name, text in cells.items() if "bec MAE / RMSE [e]" in name)
         assert float(cell.split("/")[1]) == pytest.approx(rmse, rel=6e-3)
 
-    def test_dipoles_are_learnt(
+    def test_dipoles_are_learned(
         self,
         train: Callable[..., None],
         arguments: Callable[..., list[str]],

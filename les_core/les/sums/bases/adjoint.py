@@ -191,7 +191,7 @@ class _Spread(torch.autograd.Function):
         basis: Basis,
         derivatives: tuple[Derivative, ...],
     ) -> tuple[Tensor, int]:
-        """A batch of values, as of the rows of a Hessian, are channels."""
+        """A batch of values, such as the rows of a Hessian, is taken as channels."""
         values = values.movedim(_batched(in_dims), 1)
         components = _Spread.apply(values.flatten(1, 2), places, basis, derivatives)
         return components.unflatten(0, (info.batch_size, -1)), 0

@@ -115,7 +115,7 @@ def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
     flags = [*_FLAGS, *instructions, *(f"-D{name}={value}" for name, value in constants.items())]
     files = [Path(__file__).with_name(name) for name in (*SOURCES, *HEADERS)]
     try:
-        # Archives that Python modules are loaded from, as of torch.package, have no sources.
+        # Archives of Python modules, like those of torch.package, have no sources.
         if not all(file.is_file() for file in files):
             raise _NoCompilerError("no sources")
         key = hashlib.sha256("\n".join([platform.system(), platform.machine(), *flags]).encode())

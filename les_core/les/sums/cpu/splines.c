@@ -1,4 +1,4 @@
-/* Spreading and gathering with B-splines, as les/spreading.py does it with operations of torch.
+/* Spreading and gathering with B-splines, as les/sums/bases/splines.py does it with operations of torch.
 
    Compiled once for each REAL. The splines of an atom are REAL[order] along each axis; with
    derivatives d = (d1, d2, d3),

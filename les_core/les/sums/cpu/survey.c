@@ -1,4 +1,4 @@
-/* What les/sums/system.py has to know of the values of a batch; see les/sums/cpu/survey.py. */
+/* What les/sums/survey.py has to know of the values of a batch; see les/sums/cpu/survey.py. */
 
 #include <math.h>
 #include <stdint.h>

@@ -60,7 +60,7 @@ def in_shares(
     Args:
         part: what to do.
         n_structures: there are.
-        n_shares: as of :func:`shares_of_atoms`.
+        n_shares: what :func:`shares_of_atoms` returns.
         work: as there.
     """
 

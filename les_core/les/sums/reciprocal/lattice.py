@@ -80,7 +80,7 @@ def from_first_atom(positions: Tensor, owner: Tensor, counts: Tensor) -> Tensor:
         counts: number of atoms of each structure ``[n_structures]``.
 
     Returns:
-        ``[n_atoms, 3]`` [A], as of :func:`exactly`.
+        ``[n_atoms, 3]`` [A], in the precision of :func:`exactly`.
     """
     first = torch.cumsum(counts, dim=0) - counts
     positions = exactly(positions)

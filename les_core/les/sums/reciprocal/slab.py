@@ -1,8 +1,9 @@
 r"""Structures with two periodic axes as periodic ones, in a cell of their own along the open axis.
 
-Under the truncated Green's function of ``greens.slab_greens_function`` the images of a slab along
-the open axis do not act on it, if they are far enough away: how far depends on the charges'
-extent along that axis only. The cell's own vector along that axis, the vacuum, plays no part.
+Under the truncated Green's function of ``les.sums.reciprocal.greens.slab_greens_function`` the
+images of a slab along the open axis do not act on it, if they are far enough away: how far depends
+on the charges' extent along that axis only. The cell's own vector along that axis, the vacuum,
+plays no part.
 """
 
 from __future__ import annotations
