@@ -45,9 +45,8 @@ class MACEBackend(Backend):
         return [*job.options("max_num_epochs"), *keys, "--restart_latest", *job.extra]
 
     def trained_model(self, job: TrainingJob) -> Path:
-        # Of a run with two stages, the second one's is the result.
-        stems = (f"{job.name}_stagetwo", job.name)
-        for name in [f"{stem}{suffix}" for stem in stems for suffix in self.model_suffixes]:
+        # Upstream's pickle of a second stage has a name of its own.
+        for name in (f"{job.name}.pt", f"{job.name}_stagetwo.model", f"{job.name}.model"):
             path = job.directory / name
             if path.is_file():
                 return path

@@ -87,7 +87,7 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
                 raise ValueError(f"mace-torch: {error}" if str(error) else repr(error)) from error
         if args.dry_run or (args.distributed and os.environ.get("RANK", "0") != "0"):
             return
-        written = [path for path in map(_save_safely, _models(args)) if path is not None]
+        written = [path for pair in _models(args) if (path := _save_safely(*pair)) is not None]
     if written:
         close_run(backend, written[-1], heads, args)
 
@@ -170,18 +170,26 @@ def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool
     )
 
 
-def _models(args: argparse.Namespace) -> list[Path]:
-    """Upstream's pickles of this run, that of its last stage last."""
-    stems = [args.name, *[f"{args.name}_stagetwo"] * bool(args.swa)]
-    return [Path(args.model_dir, f"{stem}.model") for stem in stems]
+def _models(args: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """Upstream's pickles of this run and our files of the same models, the result last.
+
+    The result has one name, whether there is a second stage or not.
+    """
+    stages = {f"{args.name}.model": f"{args.name}.pt"}
+    if args.swa:
+        stages = {
+            f"{args.name}.model": f"{args.name}_stageone.pt",
+            f"{args.name}_stagetwo.model": f"{args.name}.pt",
+        }
+    folder = Path(args.model_dir)
+    return [(folder / pickled, folder / plain) for pickled, plain in stages.items()]
 
 
-def _save_safely(path: Path) -> Path | None:
+def _save_safely(path: Path, safe: Path) -> Path | None:
     """Beside a pickle that upstream has written, write a file that loads without running code."""
     model = load_model(path, allow_pickle=True) if path.is_file() else None
     if type(model) not in FORMATS:
         return None
-    safe = path.with_suffix(".pt")
     assert isinstance(model, ScaleShiftMACE)
     try:
         save_model(model, safe)
