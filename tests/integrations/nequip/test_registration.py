@@ -147,9 +147,12 @@ def test_names_without_nequip(run_program):
     assert [line.split()[0] for line in lines] == [
         "LES",
         "AddLES",
+        "ChargeParamGroups",
+        "ChargesFirst",
         "ComputeResponses",
         "LESCalculator",
         "PairPotentials",
+        "SecondStage",
         "TrainedModel",
         "WithResponses",
         "load_model",
