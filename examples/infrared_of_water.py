@@ -16,11 +16,12 @@ from models import calculator
 
 from les.spectra.classical import FlexibleWater, water_box
 from les.spectra.dielectric import static_dielectric_constant
-from les.spectra.dynamics import Protocol, run
+from les.spectra.dynamics import run
 from les.spectra.experiment import check_overlap, read_experiment
 from les.spectra.infrared import infrared_spectrum
 from les.spectra.peaks import peaks
 from les.spectra.pictures import draw_spectrum
+from les.spectra.protocol import Protocol
 
 #: End of the spectrum [1/cm].
 HIGHEST = 4500.0

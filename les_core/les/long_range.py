@@ -116,7 +116,7 @@ def captured_long_range(
             charges, total_charge, owner, cell.shape[0], config.epsilon_factor
         )
     bounds = Bounds(boundary, list(extent), periodic, half_height)
-    potential = traceable_potential(ewald, charges, places, cell, batch, bounds)
+    potential = traceable_potential(ewald.settings(), charges, places, cell, batch, bounds)
     shares = atom_energies(charges, potential)
     energy = shares.new_zeros(cell.shape[0]).index_add(0, owner, shares)
     return LongRange(energy, shares, charges, scaled(charges, config.epsilon_factor), None)

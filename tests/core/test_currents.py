@@ -15,8 +15,9 @@ from ase.io import read, write
 from les.locks import locked
 from les.spectra import motion
 from les.spectra.classical import FlexibleWater, RigidIons, water_box, water_molecule
-from les.spectra.dynamics import Protocol, run
+from les.spectra.dynamics import run
 from les.spectra.frames import inner_momenta, sample, temperature
+from les.spectra.protocol import Protocol
 from les.spectra.trajectory import currents_of_trajectory
 
 pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")

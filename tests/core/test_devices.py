@@ -95,7 +95,7 @@ def traceable(arguments):
     charges, positions, cell, batch, _ = arguments
     ewald, extent = Ewald(), grid_extent(cell[:3].detach(), 2.0)
     given = charges, positions, cell, batch, Bounds("mixed", extent)
-    return lambda: with_derivatives([traceable_potential(ewald, *given)], arguments[:3])
+    return lambda: with_derivatives([traceable_potential(ewald.settings(), *given)], arguments[:3])
 
 
 def sign(arguments):

@@ -124,7 +124,7 @@ def test_captured(boundary, n_structures):
     def evaluate(positions):
         leaf = positions.clone().requires_grad_()
         bounds = Bounds(boundary, extent)
-        potential = traceable_potential(module, charges, leaf, cell, batch, bounds)
+        potential = traceable_potential(module.settings(), charges, leaf, cell, batch, bounds)
         gradient = torch.autograd.grad((charges * potential).sum(), leaf)[0]
         return [potential.detach(), gradient]
 

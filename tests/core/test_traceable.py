@@ -46,7 +46,12 @@ def both(ewald, boundary, charges, positions, cell, batch):
     """Potentials of ``les.Ewald`` and of the form for graphs."""
     _, expected = ewald(charges, positions, cell, batch, None, True)
     actual = traceable_potential(
-        ewald, charges, positions, cell, batch, Bounds(boundary, extent_of(cell.detach()))
+        ewald.settings(),
+        charges,
+        positions,
+        cell,
+        batch,
+        Bounds(boundary, extent_of(cell.detach())),
     )
     return expected, actual
 
@@ -113,7 +118,9 @@ def test_same_place_in_different_structures(make_system, join):
     first = make_system("open", 4)
     charges, positions, cell, batch = join([first, first, first])
     positions.requires_grad_()
-    potential = traceable_potential(Ewald(), charges, positions, cell, batch, Bounds("open", []))
+    potential = traceable_potential(
+        Ewald().settings(), charges, positions, cell, batch, Bounds("open", [])
+    )
     gradient = torch.autograd.grad((charges * potential).sum(), positions, create_graph=True)[0]
     second = torch.autograd.grad(gradient.square().sum(), positions)[0]
     alone = Ewald()(*first, compute_potential=True)[1]
@@ -132,9 +139,11 @@ def test_periodic_is_the_callers_choice(make_system, join):
     charges, positions, cell, batch = join([boxed, crystal])
     periodic = torch.tensor([False, True])
     arguments, extent = (charges, positions, cell, batch), extent_of(cell)
-    actual = traceable_potential(Ewald(dl=DL), *arguments, Bounds("mixed", extent, periodic))
+    actual = traceable_potential(
+        Ewald(dl=DL).settings(), *arguments, Bounds("mixed", extent, periodic)
+    )
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-11)
-    by_volume = traceable_potential(Ewald(dl=DL), *arguments, Bounds("mixed", extent))
+    by_volume = traceable_potential(Ewald(dl=DL).settings(), *arguments, Bounds("mixed", extent))
     assert (by_volume - expected)[:6].abs().max() > 1e-2
 
 
@@ -146,12 +155,12 @@ def test_periodic_is_the_callers_choice(make_system, join):
 def test_grid_too_small(make_batch, boundary):
     batch = make_batch(boundary)
     needed = grid_extent(batch.cell, DL)
-    traceable_potential(Ewald(dl=DL), *batch, Bounds(boundary, needed))
+    traceable_potential(Ewald(dl=DL).settings(), *batch, Bounds(boundary, needed))
     for axis in range(3):
         extent = list(needed)
         extent[axis] -= 1
         with pytest.raises(RuntimeError, match=r"too large for the k-grid.*larger `max_cell`"):
-            traceable_potential(Ewald(dl=DL), *batch, Bounds(boundary, extent))
+            traceable_potential(Ewald(dl=DL).settings(), *batch, Bounds(boundary, extent))
 
 
 def test_boxes_of_open_structures_need_no_grid(make_system, join):
@@ -160,9 +169,11 @@ def test_boxes_of_open_structures_need_no_grid(make_system, join):
     extent = grid_extent(cell[:1], DL)
     periodic = torch.tensor([True, False])
     traceable_potential(
-        Ewald(dl=DL), charges, positions, cell, batch, Bounds("mixed", extent, periodic)
+        Ewald(dl=DL).settings(), charges, positions, cell, batch, Bounds("mixed", extent, periodic)
     )
-    traceable_potential(Ewald(dl=DL), charges, positions, cell, batch, Bounds("open", []))
+    traceable_potential(
+        Ewald(dl=DL).settings(), charges, positions, cell, batch, Bounds("open", [])
+    )
 
 
 @asynchronous
@@ -170,10 +181,10 @@ def test_periodic_without_a_cell(make_batch):
     batch = make_batch("mixed")
     extent = extent_of(batch.cell)
     with pytest.raises(RuntimeError, match="a periodic structure has no cell"):
-        traceable_potential(Ewald(dl=DL), *batch, Bounds("periodic", extent))
+        traceable_potential(Ewald(dl=DL).settings(), *batch, Bounds("periodic", extent))
     periodic = torch.ones(5, dtype=torch.bool)
     with pytest.raises(RuntimeError, match="a periodic structure has no cell"):
-        traceable_potential(Ewald(dl=DL), *batch, Bounds("mixed", extent, periodic))
+        traceable_potential(Ewald(dl=DL).settings(), *batch, Bounds("mixed", extent, periodic))
 
 
 @asynchronous
@@ -182,12 +193,14 @@ def test_atoms_in_disorder(make_batch, boundary):
     batch = make_batch(boundary)
     batch = batch._replace(batch=batch.batch.flip(0))
     with pytest.raises(RuntimeError, match="`batch` must be in ascending order"):
-        traceable_potential(Ewald(dl=DL), *batch, Bounds(boundary, extent_of(batch.cell)))
+        traceable_potential(
+            Ewald(dl=DL).settings(), *batch, Bounds(boundary, extent_of(batch.cell))
+        )
 
 
 def test_unknown_boundary(make_batch):
     with pytest.raises(ValueError, match=r"`boundary` must be one of .*'mixed'.*, got 'slab'"):
-        traceable_potential(Ewald(), *make_batch("open"), Bounds("slab", []))
+        traceable_potential(Ewald().settings(), *make_batch("open"), Bounds("slab", []))
 
 
 # --- capture
@@ -213,7 +226,7 @@ def test_graph_of_a_loss_works_for_other_sizes(make_batch, boundary):
     def evaluate(charges, positions, cell, batch):
         charges, positions = charges.requires_grad_(), positions.requires_grad_()
         potential = traceable_potential(
-            ewald, charges, positions, cell, batch, Bounds(boundary, extent)
+            ewald.settings(), charges, positions, cell, batch, Bounds(boundary, extent)
         )
         energy = 0.5 * (charges * potential).sum()
         forces = -torch.autograd.grad(energy, positions, create_graph=True)[0]
@@ -236,7 +249,7 @@ def test_graph_of_one_structure(make_system):
 
     def evaluate(charges, positions, cell):
         return traceable_potential(
-            ewald, charges, positions, cell, None, Bounds("periodic", extent)
+            ewald.settings(), charges, positions, cell, None, Bounds("periodic", extent)
         )
 
     graph = capture(evaluate, first)
@@ -252,7 +265,12 @@ def test_graph_keeps_its_assertions(make_batch):
 
     def evaluate(charges, positions, cell, batch, periodic):
         return traceable_potential(
-            Ewald(dl=DL), charges, positions, cell, batch, Bounds("mixed", extent, periodic)
+            Ewald(dl=DL).settings(),
+            charges,
+            positions,
+            cell,
+            batch,
+            Bounds("mixed", extent, periodic),
         )
 
     periodic = torch.tensor([True, False, True, False, False])

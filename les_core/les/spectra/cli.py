@@ -184,7 +184,7 @@ def _told(error: float) -> str:
 
 
 def _protocol(arguments: argparse.Namespace) -> Any:
-    from les.spectra.dynamics import Protocol
+    from les.spectra.protocol import Protocol
 
     return Protocol(
         temperature=arguments.temperature,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from les.spectra.frames import inner_momenta, sample
-
-if TYPE_CHECKING:
-    from les.spectra.dynamics import Protocol
+from les.spectra.protocol import Protocol
 
 
 class Motion:

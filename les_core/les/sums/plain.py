@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,9 +34,6 @@ from les.sums.reciprocal.lattice import (
     reciprocal_vectors,
     wrapped,
 )
-
-if TYPE_CHECKING:
-    from les.ewald import Ewald
 
 #: Boundary conditions of the structures of a batch.
 BOUNDARIES = ("periodic", "open", "mixed")
@@ -62,7 +59,7 @@ class Bounds(NamedTuple):
 
 
 def traceable_potential(
-    ewald: Ewald,
+    settings: Settings,
     charges: Tensor,
     positions: Tensor,
     cell: Tensor,
@@ -72,7 +69,7 @@ def traceable_potential(
     r"""Potential at the charges; the energy of a structure is :math:`\frac12\sum_i q_i\phi_i`.
 
     Args:
-        ewald: settings of the sum.
+        settings: of the sum.
         charges: ``[n_atoms]`` [e].
         positions: ``[n_atoms, 3]`` [A].
         cell: ``[n_structures, 3, 3]`` [A]; not used where open.
@@ -107,7 +104,6 @@ def traceable_potential(
         f"`positions` must be finite and within {most:g} A of the origin, charges below "
         f"{largest_charge():g} e in size",
     )
-    settings = ewald.settings()
     if boundary == "open":
         return _open(settings, charges, positions, owner)
     if boundary == "periodic":

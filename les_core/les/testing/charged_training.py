@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,12 +14,13 @@ from ase.io import read, write
 
 from les.backends import TrainingJob, get_backend
 from les.testing.adapter import results_of
+from les.testing.training_log import LoggedTraining
 
 #: What asks for charges that sum to the total charge.
 SHIFT = "{neutrality: shift}"
 
 
-class ChargedTrainingTests:
+class ChargedTrainingTests(LoggedTraining):
     """Tests of ``les train`` with the setting ``neutrality: shift``.
 
     They use the fixtures of :class:`les.testing.ResponseTrainingTests`.
@@ -41,17 +41,6 @@ class ChargedTrainingTests:
             files[name] = tmp_path / path.name
             write(files[name], frames, format="extxyz")
         return files
-
-    @pytest.fixture
-    def log(self) -> Iterator[io.StringIO]:
-        """What is logged; upstreams take away the handlers of pytest."""
-        logger, text = logging.getLogger("les"), io.StringIO()
-        handler, level = logging.StreamHandler(text), logger.level
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        yield text
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
     def test_training_on_ions(
         self,
