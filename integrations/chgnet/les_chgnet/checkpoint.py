@@ -7,19 +7,16 @@ that the files of both load without running code.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from chgnet.model import CHGNet
 
-from les.backends.model_files import check_parts, load_plain
 from les.files import replacing
 from les_chgnet.model import CHGNetLES
 from les_chgnet.model_arguments import plain_dict
-from les_chgnet.weights import PRETRAINED, load_pretrained, load_weights, quiet
-
-#: What files hold, for messages.
-KIND = "CHGNet model"
+from les_chgnet.stored import has_charges, read_checkpoint, restored
+from les_chgnet.weights import PRETRAINED, load_pretrained, load_weights
 
 
 def save_model(model: CHGNet, path: str | Path) -> None:
@@ -50,38 +47,16 @@ def load_model(
     return model_from(read_checkpoint(source, allow_pickle=allow_pickle), source).to(device)
 
 
-def read_checkpoint(path: str | Path, *, allow_pickle: bool = False) -> dict[str, Any]:
-    """The content of a file of upstream's format: ``model`` and maybe the state of training.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`load_model`.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no model file {path}, nor a pretrained model of this name ({', '.join(PRETRAINED)})"
-        )
-    content = load_plain(path, KIND, allow_pickle=allow_pickle)
-    check_parts(content, ("model",), path, KIND)
-    check_parts(content["model"], ("model_args", "state_dict"), path, KIND)
-    return cast("dict[str, Any]", content)
-
-
 def model_from(content: dict[str, Any], path: str | Path) -> CHGNet:
-    """The model of :func:`read_checkpoint`; ``path`` is for messages.
+    """The model of :func:`les_chgnet.stored.read_checkpoint`; ``path`` is for messages.
 
     Raises:
         ValueError: naming ``path``, if the model cannot be made.
     """
-    arguments, state = content["model"]["model_args"], content["model"]["state_dict"]
-    try:
-        if any(key.endswith(".mlp_out.layers.1.bias") for key in state):
-            # The model 0.2.0 has biases that its own arguments do not tell of.
-            arguments = {"mlp_out_bias": True, **arguments}
-        with quiet():
-            if "les_arguments" in arguments:
-                return CHGNetLES.from_dict({"model_args": arguments, "state_dict": state})
-            return load_weights(CHGNet(**arguments), state)
-    except Exception as error:  # upstream's assertions and errors are of many kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} does not fit this release of chgnet or les: {reason}") from error
+    if has_charges(content):
+        return restored(CHGNetLES.from_dict, content, path)
+    return restored(_short_range, content, path)
+
+
+def _short_range(content: dict[str, Any]) -> CHGNet:
+    return load_weights(CHGNet(**content["model_args"]), content["state_dict"])

@@ -24,6 +24,7 @@ from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.edges import recorded_edges
 from les_chgnet.graphs import GraphConverter, periodic_axes, total_charges, with_common_positions
 from les_chgnet.model_arguments import FURTHER, OUTDATED, plain_dict, refuse_unknown_arguments
+from les_chgnet.stored import has_charges, read_checkpoint, restored
 from les_chgnet.weights import load_pretrained, load_weights, quiet
 
 # Of volumes that upstream takes from tensors of its graphs; nothing is lost there.
@@ -141,18 +142,19 @@ class CHGNetLES(CHGNet):
         return cls.from_pretrained(model_name, les_arguments, device=device)
 
     @classmethod
-    def from_file(cls, path: str, **options: Any) -> CHGNetLES:
-        """From a file with charges; ``options`` as for ``les_chgnet.load_model``.
+    def from_file(
+        cls, path: str, *, allow_pickle: bool = False, device: str | torch.device = "cpu"
+    ) -> CHGNetLES:
+        """From a file with charges; arguments as for ``les_chgnet.load_model``.
 
         Raises:
+            FileNotFoundError: if there is no such file.
             ValueError: as ``load_model``, and for a model without charges.
         """
-        from les_chgnet.checkpoint import load_model
-
-        model = load_model(path, **options)
-        if not isinstance(model, cls):
+        content = read_checkpoint(path, allow_pickle=allow_pickle)
+        if not has_charges(content):
             raise ValueError(f"{path} holds a model without charges; see `from_short_range`")
-        return model
+        return restored(cls.from_dict, content, path).to(device)
 
     @classmethod
     def from_dict(cls, dct: dict[str, Any], **kwargs: Any) -> CHGNetLES:

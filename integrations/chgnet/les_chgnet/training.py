@@ -26,13 +26,14 @@ from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
 from les.training.responses import check_responses, response_weights
 from les_chgnet.arguments import RATIOS, parse, training_stages
-from les_chgnet.checkpoint import load_model, model_from, read_checkpoint, save_model
+from les_chgnet.checkpoint import load_model, model_from, save_model
 from les_chgnet.data import LABELS, LabelledGraphs
 from les_chgnet.device import chgnet_device
 from les_chgnet.graphs import GraphConverter
 from les_chgnet.model import CHGNetLES
 from les_chgnet.model_arguments import refuse_unknown_arguments
 from les_chgnet.outset import fit_atomic_energies, orient
+from les_chgnet.stored import read_checkpoint
 from les_chgnet.trainer import ResumableTrainer
 
 if TYPE_CHECKING:
