@@ -7,10 +7,10 @@ import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from les.keys import refuse_unknown, refuse_unused
 from les.neutrality import DEFAULT_NEUTRALITY, NEUTRALITIES, UNSAID_NEUTRALITY
 from les.ranges import RANGES, check_number
 from les.sums.reciprocal.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
@@ -73,6 +73,18 @@ UNSUPPORTED_KEYS: dict[str, Any] = {
 
 #: Fields that follow from the model where charges are read from its features.
 FROM_THE_MODEL = ("use_atomwise", "n_features")
+
+#: Fields that ``les.ChargeReadout`` alone reads: without effect on models whose charges come from
+#: elsewhere.
+OF_THE_READOUT = (
+    "n_features",
+    "n_channels",
+    "n_layers",
+    "n_hidden",
+    "add_linear_nn",
+    "element_charges",
+    "output_scaling_factor",
+)
 
 
 @dataclass(frozen=True)
@@ -305,11 +317,27 @@ class LESConfig:
         known = {field.name for field in dataclasses.fields(cls)} - set(FROM_THE_MODEL)
         refuse_unknown(settings, known | set(also))
         own = {name: value for name, value in settings.items() if name in known}
+        if not several_channels:
+            refuse_unused(own, cls().to_dict(), ("n_channels",))
         own = {"element_charges": True, **own}
-        config = cls(**own, use_atomwise=True, n_features=n_features)
-        if config.n_channels > 1 and not several_channels:
-            raise ValueError(f"`n_channels` must be 1 for this model, got {config.n_channels}")
-        return config
+        return cls(**own, use_atomwise=True, n_features=n_features)
+
+    @classmethod
+    def for_charges(cls, settings: "LESConfig | Mapping[str, Any] | None") -> "LESConfig":
+        """For a model that passes charges, which it reads off its features by itself.
+
+        Args:
+            settings: as for :meth:`resolve`; what ``les.ChargeReadout`` alone reads has defaults.
+
+        Raises:
+            ValueError: for other values of these, which would have no effect, and as
+                :meth:`from_legacy`.
+            TypeError: for ``settings`` of another type.
+        """
+        given = settings.to_dict() if isinstance(settings, LESConfig) else settings
+        if isinstance(given, Mapping):
+            refuse_unused(given, cls().to_dict(), OF_THE_READOUT)
+        return cls.resolve(settings)
 
     @classmethod
     def resolve(cls, config: "LESConfig | Mapping[str, Any] | str | Path | None") -> "LESConfig":
@@ -345,6 +373,11 @@ class LESConfig:
         """Plain values that :meth:`for_features` reads back."""
         values = self.to_dict()
         return {name: value for name, value in values.items() if name not in FROM_THE_MODEL}
+
+    def settings_for_charges(self) -> dict[str, Any]:
+        """Plain values that :meth:`for_charges` reads back."""
+        values = self.settings()
+        return {name: value for name, value in values.items() if name not in OF_THE_READOUT}
 
 
 def settings_of_new_models(reads_charges: bool) -> dict[str, Any]:
@@ -382,12 +415,3 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"must hold a mapping of keys to values, got {type(values).__name__}")
     return values
-
-
-def refuse_unknown(values: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raise ``ValueError`` for a key that is not ``known``; the message names the closest."""
-    for name in values:
-        if name not in known:
-            closest = get_close_matches(str(name), sorted(known), n=1)
-            hint = f"; did you mean {closest[0]!r}?" if closest else ""
-            raise ValueError(f"unknown key {name!r}{hint} (known: {', '.join(sorted(known))})")

@@ -90,6 +90,27 @@ def test_no_charges_of_elements_without_a_readout(make):
         make({"element_charges": True})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "same"),
+    [
+        ("n_layers", 2, 3),
+        ("n_hidden", [8, 8], [32, 16]),
+        ("add_linear_nn", False, True),
+        ("output_scaling_factor", 1.0, 0.1),
+        ("n_features", 5, None),
+    ],
+)
+def test_settings_of_the_readout_have_no_effect_on_charges_of_the_host(name, value, same):
+    kept = LESConfig.for_charges({"sigma": 1.5, name: same})
+    assert kept == LESConfig.from_legacy({"sigma": 1.5})
+    assert LESConfig.for_charges(LESConfig()) == LESConfig()
+    for given in ({name: value}, LESConfig(**{name: value})):
+        with pytest.raises(ValueError, match=f"`{name}` has no effect on this model: it must be"):
+            LESConfig.for_charges(given)
+    values = LESConfig(**{name: value, "sigma": 1.5}).settings_for_charges()
+    assert LESConfig.for_charges(values) == LESConfig(sigma=1.5)
+
+
 def test_a_mean_that_is_kept_needs_charges_that_are_not_shifted():
     with pytest.raises(ValueError, match=r"`remove_mean` must be true .* with `neutrality: none`"):
         LESConfig(remove_mean=False)
@@ -120,7 +141,7 @@ def test_channels():
     assert config.n_channels == 4
     assert LESConfig.for_features(config, 8, several_channels=True) == config
     for given in (settings, config):
-        with pytest.raises(ValueError, match="`n_channels` must be 1 for this model, got 4"):
+        with pytest.raises(ValueError, match="`n_channels` has no effect on this model"):
             LESConfig.for_features(given, 8)
     with pytest.raises(ValueError, match="`n_channels` is of the charge readout"):
         LESConfig(n_channels=4)

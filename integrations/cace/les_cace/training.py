@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from les.backends.model_files import check_parts
-from les.config import LESConfig, refuse_unknown
+from les.config import LESConfig
 from les.data.atoms import ANY_AXES, LONG_RANGE_AXES
 from les.data.labels import LabelKeys
 from les.devices import resolve_device
 from les.files import replacing
+from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
@@ -97,7 +98,7 @@ def _train(
         check_responses(responses, config)
         data = _read(options, labels, start, config, responses)
         model = _model(options, data["train"], start, les)
-        if responses or data["train"].has_charged:
+        if responses or any(each.has_charged for each in data.values()):
             orient(model, data["train"])
     model.to(device)
     epochs = options.freeze_short_range_epochs if les else None

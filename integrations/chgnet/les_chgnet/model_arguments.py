@@ -9,7 +9,7 @@ from typing import Any
 from chgnet.model import CHGNet
 from torch import nn
 
-from les.config import refuse_unknown
+from les.keys import refuse_unknown
 from les_chgnet.atomic_energies import AtomicEnergies
 
 #: What upstream takes among its further keyword arguments, where it ignores all others.

@@ -15,10 +15,10 @@ from chgnet.model.composition_model import AtomRef
 from chgnet.trainer import Trainer
 
 from les.backends.model_files import check_parts
-from les.config import refuse_unknown
 from les.data.atoms import ANY_AXES, LONG_RANGE_AXES
 from les.data.labels import LabelKeys
 from les.files import writing
+from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
@@ -124,7 +124,8 @@ def _train(
             for split in ("train", "valid", "test")
             if (path := getattr(options, f"{split}_file")) is not None
         }
-        if state is None and (responses or data["train"].has_charged):
+        charged = any(each.has_charged for each in data.values())
+        if state is None and (responses or charged):
             orient(model, data["train"])
         if state is None and options.atomic_energies != "keep":
             fit_atomic_energies(model, data["train"], options.valid_batch_size)

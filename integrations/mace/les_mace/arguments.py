@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
         new = {"cutoff": "smooth", **settings_of_new_models(False)}
         options.les_arguments = {**new, **(options.les_arguments or {})}
         try:
-            LESConfig.resolve(options.les_arguments)
+            LESConfig.for_charges(options.les_arguments)
         except ValueError as error:
             raise ValueError(f"--les_arguments: {error}") from error
     return options

@@ -7,6 +7,7 @@ model and its ``state_dict``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mace.tools.scripts_utils import extract_config_mace_model
 from mace.tools.torch_tools import default_dtype
 
 from les.backends.model_files import check_parts, load_plain
+from les.config import OF_THE_READOUT
 from les.files import replacing
 from les_mace.model import MACELES
 from les_mace.quiet import quiet
@@ -61,7 +63,7 @@ def save_model(model: ScaleShiftMACE, path: str | Path) -> None:
     }
     if isinstance(model, MACELES):
         content["les_arguments"] = {
-            **model.les.config().to_dict(),
+            **model.les.config().settings_for_charges(),
             "compute_bec": model.compute_bec,
             "bec_output_index": model.bec_output_index,
         }
@@ -106,7 +108,7 @@ def _rebuilt(content: Any, path: Path) -> ScaleShiftMACE:
     check_parts(content, ("config", "state_dict", *own), path, KIND)
     state = content["state_dict"]
     check_parts(state, ("atomic_energies_fn.atomic_energies",), path, KIND)
-    settings = {name: content[name] for name in own}
+    settings = {name: _with_effect(content[name]) for name in own}
     try:
         with default_dtype(state["atomic_energies_fn.atomic_energies"].dtype):
             config = {key: _from_plain(key, value) for key, value in content["config"].items()}
@@ -118,6 +120,13 @@ def _rebuilt(content: Any, path: Path) -> ScaleShiftMACE:
         ) from error
     _load_state(model, state, path)
     return model
+
+
+def _with_effect(settings: Any) -> Any:
+    """Stored settings of LES, without those that earlier releases took and did not use."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {name: value for name, value in settings.items() if name not in OF_THE_READOUT}
 
 
 def _load_state(model: ScaleShiftMACE, state: dict[str, torch.Tensor], path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -19,13 +20,18 @@ from mace.modules.utils import compute_forces, compute_forces_virials, compute_h
 from torch import Tensor
 
 from les import Les, LESConfig, born_effective_charges
-from les.config import MULTIPOLE_KEYS
+from les.config import HOST_KEYS, MULTIPOLE_KEYS
 from les_mace import lammps
 from les_mace.edges import recorded_edges
 from les_mace.readouts import charge_readouts, layer_widths, read
 
+logger = logging.getLogger("les")
+
 #: Keys of published LES that ask for something this class does not do; they must be false.
 UNSUPPORTED = ("use_atomwise", *MULTIPOLE_KEYS)
+
+#: Keys of published hosts that only belong to these.
+WITHOUT_EFFECT = HOST_KEYS.difference(MULTIPOLE_KEYS, ("compute_bec", "bec_output_index"))
 
 
 @compile_mode("script")
@@ -64,12 +70,14 @@ class MACELES(ScaleShiftMACE):
         for key in UNSUPPORTED:
             if own.get(key, False):
                 raise ValueError(f"`{key}` is not supported yet by MACELES, got {own[key]!r}")
+        for key in WITHOUT_EFFECT & set(own):
+            logger.warning("`%s` has no effect on this model, got %r", key, own[key])
         self.compute_bec = bool(own.get("compute_bec", False))
         self.bec_output_index: int | None = own.get("bec_output_index")
         if self.bec_output_index not in (None, 0, 1, 2):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {self.bec_output_index!r}")
         self.bec_method = "exact"
-        self.les = Les(les_arguments)
+        self.les = Les(LESConfig.for_charges(les_arguments))
         self.les_readouts = charge_readouts(self.readouts, self.les.config().initial_charge_scale)
         self.layer_widths = layer_widths(self.products)
 

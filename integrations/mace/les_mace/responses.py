@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from les_mace.replaced import replaced
 from les_mace.watch import ChargeMetrics
 
 if TYPE_CHECKING:
+    from mace.tools.multihead_tools import HeadConfig
+
     from les_mace.model import MACELES
 
 # Upstream's package has a function of the name of this module.
@@ -198,8 +201,8 @@ def oriented(
 ) -> Callable[..., Any]:
     """Upstream's ``configure_model``, whose model has charges of the right sign to be trained.
 
-    Responses have that sign in them, and so have total charges, of a model that is given them.
-    Without either the sign is left open.
+    Responses have that sign in them, and so have total charges, of a model that is given them, in
+    whichever file they are. Without either the sign is left open.
 
     Raises:
         DataError: if no structure to train on has one of the responses.
@@ -220,8 +223,10 @@ def oriented(
                 "--bec_weight needs all components of the polarisation: the model has only that of "
                 f"its `bec_output_index`, {model.bec_output_index}"
             )
-        charged = model.les.config().uses_total_charge and any(
-            (graph["total_charge"] != 0.0).any() for graph in train_loader.dataset
+        heads = rest[4] if len(rest) > 4 else keyword["head_configs"]
+        charged = model.les.config().uses_total_charge and (
+            any((graph["total_charge"] != 0.0).any() for graph in train_loader.dataset)
+            or any(map(_has_charged, heads))
         )
         if (weights or charged) and model.les.config().sign == "open":
             charges = _charges(model, train_loader.dataset)
@@ -230,6 +235,16 @@ def oriented(
         return model, output_args
 
     return configure
+
+
+def _has_charged(head: HeadConfig) -> bool:
+    """Whether a structure of a head has a total charge, of those that upstream has in memory."""
+    sets = head.collections
+    if sets is None:
+        return False
+    tests = (each for _, configurations in sets.tests for each in configurations)
+    structures = itertools.chain(sets.train, sets.valid, tests)
+    return any(each.properties.get("total_charge") for each in structures)
 
 
 def _charges(model: MACELES, dataset: Any) -> Iterator[tuple[Tensor, Tensor]]:

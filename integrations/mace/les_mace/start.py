@@ -51,7 +51,7 @@ def start_model(options: argparse.Namespace, *, les: bool) -> Iterator[ScaleShif
     _refuse_unfit(model, f"{option} {source}", options, les=les)
     if isinstance(model, MACELES):
         options.les_arguments = {
-            **model.les.config().to_dict(),
+            **model.les.config().settings_for_charges(),
             "compute_bec": model.compute_bec,
             "bec_output_index": model.bec_output_index,
         }

@@ -99,7 +99,8 @@ def _train(
         )
     config = command.compose()
     charged = les and uses_total_charge(config)
-    if charged and not weights and has_charged(_data_files(config), _ase_args(config)):
+    paths = [*_data_files(config), *([options.test_file] if options.test_file else [])]
+    if charged and not weights and has_charged(paths, _ase_args(config)):
         command.add(with_trained_sign(config))
         config = command.compose()
     if config.get("ckpt_path") is not None:

@@ -35,6 +35,7 @@ for _name in (
     "total_charge",
     "training",
     "training_log",
+    "unused_settings",
 ):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
@@ -56,6 +57,7 @@ from les.testing.symmetry import SymmetryTests  # noqa: E402
 from les.testing.total_charge import TotalChargeTests  # noqa: E402
 from les.testing.training import TrainingTests  # noqa: E402
 from les.testing.training_log import TrainingLogTests  # noqa: E402
+from les.testing.unused_settings import UnusedSettingsTests  # noqa: E402
 
 __all__ = [
     "Adapter",
@@ -77,6 +79,7 @@ __all__ = [
     "TotalChargeTests",
     "TrainingLogTests",
     "TrainingTests",
+    "UnusedSettingsTests",
 ]
 
 

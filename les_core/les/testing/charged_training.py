@@ -98,6 +98,26 @@ class ChargedTrainingTests(LoggedTraining):
         assert (config.neutrality, config.sign) == ("shift", "open")
         assert "have a total charge" not in log.getvalue()
 
+    @pytest.mark.parametrize("name", ["valid_file", "test_file"])
+    def test_ions_in_one_file_fix_the_sign(
+        self,
+        name: str,
+        train: Callable[..., None],
+        arguments: Callable[..., list[str]],
+        backend_name: str,
+        ions: dict[str, Path],
+        tmp_path: Path,
+        log: io.StringIO,
+    ) -> None:
+        """With the other sign their charges would not sum to what they are compared for."""
+        changes: dict[str, Any] = {name: ions["valid_file"], "les_arguments": SHIFT}
+        train("--les", *arguments(tmp_path / "run", **changes))
+        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
+        calculator = get_backend(backend_name).calculator(model)
+        assert calculator.les_config.sign == "trained"
+        rows = [line.split()[0] for line in log.getvalue().splitlines() if " | " in line]
+        assert name.removesuffix("_file") in rows
+
     @pytest.mark.parametrize(
         ("info", "message"),
         [

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from les.config import refuse_unknown
+from les.keys import refuse_unknown
 
 #: What the option looks like: forces first, then the energy as well.
 EXAMPLE = "[{epochs: 75, energy: 1, forces: 100}, {epochs: 25, energy: 1000, forces: 100}]"

@@ -291,7 +291,7 @@ class TestFromShortRange:
         ({"mlp_first": False}, "`mlp_first` must be true with LES"),
         ({"les_arguments": {"sigmaa": 2.0}}, "unknown key 'sigmaa'; did you mean 'sigma'"),
         ({"les_arguments": {"sigma": -1.0}}, "`sigma` must be a positive number"),
-        ({"les_arguments": {"n_channels": 4}}, "`n_channels` must be 1 for this model"),
+        ({"les_arguments": {"n_channels": 4}}, "`n_channels` has no effect on this model"),
         ({"les_arguments": {"n_features": 4}}, "`n_features` follows from the model"),
     ],
 )

@@ -9,7 +9,12 @@ import torch
 from ase.io import read, write
 from chgnet.trainer.trainer import CombinedLoss
 
-from les.testing import ChargedTrainingTests, ChargesFirstTests, ResponseTrainingTests
+from les.testing import (
+    ChargedTrainingTests,
+    ChargesFirstTests,
+    ResponseTrainingTests,
+    UnusedSettingsTests,
+)
 from les_chgnet import load_model, save_model
 from les_chgnet.loss import ResponseLoss
 
@@ -24,6 +29,10 @@ class TestResponseTraining(ResponseTrainingTests):
 
 
 class TestChargedTraining(ChargedTrainingTests):
+    pass
+
+
+class TestUnusedSettings(UnusedSettingsTests):
     pass
 
 

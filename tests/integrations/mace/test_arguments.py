@@ -54,7 +54,7 @@ def test_settings_of_les(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("element_charges: true", "`element_charges` is of the charge readout"),
+        ("element_charges: true", "`element_charges` has no effect on this model"),
         ("remove_mean: false", "they keep it with `neutrality: none`"),
         ("sigmaa: 1", "did you mean 'sigma'"),
     ],

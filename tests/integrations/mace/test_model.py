@@ -387,8 +387,13 @@ def test_unknown_setting_names_the_closest(mace_arguments):
 @pytest.mark.parametrize("given", [LESConfig.from_dict, dict])
 def test_readouts_know_the_element_already(short_range_model, given):
     """Charges of elements would have no effect, in whatever way they are asked for."""
-    with pytest.raises(ValueError, match=r"`element_charges` .* it has no effect"):
+    with pytest.raises(ValueError, match=r"`element_charges` .*has no effect"):
         MACELES.from_short_range(short_range_model, given({"element_charges": True}))
+
+
+def test_settings_of_other_hosts_are_told(mace_arguments, caplog):
+    MACELES(les_arguments={"alpha_scale": 2.0, "use_dipole": False}, **mace_arguments)
+    assert caplog.messages == ["`alpha_scale` has no effect on this model, got 2.0"]
 
 
 @pytest.mark.parametrize("key", ["use_dipole", "use_induced_charge", "use_atomwise"])

@@ -12,7 +12,12 @@ from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric import Batch
 
-from les.testing import ChargedTrainingTests, ChargesFirstTests, ResponseTrainingTests
+from les.testing import (
+    ChargedTrainingTests,
+    ChargesFirstTests,
+    ResponseTrainingTests,
+    UnusedSettingsTests,
+)
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_mace import LESCalculator, load_model, save_model
@@ -65,6 +70,18 @@ class TestResponseTraining(ResponseTrainingTests):
 
 class TestChargedTraining(ChargedTrainingTests):
     pass
+
+
+class TestUnusedSettings(UnusedSettingsTests):
+    unused = {  # noqa: RUF012
+        **UnusedSettingsTests.unused,
+        "n_features": 4,
+        "n_layers": 2,
+        "n_hidden": [8, 8],
+        "add_linear_nn": False,
+        "element_charges": True,
+        "output_scaling_factor": 1.0,
+    }
 
 
 def test_weights_of_components():

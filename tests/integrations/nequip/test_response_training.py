@@ -13,7 +13,12 @@ from ase.io import read, write
 from nequip.train import EnergyForceLoss, MeanSquaredError, MetricsManager
 
 from les.backends import TrainingJob, get_backend
-from les.testing import ChargedTrainingTests, ChargesFirstTests, ResponseTrainingTests
+from les.testing import (
+    ChargedTrainingTests,
+    ChargesFirstTests,
+    ResponseTrainingTests,
+    UnusedSettingsTests,
+)
 from les_nequip import WithResponses, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
@@ -49,6 +54,10 @@ class TestResponseTraining(ResponseTrainingTests):
 
 
 class TestChargedTraining(ChargedTrainingTests):
+    pass
+
+
+class TestUnusedSettings(UnusedSettingsTests):
     pass
 
 
