@@ -14,10 +14,12 @@ from les.sums.bases.splines import MeshShape
 from les.sums.cpu import library as native
 from les.sums.cpu.splines import CompiledSplines
 from les.sums.cpu.threads import in_parallel
-from les.sums.method import Cells
+from les.sums.direct import direct_sum
+from les.sums.method import Part
+from les.sums.pairs import open_sum
 from les.sums.plan import engine_for
 from les.sums.reciprocal.cutoff import GreensFunction, cutoff_ends
-from les.sums.reciprocal.lattice import grid_extent
+from les.sums.system import System
 
 pytestmark = pytest.mark.cpu_only("compiled kernels")
 
@@ -50,20 +52,29 @@ def splines(fractional, n_structures=1, order=6, last=20):
     return engine(fractional).splines(fractional, owner, shape, order)
 
 
+def in_a_row(charges, positions, cell, half_height=None):
+    """A part of equal structures, from rows of atoms."""
+    n_structures, n_atoms, n_channels = charges.shape
+    owner = torch.arange(n_structures).repeat_interleave(n_atoms)
+    counts = torch.full((n_structures,), n_atoms)
+    q, r = charges.reshape(-1, n_channels), positions.reshape(-1, 3)
+    return Part(System(q, r, cell, owner, counts, half_height), n_atoms)
+
+
 def wave_sum(charges, positions, cell, cutoff="smooth", half_height=None):
-    """Of rows of atoms, with potential; the grid is no multiple of any width."""
-    extent = tuple(grid_extent(cell, 2.1))
-    cells = Cells(charges.transpose(1, 2), positions, cell, half_height, extent)
-    greens = greens_function(1.1, 2.0 * math.pi / 2.1, cutoff)
-    energy, potential = engine(charges).cells(cells, greens, True)
-    return energy, potential.transpose(1, 2)
+    """Energies of rows of atoms, with potential; the grid is no multiple of any width."""
+    part = in_a_row(charges, positions, cell, half_height)
+    settings = Ewald(sigma=1.1, dl=2.1, cutoff=cutoff).settings()
+    energy, potential = direct_sum(part, settings, engine(charges), True)
+    return energy, potential.view(charges.shape)
 
 
-def open_sum(charges, positions, sigma):
-    """Of rows of atoms, with potential."""
-    of_channels = charges.transpose(1, 2)
-    energy, potential = engine(charges).pairs(of_channels, positions, sigma, True)
-    return energy, potential.transpose(1, 2)
+def pair_sum(charges, positions, sigma):
+    """Energies of rows of atoms, with potential."""
+    part = in_a_row(charges, positions, positions.new_zeros(len(positions), 3, 3))
+    settings = Ewald(sigma, norm_factor=2.0 * math.pi).settings()
+    energy, potential = open_sum(part, settings, engine(charges), True)
+    return energy, potential.view(charges.shape)
 
 
 def derivatives_of(function, *arguments):
@@ -169,7 +180,7 @@ def test_pairs(compiled, monkeypatch, channels, n_atoms, dtype):
     r = (r * torch.tensor([0.01, 1.0, 30.0]).double().view(3, 1, 1)).to(dtype)
 
     def evaluate(q, r):
-        return open_sum(q, r, 1.3)
+        return pair_sum(q, r, 1.3)
 
     found = derivatives_of(evaluate, q, r)
     monkeypatch.setenv(native.SWITCH, "0")
@@ -190,7 +201,7 @@ def test_kernel_of_pairs(compiled):
     r = torch.zeros(400, 2, 3, dtype=torch.float64)
     r[:, 1, 0] = distances
     r.requires_grad_()
-    energy, _ = open_sum(torch.ones(400, 2, 1, dtype=torch.float64), r, math.sqrt(0.5))
+    energy, _ = pair_sum(torch.ones(400, 2, 1, dtype=torch.float64), r, math.sqrt(0.5))
     slope = torch.autograd.grad(energy.sum(), r)[0][:, 1, 0]
     with mpmath.workdps(40):
         exact = [mpmath.mpf(x) for x in distances.tolist()]
@@ -207,7 +218,7 @@ def test_hessian_of_potentials(compiled, monkeypatch):
     q, r = random(2, 3, 1, dtype=torch.float64), random(2, 3, 3, dtype=torch.float64)
 
     def loss(r):
-        energy, potential = open_sum(q * torch.cos(r[..., :1]), r, 0.9)
+        energy, potential = pair_sum(q * torch.cos(r[..., :1]), r, 0.9)
         return energy.square().sum() + potential.pow(3).sum()
 
     def hessians():
@@ -233,7 +244,7 @@ def test_third_derivatives_of_pairs(compiled):
     leaves = q.requires_grad_(), r.requires_grad_()
 
     def first(q, r):
-        energy, potential = open_sum(q, r, 0.9)
+        energy, potential = pair_sum(q, r, 0.9)
         return energy, potential, *torch.autograd.grad(energy.sum(), r, create_graph=True)
 
     def second(q, r):
@@ -277,7 +288,7 @@ def test_threads(compiled, monkeypatch):
             cell = torch.eye(3).double() * torch.linspace(5.0, 9.0, shape[0]).double().view(
                 -1, 1, 1
             )
-            found += derivatives_of(lambda q, r: open_sum(q, r, 1.0), q, r)
+            found += derivatives_of(lambda q, r: pair_sum(q, r, 1.0), q, r)
             found += derivatives_of(wave_sum, q, r, cell)
         basis = splines(fractional)
         components = basis.spread(values, GRADIENT)

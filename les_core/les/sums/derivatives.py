@@ -7,14 +7,12 @@ them; others are differentiated in here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from les.sums.method import FirstAndSecond, Settings
-from les.sums.packing import out_of_rows, pack_charges
-from les.sums.plan import Plan, evaluate, make_plan, whole
+from les.sums.method import Settings
+from les.sums.plan import Plan, evaluate, kernels_of_batch, make_plan
 from les.sums.system import Given
 
 #: Derivatives with respect to charges, positions and cells; ``None`` for what is not wanted.
@@ -26,9 +24,9 @@ def first_derivatives(
 ) -> tuple[Tensor, Gradients]:
     """Energies ``[n_structures]``, and the derivatives of their sum that are ``wanted``."""
     plan = make_plan(given, settings)
-    whole_batch = _Whole.of(plan, wanted[2])
-    if whole_batch is not None:
-        energy, found = whole_batch.first()
+    kernels = kernels_of_batch(plan, wanted[2])
+    if kernels is not None:
+        energy, *found = kernels.first(_arguments(plan))
         return energy, _shaped(found, given, wanted)
     with torch.enable_grad():
         leaves = _leaves(given, wanted)
@@ -42,10 +40,14 @@ def second_derivatives(
 ) -> Gradients:
     """How the first derivatives change along ``directions`` of charges, positions and cells."""
     plan = make_plan(given, settings)
-    of_cell = wanted[2] or directions[2] is not None
-    whole_batch = _Whole.of(plan, of_cell)
-    if whole_batch is not None:
-        return _shaped(whole_batch.second(directions), given, wanted)
+    kernels = kernels_of_batch(plan, wanted[2] or directions[2] is not None)
+    if kernels is not None:
+        arguments = _arguments(plan)
+        along = tuple(
+            torch.zeros_like(value) if way is None else way.reshape(value.shape)
+            for value, way in zip(arguments, directions, strict=False)
+        )
+        return _shaped(kernels.second(arguments, along), given, wanted)
     needed = [flag or along is not None for flag, along in zip(wanted, directions, strict=True)]
     with torch.enable_grad():
         leaves = _leaves(given, needed)
@@ -100,71 +102,16 @@ def _gradients(value: Tensor, leaves: Sequence[Tensor], wanted: Sequence[bool]) 
     return [next(remaining) if flag else None for flag in wanted]
 
 
-def _shaped(gradients: Sequence[Tensor], given: Given, wanted: Sequence[bool]) -> Gradients:
+def _arguments(plan: Plan) -> tuple[Tensor, ...]:
+    """Those of the kernels of a batch."""
+    charges, positions, cell, *_ = plan.system
+    periodic = plan.shares[0].method.periodic
+    return (charges, positions, cell) if periodic else (charges, positions)
+
+
+def _shaped(found: Sequence[Tensor], given: Given, wanted: Sequence[bool]) -> Gradients:
+    """What is wanted of the derivatives; open structures have none with respect to cells."""
+    gradients = [*found, torch.zeros_like(given.cell)] if len(found) < 3 and wanted[2] else found
     return [
-        gradient.view(leaf.shape) if flag else None
-        for gradient, leaf, flag in zip(gradients, given[:3], wanted, strict=True)
+        gradients[i].view(leaf.shape) if wanted[i] else None for i, leaf in enumerate(given[:3])
     ]
-
-
-class _Whole(NamedTuple):
-    """A batch that kernels sum as a whole, in rows of atoms."""
-
-    plan: Plan
-    kernels: FirstAndSecond
-    #: Arguments of the kernels: charges, positions and, where there are, cells.
-    arguments: tuple[Tensor, ...]
-    slots: Tensor | None
-    #: Whether derivatives with respect to cells are not zero.
-    of_cell: bool
-
-    @staticmethod
-    def of(plan: Plan, of_cell: bool) -> _Whole | None:
-        """The batch of a plan, if it is one."""
-        found = whole(plan, of_cell)
-        return None if found is None else _Whole(plan, *found, of_cell)
-
-    def first(self) -> tuple[Tensor, list[Tensor]]:
-        """Energies, and derivatives with respect to charges, positions and cells."""
-        system = self.plan.system
-        prefactor, self_coefficient = self._coefficients()
-        energy, to_charges, *others = self.kernels.first(self.arguments)
-        # All of these are new.
-        energy.mul_(prefactor)
-        to_charges = out_of_rows(to_charges, self.slots).mul_(prefactor)
-        if self_coefficient != 0.0:
-            squares = system.charges.square().sum(dim=1)
-            energy.index_add_(0, system.owner, squares, alpha=self_coefficient)
-            to_charges.add_(system.charges, alpha=2.0 * self_coefficient)
-        return energy, [to_charges, *self._others(prefactor, others)]
-
-    def second(self, directions: Sequence[Tensor | None]) -> list[Tensor]:
-        """Changes of these derivatives along directions of the same three."""
-        system = self.plan.system
-        prefactor, self_coefficient = self._coefficients()
-        along = [
-            torch.zeros_like(value) if way is None else way.reshape(value.shape)
-            for value, way in zip(system[:3], directions, strict=True)
-        ]
-        rows = (self._in_rows(along[0]).transpose(1, 2), self._in_rows(along[1]), along[2])
-        to_charges, *others = self.kernels.second(self.arguments, rows[: len(self.arguments)])
-        to_charges = out_of_rows(to_charges, self.slots).mul_(prefactor)
-        if self_coefficient != 0.0:
-            to_charges.add_(along[0], alpha=2.0 * self_coefficient)
-        return [to_charges, *self._others(prefactor, others)]
-
-    def _coefficients(self) -> tuple[float, float]:
-        return self.plan.settings.coefficients(self.plan.shares[0].method.periodic)
-
-    def _in_rows(self, values: Tensor) -> Tensor:
-        """``[n_structures, width, n]`` of values ``[n_atoms, n]``, zero where no atom is."""
-        n_structures, width = self.arguments[1].shape[:2]
-        if self.slots is None:
-            return values.view(n_structures, width, -1)
-        return pack_charges(values, self.slots, n_structures, width)
-
-    def _others(self, prefactor: float, found: Sequence[Tensor]) -> list[Tensor]:
-        """Derivatives with respect to positions and cells from those of rows."""
-        to_positions = out_of_rows(found[0].transpose(1, 2), self.slots).mul_(prefactor)
-        to_cell = found[1] if len(found) > 1 else torch.zeros_like(self.plan.system.cell)
-        return [to_positions, to_cell.mul_(prefactor) if self.of_cell else to_cell]

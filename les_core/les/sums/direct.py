@@ -19,7 +19,9 @@ from torch import Tensor
 from les.sums.bases.adjoint import expand
 from les.sums.bases.waves import Waves
 from les.sums.checks import check_grid
+from les.sums.function import energy_and_gradients, is_differentiated
 from les.sums.method import Cells, Engine, Part, Settings, Sums, WaveCharges
+from les.sums.packed import PackedKernels
 from les.sums.packing import in_rows, out_of_rows
 from les.sums.reciprocal.cutoff import GreensFunction
 from les.sums.reciprocal.grid import grid_weights, kept_grid
@@ -27,7 +29,7 @@ from les.sums.reciprocal.lattice import Lattice, exactly, grid_extent, reciproca
 
 
 def direct_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
-    r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
+    r"""Energies of :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
     Complexity O(N M) with one fused multiply-add per pair of atom and real basis function;
     memory O(N M^{1/3} + M), but O(N M^{2/3} + M) for third derivatives with kernels.
@@ -39,25 +41,41 @@ def direct_sum(part: Part, settings: Settings, engine: Engine, compute_potential
         compute_potential: also return the derivative with respect to the charges.
 
     Returns:
-        Sum per structure ``[n_structures]`` and its derivative with respect to the charges
-        ``[n_atoms, n_channels]`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
+        Energy per structure ``[n_structures]`` [eV], and its derivative with respect to the charges
+        ``[n_atoms, n_channels]`` [eV/e] (or ``None``).
 
     Raises:
         ValueError: if the grid of k-points does not fit in memory.
     """
-    cells, slots = part_in_cells(part, settings)
-    energy, potential = engine.cells(cells, settings.greens, compute_potential)
+    system = part.system
+    kernels = direct_kernels(part, settings, engine, is_differentiated(system.cell))
+    if kernels is not None:
+        found = energy_and_gradients(kernels, system.charges, system.positions, system.cell)
+        return found[0], found[1] if compute_potential else None
+    charges, positions, slots = in_rows(system, part.width)
+    extent = _extent(part, settings)
+    cells = Cells(charges, positions, system.cell, system.half_height, extent)
+    bare = sum_over_cells(cells, settings.greens, engine, compute_potential)
+    energy, potential = settings.coefficients(True).energies(bare, charges)
     return energy, None if potential is None else out_of_rows(potential, slots)
 
 
-def part_in_cells(part: Part, settings: Settings) -> tuple[Cells, Tensor | None]:
-    """Charges in rows, and the slots of :func:`out_of_rows`; see :func:`direct_sum`."""
-    system = part.system
-    extent = part.extent if part.extent is not None else grid_extent(system.cell, settings.dl)
-    check_grid(extent, system.cell.shape[0], settings.dl)
-    charges, positions, slots = in_rows(system, part.width)
-    numbers = (extent[0], extent[1], extent[2])
-    return Cells(charges, positions, system.cell, system.half_height, numbers), slots
+def direct_kernels(
+    part: Part, settings: Settings, engine: Engine, of_cell: bool
+) -> PackedKernels | None:
+    """Kernels for all of :func:`direct_sum`: for all structures but slabs, where there are some."""
+    if part.system.half_height is not None:
+        return None
+    extent, coefficients = _extent(part, settings), settings.coefficients(True)
+    kernels = engine.cell_kernels(extent, settings.greens, coefficients, of_cell)
+    return None if kernels is None else PackedKernels(kernels, part)
+
+
+def _extent(part: Part, settings: Settings) -> tuple[int, int, int]:
+    cell = part.system.cell
+    extent = part.extent if part.extent is not None else grid_extent(cell, settings.dl)
+    check_grid(extent, cell.shape[0], settings.dl)
+    return extent[0], extent[1], extent[2]
 
 
 def sum_over_cells(
@@ -66,7 +84,8 @@ def sum_over_cells(
     """Sums of charges in rows, by way of their coordinates and of the weights of k-points.
 
     Returns:
-        As :func:`direct_sum`, but the derivative ``[n_structures, n_channels, n_atoms]``.
+        Bare sums ``[n_structures]``, and their derivatives with respect to the charges
+        ``[n_structures, n_channels, n_atoms]`` (or ``None``).
     """
     charges, positions, cell, half_height, extent = cells
     reciprocal, volume = reciprocal_vectors(exactly(cell))

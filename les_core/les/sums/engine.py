@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from les.sums.bases.splines import MeshShape, SplineMesh
-from les.sums.direct import sum_over_cells, sum_over_waves
-from les.sums.method import Cells, Sums, WaveCharges
-from les.sums.pairs import sum_over_pairs
+from les.sums.direct import sum_over_waves
+from les.sums.method import Coefficients, Sums, WaveCharges
 from les.sums.reciprocal.cutoff import GreensFunction
 from les.sums.reciprocal.greens import periodic_greens_function
 from les.sums.survey import Look, look_at
@@ -27,23 +26,19 @@ class TorchEngine:
     def greens_function(self, k_squared: Tensor, greens: GreensFunction) -> Tensor:
         return periodic_greens_function(k_squared, greens)
 
-    def cells(self, cells: Cells, greens: GreensFunction, compute_potential: bool) -> Sums:
-        return sum_over_cells(cells, greens, self, compute_potential)
-
     def waves(self, waves: WaveCharges, weights: Tensor, compute_potential: bool) -> Sums:
         return sum_over_waves(waves, weights, compute_potential)
 
-    def pairs(
-        self, charges: Tensor, positions: Tensor, sigma: float, compute_potential: bool
-    ) -> Sums:
-        return sum_over_pairs(charges, positions, sigma, compute_potential)
-
     def cell_kernels(
-        self, extent: tuple[int, int, int], greens: GreensFunction, of_cell: bool
+        self,
+        extent: tuple[int, int, int],
+        greens: GreensFunction,
+        coefficients: Coefficients,
+        of_cell: bool,
     ) -> None:
         return None
 
-    def pair_kernels(self, sigma: float) -> None:
+    def pair_kernels(self, sigma: float, coefficients: Coefficients) -> None:
         return None
 
     def splines(

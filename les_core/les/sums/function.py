@@ -12,14 +12,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 
 from les.sums.method import FirstAndSecond
 from les.sums.rows import takes_rows
 
 
+def is_differentiated(value: Tensor) -> bool:
+    """Whether derivatives with respect to ``value`` may be asked for."""
+    # In torch.func and in forward mode it may not tell.
+    forward = torch.autograd.forward_ad._current_level >= 0
+    return value.requires_grad or forward or torch._C._are_functorch_transforms_active()
+
+
 def energy_and_gradients(kernels: FirstAndSecond, *arguments: Tensor) -> tuple[Tensor, ...]:
     """Energies and first derivatives, as differentiable functions of the arguments."""
-    results: tuple[Tensor, ...] = _First.apply(kernels, *arguments)
+    results: tuple[Tensor, ...] = _apply(_First, kernels, *arguments)
     return results
 
 
@@ -43,15 +51,17 @@ class _First(torch.autograd.Function):
         found: list[Tensor | None] = [None] * n
         if energy is not None:
             found = [
-                energy.view(-1, *[1] * (gradient.dim() - 1)) * gradient if wanted else None
-                for gradient, wanted in zip(gradients, ctx.needs_input_grad[1:], strict=True)
+                _times(ctx.kernels.factors(energy, i), gradient) if wanted else None
+                for i, (gradient, wanted) in enumerate(
+                    zip(gradients, ctx.needs_input_grad[1:], strict=True)
+                )
             ]
         if any(direction is not None for direction in incoming):
             directions = [
                 torch.zeros_like(argument) if direction is None else direction
                 for argument, direction in zip(arguments, incoming, strict=True)
             ]
-            for i, second in enumerate(_Second.apply(ctx.kernels, *arguments, *directions)):
+            for i, second in enumerate(_apply(_Second, ctx.kernels, *arguments, *directions)):
                 own = found[i]
                 found[i] = second if own is None else own + second
         return None, *found
@@ -66,10 +76,10 @@ class _First(torch.autograd.Function):
             for argument, direction in zip(arguments, tangents, strict=True)
         ]
         energy = sum(
-            (gradient * direction).flatten(1).sum(dim=1)
-            for gradient, direction in zip(gradients, directions, strict=True)
+            ctx.kernels.totals(gradient * direction, i)
+            for i, (gradient, direction) in enumerate(zip(gradients, directions, strict=True))
         )
-        return energy, *_Second.apply(ctx.kernels, *arguments, *directions)
+        return energy, *_apply(_Second, ctx.kernels, *arguments, *directions)
 
     @staticmethod
     def vmap(
@@ -115,6 +125,17 @@ class _Second(torch.autograd.Function):
         return _as_structures(_Second, info.batch_size, in_dims[1:], kernels, both)
 
 
+def _times(factors: Tensor, values: Tensor) -> Tensor:
+    return factors.view(-1, *[1] * (values.dim() - 1)) * values
+
+
+def _apply(function: Any, *arguments: Any) -> Any:
+    """``function.apply`` without its look at signatures, which takes as long as a small sum."""
+    if torch._C._are_functorch_transforms_active():
+        return function.apply(*arguments)
+    return super(torch.autograd.Function, function).apply(*unwrap_dead_wrappers(arguments))
+
+
 def _as_structures(
     function: Any,
     size: int,
@@ -130,7 +151,7 @@ def _as_structures(
         (value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0))
         for value, dim in zip(tensors, in_dims, strict=True)
     ]
-    found = function.apply(kernels, *(value.flatten(0, 1) for value in rows))
+    found = function.apply(kernels.copies(size), *(value.flatten(0, 1) for value in rows))
     return tuple(value.unflatten(0, (size, -1)) for value in found), (0,) * len(found)
 
 

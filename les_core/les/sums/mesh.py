@@ -44,7 +44,7 @@ SORTED_FROM, BIN = 2048, 8
 
 
 def mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
-    r"""Reciprocal sum :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
+    r"""Energies of :math:`\frac1V\sum_{k\ne0} w(k) e^{-\sigma^2k^2/2}|S(k)|^2/k^2`.
 
     Complexity O(N p^3 + M log M) for a mesh of M points, memory O(N + M), also of the
     derivatives. Structures with meshes of the same size are transformed together.
@@ -56,8 +56,8 @@ def mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potential: 
         compute_potential: also return the derivative with respect to the charges.
 
     Returns:
-        Sum per structure ``[n_structures]`` and its derivative with respect to the charges
-        ``[n_atoms, n_channels]`` (or ``None``). The caller multiplies both by ``2 pi k_e``.
+        Energy per structure ``[n_structures]`` [eV], and its derivative with respect to the charges
+        ``[n_atoms, n_channels]`` [eV/e] (or ``None``).
 
     Raises:
         ValueError: if the meshes do not fit in memory.
@@ -91,7 +91,8 @@ def mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potential: 
         mesh = Mesh(fractional, _weights(lattice, undone, greens), shape, order)
         return sum_on_mesh(system, mesh, engine, compute_potential)
 
-    return by_size(system, sizes, of_one_size)
+    bare = by_size(system, sizes, of_one_size)
+    return settings.coefficients(True).energies(bare, system.charges, system.owner)
 
 
 def by_size(

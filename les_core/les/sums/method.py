@@ -45,19 +45,50 @@ class Settings(NamedTuple):
         ends = cutoff_ends(2.0 * math.pi / self.dl, self.cutoff == "smooth")
         return GreensFunction(self.sigma, *ends)
 
-    def coefficients(self, periodic: bool) -> tuple[float, float]:
-        """Factors of the bare sum [eV A / e^2] and of the sum of squared charges [eV / e^2]."""
+    def coefficients(self, periodic: bool) -> Coefficients:
+        """What makes energies of bare sums."""
         coulomb_constant = self.norm_factor / (2.0 * math.pi)
         self_interaction = coulomb_constant / (self.sigma * math.sqrt(2.0 * math.pi))
         if periodic:
             # All k-points together contain the interaction of each charge with itself.
-            return self.norm_factor, -self_interaction if self.remove_self_interaction else 0.0
-        return coulomb_constant, 0.0 if self.remove_self_interaction else self_interaction
+            remaining = -self_interaction if self.remove_self_interaction else 0.0
+            return Coefficients(self.norm_factor, remaining)
+        remaining = 0.0 if self.remove_self_interaction else self_interaction
+        return Coefficients(coulomb_constant, remaining)
 
 
 #: A sum per structure ``[n_structures]``, and its derivative with respect to the charges, in their
 #: shape; ``None`` where it was not asked for.
 Sums = tuple[Tensor, Tensor | None]
+
+
+class Coefficients(NamedTuple):
+    """An energy is ``prefactor`` times a bare sum plus ``of_squares`` times the squared charges."""
+
+    #: [eV A / e^2].
+    prefactor: float
+    #: [eV / e^2].
+    of_squares: float
+
+    def energies(self, bare: Sums, charges: Tensor, owner: Tensor | None = None) -> Sums:
+        """Energies [eV] and potentials [eV / e] of bare sums and their derivatives.
+
+        Args:
+            bare: the sums.
+            charges: in rows ``[n_structures, n_channels, n_atoms]``, or ``[n_atoms, n_channels]``.
+            owner: structure of each atom, where charges are not in rows.
+        """
+        energy, potential = bare
+        energy = self.prefactor * energy
+        if self.of_squares != 0.0:
+            squares = self.of_squares * charges.square()
+            if owner is None:
+                energy = energy + squares.sum(dim=(1, 2))
+            else:
+                energy = energy.index_add(0, owner, squares.sum(dim=1))
+        if potential is None:
+            return energy, None
+        return energy, self.prefactor * potential + 2.0 * self.of_squares * charges
 
 
 class Part(NamedTuple):
@@ -100,8 +131,21 @@ class FirstAndSecond(Protocol):
     """Energies ``[n_structures]`` of arguments ``[n_structures, ...]``, and their derivatives.
 
     What implements this is a faster way for the whole of a sum, and must give what the method
-    gives by operations of torch.
+    gives by operations of torch. Where arguments have rows for atoms, :meth:`factors`,
+    :meth:`totals` and :meth:`copies` say so.
     """
+
+    def factors(self, values: Tensor, place: int) -> Tensor:
+        """Values ``[n_structures]`` for each row of the argument at ``place``, or one for all."""
+        return values
+
+    def totals(self, values: Tensor, place: int) -> Tensor:
+        """Sums ``[n_structures]`` of values like the argument at ``place``."""
+        return values.flatten(1).sum(dim=1)
+
+    def copies(self, n: int) -> FirstAndSecond:
+        """The same for arguments of ``n`` batches, one after the other."""
+        return self
 
     def plain(self, *arguments: Tensor) -> Tensor:
         """The energies by operations of torch, for derivatives beyond the second."""
@@ -128,27 +172,23 @@ class Engine(Protocol):
     def greens_function(self, k_squared: Tensor, greens: GreensFunction) -> Tensor:
         """Values of the periodic Green's function ``greens`` at ``k_squared`` [1/A^2]."""
 
-    def cells(self, cells: Cells, greens: GreensFunction, compute_potential: bool) -> Sums:
-        """Sums over k-points, as ``direct.sum_over_cells``."""
-
     def waves(self, waves: WaveCharges, weights: Tensor, compute_potential: bool) -> Sums:
         """Sums over waves with ``weights``, as ``direct.sum_over_waves``."""
 
-    def pairs(
-        self, charges: Tensor, positions: Tensor, sigma: float, compute_potential: bool
-    ) -> Sums:
-        """Sums over pairs, as ``pairs.sum_over_pairs``."""
-
     def cell_kernels(
-        self, extent: tuple[int, int, int], greens: GreensFunction, of_cell: bool
+        self,
+        extent: tuple[int, int, int],
+        greens: GreensFunction,
+        coefficients: Coefficients,
+        of_cell: bool,
     ) -> FirstAndSecond | None:
-        """Kernels for all of :meth:`cells` but slabs, of charges, positions and cells in rows.
+        """Kernels for ``direct.direct_sum`` but slabs, of charges, positions, cells in rows.
 
         Without ``of_cell``, their derivatives with respect to cells are zero.
         """
 
-    def pair_kernels(self, sigma: float) -> FirstAndSecond | None:
-        """Kernels for all of :meth:`pairs`, of charges and positions in rows."""
+    def pair_kernels(self, sigma: float, coefficients: Coefficients) -> FirstAndSecond | None:
+        """Kernels for ``pairs.open_sum``, of charges and positions in rows."""
 
     def splines(
         self, fractional: Tensor, owner: Tensor | None, shape: MeshShape, order: int
@@ -160,5 +200,8 @@ class Method(NamedTuple):
     """One way to sum."""
 
     periodic: bool
-    #: Bare sums of a part, and, if the last argument says so, their derivatives.
+    #: Energies [eV] of a part, and, if the last argument says so, potentials [eV / e].
     evaluate: Callable[[Part, Settings, Engine, bool], Sums]
+    #: Kernels for all of it, functions of charges, positions and, if it is periodic, cells of the
+    #: part, where there are some. The last argument says whether cells are differentiated.
+    kernels: Callable[[Part, Settings, Engine, bool], FirstAndSecond | None] | None = None

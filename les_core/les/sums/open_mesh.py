@@ -19,7 +19,7 @@ from les.sums.bases.splines import MeshShape
 from les.sums.checks import MOST_POINTS
 from les.sums.kept import kept
 from les.sums.mesh import Mesh, by_size, deconvolution, mesh_size, sum_on_mesh
-from les.sums.method import Engine, Part, Settings, Sums
+from les.sums.method import Coefficients, Engine, Part, Settings, Sums
 from les.sums.reciprocal.accuracy import MESH_ACCURACY, Resolution, resolve
 from les.sums.reciprocal.cutoff import cutoff_ends, cutoff_weight
 from les.sums.reciprocal.lattice import exactly
@@ -57,7 +57,7 @@ def is_compact(system: System, settings: Settings, worth: float) -> Tensor:
 
 
 def open_mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
-    r"""Pair sum :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
+    r"""Energies of :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
 
     With relative errors of forces below ``accuracy.MESH_ACCURACY``, or finer. Complexity
     O(N + M log M) for a mesh of M points, which grows with the box around the structure.
@@ -69,7 +69,7 @@ def open_mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potent
         compute_potential: also return the derivative with respect to the charges.
 
     Returns:
-        What :func:`les.sums.mesh.mesh_sum` returns. The caller multiplies both by ``k_e``.
+        What :func:`les.sums.mesh.mesh_sum` returns.
     """
     system, sigma, resolution = part.system, settings.sigma, _resolution(settings)
     h, around = resolution.spacing, PADDING * sigma / resolution.spacing
@@ -93,13 +93,12 @@ def open_mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potent
         mesh = Mesh(fractional, weights, MeshShape(len(members), *size), resolution.order)
         return sum_on_mesh(some, mesh, engine, compute_potential)
 
-    energy, potential = by_size(system, sizes, of_one_size)
+    bare = by_size(system, sizes, of_one_size)
+    prefactor, of_squares = settings.coefficients(False)
     # The mesh has the interaction of each charge with itself.
-    itself = 1.0 / (sigma * math.sqrt(2.0 * math.pi))
-    energy = energy.index_add(0, system.owner, -itself * system.charges.square().sum(dim=1))
-    if potential is not None:
-        potential = potential - 2.0 * itself * system.charges
-    return energy, potential
+    of_squares = of_squares - prefactor / (sigma * math.sqrt(2.0 * math.pi))
+    coefficients = Coefficients(prefactor, of_squares)
+    return coefficients.energies(bare, system.charges, system.owner)
 
 
 def _resolution(settings: Settings) -> Resolution:

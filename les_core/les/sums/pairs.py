@@ -11,12 +11,14 @@ import math
 import torch
 from torch import Tensor
 
+from les.sums.function import energy_and_gradients
 from les.sums.method import Engine, Part, Settings, Sums
+from les.sums.packed import PackedKernels
 from les.sums.packing import in_rows, out_of_rows
 
 
 def open_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
-    r"""Pair sum :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
+    r"""Energies of :math:`\sum_{i<j} q_i q_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij}`.
 
     Args:
         part: open structures; their cells are not used.
@@ -25,21 +27,35 @@ def open_sum(part: Part, settings: Settings, engine: Engine, compute_potential: 
         compute_potential: also return the derivative with respect to the charges.
 
     Returns:
-        Sum per structure ``[n_structures]`` and its derivative with respect to the charges
-        ``[n_atoms, n_channels]`` (or ``None``). The caller multiplies both by ``k_e``.
+        Energy per structure ``[n_structures]`` [eV], and its derivative with respect to the charges
+        ``[n_atoms, n_channels]`` [eV/e] (or ``None``).
 
     Raises:
         ValueError: if two atoms are at the same place.
     """
+    kernels = pair_kernels(part, settings, engine)
+    if kernels is not None:
+        system = part.system
+        found = energy_and_gradients(kernels, system.charges, system.positions)
+        return found[0], found[1] if compute_potential else None
     charges, positions, slots = in_rows(part.system, part.width)
-    energy, potential = engine.pairs(charges, positions, settings.sigma, compute_potential)
+    bare = sum_over_pairs(charges, positions, settings.sigma, compute_potential)
+    energy, potential = settings.coefficients(False).energies(bare, charges)
     return energy, None if potential is None else out_of_rows(potential, slots)
+
+
+def pair_kernels(
+    part: Part, settings: Settings, engine: Engine, of_cell: bool = False
+) -> PackedKernels | None:
+    """Kernels for all of :func:`open_sum`, where there are some."""
+    kernels = engine.pair_kernels(settings.sigma, settings.coefficients(False))
+    return None if kernels is None else PackedKernels(kernels, part)
 
 
 def sum_over_pairs(
     charges: Tensor, positions: Tensor, sigma: float, compute_potential: bool
 ) -> Sums:
-    """:func:`open_sum` of rows of atoms, by operations of torch.
+    """Bare sums over pairs of rows of atoms, by operations of torch.
 
     Args:
         charges: ``[n_structures, n_channels, n_atoms]``; zero on padding atoms.

@@ -10,19 +10,18 @@ from torch import Tensor
 from les.sums.cpu.engine import CpuEngine
 from les.sums.cpu.library import library
 from les.sums.crossover import WORTH_A_MESH, crossover
-from les.sums.direct import direct_sum, part_in_cells
+from les.sums.direct import direct_kernels, direct_sum
 from les.sums.engine import TorchEngine
 from les.sums.mesh import mesh_sum
 from les.sums.method import Engine, FirstAndSecond, Method, Part, Settings, Sums
 from les.sums.open_mesh import is_compact, open_mesh_sum
-from les.sums.packing import in_rows
-from les.sums.pairs import open_sum
+from les.sums.pairs import open_sum, pair_kernels
 from les.sums.reciprocal.slab import slab_cells
 from les.sums.survey import Facts, survey
 from les.sums.system import Given, System, select
 
-DIRECT, MESH = Method(True, direct_sum), Method(True, mesh_sum)
-PAIRS, OPEN_MESH = Method(False, open_sum), Method(False, open_mesh_sum)
+DIRECT, MESH = Method(True, direct_sum, direct_kernels), Method(True, mesh_sum)
+PAIRS, OPEN_MESH = Method(False, open_sum, pair_kernels), Method(False, open_mesh_sum)
 
 #: Pairs of slots per pair of atoms above which structures are grouped by size.
 MAXIMUM_WASTE = 4.0
@@ -117,48 +116,29 @@ def evaluate(plan: Plan, compute_potential: bool) -> Sums:
     return energy, potential if compute_potential else None
 
 
-def whole(
-    plan: Plan, of_cell: bool
-) -> tuple[FirstAndSecond, tuple[Tensor, ...], Tensor | None] | None:
-    """Kernels that sum the batch as a whole, if there are some; see ``derivatives``.
+def kernels_of_batch(plan: Plan, of_cell: bool) -> FirstAndSecond | None:
+    """Kernels that sum the whole batch, if there are some.
+
+    They are functions of its charges, positions and, if structures are periodic, cells.
 
     Args:
         plan: of the batch.
         of_cell: whether derivatives with respect to cells are needed.
-
-    Returns:
-        The kernels, their arguments, and the slots of ``packing.out_of_rows``.
     """
     share = plan.shares[0]
     if len(plan.shares) > 1 or share.structures is not None or not len(plan.system.charges):
         return None
-    if share.method is PAIRS:
-        rows = in_rows(share.part.system, share.part.width)
-        kernels = plan.engine.pair_kernels(plan.settings.sigma)
-        return None if kernels is None else (kernels, rows[:2], rows.slots)
-    if share.method is not DIRECT or plan.system.half_height is not None:
+    if share.method.kernels is None:
         return None
-    cells, slots = part_in_cells(share.part, plan.settings)
-    kernels = plan.engine.cell_kernels(cells.extent, plan.settings.greens, of_cell)
-    return None if kernels is None else (kernels, cells[:3], slots)
+    return share.method.kernels(share.part, plan.settings, plan.engine, of_cell)
 
 
 def _evaluate(plan: Plan, share: Share, compute_potential: bool) -> Sums:
-    charges, owner = share.part.system.charges, share.part.system.owner
+    charges = share.part.system.charges
     if charges.shape[0] == 0:
         nothing = torch.zeros_like(charges) if compute_potential else None
         return charges.new_zeros(share.part.system.counts.shape[0]), nothing
-    energy, potential = share.method.evaluate(
-        share.part, plan.settings, plan.engine, compute_potential
-    )
-    prefactor, self_coefficient = plan.settings.coefficients(share.method.periodic)
-    energy = prefactor * energy
-    if self_coefficient != 0.0:
-        squares = (charges * charges).sum(dim=1)
-        energy = energy.index_add(0, owner, self_coefficient * squares)
-    if potential is not None:
-        potential = prefactor * potential + 2.0 * self_coefficient * charges
-    return energy, potential
+    return share.method.evaluate(share.part, plan.settings, plan.engine, compute_potential)
 
 
 def _is_alike(facts: Facts, method: Method) -> bool:

@@ -1,5 +1,6 @@
 /* Between positions in cells and what waves.c takes: coordinates s = R r with reciprocal vectors R,
-   and the Green's function K(k^2), k = 2 pi R^T n, per volume and with the multiplicity of n. With
+   and the Green's function K(k^2), k = 2 pi R^T n, per volume, with the multiplicity of n and a
+   prefactor. With
    small changes of positions and cell, R changes by -R dA^T R for vectors A of the cell.
    See les/sums/cpu/cells.py. */
 
@@ -14,6 +15,7 @@ typedef struct {
     int64_t n_rows, n_atoms;
     int64_t extent[3];
     int64_t rows[2]; /* first one to do, and the one behind the last */
+    double prefactor; /* of the Green's function */
     Greens greens;
 } Task;
 
@@ -62,7 +64,7 @@ static Cell make_cell(const REAL *vectors, const REAL *direction)
 
 /* A k-point. */
 typedef struct {
-    double k[3], squared, factor; /* factor: multiplicity per volume */
+    double k[3], squared, factor; /* factor: prefactor and multiplicity per volume */
     double along[3];              /* products with the reciprocal vectors */
     double k_change[3], squared_change, along_change[3];
 } Point;
@@ -83,7 +85,7 @@ static inline __attribute__((always_inline)) int find_point(
     }
     if (n_zeros == 3 || point->squared > task->greens.end)
         return 0;
-    point->factor = 2.0 / ((double)(1 << n_zeros) * cell->volume);
+    point->factor = 2.0 * task->prefactor / ((double)(1 << n_zeros) * cell->volume);
     for (int a = 0; a < 3; a++) {
         point->along[a] = 0.0;
         for (int i = 0; i < 3; i++)

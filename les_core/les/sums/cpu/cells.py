@@ -16,7 +16,7 @@ from torch import Tensor
 from les.sums.cpu.library import call
 from les.sums.cpu.threads import in_parallel
 from les.sums.cpu.waves import WaveSums
-from les.sums.method import Cells
+from les.sums.method import Cells, Coefficients, FirstAndSecond
 from les.sums.plain import periodic_sum
 from les.sums.reciprocal.cutoff import GreensFunction
 
@@ -26,17 +26,19 @@ class _Task(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("n_rows", "n_atoms")),
         ("extent", ctypes.c_int64 * 3),
         ("rows", ctypes.c_int64 * 2),
+        ("prefactor", ctypes.c_double),
         *((name, ctypes.c_double) for name in GreensFunction._fields),
     )
 
 
-class CellKernels:
+class CellKernels(FirstAndSecond):
     """``method.FirstAndSecond`` of charges, positions and cells.
 
     Args:
         compiled: the kernels that ``library`` returned.
         extent: largest number of a wave along each axis.
         greens: the Green's function.
+        coefficients: what makes energies of the sums.
         of_cell: whether cells are differentiated; if not, their derivatives are zero.
 
     Arguments of the energies are those of ``method.Cells``: charges ``[n_structures, n_channels,
@@ -48,16 +50,18 @@ class CellKernels:
         compiled: ctypes.CDLL,
         extent: tuple[int, int, int],
         greens: GreensFunction,
+        coefficients: Coefficients,
         of_cell: bool,
     ) -> None:
         self.compiled, self.extent, self.greens = compiled, extent, greens
-        self.sums, self.of_cell = WaveSums(compiled, extent), of_cell
+        self.coefficients, self.of_cell = coefficients, of_cell
+        self.sums = WaveSums(compiled, extent, coefficients.of_squares)
         self.n_points = 4 * (extent[0] + 1) * (extent[1] + 1) * (extent[2] + 1)
 
     def plain(self, *arguments: Tensor) -> Tensor:
         charges, positions, cell = arguments
         cells = Cells(charges, positions, cell, None, self.extent)
-        return periodic_sum(cells, self.greens, False)[0]
+        return self.coefficients.energies(periodic_sum(cells, self.greens, False), charges)[0]
 
     def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         q, r, a = (value.contiguous() for value in arguments)
@@ -93,7 +97,8 @@ class CellKernels:
         n_rows, n_atoms, _ = r.shape
 
         def rows(first: int, last: int) -> None:
-            task = _Task(n_rows, n_atoms, self.extent, (first, last), *self.greens)
+            prefactor = self.coefficients.prefactor
+            task = _Task(n_rows, n_atoms, self.extent, (first, last), prefactor, *self.greens)
             call(kernel, task, *arrays)
 
         in_parallel(rows, n_rows, work=8 * n_rows * (n_atoms + self.n_points))

@@ -1,8 +1,8 @@
 /* Pairs of Gaussian charges in vacuum: energies with first derivatives, and the products of their
    second derivatives with vectors; see les/sums/cpu/pairs.py.
 
-   Atoms are [structure][component][atom]. A pair interacts with a q_i q_j h(s), where a is the inverse
-   unit of length, h(s) = erf(sqrt(s)) / sqrt(s), and s the squared distance in this unit. Distances
+   Atoms are [structure][component][atom]. A pair interacts with f a q_i q_j h(s), where f is a
+   prefactor, a the inverse unit of length, h(s) = erf(sqrt(s)) / sqrt(s), and s the squared distance in this unit. Distances
    are taken before they are scaled, so that where the structure is does not matter. */
 
 #include <math.h>
@@ -20,6 +20,8 @@
 typedef struct {
     int64_t n_structures, n_channels, n_atoms;
     int64_t first, step;       /* of the atoms whose pairs with later ones are summed */
+    double prefactor;          /* of the interaction */
+    double of_squares;         /* what the squared charges are multiplied with in the energies */
     double inverse;            /* of the unit of length */
     /* A Chebyshev series of exp(x^2) erfc(x), x < END, is one in
        slope (x - scale) / (x + scale) + intercept. */
@@ -77,7 +79,8 @@ void les_pairs_first(
     REAL *restrict potential, REAL *restrict gradient, REAL *restrict closest)
 {
     const int64_t n = task->n_atoms, n_channels = task->n_channels;
-    const double inverse = task->inverse;
+    const double inverse = task->inverse, strength = task->prefactor * inverse;
+    const double self = 2.0 * task->of_squares;
     for (int64_t structure = 0; structure < task->n_structures; structure++) {
         double total = 0.0, least = INFINITY;
         for (int64_t i = task->first; i + 1 < n; i += task->step) {
@@ -100,7 +103,7 @@ void les_pairs_first(
                 for (int64_t c = 0; c < n_channels; c++) {
                     const REAL *charge = q + c * n;
                     REAL *phi = potential + c * n;
-                    const double own = inverse * charge[i];
+                    const double own = strength * charge[i];
                     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
@@ -109,7 +112,7 @@ void les_pairs_first(
                         sum += other * h0[j];
                         phi[start + j] += (REAL)(own * h0[j]);
                     }
-                    phi[i] += (REAL)(inverse * sum);
+                    phi[i] += (REAL)(strength * sum);
                 }
 #pragma omp simd reduction(+ : total)
                 for (int j = 0; j < count; j++)
@@ -127,6 +130,10 @@ void les_pairs_first(
                 }
             }
         }
+        for (int64_t i = 0; i < n_channels * n && task->first == 0; i++) {
+            total += 0.5 * self * (double)q[i] * q[i];
+            potential[i] += (REAL)(self * q[i]);
+        }
         energy[structure] = (REAL)total;
         closest[structure] = (REAL)least;
         q += n_channels * n;
@@ -142,7 +149,8 @@ void les_pairs_second(
     const REAL *restrict vr, REAL *restrict to_q, REAL *restrict to_r)
 {
     const int64_t n = task->n_atoms, n_channels = task->n_channels;
-    const double inverse = task->inverse;
+    const double inverse = task->inverse, strength = task->prefactor * inverse;
+    const double self = 2.0 * task->of_squares;
     for (int64_t structure = 0; structure < task->n_structures; structure++) {
         for (int64_t i = task->first; i + 1 < n; i += task->step) {
             for (int64_t start = i + 1; start < n; start += CHUNK) {
@@ -167,7 +175,7 @@ void les_pairs_second(
                 for (int64_t c = 0; c < n_channels; c++) {
                     const REAL *charge = q + c * n, *change = vq + c * n;
                     REAL *out = to_q + c * n;
-                    const double own = inverse * charge[i], own_change = inverse * change[i];
+                    const double own = strength * charge[i], own_change = strength * change[i];
                     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
@@ -178,7 +186,7 @@ void les_pairs_second(
                         sum += h0[j] * other_change + slope * other;
                         out[start + j] += (REAL)(h0[j] * own_change + slope * own);
                     }
-                    out[i] += (REAL)(inverse * sum);
+                    out[i] += (REAL)(strength * sum);
                 }
                 for (int a = 0; a < 3; a++) {
                     REAL *out = to_r + a * n;
@@ -195,6 +203,8 @@ void les_pairs_second(
                 }
             }
         }
+        for (int64_t i = 0; i < n_channels * n && task->first == 0; i++)
+            to_q[i] += (REAL)(self * vq[i]);
         q += n_channels * n;
         vq += n_channels * n;
         to_q += n_channels * n;

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from les.sums.cpu.library import DEGREE, END, call
 from les.sums.cpu.threads import in_shares, shares_of_atoms
+from les.sums.method import Coefficients, FirstAndSecond
 from les.sums.pairs import sum_over_pairs
 
 #: Which x is in the middle of the argument of the series.
@@ -29,12 +30,13 @@ class _Task(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("n_structures", "n_channels", "n_atoms")),
         *((name, ctypes.c_int64) for name in ("first", "step")),
+        *((name, ctypes.c_double) for name in Coefficients._fields),
         *((name, ctypes.c_double) for name in ("inverse", "scale", "slope", "intercept")),
         ("chebyshev", ctypes.c_double * (DEGREE + 1)),
     )
 
 
-class PairKernels:
+class PairKernels(FirstAndSecond):
     """``method.FirstAndSecond`` of charges and positions.
 
     Arguments of the energies are charges ``[n_structures, n_channels, n_atoms]`` and positions
@@ -43,14 +45,17 @@ class PairKernels:
     Args:
         compiled: the kernels that ``library`` returned.
         sigma: width of the Gaussian charges [A].
+        coefficients: what makes energies of the sums.
     """
 
-    def __init__(self, compiled: ctypes.CDLL, sigma: float) -> None:
-        self.compiled, self.sigma, self.inverse = compiled, sigma, 1.0 / (math.sqrt(2.0) * sigma)
+    def __init__(self, compiled: ctypes.CDLL, sigma: float, coefficients: Coefficients) -> None:
+        self.compiled, self.sigma, self.coefficients = compiled, sigma, coefficients
+        self.inverse = 1.0 / (math.sqrt(2.0) * sigma)
 
     def plain(self, *arguments: Tensor) -> Tensor:
         charges, positions = arguments
-        return sum_over_pairs(charges, positions, self.sigma, False)[0]
+        bare = sum_over_pairs(charges, positions, self.sigma, False)
+        return self.coefficients.energies(bare, charges)[0]
 
     def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         q, r = arguments[0], arguments[1].transpose(1, 2)
@@ -85,7 +90,7 @@ class PairKernels:
         def part(structures: slice, share: int) -> None:
             task = _Task(
                 *(structures.stop - structures.start, n_channels, n_atoms, share, n_shares),
-                *(self.inverse, *_series()),
+                *(*self.coefficients, self.inverse, *_series()),
             )
             chosen = [*arrays, *(value[share] for value in results)]
             if structures != slice(0, n_structures):

@@ -1,5 +1,5 @@
-/* Energies of charges and a Green's function, sum_k K(k) |S(k)|^2, with first derivatives, and the
-   products of their second derivatives with vectors; see les/sums/cpu/waves.py.
+/* Energies of charges and a Green's function, sum_k K(k) |S(k)|^2 + c sum_i q_i^2, with first
+   derivatives, and the products of their second derivatives with vectors; see les/sums/cpu/waves.py.
 
    The waves of an atom are products of cosines and sines of 2 pi n s along three axes, for n up to
    the extent of the axis: cos 0, sin 0, cos 1, sin 1, ... A sum over atoms of such products is
@@ -21,6 +21,7 @@ typedef struct {
     int64_t n_rows, n_channels, n_atoms;
     int64_t extent[3];
     int64_t rows[2], atoms[2]; /* first one to do, and the one behind the last */
+    double of_squares;         /* what the squared charges are multiplied with in the energies */
 } Task;
 
 /* Sizes of arrays that follow from the extents, and places in the memory that a call may use. */
@@ -398,15 +399,20 @@ void les_waves_first(
                 for (int64_t i = 0; i < count; i++) {
                     const REAL own = q[of * n + atom + i];
                     REAL *gradient = to_s + (row * n + atom + i) * 3;
-                    to_q[of * n + atom + i] = along_z(&space, 0, 0, i);
+                    to_q[of * n + atom + i] =
+                        (REAL)(along_z(&space, 0, 0, i) + 2.0 * task->of_squares * own);
                     gradient[0] += own * along_z(&space, 1, 0, i);
                     gradient[1] += own * along_z(&space, 2, 0, i);
                     gradient[2] += own * along_z(&space, 0, 1, i);
                 }
             }
         }
-        if (task->atoms[0] == 0)
-            energy[row] = (REAL)total;
+        if (task->atoms[0] != 0)
+            continue;
+        double squares = 0.0;
+        for (int64_t i = row * task->n_channels * n; i < (row + 1) * task->n_channels * n; i++)
+            squares += (double)q[i] * q[i];
+        energy[row] = (REAL)(total + task->of_squares * squares);
     }
 }
 
@@ -450,7 +456,8 @@ void les_waves_second(
                         REAL *first = first_s + (row * n + atom + i) * 3;
                         first[0] += own * x, first[1] += own * y, first[2] += own * z;
                     }
-                    to_q[of * n + atom + i] = step[0] * x + step[1] * y + step[2] * z;
+                    to_q[of * n + atom + i] = (REAL)(
+                        step[0] * x + step[1] * y + step[2] * z + 2.0 * task->of_squares * change);
                     gradient[0] +=
                         change * x + own * (step[0] * xx + step[1] * xy + step[2] * xz);
                     gradient[1] +=

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from les.sums.cpu.library import LANES, call
 from les.sums.cpu.threads import in_shares, shares_of_atoms
+from les.sums.method import FirstAndSecond
 from les.sums.plain import wave_energies
 
 
@@ -27,10 +28,11 @@ class _Task(ctypes.Structure):
         ("extent", ctypes.c_int64 * 3),
         ("rows", ctypes.c_int64 * 2),
         ("atoms", ctypes.c_int64 * 2),
+        ("of_squares", ctypes.c_double),
     )
 
 
-class WaveKernels:
+class WaveKernels(FirstAndSecond):
     """``method.FirstAndSecond`` of charges, coordinates and weights.
 
     Arguments of the energies are charges ``[n_structures, n_channels, n_atoms]``, wrapped
@@ -67,10 +69,18 @@ class WaveKernels:
 
 
 class WaveSums:
-    """The kernels for some extent. All arrays are contiguous."""
+    """The kernels for some extent. All arrays are contiguous.
 
-    def __init__(self, compiled: ctypes.CDLL, extent: tuple[int, int, int]) -> None:
-        self.compiled, self.extent = compiled, extent
+    Args:
+        compiled: the kernels that ``library`` returned.
+        extent: largest number of a wave along each axis.
+        of_squares: factor of the sum of squared charges, which is part of the energies.
+    """
+
+    def __init__(
+        self, compiled: ctypes.CDLL, extent: tuple[int, int, int], of_squares: float = 0.0
+    ) -> None:
+        self.compiled, self.extent, self.of_squares = compiled, extent, of_squares
         n1, n2, n3 = (2 * (n + 1) for n in extent)
         #: Of the sums over atoms; the last axis is filled up.
         self.shape = [n1, n2, -(-n3 // LANES) * LANES]
@@ -145,6 +155,7 @@ class WaveSums:
                 *(n_structures, n_channels, n_atoms, self.extent),
                 (structures.start, structures.stop),
                 (n_atoms * share // n_shares, n_atoms * (share + 1) // n_shares),
+                self.of_squares,
             )
             space = q.new_empty(self.compiled.les_waves_space(ctypes.byref(task)))
             call(kernel, task, space, *arrays(share))
