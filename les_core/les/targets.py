@@ -40,3 +40,17 @@ def check_target(path: Path, inputs: Iterable[Path] = (), *, force: bool = False
             raise PermissionError(f"{path} is write-protected")
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(f"the folder {target.parent} must be writable to write {path.name}")
+
+
+def claim(folder: Path, names: Iterable[str], inputs: Iterable[Path], *, force: bool) -> None:
+    """Make the folder of results, and refuse to replace what is in it, as :func:`check_target`.
+
+    Args:
+        folder: the folder, which may be there.
+        names: names of the files that are written to it.
+        inputs: files that the command reads.
+        force: replace files that are there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        check_target(folder / name, inputs, force=force)

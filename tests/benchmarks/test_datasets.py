@@ -143,7 +143,7 @@ def test_frames_with_responses_only(data: Path) -> None:
     assert "dipeptides_response.xyz" in dataset.checksums
     del frames[1].info["REF_dipole"]
     write(data / "dipeptides_response.xyz", frames, format="extxyz")
-    with pytest.raises(DataError, match=r"response.xyz: frame 1: has no REF_dipole or .*REF_bec"):
+    with pytest.raises(DataError, match=r"response.xyz: frame 1: has no REF_charges or .*REF_bec"):
         load(DIPEPTIDES, str(data))
 
 

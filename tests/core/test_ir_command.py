@@ -8,7 +8,7 @@ from ase.build import bulk
 from ase.io import write
 
 from les import cli
-from les.spectra import arguments
+from les.backends import arguments
 from les.spectra.classical import FlexibleWater, RigidIons, water_box, water_molecule
 
 pytest.importorskip("calorine")

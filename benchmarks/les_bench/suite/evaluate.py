@@ -37,8 +37,8 @@ def evaluate(
 
     Returns:
         ``n_atoms, unit, seconds, energy[_ref] [n_structures]``, ``forces[_ref] [n_atoms, 3]`` and,
-        where they exist, ``stress[_ref] [.., 6]`` [eV/A^3], ``charges[_ref] [.., 1]`` and
-        ``charge_sum, total_charge [n_structures]``, what :func:`evaluate_response` returns, and
+        where they exist, ``stress[_ref] [.., 6]`` [eV/A^3], ``charge_sum, total_charge
+        [n_structures]``, what :func:`evaluate_response` returns, and
         ``doped, geometry, distance [n_structures]``, the latter [A] ``nan`` where a structure is
         not part of a scan. ``unit`` names the molecule or trajectory that a
         structure is of.
@@ -68,9 +68,6 @@ def evaluate(
             columns["stress_ref"].append(np.reshape(frame.info["REF_stress"], (1, 6)))
             columns["stress"].append(np.reshape(results["stress"], (1, 6)))
         total_charge = frame.info.get("total_charge", 0)
-        if les and "REF_charges" in frame.arrays:
-            columns["charges_ref"].append(np.reshape(frame.arrays["REF_charges"], (-1, 1)))
-            columns["charges"].append(np.reshape(results["charges"], (-1, 1)))
         if les:
             columns["charge_sum"].append([np.sum(results["charges"])])
             columns["total_charge"].append([total_charge])
@@ -91,12 +88,13 @@ def evaluate_response(frames: Sequence[Atoms], calculator: Any) -> dict[str, NDA
     """References and predictions of what follows from charges, concatenated over structures.
 
     Args:
-        frames: structures with ``REF_dipole``, ``REF_quadrupole`` or ``REF_bec``.
+        frames: structures with ``REF_charges``, ``REF_dipole``, ``REF_quadrupole`` or ``REF_bec``.
         calculator: ASE calculator with Born effective charges.
 
     Returns:
         Where they exist, ``dipole[_ref] [.., 3]`` and ``quadrupole[_ref] [.., 9]`` of neutral open
-        structures, others having no unique ones; ``bec[_ref] [.., 9]`` and ``bec_n_atoms [..]``.
+        structures, others having no unique ones; ``charges[_ref] [.., 1]``, ``bec[_ref] [.., 9]``
+        and the numbers of atoms ``charges_n_atoms [..]`` and ``bec_n_atoms [..]``.
     """
     columns: dict[str, list[Any]] = defaultdict(list)
     for frame in frames:
@@ -112,7 +110,7 @@ def _add_response(columns: dict[str, list[Any]], frame: Atoms, results: Mapping[
             continue
         if not quantity.per_atom and not has_unique_moments(frame):
             continue
-        shape = (len(frame), 9) if quantity.per_atom else (1, -1)
+        shape = len(frame) if quantity.per_atom else 1, quantity.n_components
         columns[f"{label}_ref"].append(np.reshape(expected, shape))
         columns[label].append(np.reshape(results[quantity.result], shape))
         if quantity.per_atom:

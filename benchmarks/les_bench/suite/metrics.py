@@ -20,7 +20,6 @@ UNITS = {
     "force_rmse": "meV/A",
     "stress_rmse": "meV/A^3",
     "charge_neutrality": "e",
-    "charges.rmse": "e",
     **{f"{label}.rmse": quantity.unit for label, quantity in QUANTITIES.items()},
     "bec.acoustic_sum": "e",
     "bec.acoustic_sum_reference": "e",
@@ -53,24 +52,6 @@ def agreements(data: Mapping[str, Array]) -> dict[str, Any]:
     return result
 
 
-def known_charges(reference: Array, predicted: Array) -> dict[str, float | None]:
-    """Figures of merit of charges [e], as those of ``les.response.agreement``.
-
-    The sign of the charges is that of the calculator, which does not know the reference.
-    """
-    variance = float(np.sum((reference - reference.mean()) ** 2))
-    square = float(np.sum(predicted**2))
-    scale = float(np.sum(reference * predicted)) / square if square > 0 else None
-    scaled = reference - (scale or 0.0) * predicted
-    return {
-        "n_values": reference.size,
-        "rmse": rmse(reference, predicted),
-        "scale": scale,
-        "r2": 1 - float(np.sum((reference - predicted) ** 2)) / variance if variance > 0 else None,
-        "r2_scaled": 1 - float(np.sum(scaled**2)) / variance if variance > 0 else None,
-    }
-
-
 def charge_neutrality(charge_sums: Array, total_charges: Array) -> float:
     """Largest deviation of a structure's charge sum from its total charge [e]."""
     return float(np.max(np.abs(charge_sums - total_charges)))
@@ -100,8 +81,6 @@ def compute(data: Mapping[str, Array]) -> dict[str, Any]:
         result["charge_neutrality"] = charge_neutrality(data["charge_sum"], data["total_charge"])
     if "stress" in data:
         result["stress_rmse"] = 1000 * rmse(data["stress_ref"], data["stress"])
-    if "charges" in data:
-        result["charges"] = known_charges(data["charges_ref"], data["charges"])
     result |= agreements(data)
     if "geometry" in data:
         labels = data["doped"], data["geometry"]

@@ -24,8 +24,8 @@ def read_frames(path: Path, *, periodic: bool, response: bool = False) -> list[A
     Args:
         path: the file.
         periodic: whether they must be periodic along all axes, or along none.
-        response: whether they need a dipole, quadrupole or Born effective charges, rather than
-            energy and forces.
+        response: whether they need charges, a dipole, quadrupole or Born effective charges, rather
+            than energy and forces.
 
     Raises:
         DataError: naming file, frame (from 0) and key, for an unreadable or truncated file,

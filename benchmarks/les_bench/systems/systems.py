@@ -139,6 +139,14 @@ SYSTEMS: dict[str, System] = {
             demo_epochs=20,
         ),
         System(
+            "carbon_chain",
+            "carbon chains C10H2 and C10H3+, two charge states",
+            periodic=False,
+            config="dipeptides",
+            layout=Layout(train="carbon_chain/carbon_chain_129.xyz", test_every=5, valid_every=10),
+            demo_epochs=60,
+        ),
+        System(
             "salt",
             "clusters of Na+ and Cl-, known charges",
             periodic=False,

@@ -20,6 +20,7 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
 
   les train MODEL [--les | --no-les] ...   train with upstream's own arguments
   les predict MODEL [MODEL ...] STRUCTURES energies, forces, charges of structures
+  les analyse MODEL STRUCTURES             charges: by environment, sums, against references
   les ir {trajectory,run,harmonic}         infrared spectra
   les born MODEL CRYSTAL                   Born effective charges for phonopy
   les convert MODEL FILE TARGET            published models with LES as files of this package
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = {
         "train": _train,
         "predict": _predict,
+        "analyse": _analyse,
         "ir": _ir,
         "born": _born,
         "convert": _convert,
@@ -103,6 +105,12 @@ def _predict(argv: list[str]) -> int:
     from les.predict.cli import main as predict
 
     return predict(argv)
+
+
+def _analyse(argv: list[str]) -> int:
+    from les.analysis.cli import main as analyse
+
+    return analyse(argv)
 
 
 def _ir(argv: list[str]) -> int:

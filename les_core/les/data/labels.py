@@ -53,7 +53,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "magmoms": ("magmom", "magnetic", "spin"),
     "dipole": ("dipole",),
     "quadrupole": ("quadrupole",),
-    "charges": ("charge",),
+    "charges": ("charge", "mbis", "hirshfeld", "wannier", "wc_"),
     "bec": ("bec", "born"),
 }
 
@@ -188,13 +188,18 @@ def labelled_frames(
 
 
 def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:
-    """Keys of one frame whose names say that they may hold the label, besides ``names``."""
+    """Keys of one frame whose names say that they may hold the label, besides ``names``.
+
+    What is of each atom is sought among what has an entry for each atom.
+    """
+    per_atom = _SHAPES[label][1]
     return [
         key
-        for key in _given(atoms)
+        for key, value in _given(atoms).items()
         if key not in names
         and not key.startswith(PREDICTED)
         and any(part in key.lower() for part in _PARTS[label])
+        and (not per_atom or np.shape(value)[:1] == (len(atoms),))
     ]
 
 

@@ -7,13 +7,14 @@ import logging
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from les.backends.attempt import BadStructureError, attempt
 from les.data.atoms import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
 from les.data.extxyz import DataError
 from les.data.structure_files import Entry, count_structures, entries
@@ -167,15 +168,11 @@ def _evaluate(
         for where, load in islice(_each(structures), done, None):
             record: dict[str, Any] = {}
             try:
-                record["results"] = _results(calculator, load())
-            except (OSError, MemoryError, torch.OutOfMemoryError):
-                raise
-            except Exception as error:  # upstreams raise many kinds; what matters is where
-                if "can't allocate memory" in str(error):  # torch's, on the CPU
-                    raise MemoryError(f"{where}: {error}") from error
-                record["bad"] = _reason(where, error)
+                record["results"] = attempt(where, load, partial(_results, calculator))
+            except BadStructureError as error:
                 if not skip_bad:
-                    raise ValueError(f"{record['bad']} (--skip-bad leaves it out)") from error
+                    raise ValueError(f"{error} (--skip-bad leaves it out)") from error
+                record["bad"] = str(error)
             record["sign"] = vars(sign) if sign is not None else {}
             journal.append(record)
             progress.update()
@@ -195,13 +192,6 @@ def _results(calculator: Any, atoms: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     array = np.asarray(value)
     return array if array.ndim else array.item()
-
-
-def _reason(where: str, error: Exception) -> str:
-    if isinstance(error, DataError):
-        return str(error)  # names the place already
-    own = isinstance(error, (ValueError, RuntimeError))
-    return f"{where}: {error}" if own else f"{where}: {type(error).__name__}: {error}"
 
 
 def _assemble(

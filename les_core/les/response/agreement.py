@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from les.data.atoms import labels_without_effect
 from les.response.born import BORN_CHARGES
+from les.tables import aligned, number_text
 
 
 class Quantity(NamedTuple):
@@ -29,20 +30,27 @@ class Quantity(NamedTuple):
         title: what tables call it.
         result: its name among the results of calculators.
         unit: its unit.
+        n_components: number of its components.
         per_atom: whether there is one for each atom, rather than for a structure.
+        has_acoustic_sum: whether its sum over the atoms of a structure is zero by a sum rule.
     """
 
     title: str
     result: str
     unit: str
+    n_components: int
     per_atom: bool = False
+    has_acoustic_sum: bool = False
 
 
 #: Label -> what it is.
 QUANTITIES = {
-    "dipole": Quantity("dipoles", "dipole", "e A"),
-    "quadrupole": Quantity("traceless quadrupoles", "quadrupole", "e A^2"),
-    "bec": Quantity("Born effective charges", BORN_CHARGES, "e", per_atom=True),
+    "charges": Quantity("charges", "charges", "e", 1, per_atom=True),
+    "dipole": Quantity("dipoles", "dipole", "e A", 3),
+    "quadrupole": Quantity("traceless quadrupoles", "quadrupole", "e A^2", 9),
+    "bec": Quantity(
+        "Born effective charges", BORN_CHARGES, "e", 9, per_atom=True, has_acoustic_sum=True
+    ),
 }
 
 #: Figure -> head of its column.
@@ -75,20 +83,18 @@ class Agreement:
         """Count one structure.
 
         Args:
-            predicted: ``[3]`` of a dipole, ``[3, 3]`` or ``[9]`` of a quadrupole, ``[n_atoms, 3,
-                3]`` or ``[n_atoms, 9]`` of Born effective charges.
+            predicted: ``[n_atoms]`` of charges, ``[3]`` of a dipole, ``[3, 3]`` or ``[9]`` of a
+                quadrupole, ``[n_atoms, 3, 3]`` or ``[n_atoms, 9]`` of Born effective charges.
             expected: the reference, of as many components.
         """
         x, y = (np.asarray(values, dtype=np.float64) for values in (predicted, expected))
-        if self.quantity.per_atom:
-            x, y = x.reshape(-1, 9), y.reshape(-1, 9)
-            self.n_sums += 9
+        x, y = (values.reshape(-1, self.quantity.n_components) for values in (x, y))
+        if self.quantity.has_acoustic_sum:
+            self.n_sums += self.quantity.n_components
             self.acoustic_square += float(np.square(x.sum(axis=0)).sum())
             self.expected_acoustic_square += float(np.square(y.sum(axis=0)).sum())
-        elif x.size == 9:
-            x, y = _traceless(x), _traceless(y)
-        else:
-            x, y = x.ravel(), y.ravel()
+        if self.quantity is QUANTITIES["quadrupole"]:
+            x, y = traceless(x), traceless(y)
         self.n_values += y.size
         self.squared_error += float(np.square(x - y).sum())
         self.product += float((x * y).sum())
@@ -115,7 +121,7 @@ class Agreement:
             "r2": 1.0 - self.squared_error / variance if variance > 0.0 else None,
             "r2_scaled": 1.0 - scaled / variance if variance > 0.0 else None,
         }
-        if self.quantity.per_atom and self.n_sums:
+        if self.n_sums:
             figures["acoustic_sum"] = math.sqrt(self.acoustic_square / self.n_sums)
             figures["acoustic_sum_reference"] = math.sqrt(
                 self.expected_acoustic_square / self.n_sums
@@ -181,15 +187,9 @@ class Agreements:
         rows = [["", *(HEADS[name] for name in names)]]
         for label, each in figures.items():
             quantity = QUANTITIES[label]
-            cells = [_text(each.get(name)) for name in names]
+            cells = [number_text(each.get(name)) for name in names]
             rows.append([f"{quantity.title} [{quantity.unit}]", *cells])
-        if not figures:
-            return ""
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return aligned(rows) if figures else ""
 
 
 def has_unique_moments(atoms: Any) -> bool:
@@ -201,13 +201,12 @@ def has_unique_moments(atoms: Any) -> bool:
     return not atoms.pbc.any() and not charged
 
 
-def _traceless(moments: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Quadrupoles less their traces ``[9]``: these are the extent of electron clouds."""
+def traceless(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quadrupoles less their traces ``[3, 3]``: these are the extent of electron clouds.
+
+    Args:
+        moments: ``[3, 3]``, or as many numbers of another shape [e A^2].
+    """
     matrix = moments.reshape(3, 3)
-    return (matrix - np.trace(matrix) / 3.0 * np.eye(3)).ravel()
-
-
-def _text(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
+    trace: NDArray[np.float64] = np.trace(matrix) / 3.0 * np.eye(3)
+    return matrix - trace

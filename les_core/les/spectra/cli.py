@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from les.backends.arguments import add_model_options
 from les.parser import ArgumentParser
-from les.spectra.arguments import add_model_options, claim, load_model, one_structure
+from les.spectra.arguments import load_model, one_structure
 from les.spectra.packages import optional
-from les.targets import check_target
+from les.targets import check_target, claim
 
 if TYPE_CHECKING:
     from les.spectra.experiment import Experiment
@@ -107,7 +108,8 @@ def _spectrum(arguments: argparse.Namespace) -> int:
     if running and journal_path(currents).exists():
         pass  # its journal says whose it is
     else:
-        claim(folder, ("currents.csv", "spectrum.csv", "spectrum.png"), given, arguments.force)
+        names = ("currents.csv", "spectrum.csv", "spectrum.png")
+        claim(folder, names, [given], force=arguments.force)
     calculator, identity = load_model(arguments)
     eps_inf = high_frequency_constant(calculator)
     if running:
@@ -203,7 +205,7 @@ def _harmonic(arguments: argparse.Namespace) -> int:
 
     folder = arguments.output
     names = ("modes.csv", "modes.png", "relaxed.xyz")
-    claim(folder, names, arguments.structure, arguments.force)
+    claim(folder, names, [arguments.structure], force=arguments.force)
     calculator, _ = load_model(arguments)
     atoms = one_structure(arguments.structure)
     if not arguments.no_relax:
