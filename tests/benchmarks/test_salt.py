@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from les_bench.systems import salt
+from les_bench.systems import ions, salt
 from les_bench.systems.datasets import find, load
 from les_bench.systems.systems import get_system
 
@@ -20,13 +20,13 @@ def frames():
 def test_forces_are_the_gradient() -> None:
     numbers = np.array([11, 17, 17, 11])
     positions = np.array([[0.0, 0, 0], [2.5, 0.1, 0], [0, 3.1, 0.4], [2.2, 2.9, -0.5]])
-    forces = salt.energy_and_forces(numbers, positions)[1]
+    forces = ions.energy_and_forces(numbers, positions)[1]
     assert np.abs(forces.sum(axis=0)).max() < 1e-12
     for atom, axis in np.ndindex(4, 3):
         step = np.zeros((4, 3))
         step[atom, axis] = 1e-5
         change = np.subtract(
-            *(salt.energy_and_forces(numbers, positions + s * step)[0] for s in (1, -1))
+            *(ions.energy_and_forces(numbers, positions + s * step)[0] for s in (1, -1))
         )
         assert forces[atom, axis] == pytest.approx(-change / 2e-5, abs=1e-7)
 
@@ -35,7 +35,7 @@ def test_pairs_are_those_of_salt() -> None:
     """Opposite ions bind at the distance known of the molecule; far away it is Coulomb's law."""
 
     def energy(first: int, second: int, r: float) -> float:
-        return salt.energy_and_forces(np.array([first, second]), np.diag([0.0, r, 0])[:2])[0]
+        return ions.energy_and_forces(np.array([first, second]), np.diag([0.0, r, 0])[:2])[0]
 
     distances = np.arange(1.8, 6.0, 0.01)
     energies = [energy(11, 17, r) for r in distances]

@@ -70,12 +70,13 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
 DETAILS: dict[str, Callable[[Sequence[Group]], Table]] = {
     "Energy, force and stress errors": tables.error_table,
     "Charges, dipoles, quadrupoles, Born effective charges": tables.response_table,
-    "Controls: short-range models of more capacity": tables.control_table,
+    "Controls: other models of the same data and budget": tables.control_table,
     "Farther apart than in the training data": tables.distance_table,
-    "Au2 on MgO: wetting energies": tables.wetting_table,
+    "On doped slabs: wetting energies": tables.wetting_table,
     "Errors by the share of the training set": tables.fraction_table,
     "How early the gain is there": tables.learning_table,
     "Cost": tables.cost_table,
+    "Symmetry and consistency": tables.consistency_table,
 }
 
 

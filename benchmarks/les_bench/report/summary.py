@@ -110,6 +110,11 @@ class Group:
         return str(self.configuration.get("control", ""))
 
     @property
+    def electrostatic(self) -> bool:
+        """Whether LES can have a reason to help."""
+        return bool(self.runs()[0]["data"].get("electrostatic", True))
+
+    @property
     def basis(self) -> tuple[Any, ...]:
         """What a control has in common with the models that it is a control of."""
         return *self.kind[:5], self.fraction

@@ -33,8 +33,11 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def change(difference: Difference | None, digits: int) -> Cell:
-    """A paired difference with its interval; noise is not given as a number."""
+def change(difference: Difference | None, digits: int, *, expected: bool = True) -> Cell:
+    """A paired difference with its interval; noise is not given as a number.
+
+    Without a reason for one, ``expected``, a difference is a warning whatever its sign.
+    """
     if difference is None:
         return Cell(DASH)
     interval = f"{number(difference.low, digits)} … {number(difference.high, digits)}"
@@ -42,7 +45,10 @@ def change(difference: Difference | None, digits: int) -> Cell:
     if difference.verdict == "none":
         return Cell(f"none shown ({interval})" if known else "none shown", "none")
     relative = f"{100 * difference.value / difference.short_range:+.0f} %".replace("-", "−")
-    return Cell(f"{number(difference.value, digits)} ({interval}), {relative}", difference.verdict)
+    text = f"{number(difference.value, digits)} ({interval}), {relative}"
+    if not expected:
+        return Cell(f"{text}: a warning", "higher")
+    return Cell(text, difference.verdict)
 
 
 def main_table(groups: Sequence[Group]) -> Table:
@@ -64,7 +70,7 @@ def main_table(groups: Sequence[Group]) -> Table:
                 row += [group.mean_error(quantity, v, digits) for v in ("sr", "les")] + [DASH]
             else:
                 row += [number(x, digits) for x in (found.short_range, found.les)]
-                row.append(change(found, digits))
+                row.append(change(found, digits, expected=group.electrostatic))
         row += [group.response("dipole", "r2", 2), group.response("bec", "r2", 2)]
         row.append(group.ratio(EPOCH_TIME, 2))
         rows.append(row)
@@ -106,23 +112,26 @@ def response_table(groups: Sequence[Group]) -> Table:
 
 
 def control_table(groups: Sequence[Group]) -> Table:
-    """LES against short-range models of more capacity: do other means reach the same?"""
+    """LES against models that are to show what else could make the difference."""
     rows: list[list[str | Cell]] = []
     title, digits = ERRORS["force"]
     for base in groups:
         controls = [g for g in groups if g.control and g.basis == base.basis]
         if base.control or not controls:
             continue
-        for group in (base, *controls):
-            seeds = sorted(base.variant("les").keys() & group.variant("sr").keys())
-            both = [(group.predictions["sr", s], base.predictions["les", s]) for s in seeds]
+        others = [("sr", "the same without charges", base)]
+        for group in controls:
+            others += [("sr", group.control, group), ("les", f"{group.control}, LES", group)]
+        for variant, which, group in others:
+            seeds = sorted(base.variant("les").keys() & group.variant(variant).keys())
+            both = [(group.predictions[variant, s], base.predictions["les", s]) for s in seeds]
             found = difference(both, "force")
             if found is not None:
                 errors = [number(x, digits) for x in (found.short_range, found.les)]
-                which = group.control or "the same without charges"
-                parameters = COST[-1].text(map(COST[-1].value, group.variant("sr").values()))
+                runs = group.variant(variant).values()
+                parameters = COST[-1].text(map(COST[-1].value, runs))
                 rows.append([base.short_title, which, parameters, *errors, change(found, digits)])
-    header = ["", "short-range model", "parameters", f"its {title}", "LES", "LES less it (95 %)"]
+    header = ["", "other model", "parameters", f"its {title}", "LES", "LES less it (95 %)"]
     return Table(header, rows)
 
 
@@ -144,7 +153,7 @@ def distance_table(groups: Sequence[Group]) -> Table:
 
 
 def wetting_table(groups: Sequence[Group]) -> Table:
-    """E(wetting) - E(non-wetting) of Au2 on MgO, and what doping changes."""
+    """E(wetting) - E(non-wetting) on slabs, and what a dopant far below changes."""
     rows: list[list[str]] = []
     for group in groups:
         for variant in ("sr", "les"):
@@ -220,6 +229,31 @@ COST = (
     Column("peak memory of training [MiB]", ("timing", "training_peak_mib"), 0, of_set=False),
     Column("parameters", ("n_parameters",), 0, of_set=False),
 )
+
+
+#: Checks of ``les_bench.suite.consistency``, and their titles.
+CHECKS = {
+    "rotation": "rotated [meV/Å]",
+    "translation": "moved [meV/Å]",
+    "permutation": "other order [meV/Å]",
+    "supercell": "supercell [meV/Å]",
+    "huge_box": "in a huge box [meV/Å]",
+    "force": "forces − slopes [meV/Å]",
+    "stress": "stress − slope [meV/Å³]",
+}
+
+
+def consistency_table(groups: Sequence[Group]) -> Table:
+    """What would be zero without rounding, the largest of all seeds of a model."""
+    rows = []
+    for group in groups:
+        for variant, name in (("sr", "short-range"), ("les", "LES")):
+            found = [run.get("consistency", {}) for run in group.variant(variant).values()]
+            if any(found):
+                largest = [max((x[key] for x in found if key in x), default=None) for key in CHECKS]
+                texts = [DASH if x is None else f"{x:.0e}".replace("-", "−") for x in largest]
+                rows.append([group.short_title, name, *texts])
+    return Table(["", "", *CHECKS.values()], rows)
 
 
 def learning_table(groups: Sequence[Group], budget: float = 0.25) -> Table:

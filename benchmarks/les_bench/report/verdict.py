@@ -20,20 +20,45 @@ def verdict(groups: Sequence[Group], n_missing: int = 0) -> str:
         groups: all that is compared.
         n_missing: trainings that were not done.
     """
-    pairs = [(group, found) for group in groups if (found := group.paired("force")) is not None]
-    sentences = [_forces(pairs)] if pairs else ["Nothing is compared: no seed has both models."]
+    own = [group for group in groups if not group.control]
+    both = [(group, found) for group in own if (found := group.paired("force")) is not None]
+    pairs = [(group, found) for group, found in both if group.electrostatic]
+    sentences = [_forces(pairs)] if pairs else []
+    sentences += _without_electrostatics([pair for pair in both if not pair[0].electrostatic])
+    if not both:
+        sentences = ["Nothing is compared: no seed has both models."]
     runs = [run for group in groups for run in group.variant("les").values()]
     for trained, how in ((False, "never trained on"), (True, "trained on")):
         r2 = _r2_of_dipoles([run for run in runs if trained_on(run, "dipole") == trained])
         if r2:
             sentences.append(f"Dipoles, {how}, have an R² of {r2}.")
-    single = [found for _, found in pairs if found.n_seeds == 1]
+    single = [found for _, found in both if found.n_seeds == 1]
     if single:
-        what = "All of it" if len(single) == len(pairs) else "Some of it"
+        what = "All of it" if len(single) == len(both) else "Some of it"
         sentences.append(f"{what} has one seed only: another seed may show something else.")
     if n_missing:
         sentences.append(f"{n_missing} trainings were not done.")
     return " ".join(sentences)
+
+
+def _without_electrostatics(pairs: Sequence[tuple[Group, Difference]]) -> list[str]:
+    """What LES does where there is nothing for it: it should be nothing."""
+    changed = [(group, found) for group, found in pairs if found.verdict != "none"]
+    quiet = [group.short_title for group, found in pairs if found.verdict == "none"]
+    sentences = []
+    if quiet:
+        sentences.append(
+            f"Where nothing is electrostatic ({', '.join(quiet)}), no difference is shown, as it "
+            "should be."
+        )
+    for group, found in changed:
+        size = 100 * abs(found.value) / found.short_range
+        sentences.append(
+            f"Warning: nothing is electrostatic in {group.short_title}, but force errors are "
+            f"{found.verdict} by {size:.0f} % with LES: differences of this size elsewhere may "
+            "have another cause than charges, too."
+        )
+    return sentences
 
 
 def _r2_of_dipoles(runs: Sequence[Mapping[str, Any]]) -> str:

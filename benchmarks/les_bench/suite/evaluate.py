@@ -43,7 +43,7 @@ def evaluate(
         not part of a scan. ``unit`` names the molecule or trajectory that a
         structure is of.
     """
-    first = _predict(frames[0], calculator)  # pays for compilation, so it is not timed
+    first = predict(frames[0], calculator)  # pays for compilation, so it is not timed
     if ("les_energy" in first) != les:
         raise EvaluationError(
             f"expected a model {'with' if les else 'without'} LES, but its results have "
@@ -53,7 +53,7 @@ def evaluate(
     columns: dict[str, list[Any]] = defaultdict(list)
     for index, frame in enumerate(frames):
         start = time.perf_counter()
-        results = _predict(frame, calculator)
+        results = predict(frame, calculator)
         columns["seconds"].append([time.perf_counter() - start])
         columns["n_atoms"].append([len(frame)])
         columns["unit"].append([_unit(frame)])
@@ -73,7 +73,7 @@ def evaluate(
             columns["total_charge"].append([total_charge])
         if les and bec_calculator is not None and response_label(frame, "bec") is not None:
             with_bec = with_bec or bec_calculator()
-            results = _predict(frame, with_bec)
+            results = predict(frame, with_bec)
         if les:
             _add_response(columns, frame, results)
     if any("distance" in frame.info for frame in frames):
@@ -98,7 +98,7 @@ def evaluate_response(frames: Sequence[Atoms], calculator: Any) -> dict[str, NDA
     """
     columns: dict[str, list[Any]] = defaultdict(list)
     for frame in frames:
-        _add_response(columns, frame, _predict(frame, calculator))
+        _add_response(columns, frame, predict(frame, calculator))
     return _joined(columns)
 
 
@@ -135,7 +135,8 @@ def count_parameters(calculator: Any) -> int | None:
     return sum(parameter.numel() for model in models for parameter in model.parameters())
 
 
-def _predict(frame: Atoms, calculator: Any) -> dict[str, Any]:
+def predict(frame: Atoms, calculator: Any) -> dict[str, Any]:
+    """Results of a calculator for a structure, of which it sees no labels but the total charge."""
     atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
     if "total_charge" in frame.info:
         atoms.info["total_charge"] = frame.info["total_charge"]

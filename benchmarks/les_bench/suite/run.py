@@ -15,13 +15,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from les.backends import Backend, get_backend
 from les.locks import locked
 from les.ranges import check_number
-from les_bench.suite import machine, metrics, results
+from les_bench.suite import consistency, machine, metrics, results
 from les_bench.suite.curve import Curve, breaks, curve_so_far, digest, position
 from les_bench.suite.evaluate import (
     EvaluationError,
     count_parameters,
     evaluate,
     evaluate_response,
+    predict,
 )
 from les_bench.suite.workspace import TrainingError, Workspace, median_seconds, train
 from les_bench.systems.datasets import Dataset, load
@@ -246,7 +247,7 @@ def execute(run: Run, backend: Backend, output: Path, tell: Callable[[str], None
     warnings = breaks(attempts, history)
     for warning in warnings:
         LOG.warning("%s: %s", run.name, warning)
-    sets, n_parameters = _evaluate(run, backend, backend.trained_model(job))
+    sets, checks, n_parameters = _evaluate(run, backend, backend.trained_model(job))
     measured = {split: metrics.compute(arrays) for split, arrays in sets.items()}
     results.write_predictions(workspace.folder / results.PREDICTIONS, sets)
     results.write_json(
@@ -265,11 +266,13 @@ def execute(run: Run, backend: Backend, output: Path, tell: Callable[[str], None
                 "checksums": run.dataset.checksums,
                 "energy_offsets": run.dataset.energy_offsets,
                 "largest_distance": run.dataset.largest_distance,
+                "electrostatic": run.dataset.system.electrostatic,
             },
             "warnings": warnings,
             "n_parameters": n_parameters,
-            "units": metrics.UNITS,
+            "units": {**metrics.UNITS, **consistency.UNITS},
             "metrics": measured,
+            "consistency": checks,
             "history": history,
             "timing": {
                 "seconds_per_epoch": median_seconds(history),
@@ -286,8 +289,8 @@ def execute(run: Run, backend: Backend, output: Path, tell: Callable[[str], None
 
 def _evaluate(
     run: Run, backend: Backend, model: Path
-) -> tuple[dict[str, dict[str, Any]], int | None]:
-    """Predictions on all sets but that for training, and the number of parameters."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, float], int | None]:
+    """Predictions on all sets but that for training, checks, and the number of parameters."""
     import torch  # here: reports must not wait for it
 
     torch.set_num_threads(run.threads)
@@ -313,4 +316,7 @@ def _evaluate(
     }
     if les and run.dataset.response:
         sets["response"] = evaluate_response(run.dataset.response, calculator(bec=True))
-    return sets, count_parameters(plain)
+    # Of the smallest test structure: what symmetries are worth does not depend on the size.
+    smallest = min(run.dataset.test, key=len)
+    checks = consistency.check(smallest, lambda atoms: predict(atoms, plain))
+    return sets, checks, count_parameters(plain)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from ase import Atoms
 
-from les_bench.systems import salt
+from les_bench.systems import copper, doped_salt, random_charges, salt
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class System:
     demo_epochs: int
     #: Makes the frames of each split, where the reference is a formula rather than a file.
     make: Callable[[], dict[str, list[Atoms]]] | None = None
+    #: Whether LES can have a reason to help. Where not, a gain by it is a warning.
+    electrostatic: bool = True
 
 
 SYSTEMS: dict[str, System] = {
@@ -154,6 +156,34 @@ SYSTEMS: dict[str, System] = {
             layout=Layout(train="salt/salt_train.xyz"),
             demo_epochs=30,
             make=salt.make,
+        ),
+        System(
+            "doped_salt",
+            "ion pair on NaCl, dopant far below, known charges",
+            periodic=False,
+            config="dipeptides",
+            layout=Layout(train="doped_salt/doped_salt_train.xyz"),
+            demo_epochs=20,
+            make=doped_salt.make,
+        ),
+        System(
+            "random_charges",
+            "random charges in a box, known charges",
+            periodic=True,
+            config="water",
+            layout=Layout(train="random_charges/random_charges_train.xyz"),
+            demo_epochs=20,
+            make=random_charges.make,
+        ),
+        System(
+            "copper",
+            "crystals of copper, without electrostatics",
+            periodic=True,
+            config="water",
+            layout=Layout(train="copper/copper_train.xyz"),
+            demo_epochs=20,
+            make=copper.make,
+            electrostatic=False,
         ),
     )
 }

@@ -45,6 +45,13 @@ def build_parser(les: bool) -> TrainingParser:
         default="fit",
         help="shift reference energies per element to the training data, or leave them",
     )
+    if les:
+        model.add_argument(
+            "--random_charges",
+            action="store_true",
+            default=argparse.SUPPRESS,  # older runs, which may be continued, do not have it
+            help="give each element a random charge and keep it, as a control",
+        )
     training.add_argument(
         "--stages",
         type=stage_list(LABELS),
@@ -74,4 +81,6 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
         SystemExit: for what argparse refuses.
     """
     # One file serves both forms.
-    return parse_with_file(build_parser(les), arguments, also_known=() if les else OF_LES)
+    return parse_with_file(
+        build_parser(les), arguments, also_known=() if les else ("random_charges", *OF_LES)
+    )

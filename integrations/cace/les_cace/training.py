@@ -18,7 +18,7 @@ from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
-from les.training.freezing import FrozenShortRange
+from les.training.freezing import FrozenShortRange, set_random_charges
 from les.training.history import fitting, plain_state, refuse_other_settings
 from les.training.loaders import make_loaders
 from les.training.loop import Loop
@@ -101,6 +101,9 @@ def _train(
         if responses or any(each.has_charged for each in data.values()):
             orient(model, data["train"])
     model.to(device)
+    if _has_random_charges(options):
+        for parameter in model.charge_parameters():
+            parameter.requires_grad = False
     epochs = options.freeze_short_range_epochs if les else None
     loop = Loop(
         model,
@@ -198,10 +201,16 @@ def _model(
         model = CACE(representation, les_arguments, **readout)
     else:
         model = _extended(start, les_arguments, options)
+    if _has_random_charges(options):
+        set_random_charges(model.charge_readout)
     model = model.copy(getattr(torch, options.dtype), "cpu")
     if options.atomic_energies == "fit" and "energy" in data.labels:
         fit_atomic_energies(model, data, options.valid_batch_size)
     return model
+
+
+def _has_random_charges(options: argparse.Namespace) -> bool:
+    return getattr(options, "random_charges", False)
 
 
 def _extended(

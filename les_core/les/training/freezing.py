@@ -1,10 +1,16 @@
-"""Training the charges first, on a short-range part that stays as it is."""
+"""Training a part of a model while the rest stays as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import nn
+
+from les.readout import ChargeReadout
+
+#: Standard deviation of the charges of elements where they are random [e].
+RANDOM_CHARGE = 0.5
 
 
 class FrozenShortRange:
@@ -36,3 +42,19 @@ class FrozenShortRange:
             for parameter in self._fixed:
                 parameter.requires_grad = True
             self._fixed = []
+
+
+def set_random_charges(readout: ChargeReadout) -> None:
+    """Give each element a random charge, and read nothing from features.
+
+    It makes the control that tells what is gained by charges, and what by having them learned.
+
+    Raises:
+        ValueError: if the readout has no charges of elements.
+    """
+    if readout.of_elements is None:
+        raise ValueError("random charges are those of elements: `element_charges` must be true")
+    with torch.no_grad():
+        for parameter in readout.parameters():
+            parameter.zero_()
+        readout.of_elements.charges.normal_(std=RANDOM_CHARGE)

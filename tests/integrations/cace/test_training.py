@@ -167,6 +167,23 @@ def test_charges_first(epochs, train, arguments, killed, monkeypatch, tmp_path):
         assert torch.equal(final[key], initial[key]) != moves, key
 
 
+def test_random_charges(train, refused, arguments, killed, tmp_path):
+    """They depend on nothing but element and seed, and stay, also in a run that is continued."""
+    options = [*arguments(tmp_path), "--random_charges"]
+    assert killed("small_checkpoint.cace.pt", 2, "--les", *options) == 130
+    before = state(tmp_path)["model"]["state_dict"]
+    train("--les", *options, "--resume")
+    after = state(tmp_path)["model"]["state_dict"]
+    of_charges = {key for key in after if key.startswith("charge_readout.")}
+    assert_equal(*({key: found[key] for key in of_charges} for found in (before, after)))
+    assert not torch.equal(before["readout.network.0.weight"], after["readout.network.0.weight"])
+    random = "charge_readout.of_elements.charges"
+    assert after[random].abs().min() > 1e-3
+    assert all(not after[key].any() for key in of_charges - {random})
+    elsewhere = arguments(tmp_path / "other", les_arguments="{element_charges: false}")
+    assert "`element_charges` must be true" in refused("--les", *elsewhere, "--random_charges")
+
+
 def test_model_in_a_checkpoint(train, arguments, tmp_path):
     """With the averaged weights, which are validated, and energies in double precision."""
     train("--les", *arguments(tmp_path, epochs=4))
