@@ -1,4 +1,4 @@
-"""``les bench {run,report,fetch,list,kernels,response}``."""
+"""``les bench {run,report,fetch,list,kernels,response,cost}``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ MAX_DEFAULT_THREADS = 4
 MEASUREMENTS = {
     "kernels": "speed of the Ewald sum",
     "response": "cost and convergence of Born effective charges",
+    "cost": "time that LES adds to a model, in training and with its calculator",
 }
 
 

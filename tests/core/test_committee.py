@@ -158,7 +158,7 @@ def test_signs_are_kept(water):
     assert charges[0] > 0.0
     # A run that goes on takes them over from a file.
     again = Committee([Member(0, 1.0), Member(1, -1.0)])
-    vars(again.charge_sign).update(json.loads(json.dumps(vars(committee.charge_sign))))
+    again.charge_sign.restore(json.loads(json.dumps(committee.charge_sign.state())))
     np.testing.assert_array_equal(results_of(again, swapped)["charges"], charges)
     fresh = Committee([Member(0, 1.0), Member(1, -1.0)])
     assert results_of(fresh, swapped)["charges"][0] < 0.0

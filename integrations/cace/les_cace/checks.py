@@ -15,8 +15,8 @@ def check_elements(zs: Any) -> list[int]:
     Raises:
         ValueError: if it is not.
     """
-    whole = isinstance(zs, Sequence) and all(_is_whole(z) for z in zs)
-    if not whole or not zs or len(set(zs)) != len(zs) or min(zs) < 1:
+    atomic_numbers = isinstance(zs, Sequence) and all(_is_whole(z) for z in zs)
+    if not atomic_numbers or not zs or len(set(zs)) != len(zs) or min(zs) < 1:
         raise ValueError(f"`zs` must be a list of different atomic numbers, got {zs!r}")
     return list(zs)
 

@@ -149,9 +149,9 @@ class _Recorder(TorchFunctionMode):
 
 def _step(operation: str, index: Tensor, arguments: dict[str, Tensor]) -> Step:
     """Which column of which of a layer's arguments ``index`` is."""
-    whole = index if index._base is None else index._base
+    owner = index if index._base is None else index._base
     for name, argument in arguments.items():
-        if whole is argument:
+        if owner is argument:
             return Step(operation, name, int(index.storage_offset()))
     return Step(operation, "unknown")
 

@@ -24,9 +24,9 @@ from les.data.extxyz import DataError
 from les.response.gauge import orient_charges
 from les.response.labels import RESPONSES
 from les.training.errors import UNITS
+from les_mace.charge_metrics import ChargeMetrics
 from les_mace.readouts import negate
 from les_mace.replaced import replaced
-from les_mace.watch import ChargeMetrics
 
 if TYPE_CHECKING:
     from mace.tools.multihead_tools import HeadConfig

@@ -230,8 +230,10 @@ def _entries(record: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def whole_checkpoints(options: argparse.Namespace, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Let upstream's training read and write its files in the ways of this module.
+def complete_checkpoints(
+    options: argparse.Namespace, settings: Mapping[str, Any]
+) -> Iterator[None]:
+    """Let upstream's training read and write its files as this module does.
 
     Args:
         options: upstream's.
@@ -246,7 +248,7 @@ def whole_checkpoints(options: argparse.Namespace, settings: Mapping[str, Any]) 
         claimed(options, settings),
         replaced(tools, "CheckpointHandler", handler),
         replaced(tools, "train", _continuing(tools.train, options)),
-        replaced(torch, "save", save_whole),
+        replaced(torch, "save", save_completely),
     ):
         yield
 
@@ -271,7 +273,7 @@ def _continuing(train: Callable[..., Any], options: argparse.Namespace) -> Calla
     return checked
 
 
-def save_whole(content: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+def save_completely(content: Any, f: Any, *args: Any, **kwargs: Any) -> None:
     """``torch.save``; a file that has a name appears whole or not at all, and errors name it."""
     if not isinstance(f, (str, os.PathLike)):
         _save(content, f, *args, **kwargs)

@@ -17,7 +17,7 @@ from mace.modules.models import ScaleShiftMACE
 from les.backends.model_files import OPT_IN
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES
-from les_mace.restart import save_whole
+from les_mace.restart import save_completely
 
 logger = logging.getLogger("les")
 
@@ -61,7 +61,7 @@ def start_model(options: argparse.Namespace, *, les: bool) -> Iterator[ScaleShif
         options.E0s = "foundation"
     with tempfile.TemporaryDirectory(prefix="les-") as folder:
         path = Path(folder, "start.model")
-        save_whole(model, path)
+        save_completely(model, path)
         options.foundation_model = str(path)
         logger.info("the run starts from %s", source)
         yield model

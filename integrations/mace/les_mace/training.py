@@ -18,6 +18,7 @@ from mace.tools import scripts_utils
 
 from les.config import LESConfig
 from les_mace.arguments import parse
+from les_mace.charge_metrics import logged_charges
 from les_mace.charge_training import charges_at, charges_first
 from les_mace.checkpoint import FORMATS, load_model, save_model
 from les_mace.closing import close_run
@@ -27,10 +28,9 @@ from les_mace.neighbours import own_cells
 from les_mace.quiet import quiet
 from les_mace.replaced import replaced
 from les_mace.responses import oriented, trained_responses, with_energies_only
-from les_mace.restart import whole_checkpoints
+from les_mace.restart import complete_checkpoints
 from les_mace.settings import settings_of
 from les_mace.start import start_model, with_start
-from les_mace.watch import watched_charges
 
 if TYPE_CHECKING:
     from les.backends import Backend
@@ -62,7 +62,7 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
         quiet(),
         own_cells(),
         start_model(args, les=les) as start,
-        whole_checkpoints(args, settings),
+        complete_checkpoints(args, settings),
     ):
         data = scripts_utils.data
         loader = checked_loader(data.load_from_xyz, _checks(args, start, les=les))
@@ -71,7 +71,7 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
             configure = _with_charges(configure, args)
             configure = oriented(configure, args.responses)
         with (
-            watched_charges(),
+            logged_charges(),
             charges_first(args.freeze_short_range_epochs if les else None),
             charges_at(args.charge_learning_rate if les else None),
             trained_responses(args.responses),

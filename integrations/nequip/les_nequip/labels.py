@@ -94,7 +94,7 @@ class LabelledFiles:
         given = {x: key for x, key in (responses or {}).items() if key is not None}
         self.response_keys = LabelKeys(given)
         self.uses_total_charge = uses_total_charge
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self.fields = dict(fields)
         self.exact = frozenset(exact)
         self.elements = elements
@@ -197,8 +197,8 @@ class LabelledFiles:
                     place.pop(name, None)
             yield where, atoms
         unused.warn(path)
-        if str(path) not in self._told:  # upstream reads the training data twice
-            self._told.add(str(path))
+        if str(path) not in self._reported:  # upstream reads the training data twice
+            self._reported.add(str(path))
             charges.tell(path)
             tally.tell(required, needed=responses_needed)
 

@@ -191,7 +191,7 @@ class ChargeCalculator(Calculator):
         if sign is None and config is not None and config.sign == "trained":
             sign = 1
         self.charge_sign = ChargeSign(sign)
-        self._told: set[str] = set()
+        self._warned_of: set[str] = set()
         if self.uses_total_charge:
             self.used_labels = {*self.used_labels, *self.total_charge_names}
         # A list of its own: that of the class is shared by all its instances.
@@ -242,8 +242,8 @@ class ChargeCalculator(Calculator):
         check_elements(atoms, self.elements())
         self._check_total_charge(atoms)
         for name, value in labels_without_effect(atoms).items():
-            if name not in self._told and name not in self.used_labels:
-                self._told.add(name)
+            if name not in self._warned_of and name not in self.used_labels:
+                self._warned_of.add(name)
                 warnings.warn(
                     f"the structure has {name} = {value}, which this model cannot use: it has no "
                     "effect on the results",
@@ -269,8 +269,8 @@ class ChargeCalculator(Calculator):
                 f"the model, for a structure with a total charge, got {self.eps_inf:g}: the "
                 "charges would not sum to it"
             )
-        if is_fractional(charge) and "fractional" not in self._told:
-            self._told.add("fractional")
+        if is_fractional(charge) and "fractional" not in self._warned_of:
+            self._warned_of.add("fractional")
             logger.warning("a fractional total charge, %g e, is taken as it is", charge)
 
     def place(self, atoms: Atoms, dtype: torch.dtype) -> Atoms:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -193,6 +193,15 @@ class CommitteeSign:
             self._decide(charges, atomic_numbers, several)
         relative = self.relative or [1] * len(charges)
         return [(self.common or 1) * sign for sign in relative]
+
+    def state(self) -> dict[str, Any]:
+        """What has been decided, as plain values for :meth:`restore`."""
+        return {"common": self.common, "relative": self.relative, "decided": self.decided}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with what another one has decided."""
+        self.common, self.relative = state["common"], state["relative"]
+        self.decided = state["decided"]
 
     def _decide(self, charges: NDArray[Any], atomic_numbers: NDArray[Any], several: bool) -> None:
         shifted = charges - charges.mean(axis=1, keepdims=True)

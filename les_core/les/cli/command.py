@@ -24,7 +24,7 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
   les ir {trajectory,run,harmonic}         infrared spectra
   les born MODEL CRYSTAL                   Born effective charges for phonopy
   les convert MODEL FILE TARGET            published models with LES as files of this package
-  les bench {run,report,fetch,list,kernels,response}
+  les bench {run,report,fetch,list,kernels,response,cost}
   les config {list,show,copy}              the training configurations shipped with les
   les doctor                               which models can be trained here
 

@@ -8,7 +8,8 @@ element of a structure carries negative charge.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,6 +102,18 @@ class ChargeSign:
         if self.sign is None and bool((atomic_numbers != atomic_numbers[0]).any()):
             self.sign = int(charge_sign(charges, atomic_numbers))
         return self.sign or 1
+
+    def state(self) -> dict[str, Any]:
+        """What has been decided, as plain values for :meth:`restore`."""
+        return {"sign": self.sign}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with what another one has decided.
+
+        Raises:
+            ValueError: for another sign than +1, -1 and ``None``.
+        """
+        self.sign = ChargeSign(state["sign"]).sign
 
 
 def orient_charges(structures: Iterable[tuple[Tensor, Tensor]], negate: Callable[[], None]) -> bool:

@@ -18,8 +18,8 @@ from les.data.total_charge import TOTAL_CHARGE_NAMES
 from les.spectra.frames import require_charges, volume
 from les.spectra.motion import Motion
 from les.spectra.protocol import Protocol
-from les.spectra.records import kept
 from les.spectra.series import CurrentSeries
+from les.spectra.table_journal import table_journal
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run(
     cell_volume = volume(atoms)
     named = {name: value for name, value in vars(protocol).items() if name != "production"}
     described = {**named, "structure": _described(atoms), **(identity or {})}
-    with kept(output, described, replace) as journal:
+    with table_journal(output, described, replace) as journal:
         records = {record["step"]: record for record in journal}
         latest = max((step for step, record in records.items() if "state" in record), default=None)
         motion = Motion(calculator, atoms, protocol)

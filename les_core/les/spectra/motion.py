@@ -10,6 +10,7 @@ import numpy as np
 
 from les.spectra.frames import inner_momenta, sample
 from les.spectra.protocol import Protocol
+from les.spectra.signs import restore_sign, state_of_sign
 
 
 class Motion:
@@ -45,8 +46,7 @@ class Motion:
         self.atoms.positions = record["state"]["positions"]
         self.atoms.set_momenta(record["state"]["momenta"])
         self.generator.bit_generator.state = record["state"]["generator"]
-        if hasattr(self.calculator, "charge_sign"):
-            vars(self.calculator.charge_sign).update(record["state"]["sign"])
+        restore_sign(self.calculator, record["state"]["sign"])
 
     def records(self, last: int) -> Iterator[dict[str, Any]]:
         """Move until the step ``last``; yields what the journal keeps, from the next current on.
@@ -112,11 +112,10 @@ class Motion:
             "energy": float(energy),
         }
         if with_state:
-            sign = getattr(self.calculator, "charge_sign", None)
             record["state"] = {
                 "positions": self.atoms.positions,
                 "momenta": self.atoms.get_momenta(),
                 "generator": self.generator.bit_generator.state,
-                "sign": vars(sign) if sign is not None else {},
+                "sign": state_of_sign(self.calculator),
             }
         return record

@@ -13,8 +13,9 @@ from les.data.structure_files import count_structures, read_structures
 from les.files import checksum
 from les.ranges import is_number
 from les.spectra.frames import SameStructure, require_charges, sample
-from les.spectra.records import kept
 from les.spectra.series import CurrentSeries
+from les.spectra.signs import restore_sign, state_of_sign
+from les.spectra.table_journal import table_journal
 
 
 def currents_of_trajectory(
@@ -55,10 +56,10 @@ def currents_of_trajectory(
     total = count_structures(trajectory)
     identity = {"trajectory": checksum(trajectory), **(identity or {})}
     same: SameStructure | None = None
-    with kept(output, identity, replace) as journal:
+    with table_journal(output, identity, replace) as journal:
         done = journal.n_records
-        if journal.last is not None and hasattr(calculator, "charge_sign"):
-            vars(calculator.charge_sign).update(journal.last["sign"])
+        if journal.last is not None:
+            restore_sign(calculator, journal.last["sign"])
         with tqdm(total=total, initial=done, unit="frame") as progress:
             for place, (where, atoms) in enumerate(read_structures(trajectory)):
                 try:
@@ -69,12 +70,11 @@ def currents_of_trajectory(
                     found = sample(calculator, atoms)
                 except ValueError as error:
                     raise ValueError(f"{where}: {error}") from error
-                sign = getattr(calculator, "charge_sign", None)
                 journal.append(
                     {
                         "current": found.current,
                         "temperature": found.temperature,
-                        "sign": vars(sign) if sign is not None else {},
+                        "sign": state_of_sign(calculator),
                     }
                 )
                 progress.update()

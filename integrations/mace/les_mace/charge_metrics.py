@@ -54,7 +54,7 @@ class ChargeMetrics(_train.MACELoss):  # type: ignore[misc,name-defined]
 
 
 @contextlib.contextmanager
-def watched_charges() -> Iterator[None]:
+def logged_charges() -> Iterator[None]:
     """Let upstream write down the sizes of the charges after each epoch, too."""
 
     def log(loss: Any, metrics: Any, *args: Any, **kwargs: Any) -> None:

@@ -12,7 +12,9 @@ from les.predict.journal import Journal, journal_path
 
 
 @contextlib.contextmanager
-def kept(output: Path, identity: Mapping[str, Any], replace: bool = False) -> Iterator[Journal]:
+def table_journal(
+    output: Path, identity: Mapping[str, Any], replace: bool = False
+) -> Iterator[Journal]:
     """The journal beside ``output``, to which no other process writes meanwhile.
 
     It stays, whatever ends the context, unless nothing was written to it.
