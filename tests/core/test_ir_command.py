@@ -174,8 +174,8 @@ def test_several_structures(models, fails):
 
 def test_packages_that_are_missing(models, fails, monkeypatch):
     """It is said before anything is computed."""
+    from les.optional_packages import optional
     from les.spectra import cli as commands
-    from les.spectra.packages import optional
 
     def missing(name):
         return optional(f"no_such_{name}")

@@ -9,8 +9,8 @@ from pathlib import Path
 from les.backends.arguments import add_model_options, load_model
 from les.files import remove_unfinished
 from les.locks import locked
+from les.optional_packages import optional
 from les.parser import ArgumentParser
-from les.spectra.packages import optional
 from les.targets import claim
 
 _DESCRIPTION = """\

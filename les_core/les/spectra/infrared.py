@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from les.optional_packages import optional
 from les.ranges import check_number, is_number
-from les.spectra.packages import optional
 from les.spectra.series import LIGHT, CurrentSeries, nyquist_limit, write_table
 
 #: Full width at half maximum of a Gaussian, in its standard deviations.

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from les.files import replacing
+from les.optional_packages import optional
 from les.ranges import check_number
 from les.response.sum_rules import spread_acoustic_sum
 from les.spectra.frames import kept_born_charges, require_charges
-from les.spectra.packages import optional
 from les.units import COULOMB_CONSTANT
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from les.files import replacing
+from les.optional_packages import optional
 from les.spectra.experiment import Experiment
 from les.spectra.harmonic import HarmonicModes
 from les.spectra.infrared import Spectrum
-from les.spectra.packages import optional
 from les.spectra.peaks import peaks
 
 #: What the vertical axis is called.

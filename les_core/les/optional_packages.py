@@ -1,4 +1,4 @@
-"""Packages that spectra and phonons need and that are not installed with les."""
+"""Packages that some commands need and that are not installed with les."""
 
 from __future__ import annotations
 
