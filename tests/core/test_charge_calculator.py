@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from les import LESConfig
-from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.backends.calculator import ChargeCalculator
+from les.backends.keywords import refuse_several_models
 from les.data.atoms import unused_labels_told
 from les.testing.adapter import results_of
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ase.calculators.calculator import Calculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.backends.calculator import ChargeCalculator
+from les.backends.keywords import refuse_several_models
 from les.devices import resolve_device, resolve_dtype
 from les_cace.batches import collate, to_structure
 from les_cace.checkpoint import load_model

@@ -12,7 +12,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 from chgnet.model import CHGNet, CHGNetCalculator
 
-from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.backends.calculator import ChargeCalculator
+from les.backends.keywords import refuse_several_models
 from les.devices import resolve_dtype
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.checkpoint import load_model

@@ -13,7 +13,8 @@ from mace.calculators import MACECalculator
 from mace.modules.models import ScaleShiftMACE
 from numpy.typing import NDArray
 
-from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.backends.calculator import ChargeCalculator
+from les.backends.keywords import refuse_several_models
 from les.devices import resolve_device, resolve_dtype
 from les_mace.checkpoint import load_model
 from les_mace.model import MACELES

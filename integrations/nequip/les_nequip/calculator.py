@@ -15,7 +15,8 @@ from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.integrations.ase import NequIPCalculator
 
 from les import LESConfig, dipole_moments
-from les.backends.calculator import ChargeCalculator, refuse_several_models
+from les.backends.calculator import ChargeCalculator
+from les.backends.keywords import refuse_several_models
 from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
 from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY, TOTAL_CHARGE_KEY

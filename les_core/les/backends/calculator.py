@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from les.backends.charge_results import (
     check_charge_options,
     scale_of_charges,
 )
+from les.backends.keywords import refuse_unknown_keywords
 from les.data.atoms import (
     ANY_AXES,
     LONG_RANGE_AXES,
@@ -49,10 +48,10 @@ RESOLUTION = 1e-3
 class ChargeCalculator(Calculator):
     """The part of a calculator that has to do with charges, to be mixed into upstream's.
 
-    An adapter calls, in this order, :meth:`refuse_unknown_keywords`, :func:`refuse_several_models`,
-    upstream and :meth:`set_up_charges` in its ``__init__``. It says which elements the model knows
-    in :meth:`elements`, and computes with upstream and :meth:`add_charge_results` in
-    :meth:`evaluate`.
+    An adapter calls, in this order, :meth:`refuse_unknown_keywords`,
+    :func:`les.backends.keywords.refuse_several_models`, upstream and :meth:`set_up_charges` in its
+    ``__init__``. It says which elements the model knows in :meth:`elements`, and computes with
+    upstream and :meth:`add_charge_results` in :meth:`evaluate`.
 
     With LES there are, beside upstream's results, ``charges`` [e], ``dipole`` [e A], ``les_energy``
     [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
@@ -152,23 +151,8 @@ class ChargeCalculator(Calculator):
         return changes
 
     def refuse_unknown_keywords(self, given: Mapping[str, Any]) -> None:
-        """Raise ``TypeError`` for a keyword that no class of this calculator names.
-
-        ASE's ``Calculator``, and some of upstream's, take any keyword and ignore what they do not
-        know. The message names the closest keyword that there is.
-        """
-        known = {
-            name
-            for owner in type(self).__mro__
-            if "__init__" in vars(owner)
-            for name, parameter in inspect.signature(vars(owner)["__init__"]).parameters.items()
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        } - {"self"}
-        for name in given:
-            if name not in known:
-                closest = get_close_matches(name, sorted(known), n=1)
-                hint = f"; did you mean `{closest[0]}`?" if closest else ""
-                raise TypeError(f"{type(self).__name__} got an unknown keyword `{name}`{hint}")
+        """Raise ``TypeError`` for a keyword that no class of this calculator names."""
+        refuse_unknown_keywords(type(self), given)
 
     def set_up_charges(self, config: LESConfig | None) -> None:
         """Say what the model can do, and name the results that it has.
@@ -391,12 +375,3 @@ class ChargeCalculator(Calculator):
 def _same(first: Any, second: Any) -> bool:
     """Whether two entries of ``Atoms.info`` are one, whatever they are."""
     return first is second or bool(np.array_equal(first, second))
-
-
-def refuse_several_models(model: Any) -> None:
-    """Raise ``ValueError`` if ``model`` is not one model, but several."""
-    if isinstance(model, (list, tuple)):
-        raise ValueError(
-            f"`model` must be one model, got {len(model)}; several make a "
-            "les.backends.committee.Committee, from one calculator each"
-        )
