@@ -20,6 +20,7 @@ from les.backends.keywords import refuse_several_models
 from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
 from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY, TOTAL_CHARGE_KEY
+from les_nequip.limits import check_bec_method, check_compiled_for
 from les_nequip.loading import Loaded, load
 
 if TYPE_CHECKING:
@@ -103,7 +104,10 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
             raise ValueError(
                 f"{model} has no Born effective charges; compile it with --target ase_les_bec"
             )
-        self._check_bec_method(str(model) if isinstance(model, (str, Path)) else "`model`")
+        if self.bec:
+            assert self.settings is not None
+            name = str(model) if isinstance(model, (str, Path)) else "`model`"
+            check_bec_method(self.bec_method, name, self.settings, self.les_modules)
 
     @classmethod
     def from_file(
@@ -131,7 +135,8 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         return range(1, 119)
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
-        self._check_boundary(atoms)
+        if self.settings is not None and not self.les_modules:
+            check_compiled_for(atoms, self.total_charge(atoms), self.settings["boundary"])
         with self._chosen_outputs():
             NequIPCalculator.calculate(self, atoms, properties, system_changes)
         self.results["energy"] = self.results["free_energy"] = float(self.results["energy"])
@@ -175,46 +180,6 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         finally:
             for module, before in zip(self.les_modules, configured, strict=True):
                 module.compute_bec, module.bec_method = before
-
-    def _check_bec_method(self, model: str) -> None:
-        """Refuse a way to evaluate Born effective charges that ``model`` does not have."""
-        if not self.bec:
-            return
-        compiled = not self.les_modules
-        if compiled:
-            assert self.settings is not None
-            only = self.settings.get(BEC_METHOD, "phase")
-        else:  # a package brings its own code
-            recent = all(hasattr(module, "edge_record") for module in self.les_modules)
-            only = self.bec_method if recent else "phase"
-        if only == self.bec_method:
-            return
-        if only == "phase":
-            raise ValueError(
-                f"{model} is from an earlier release of les and has the published approximation of "
-                "Born effective charges: take that with bec='phase', or "
-                f"{'compile' if compiled else 'package'} the model again for exact ones"
-            )
-        raise ValueError(
-            f"{model} was compiled with exact Born effective charges: take these with bec=True; "
-            f"bec={self.bec_method!r} is for models that are not compiled"
-        )
-
-    def _check_boundary(self, atoms: Atoms) -> None:
-        """Compiled models do not see all of a structure: refuse what they were not made for."""
-        if self.settings is None or self.les_modules:
-            return
-        charge = self.total_charge(atoms)
-        if charge != 0.0:
-            raise ValueError(
-                "compiled models are for structures without a total charge, got one of "
-                f"{charge:g}: use the model as it was trained"
-            )
-        boundary = self.settings["boundary"]
-        if boundary != "mixed" and atoms.pbc.any() != (boundary == "periodic"):
-            raise ValueError(
-                f"this model was compiled for {boundary} structures, got pbc {atoms.pbc.tolist()}"
-            )
 
 
 def _settings(loaded: Loaded, les_modules: Sequence[Any]) -> dict[str, Any] | None:

@@ -18,6 +18,29 @@ def test_short_range_against_les(check_benchmark):
     check_benchmark("cace", ".cace.pt", "--model", SMALL)
 
 
+def test_cost(les_command, few_dipeptides, capsys):
+    """Of trainings without and with LES, and of calls of the models that they leave."""
+    run = ["bench", "cost", "--model", "cace", "--system", "dipeptides", "--data", few_dipeptides]
+    run += ["--frames", 4, "--epochs", 3, "--pairs", 1, "--calls", 3]
+    assert les_command(*run, "--", "--model", SMALL) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["without/s", "with/s", "ratio", "quartiles", "pairs"]
+    for line, what, n_pairs in zip(lines, ("epoch of 4", "call, "), (2, 3), strict=True):
+        assert line.startswith(what)
+        without, long, ratio, quartiles, n = line[24:].split()
+        low, high = map(float, quartiles.split("-"))
+        assert 0.0 < float(without) < 60.0
+        assert 0.0 < float(long) < 60.0
+        assert low <= float(ratio) <= high
+        assert int(n) == n_pairs
+
+
+def test_cost_of_nothing(les_command, capsys):
+    with pytest.raises(SystemExit):
+        les_command("bench", "cost", "--model", "cace", "--epochs", 2)
+    assert "--epochs must be at least 3, got 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("max_l", "max_nu", "n_layers"), [(2, 1, 0), (1, 3, 1), (4, 3, 2)])
 def test_plain_evaluation(small, max_l, max_nu, n_layers):
     """The same features, by sums and products that are written down independently."""
