@@ -15,7 +15,8 @@ which no compiler can trace.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,6 +37,12 @@ _ARGUMENTS = (
 
 #: How charges, positions and cell change, for a product with second derivatives.
 _DIRECTIONS = "Tensor? along_charges, Tensor? along_positions, Tensor? along_cell"
+
+#: What holds kernels of operators as long as it exists.
+_LIBRARY = torch.library.Library("les", "FRAGMENT")
+
+#: Types of tensors that nothing but torch evaluates.
+_ORDINARY = (Tensor, torch.nn.Parameter)
 
 #: What autograd relies on besides its own: it makes tensors of zeros without data, for instance.
 _DISPATCHED_AGAIN = [
@@ -76,18 +83,16 @@ def _outputs(gradients: Gradients, like: Tensor) -> list[Tensor]:
 
 
 def _first(*arguments: Any) -> tuple[Tensor, ...]:
-    with _as_outside():
-        settings, wanted = Settings(*arguments[5:-1]), arguments[-1]
-        energy, gradients = first_derivatives(_given(arguments[:5]), settings, wanted)
-        return energy, *_outputs(gradients, energy)
+    settings, wanted = Settings(*arguments[5:-1]), arguments[-1]
+    energy, gradients = first_derivatives(_given(arguments[:5]), settings, wanted)
+    return energy, *_outputs(gradients, energy)
 
 
 def _second(*arguments: Any) -> tuple[Tensor, ...]:
-    with _as_outside():
-        directions, given = arguments[:3], _given(arguments[3:8])
-        settings, wanted = Settings(*arguments[8:-1]), arguments[-1]
-        gradients = second_derivatives(given, settings, directions, wanted)
-        return tuple(_outputs(gradients, given.positions))
+    directions, given = arguments[:3], _given(arguments[3:8])
+    settings, wanted = Settings(*arguments[8:-1]), arguments[-1]
+    gradients = second_derivatives(given, settings, directions, wanted)
+    return tuple(_outputs(gradients, given.positions))
 
 
 def _first_shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -126,11 +131,10 @@ def _save_first(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
     ctx.settings, ctx.wanted = inputs[5:-1], inputs[-1]
 
 
-@takes_rows
 def _after_first(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
     tensors, first = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
     batch = tensors[3]
-    needed = list(ctx.needs_input_grad[:3])
+    needed = list(ctx.needs_input_grad[1:4])
     if any(n and not w for n, w in zip(needed, ctx.wanted, strict=True)):
         raise RuntimeError("`wanted` must be true for what requires gradients")
     found: list[Any] = [None] * 3
@@ -143,14 +147,14 @@ def _after_first(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -
                 found[i] = factor.view(shape) * gradient
     given = [g if chosen else None for g, chosen in zip(incoming, ctx.wanted, strict=True)]
     if any(gradient is not None for gradient in given):
-        second = torch.ops.les.ewald_product(*given, *tensors, *ctx.settings, needed)
+        second = _product(*given, *tensors, *ctx.settings, needed)
         for i in range(3):
             if needed[i]:
                 found[i] = second[i] if found[i] is None else found[i] + second[i]
     return *found, *[None] * (3 + len(ctx.settings))
 
 
-def _save_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save_second(ctx: Any, inputs: tuple[Any, ...]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:8])
     ctx.settings, ctx.wanted = inputs[8:-1], inputs[-1]
@@ -194,22 +198,101 @@ def _alias(value: Tensor) -> Tensor:
     return value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
 
 
+class _Sum(torch.autograd.Function):
+    """``ewald_sum`` above what evaluates it, which is the first argument."""
+
+    @staticmethod
+    def forward(ctx: Any, below: Callable[..., Any], *arguments: Any) -> tuple[Tensor, ...]:
+        output: tuple[Tensor, ...] = below(*arguments)
+        _save_first(ctx, arguments, output)
+        return output
+
+    @staticmethod
+    @takes_rows
+    def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
+        return None, *_after_first(ctx, *incoming)
+
+
+class _Product(torch.autograd.Function):
+    """``ewald_product`` above what evaluates it."""
+
+    @staticmethod
+    def forward(ctx: Any, below: Callable[..., Any], *arguments: Any) -> tuple[Tensor, ...]:
+        output: tuple[Tensor, ...] = below(*arguments)
+        _save_second(ctx, arguments)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
+        return None, *_after_second(ctx, *incoming)
+
+
+def _is_ordinary(arguments: Sequence[Any]) -> bool:
+    """Whether nothing stands between autograd and the numbers of the tensors: no tracer, no mode.
+
+    Then the sum is evaluated at once. To have torch find its way back here takes a sixth of the
+    time of a small sum.
+    """
+    if torch._C._len_torch_dispatch_stack() > 0 or torch._C._are_functorch_transforms_active():
+        return False
+    return all(
+        type(value) in _ORDINARY and not value.is_meta
+        for value in arguments
+        if isinstance(value, Tensor)
+    )
+
+
+def _with_autograd(
+    function: Any, evaluate: Callable[..., Any], redispatch: Callable[..., Any], arguments: Any
+) -> tuple[Tensor, ...]:
+    below = evaluate if _is_ordinary(arguments) else redispatch
+    if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+        found: tuple[Tensor, ...] = function.apply(below, *arguments)
+    else:
+        with torch.no_grad():
+            found = below(*arguments)
+    return found
+
+
+def _product(*arguments: Any) -> tuple[Tensor, ...]:
+    """``torch.ops.les.ewald_product``, at once where that is possible."""
+    operator = torch.ops.les.ewald_product
+    if not _is_ordinary(arguments):
+        found: tuple[Tensor, ...] = operator(*arguments)
+        return found
+    return _with_autograd(_Product, _second, operator, arguments)
+
+
 def _register() -> None:
     # Not `custom_op`, whose checks of results take longer than the sum of a small structure.
     energies, second = "les::ewald_sum", "les::ewald_product"
     outputs = "(Tensor, Tensor, Tensor)"
     torch.library.define(second, f"({_DIRECTIONS}, {_ARGUMENTS}) -> {outputs}")
     torch.library.define(energies, f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)")
-    for name, function, shapes in (
-        (energies, _first, _first_shapes),
-        (second, _second, _second_shapes),
+    for name, function, evaluate, shapes in (
+        (energies, _Sum, _first, _first_shapes),
+        (second, _Product, _second, _second_shapes),
     ):
-        torch.library.impl(name, "CompositeExplicitAutograd", function)
+        torch.library.impl(name, "CompositeExplicitAutograd", _as_outside()(evaluate))
         torch.library.register_fake(name, shapes)
+        _register_autograd(name, function, evaluate)
     torch.library.register_vmap(energies, _refuse_rows)
     torch.library.register_vmap(second, _second_of_rows)
-    torch.library.register_autograd(energies, _after_first, setup_context=_save_first)
-    torch.library.register_autograd(second, _after_second, setup_context=_save_second)
+
+
+def _register_autograd(name: str, function: Any, evaluate: Callable[..., Any]) -> None:
+    operator = getattr(torch.ops.les, name.removeprefix("les::")).default
+
+    def redispatch(keys: Any, *arguments: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+
+    def with_autograd(keys: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        below = functools.partial(redispatch, keys)
+        return _with_autograd(function, evaluate, below, arguments)
+
+    # Not `torch.library.register_autograd`, which always redispatches.
+    _LIBRARY.impl(name, with_autograd, "Autograd", with_keyset=True)
 
 
 # A copy of this module, as ``torch.package`` makes them, must not take the place of the first.
