@@ -193,12 +193,6 @@ class Ewald(nn.Module):
 
         This is the way of TorchScript, compilers and exported graphs, which cannot look at values.
         """
-        fits = cell.dim() == 3 and charges.dim() > 0
-        if batch is not None:
-            fits = fits and batch.dtype == torch.long and batch.shape[:1] == charges.shape[:1]
-        if not fits:
-            # The operator will refuse them, if no derivative is traced for them before.
-            charges, positions, cell = charges.detach(), positions.detach(), cell.detach()
         differentiable = torch.is_grad_enabled()
         wanted = [
             compute_potential or (differentiable and charges.requires_grad),

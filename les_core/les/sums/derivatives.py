@@ -112,6 +112,6 @@ def _arguments(plan: Plan) -> tuple[Tensor, ...]:
 def _shaped(found: Sequence[Tensor], given: Given, wanted: Sequence[bool]) -> Gradients:
     """What is wanted of the derivatives; open structures have none with respect to cells."""
     gradients = [*found, torch.zeros_like(given.cell)] if len(found) < 3 and wanted[2] else found
-    return [
-        gradients[i].view(leaf.shape) if wanted[i] else None for i, leaf in enumerate(given[:3])
-    ]
+    charges = gradients[0] if given.charges.dim() == 2 else gradients[0].squeeze(-1)
+    shaped = (charges, *gradients[1:])
+    return [shaped[i] if wanted[i] else None for i in range(3)]

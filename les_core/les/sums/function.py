@@ -27,7 +27,7 @@ def is_differentiated(value: Tensor) -> bool:
 
 def energy_and_gradients(kernels: FirstAndSecond, *arguments: Tensor) -> tuple[Tensor, ...]:
     """Energies and first derivatives, as differentiable functions of the arguments."""
-    results: tuple[Tensor, ...] = _apply(_First, kernels, *arguments)
+    results: tuple[Tensor, ...] = apply(_First, kernels, *arguments)
     return results
 
 
@@ -61,7 +61,7 @@ class _First(torch.autograd.Function):
                 torch.zeros_like(argument) if direction is None else direction
                 for argument, direction in zip(arguments, incoming, strict=True)
             ]
-            for i, second in enumerate(_apply(_Second, ctx.kernels, *arguments, *directions)):
+            for i, second in enumerate(apply(_Second, ctx.kernels, *arguments, *directions)):
                 own = found[i]
                 found[i] = second if own is None else own + second
         return None, *found
@@ -79,7 +79,7 @@ class _First(torch.autograd.Function):
             ctx.kernels.totals(gradient * direction, i)
             for i, (gradient, direction) in enumerate(zip(gradients, directions, strict=True))
         )
-        return energy, *_apply(_Second, ctx.kernels, *arguments, *directions)
+        return energy, *apply(_Second, ctx.kernels, *arguments, *directions)
 
     @staticmethod
     def vmap(
@@ -129,7 +129,7 @@ def _times(factors: Tensor, values: Tensor) -> Tensor:
     return factors.view(-1, *[1] * (values.dim() - 1)) * values
 
 
-def _apply(function: Any, *arguments: Any) -> Any:
+def apply(function: Any, *arguments: Any) -> Any:
     """``function.apply`` without its look at signatures, which takes as long as a small sum."""
     if torch._C._are_functorch_transforms_active():
         return function.apply(*arguments)

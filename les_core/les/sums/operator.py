@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from les.sums.derivatives import Gradients, change, first_derivatives, second_derivatives
+from les.sums.function import apply
 from les.sums.method import Settings
 from les.sums.rows import not_vectorised, takes_rows
 from les.sums.system import Given
@@ -125,41 +126,6 @@ def _second_of_rows(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tup
     return results, (0,) * len(results)
 
 
-def _save_first(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:5], *output[1:])
-    ctx.settings, ctx.wanted = inputs[5:-1], inputs[-1]
-
-
-def _after_first(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
-    tensors, first = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
-    batch = tensors[3]
-    needed = list(ctx.needs_input_grad[1:4])
-    if any(n and not w for n, w in zip(needed, ctx.wanted, strict=True)):
-        raise RuntimeError("`wanted` must be true for what requires gradients")
-    found: list[Any] = [None] * 3
-    if to_energy is not None:
-        of_atoms = to_energy[0] if batch is None else to_energy[batch]
-        for i, gradient in enumerate(first):
-            if needed[i]:
-                factor = to_energy if i == 2 else of_atoms
-                shape = [-1] + [1] * (gradient.dim() - 1)
-                found[i] = factor.view(shape) * gradient
-    given = [g if chosen else None for g, chosen in zip(incoming, ctx.wanted, strict=True)]
-    if any(gradient is not None for gradient in given):
-        second = _product(*given, *tensors, *ctx.settings, needed)
-        for i in range(3):
-            if needed[i]:
-                found[i] = second[i] if found[i] is None else found[i] + second[i]
-    return *found, *[None] * (3 + len(ctx.settings))
-
-
-def _save_second(ctx: Any, inputs: tuple[Any, ...]) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:8])
-    ctx.settings, ctx.wanted = inputs[8:-1], inputs[-1]
-
-
 def _after_second(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
     """Any number of derivatives more, by those of the sum."""
     if torch._C._len_torch_dispatch_stack() > 0:
@@ -191,7 +157,7 @@ def _after_second(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
             third = tuple(torch.zeros_like(value) for value in inputs)
     to_ways = iter(third[3:])
     of_directions = [None if way is None else next(to_ways) for way in ways]
-    return *of_directions, *third[:3], *[None] * (3 + len(ctx.settings))
+    return *of_directions, *third[:3], None, None, None
 
 
 def _alias(value: Tensor) -> Tensor:
@@ -199,32 +165,66 @@ def _alias(value: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """``ewald_sum`` above what evaluates it, which is the first argument."""
+    """``ewald_sum`` above what evaluates it, which is the first argument.
+
+    The last one are all of the operator's that are no tensors.
+    """
 
     @staticmethod
     def forward(ctx: Any, below: Callable[..., Any], *arguments: Any) -> tuple[Tensor, ...]:
-        output: tuple[Tensor, ...] = below(*arguments)
-        _save_first(ctx, arguments, output)
+        *tensors, rest = arguments
+        output: tuple[Tensor, ...] = below(*tensors, *rest)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *output[1:])
+        ctx.rest = rest
         return output
 
     @staticmethod
     @takes_rows
-    def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
-        return None, *_after_first(ctx, *incoming)
+    def backward(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
+        saved, needed, wanted = ctx.saved_tensors, ctx.needs_input_grad[1:4], ctx.rest[-1]
+        batch = saved[3]
+        found: list[Any] = [None, None, None]
+        for i in range(3):
+            if not needed[i]:
+                continue
+            if not wanted[i]:
+                raise RuntimeError("`wanted` must be true for what requires gradients")
+            if to_energy is not None:
+                found[i] = _of_structures(to_energy, None if i == 2 else batch, saved[5 + i])
+        directions = [g if chosen else None for g, chosen in zip(incoming, wanted, strict=True)]
+        if any(direction is not None for direction in directions):
+            second = _product(*directions, *saved[:5], *ctx.rest[:-1], list(needed))
+            for i in range(3):
+                if needed[i]:
+                    found[i] = second[i] if found[i] is None else found[i] + second[i]
+        return None, *found, None, None, None
+
+
+def _of_structures(factors: Tensor, batch: Tensor | None, values: Tensor) -> Tensor:
+    """Values times the factors of their structures, without ``batch`` of one or in a row each."""
+    if batch is None and values.dim() < 3:
+        return factors[0] * values
+    if batch is not None:
+        factors = factors[batch]
+    return factors.view([-1] + [1] * (values.dim() - 1)) * values
 
 
 class _Product(torch.autograd.Function):
-    """``ewald_product`` above what evaluates it."""
+    """``ewald_product`` above what evaluates it; arguments are like those of :class:`_Sum`."""
 
     @staticmethod
     def forward(ctx: Any, below: Callable[..., Any], *arguments: Any) -> tuple[Tensor, ...]:
-        output: tuple[Tensor, ...] = below(*arguments)
-        _save_second(ctx, arguments)
+        *tensors, rest = arguments
+        output: tuple[Tensor, ...] = below(*tensors, *rest)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        ctx.settings, ctx.wanted = rest[:-1], rest[-1]
         return output
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
-        return None, *_after_second(ctx, *incoming)
+        return None, *_after_second(ctx, *incoming), None
 
 
 def _is_ordinary(arguments: Sequence[Any]) -> bool:
@@ -235,29 +235,40 @@ def _is_ordinary(arguments: Sequence[Any]) -> bool:
     """
     if torch._C._len_torch_dispatch_stack() > 0 or torch._C._are_functorch_transforms_active():
         return False
-    return all(
-        type(value) in _ORDINARY and not value.is_meta
-        for value in arguments
-        if isinstance(value, Tensor)
-    )
+    for value in arguments:
+        if value is not None and (type(value) not in _ORDINARY or value.is_meta):
+            return False
+    return True
 
 
 def _with_autograd(
     function: Any, evaluate: Callable[..., Any], redispatch: Callable[..., Any], arguments: Any
 ) -> tuple[Tensor, ...]:
-    below = evaluate if _is_ordinary(arguments) else redispatch
-    if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
-        found: tuple[Tensor, ...] = function.apply(below, *arguments)
+    n_tensors = 5 if function is _Sum else 8
+    tensors = arguments[:n_tensors]
+    below = evaluate if _is_ordinary(tensors) else redispatch
+    differentiable = torch.is_grad_enabled() and torch._C._any_requires_grad(*tensors)
+    if differentiable and _can_be_right(*tensors[-5:]):
+        found: tuple[Tensor, ...] = apply(function, below, *tensors, arguments[n_tensors:])
     else:
         with torch.no_grad():
             found = below(*arguments)
     return found
 
 
+def _can_be_right(
+    charges: Tensor, positions: Tensor, cell: Tensor, batch: Tensor | None, pbc: Tensor | None
+) -> bool:
+    """Whether derivatives could be traced. Other arguments are refused when they are evaluated."""
+    if cell.dim() != 3 or charges.dim() == 0:
+        return False
+    return batch is None or (batch.dtype == torch.long and batch.shape[:1] == charges.shape[:1])
+
+
 def _product(*arguments: Any) -> tuple[Tensor, ...]:
     """``torch.ops.les.ewald_product``, at once where that is possible."""
     operator = torch.ops.les.ewald_product
-    if not _is_ordinary(arguments):
+    if not _is_ordinary(arguments[:8]):
         found: tuple[Tensor, ...] = operator(*arguments)
         return found
     return _with_autograd(_Product, _second, operator, arguments)
