@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--suite",
         metavar="NAME",
-        help="a table of systems, models and seeds, quick, standard or paper (`les bench list`), "
+        help="a table of systems, models and seeds, such as quick or standard (`les bench list`), "
         "or a YAML file of your own; the options below choose from it",
     )
     run.add_argument(

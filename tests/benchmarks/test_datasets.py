@@ -177,6 +177,8 @@ def test_all_electron_energies_are_shifted_equally_in_all_sets(tmp_path: Path) -
         ("spice_bec", [59, 6, 16]),
         ("spice_bec_monomers", [89, 9, 24]),
         ("superionic_water", [138, 15, 16]),
+        ("charged_dimers", [54, 6, 18]),
+        ("carbon_chain", [94, 10, 25]),
     ],
 )
 def test_reference_data(data_dir: Path, name: str, sizes: list[int]) -> None:
@@ -190,6 +192,13 @@ def test_reference_data(data_dir: Path, name: str, sizes: list[int]) -> None:
         assert all(f.arrays["REF_bec"].shape == (len(f), 9) for f in dataset.test)
     assert len(dataset.response) == (50 if name == "superionic_water" else 0)
     assert all("REF_bec" in f.arrays for f in dataset.response)
+    if name == "carbon_chain":
+        for frame in (*dataset.train, *dataset.valid, *dataset.test):
+            assert frame.arrays["REF_charges"].sum() == pytest.approx(
+                frame.info["total_charge"], abs=1e-3
+            )
+        for frames in (dataset.train, dataset.valid, dataset.test):
+            assert {frame.info["total_charge"] for frame in frames} == {0, 1}
     if name == "au2_mgo":
         assert {bool(f.info["doped"]) for f in dataset.valid} == {True, False}
         energy = {(bool(f.info["doped"]), f.info["geometry"]): f for f in dataset.test}
