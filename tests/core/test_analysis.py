@@ -199,7 +199,7 @@ def test_another_reference(structures, frames, caplog):
     unused = {"hirshfeld_charges": 2, "wc_shift": 2, "bec": 2}
     assert analysis.references.unused == unused
     assert "has bec, hirshfeld_charges, wc_shift, which is not used here" in caplog.text
-    analysis = analyse_charges(ByElement(), structures, "LES_charges")
+    analysis = analyse_charges(ByElement(), str(structures), "LES_charges")
     assert analysis.agreements.figures()["charges"]["scale"] == pytest.approx(2.0)
     assert analysis.agreements.figures()["charges"]["n_values"] == 6
 

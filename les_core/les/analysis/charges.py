@@ -174,7 +174,7 @@ class ChargeAnalysis:
 
 def analyse_charges(
     calculator: Any,
-    structures: Path,
+    structures: str | Path,
     reference_charges: str | None = None,
     each: Callable[[Structure], None] | None = None,
 ) -> ChargeAnalysis:
@@ -196,6 +196,7 @@ def analyse_charges(
     """
     from tqdm import tqdm
 
+    structures = Path(structures)
     _require_charges(calculator)
     analysis = ChargeAnalysis(survey(structures, reference_charges))
     unused = UnusedLabels(getattr(calculator, "used_labels", ()))
