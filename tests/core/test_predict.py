@@ -392,9 +392,27 @@ def test_labels_that_are_not_compared(fake, five, tmp_path, caplog):
     result = predict(fake().calculator("a"), five, tmp_path / "out.xyz")
     assert result.errors.sizes == {"forces": 3 * (2 + 3 + 4 + 6)}
     assert "it has dft_energy, which is not read" in caplog.text
+    assert "it has total_charge" not in caplog.text  # no charges of atoms
     assert "1 labels of " in caplog.text
     assert "frame 3: key 'REF_forces' holds NaN" in caplog.text
     assert f"2 of 5 structures of {five} have a total_charge other than 0" in caplog.text
+
+
+def test_charges_are_compared(fake, five, tmp_path, caplog):
+    frames = read(five, ":")
+    for atoms in frames[:2]:
+        atoms.arrays["mbis_charges"] = np.arange(len(atoms)) / 5.0  # twice those of the model
+    write(five, frames, format="extxyz")
+    result = predict(fake().calculator("a"), five, tmp_path / "out.xyz")
+    figures = result.agreements.figures()["charges"]
+    assert figures["n_values"] == len(frames[0]) + len(frames[1])
+    assert figures["scale"] == pytest.approx(2.0)
+    assert figures["r2_scaled"] == pytest.approx(1.0)
+    frames[0].arrays["bader_charges"] = frames[0].arrays.pop("mbis_charges")
+    write(five, frames[0], format="extxyz")
+    predict(fake().calculator("a"), five, tmp_path / "again.xyz")
+    assert "has no charges to compare with under REF_charges" in caplog.text
+    assert "it has bader_charges, which is not read" in caplog.text
 
 
 def test_figures_of_merit(fake, five, tmp_path, capsys, caplog):
