@@ -14,6 +14,7 @@ from les.backends.keywords import refuse_several_models
 from les.devices import resolve_device, resolve_dtype
 from les_cace.batches import collate, to_structure
 from les_cace.checkpoint import load_model
+from les_cace.cluster import CACECluster
 from les_cace.model import CACE
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ class LESCalculator(ChargeCalculator):
 
     def elements(self) -> Iterable[int]:
         return self.model.representation.zs
+
+    def short_range_part(self) -> CACECluster:
+        self.require_charges()
+        return CACECluster(self.model.eval())
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         Calculator.calculate(self, atoms, properties, system_changes)

@@ -137,6 +137,16 @@ class CACE(nn.Module):
                 f"{self.les_config.n_channels} channels"
             )
 
+    def short_range_energies(self, features: Tensor, element: Tensor) -> Tensor:
+        """Energies of atoms without the long-range part ``[n_atoms]`` [eV].
+
+        Args:
+            features: of the representation ``[n_atoms, n_features]``.
+            element: of each atom, as ``Representation.elements`` gives it ``[n_atoms]``.
+        """
+        energies: Tensor = self.readout(features).squeeze(-1)
+        return energies + self.atomic_energies[element]
+
     def forward(
         self,
         positions: Tensor,
@@ -206,8 +216,7 @@ class CACE(nn.Module):
             of_charges = own(*inputs)
         of_charges = of_charges.flatten(1)
         features = others[0](*inputs).flatten(1) if others else of_charges
-        energies = self.readout(features).squeeze(-1)
-        energies = energies + self.atomic_energies[element]
+        energies = self.short_range_energies(features, element)
         out: dict[str, Tensor] = {}
         if self.ewald is not None:
             assert self.charge_readout is not None and self.les_config is not None

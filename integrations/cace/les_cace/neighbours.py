@@ -62,11 +62,14 @@ def arrange(sender: Tensor, receiver: Tensor, images: Tensor, n_atoms: int) -> N
     receiver = receiver[order]
     counts = torch.bincount(receiver, minlength=n_atoms)
     width = int(counts.max()) if len(receiver) > 0 else 0
-    column = torch.arange(len(receiver)) - (torch.cumsum(counts, 0) - counts)[receiver]
+    column = (
+        torch.arange(len(receiver), device=receiver.device)
+        - (torch.cumsum(counts, 0) - counts)[receiver]
+    )
     rows = Neighbours(
         sender.new_zeros(n_atoms, width),
         images.new_zeros(n_atoms, width, 3),
-        torch.zeros(n_atoms, width, dtype=torch.bool),
+        torch.zeros(n_atoms, width, dtype=torch.bool, device=receiver.device),
     )
     for row, values in zip(rows, (sender[order], images[order], torch.ones_like(order).bool())):
         row[receiver, column] = values

@@ -17,6 +17,7 @@ from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.devices import resolve_device, resolve_dtype
 from les_mace.checkpoint import load_model
+from les_mace.cluster import MACECluster
 from les_mace.model import MACELES
 from les_mace.neighbours import has_stress, own_cells
 
@@ -127,14 +128,23 @@ class LESCalculator(ChargeCalculator, MACECalculator):
     def elements(self) -> Iterable[int]:
         return self.z_table.zs
 
+    def short_range_part(self) -> MACECluster:
+        self.require_charges()
+        self.require_head()
+        return MACECluster(self.models[0], self.available_heads.index(self.head))
+
     def structure_of(self, atoms: Atoms | None) -> Atoms:
         """As inherited; also raises ``ValueError`` if none of several heads has been chosen."""
+        self.require_head()
+        return super().structure_of(atoms)
+
+    def require_head(self) -> None:
+        """Raise ``ValueError`` if none of several heads has been chosen."""
         if self.head_is_open:
             raise ValueError(
                 f"the model has the heads {', '.join(self.available_heads)}: say which one is "
                 "meant with `head`, or --head"
             )
-        return super().structure_of(atoms)
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         placed = self.place(atoms, self.dtype)

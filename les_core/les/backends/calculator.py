@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from les.config import LESConfig
+    from les.engines.cluster import ShortRange
 
 logger = logging.getLogger("les")
 
@@ -188,6 +189,22 @@ class ChargeCalculator(Calculator):
     def elements(self) -> Iterable[int]:
         """Atomic numbers that the model knows."""
         raise NotImplementedError
+
+    def short_range_part(self) -> ShortRange:
+        """The short-range part of the model, for atoms that are divided among ranks.
+
+        Raises:
+            ValueError: for a model that has no such part, and for one without LES.
+        """
+        raise ValueError(
+            f"{type(self).__module__.partition('.')[0]} has no models for atoms that are divided "
+            "among ranks"
+        )
+
+    def require_charges(self) -> None:
+        """Raise ``ValueError`` for a model without LES."""
+        if self.les_config is None:
+            raise ValueError("a model with LES is needed: this one is without charges")
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         """Fill ``results`` for a structure that has been checked; arguments as for `calculate`."""

@@ -1,0 +1,69 @@
+"""Errors that stop all ranks, with one message.
+
+LAMMPS calls back through ctypes, which prints an exception and goes on as if nothing had happened;
+and a rank that has failed lets the others wait for it. So each rank keeps its exception, all tell
+one another before they do anything together, and all stop.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from typing import Any
+
+
+class EngineError(RuntimeError):
+    """The program that moves the atoms cannot go on; on all ranks the same."""
+
+
+def shared_message(error: BaseException | None, communicator: Any) -> str | None:
+    """What went wrong on the ranks, or ``None`` if nothing did; all ranks must call it.
+
+    Args:
+        error: what went wrong on this one.
+        communicator: of mpi4py.
+    """
+    own = None if error is None else f"{error}" or type(error).__name__
+    messages: list[str | None] = communicator.allgather(own)
+    failed = [rank for rank, message in enumerate(messages) if message is not None]
+    if not failed:
+        return None
+    different = list(dict.fromkeys(messages[rank] for rank in failed))
+    where = "" if len(failed) == len(messages) else f" (on rank {', '.join(map(str, failed))})"
+    return f"{'; '.join(str(text) for text in different)}{where}"
+
+
+def abort(communicator: Any) -> None:
+    """End all ranks, of which others may wait for this one: the last resort. Prints what happened.
+
+    Nothing after this is executed.
+    """
+    sys.stderr.write(f"les: error on rank {communicator.Get_rank()}:\n{traceback.format_exc()}")
+    sys.stderr.flush()
+    communicator.Abort(1)
+
+
+def raise_after_commands(lmp: Any, failure: Any) -> None:
+    """Let the methods of ``lmp`` that execute commands raise what went wrong within them.
+
+    Args:
+        lmp: a ``lammps.lammps``.
+        failure: returns an exception, or ``None``.
+    """
+
+    def raising(method: Any) -> Any:
+        @functools.wraps(method)
+        def execute(*arguments: Any) -> Any:
+            try:
+                return method(*arguments)
+            finally:
+                # It comes first: what LAMMPS says afterwards is only what follows from it.
+                error = failure()
+                if error is not None:
+                    raise error
+
+        return execute
+
+    for name in ("command", "commands_list", "commands_string", "file"):
+        setattr(lmp, name, raising(getattr(lmp, name)))
