@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import torch
 from les import Ewald
 from les.sums.divided import divided_sum
 from les.sums.reduction import OneProcess
+from les.testing.ranks import on_ranks
 
 TRICLINIC = [[9.3, 0.4, -0.7], [2.1, 8.2, 0.3], [-1.4, 1.9, 10.1]]
 CELLS = {
@@ -21,39 +21,6 @@ CELLS = {
     "left-handed": [TRICLINIC[1], TRICLINIC[0], TRICLINIC[2]],
 }
 N_ATOMS = 14
-
-
-class Threads:
-    """Threads as ranks."""
-
-    def __init__(self, rank, size, barrier, given):
-        self.rank, self.size, self.barrier, self.given = rank, size, barrier, given
-
-    @classmethod
-    def run(cls, size, function):
-        """What ``function`` of a reduction returns on each rank."""
-        barrier, given, results = threading.Barrier(size, timeout=60), [None] * size, [None] * size
-
-        def on_rank(rank):
-            try:
-                results[rank] = function(cls(rank, size, barrier, given))
-            except BaseException:
-                barrier.abort()
-                raise
-
-        threads = [threading.Thread(target=on_rank, args=(rank,)) for rank in range(size)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return results
-
-    def sum(self, values):
-        self.given[self.rank] = values.detach()
-        self.barrier.wait()
-        total = torch.stack(self.given).sum(dim=0)
-        self.barrier.wait()
-        return total
 
 
 @pytest.fixture
@@ -125,7 +92,7 @@ def test_sum_is_that_of_all_atoms(make_case, name, size):
         result = divided_sum(sums, charges[own], positions[own], cell, pbc, reduction)
         return own, *result
 
-    check(case, Threads.run(size, on_rank))
+    check(case, on_ranks(size, on_rank))
 
 
 @pytest.mark.cpu_only("gloo")

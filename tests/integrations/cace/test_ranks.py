@@ -1,0 +1,86 @@
+"""Atoms that are divided among ranks: results are those of the calculator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from les.testing.ranks import divided_results
+from les_cace import CACE, LESCalculator
+
+CELL = [[6.5, 0.0, 0.0], [1.5, 6.2, 0.0], [-1.0, 0.8, 6.8]]
+
+
+@pytest.fixture
+def liquid():
+    """Twelve atoms, with more images within the reach of the model than in the cell."""
+    generator = np.random.default_rng(4)
+    grid = np.array([[i, j, k] for i in range(3) for j in range(2) for k in range(2)])
+    fractional = (grid + 0.5 + generator.uniform(-0.1, 0.1, grid.shape)) / (3, 2, 2)
+    atoms = Atoms("H8O4", scaled_positions=fractional, cell=CELL, pbc=True)
+    return atoms
+
+
+@pytest.fixture
+def make_calculator(small):
+    """Makes a calculator of a small model with large charges."""
+
+    def make(**settings):
+        torch.manual_seed(2)
+        charge_representation = settings.pop("charge_representation", None)
+        model = CACE(
+            small, settings, charge_representation=charge_representation, atomic_energies=[1.0, 2.0]
+        ).double()
+        return LESCalculator(model, dtype="float64", sign=1)
+
+    return make
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"initial_charge_scale": 200.0},
+        {"initial_charge_scale": 200.0, "n_channels": 2, "neutrality": "none"},
+    ],
+)
+def test_results_are_those_of_the_calculator(liquid, make_calculator, settings, size):
+    calculator = make_calculator(**settings)
+    liquid.calc = calculator
+    found = divided_results(calculator, liquid, size)
+    energy, forces = liquid.get_potential_energy(), liquid.get_forces()
+    assert abs(calculator.results["les_energy"]) > 0.01
+    charges = calculator.results.get("charges", calculator.results.get("latent_charges"))
+    virial = -liquid.get_stress(voigt=False) * liquid.get_volume()
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    np.testing.assert_allclose(found["energy"], energy, **close)
+    np.testing.assert_allclose(found["les_energy"], calculator.results["les_energy"], **close)
+    np.testing.assert_allclose(found["forces"], forces, **close)
+    np.testing.assert_allclose(found["virial"], virial, **close)
+    np.testing.assert_allclose(found["charges"], charges, **close)
+
+
+def test_total_charge(liquid, make_calculator):
+    calculator = make_calculator(initial_charge_scale=200.0)
+    liquid.info["charge"] = 1.0
+    liquid.calc = calculator
+    found = divided_results(calculator, liquid, 2, total_charge=1.0)
+    np.testing.assert_allclose(found["charges"].sum(), 1.0, atol=1e-12)
+    np.testing.assert_allclose(found["energy"], liquid.get_potential_energy(), rtol=1e-12)
+    np.testing.assert_allclose(found["forces"], liquid.get_forces(), rtol=1e-10, atol=1e-10)
+
+
+def test_charges_of_another_reach(liquid, make_calculator, small):
+    calculator = make_calculator(
+        initial_charge_scale=200.0, charge_representation={**small, "cutoff": 3.0}
+    )
+    liquid.calc = calculator
+    found = divided_results(calculator, liquid, 2)
+    np.testing.assert_allclose(found["forces"], liquid.get_forces(), rtol=1e-10, atol=1e-10)
+
+
+def test_a_model_without_charges_is_refused(small):
+    with pytest.raises(ValueError, match="a model with LES is needed"):
+        LESCalculator(CACE(small)).short_range_part()
