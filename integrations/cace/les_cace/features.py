@@ -26,5 +26,5 @@ FEATURES = {
     "compiled_models": yes("The representation: `LESCalculator(..., compile=True)`"),
     "torchscript": no("The products of the basis have derivatives of their own in Python"),
     "ase": yes(),
-    "lammps": no("Its model files are neither TorchScript, for pair styles, nor objects of ML-IAP"),
+    "lammps": yes("`les lammps`, on any number of ranks"),
 }

@@ -26,5 +26,7 @@ FEATURES = {
     "compiled_models": no("The calculator refuses `compile` and `compile_mode`"),
     "torchscript": no("Upstream's graphs are Python objects"),
     "ase": yes(),
-    "lammps": no("Its model files are neither TorchScript, for pair styles, nor objects of ML-IAP"),
+    "lammps": no(
+        "Its graphs of bonds and angles are of whole cells, not of atoms divided among ranks"
+    ),
 }

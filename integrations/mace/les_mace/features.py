@@ -2,11 +2,6 @@
 
 from les.backends.features import no, yes
 
-_LAMMPS = (
-    "LAMMPS passes MACE neither the periodic axes nor, through ML-IAP, positions and cell; "
-    "upstream's converters refuse models with LES"
-)
-
 FEATURES = {
     "training": yes(),
     "responses": yes("Not with `--distributed`"),
@@ -31,5 +26,7 @@ FEATURES = {
     "compiled_models": no("Upstream's `compile_mode` cannot compile the long-range part"),
     "torchscript": yes("By direct sums, without meshes and kernels"),
     "ase": yes(),
-    "lammps": no(_LAMMPS),
+    "lammps": yes(
+        "`les lammps`, on any number of ranks; upstream's converters refuse models with LES"
+    ),
 }

@@ -15,7 +15,7 @@ from mace.calculators.lammps_mliap_mace import LAMMPS_MLIAP_MACE
 
 REASON = (
     "a model with LES cannot run in LAMMPS, which passes it no `pbc` but ghost atoms, and through "
-    "ML-IAP neither positions nor cell; use it through ASE (les_mace.LESCalculator)"
+    "ML-IAP neither positions nor cell; `les lammps` couples it to LAMMPS instead"
 )
 
 #: Under which names the module of ``mace_create_lammps_model`` may run.

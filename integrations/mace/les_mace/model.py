@@ -147,7 +147,7 @@ class MACELES(ScaleShiftMACE):
         if lammps_mliap:
             raise ValueError(
                 "a model with LES cannot run as LAMMPS ML-IAP, which passes neither positions "
-                "nor cell; use it through ASE"
+                "nor cell; use `les lammps`"
             )
         if compute_edge_forces or compute_atomic_stresses:
             raise ValueError(
@@ -157,7 +157,7 @@ class MACELES(ScaleShiftMACE):
         if "pbc" not in data:
             raise ValueError(
                 "a model with LES needs `pbc` in its input; LAMMPS, which does not pass it and "
-                "adds ghost atoms, is not supported"
+                "adds ghost atoms, is for `les lammps`"
             )
         positions, cell = data["positions"], data["cell"].view(-1, 3, 3)
         need_strain = compute_virials or compute_stress or compute_displacement

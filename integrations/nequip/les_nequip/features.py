@@ -31,5 +31,7 @@ FEATURES = {
     "compiled_models": yes(),
     "torchscript": no("Upstream's AOTInductor has taken its place"),
     "ase": yes(),
-    "lammps": yes("`pair_nequip`, on one rank; `pair_allegro` and ML-IAP are refused"),
+    "lammps": yes(
+        "`pair_nequip`, on one rank; `pair_allegro`, ML-IAP and `les lammps` are refused"
+    ),
 }

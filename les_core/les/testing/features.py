@@ -103,3 +103,5 @@ class FeatureTests:
             torch.jit.load(str(model_file))
         content = torch.load(model_file, map_location="cpu", weights_only=False)
         assert not callable(getattr(content, "compute_forces", None))
+        with pytest.raises(ValueError, match="divided among ranks"):  # `les lammps`
+            self.calculator_class(model_file).short_range_part()

@@ -13,7 +13,7 @@ from les_cace.backend import CACEBackend
 class TestWhatWorks(FeatureTests):
     backend = CACEBackend()
     calculator_class = LESCalculator
-    test_no_published = test_no_compiled_models = None
+    test_no_published = test_no_compiled_models = test_no_lammps = None
 
     @pytest.fixture
     def model(self, small):

