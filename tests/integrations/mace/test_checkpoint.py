@@ -16,7 +16,7 @@ from mace.modules import ScaleShiftMACE, extensions
 from mace.tools.scripts_utils import extract_config_mace_model, extract_model, remove_pt_head
 from mace.tools.torch_tools import default_dtype
 
-from les import LESConfig
+from les import Les, LESConfig
 from les.backends.model_files import PickleRefusedError
 from les.testing.earlier import earlier_pickle, earlier_settings, earlier_state
 from les.testing.structures import crystal, dimer
@@ -144,6 +144,20 @@ def test_output_options_are_saved(mace_arguments, mace_batch, tmp_path):
     loaded = load_model(tmp_path / "model.pt")
     assert (loaded.compute_bec, loaded.bec_output_index) == (True, 2)
     assert loaded(mace_batch([dimer()]))["BEC"] is not None
+
+
+def test_files_with_settings_without_effect(model, mace_batch, tmp_path):
+    """Earlier releases took them; they stand among the settings and in the state."""
+    path = tmp_path / "model.pt"
+    old = copy.deepcopy(model)
+    unused = {"n_layers": 2, "n_hidden": 8, "output_scaling_factor": 1.0}
+    old.les = Les(LESConfig(**{**SETTINGS, "neutrality": "none"}, **unused))
+    save_model(old, path)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "les_arguments": old.les.config().to_dict()}, path)
+    assert_same_model(load_model(path), old, mace_batch)
+    save_model(load_model(path), path)
+    assert not set(unused) & set(torch.load(path, weights_only=True)["les_arguments"])
 
 
 def test_single_precision_file(model, tmp_path):
