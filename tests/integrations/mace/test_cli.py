@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import mace  # noqa: F401  (before e3nn)
 import pytest
 import torch
@@ -51,6 +53,25 @@ def test_predict(les_command, model_file, structures, check_predictions, tmp_pat
     assert "2 structures written" in capsys.readouterr().out
     check_predictions(output, [dimer(), crystal()], LESCalculator(model_file, bec=True))
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_analyse(les_command, model_file, mace_arguments, structures, tmp_path, capsys):
+    """Dipoles of the charges are those of the calculator; a model without charges is refused."""
+    folder = tmp_path / "analysis"
+    assert les_command("analyse", model_file, structures, "-o", folder) == 0
+    assert "1 periodic structures: they have no unique dipole" in capsys.readouterr().out
+    calculator = LESCalculator(model_file)
+    calculator.calculate(read(structures, 0))
+    with (folder / "structures.csv").open() as file:
+        molecule, cell = csv.DictReader(file)
+    dipole = [float(molecule[f"dipole_{axis}"]) for axis in "xyz"]
+    assert dipole == pytest.approx(calculator.results["dipole"].tolist(), rel=1e-6, abs=1e-9)
+    assert cell["dipole_x"] == ""
+
+    torch.save(ScaleShiftMACE(**mace_arguments), tmp_path / "sr.model")
+    options = ("analyse", tmp_path / "sr.model", structures, "--allow-pickle", "--force")
+    assert les_command(*options, "-o", folder) == 1
+    assert "the model has no LES, and so no charges" in capsys.readouterr().err
 
 
 def test_predict_with_a_pickled_model(les_command, mace_arguments, structures, tmp_path, capsys):
