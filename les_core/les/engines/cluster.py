@@ -81,6 +81,24 @@ class Graph(NamedTuple):
     #: From the image that is the neighbour to the one that is the node ``[n_edges, 3]`` [A].
     shifts: NDArray[np.float64]
 
+    def cluster(
+        self,
+        numbers: NDArray[np.int64],
+        positions: NDArray[np.float64],
+        n_own: int,
+        total_charge: float,
+    ) -> Cluster:
+        """The cluster, with atomic numbers and positions of all atoms seen."""
+        return Cluster(
+            torch.from_numpy(numbers[self.nodes]),
+            torch.from_numpy(positions[self.nodes]),
+            torch.from_numpy(self.sender),
+            torch.from_numpy(self.receiver),
+            torch.from_numpy(self.shifts),
+            n_own,
+            total_charge,
+        )
+
 
 def find_graph(
     positions: NDArray[Any], tags: NDArray[Any], n_own: int, cutoff: float, n_layers: int

@@ -95,26 +95,28 @@ class DividedPotential:
         Raises:
             ValueError: for atoms at the same place, and results that are not finite.
         """
-        place = {"device": self.model.device, "dtype": self.model.dtype}
-        positions = cluster.positions.detach().to(**place).requires_grad_()
-        strain = torch.zeros(3, 3, **place).requires_grad_()
+        device, dtype, n_channels = (
+            self.model.device,
+            self.model.dtype,
+            self.model.config.n_channels,
+        )
+        positions = cluster.positions.detach().to(device, dtype).requires_grad_()
+        strain = torch.zeros([3, 3], device=device, dtype=dtype).requires_grad_()
         if cluster.n_own == 0:
-            shape = [0] if self.model.config.n_channels == 1 else [0, self.model.config.n_channels]
-            return Own(
-                cluster, (positions, strain), torch.zeros((), **place), torch.zeros(shape, **place)
-            )
-        shifts = cluster.shifts.to(**place)
+            nothing = torch.zeros([0] if n_channels == 1 else [0, n_channels], device=device)
+            return Own(cluster, (positions, strain), nothing.sum().to(dtype), nothing.to(dtype))
+        shifts = cluster.shifts.to(device, dtype)
         strained = cluster._replace(
-            numbers=cluster.numbers.to(self.model.device),
+            numbers=cluster.numbers.to(device),
             positions=positions + positions @ strain,
-            sender=cluster.sender.to(self.model.device),
-            receiver=cluster.receiver.to(self.model.device),
+            sender=cluster.sender.to(device),
+            receiver=cluster.receiver.to(device),
             shifts=shifts + shifts @ strain,
         )
         with torch.enable_grad():
             energies, charges = self.model(strained)
         energy, charges = energies[: cluster.n_own].sum(), charges[: cluster.n_own]
-        if self.model.config.n_channels == 1:
+        if n_channels == 1:
             charges = charges.reshape(-1)
         for name, value in (("energies", energy), ("charges", charges)):
             if not bool(torch.isfinite(value).all()):

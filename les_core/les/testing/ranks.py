@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from les.engines.cluster import Cluster, find_graph
+from les.engines.cluster import find_graph
 from les.engines.potential import DividedPotential
 from les.sums.reduction import Reduction
 
@@ -86,13 +86,7 @@ def divided_results(
         own = np.flatnonzero(owner == reduction.rank)
         positions, tags = _seen(atoms, own, potential.reach)
         graph = find_graph(positions, tags, len(own), short_range.cutoff, short_range.n_layers)
-        cluster = Cluster(
-            torch.from_numpy(atoms.numbers[tags[graph.nodes]]),
-            torch.from_numpy(positions[graph.nodes]),
-            *(torch.from_numpy(x) for x in (graph.sender, graph.receiver, graph.shifts)),
-            n_own=len(own),
-            total_charge=total_charge,
-        )
+        cluster = graph.cluster(atoms.numbers[tags], positions, len(own), total_charge)
         whole = potential.of_all(potential.of_rank(cluster), cell, pbc)
         return own, tags[graph.nodes], whole
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -123,7 +124,7 @@ class Coupling:
         stop: Callable[[str], None] | None,
     ) -> None:
         self.lmp, self.communicator, self.potential, self.fix = lmp, communicator, potential, fix
-        self.numbers = torch.tensor([0, *numbers_of_types])
+        self.numbers = np.array([0, *numbers_of_types])
         self.sign, self.stop = sign, stop
         self.failure: EngineError | None = None
         self.whole: Whole | None = None
@@ -187,13 +188,8 @@ class Coupling:
         model = self.potential.model
         graph = find_graph(seen.positions, seen.tags, seen.n_own, model.cutoff, model.n_layers)
         self._node_tags = torch.from_numpy(seen.tags[graph.nodes])
-        return Cluster(
-            self.numbers[torch.from_numpy(seen.types[graph.nodes])],
-            torch.from_numpy(seen.positions[graph.nodes]),
-            *(torch.from_numpy(x) for x in (graph.sender, graph.receiver, graph.shifts)),
-            n_own=seen.n_own,
-            total_charge=self.potential.total_charge,
-        )
+        numbers = self.numbers[seen.types]
+        return graph.cluster(numbers, seen.positions, seen.n_own, self.potential.total_charge)
 
     def _together(self, seen: Seen, own: Own, forces: NDArray[Any]) -> None:
         """What ranks do together: all of them are here."""
@@ -235,8 +231,8 @@ class Coupling:
         if self.sign.sign is None:
             reduction, own = self.potential.reduction, seen.tags[: seen.n_own]
             largest = largest_tag(own, reduction.rank, reduction.size, reduction)
-            numbers = self.numbers[torch.from_numpy(seen.types[: seen.n_own])].double()
-            pairs = torch.stack([whole.charges.cpu(), numbers], dim=1)
+            numbers = torch.from_numpy(self.numbers[seen.types[: seen.n_own]])
+            pairs = torch.stack([whole.charges.cpu(), numbers.double()], dim=1)
             all_atoms = by_tag(pairs, torch.from_numpy(own), largest, reduction)
             present = all_atoms[all_atoms[:, 1] > 0]
             return self.sign(present[:, 0], present[:, 1].long())
