@@ -49,7 +49,7 @@ def of_all(case):
     """Energy and first derivatives by the ordinary sum, differentiated by autograd."""
     settings, charges, positions, cell, pbc, _ = case
     leaves = [x.clone().requires_grad_() for x in (charges, positions, cell)]
-    ewald = Ewald(method="direct", **settings)
+    ewald = Ewald(**settings)
     energy, _ = ewald(leaves[0], leaves[1], leaves[2][None], pbc=pbc[None])
     return energy[0].detach(), *torch.autograd.grad(energy.sum(), leaves)
 
@@ -75,6 +75,8 @@ CASES = {
     "left-handed": {"kind": "left-handed", "remove_self_interaction": False},
     "sharp": {"cutoff": "sharp", "sigma": 0.7, "dl": 1.5},
     "channels": {"n_channels": 2},
+    "mesh": {"method": "mesh"},
+    "mesh of a slab": {"method": "mesh", "pbc": (True, False, True), "n_channels": 2},
     **{f"slab {i}": {"pbc": pbc} for i, pbc in enumerate(SLABS)},
 }
 
@@ -98,7 +100,7 @@ def test_sum_is_that_of_all_atoms(make_case, name, size):
 @pytest.mark.cpu_only("gloo")
 @pytest.mark.parametrize("size", [2, 3])
 def test_with_torch_distributed(make_case, tmp_path, size):
-    cases = [make_case(**CASES[name]) for name in ("cubic", "triclinic", "slab 1", "channels")]
+    cases = [make_case(**CASES[name]) for name in ("cubic", "triclinic", "slab 1", "mesh")]
     torch.save(cases, tmp_path / "cases")
     worker = str(Path(__file__).with_name("gloo_worker.py"))
     processes = [
@@ -126,14 +128,13 @@ def test_float32_is_summed_exactly(make_case):
 
 
 @pytest.mark.parametrize(
-    ("pbc", "settings", "message"),
+    ("pbc", "message"),
     [
-        ((True, True, True), {"method": "mesh"}, "meshes are not added up over ranks"),
-        ((False, False, False), {}, "pairs of an open structure is not divided"),
-        ((True, False, False), {}, "wires are not supported"),
+        ((False, False, False), "pairs of an open structure is not divided"),
+        ((True, False, False), "wires are not supported"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(make_case, pbc, settings, message):
+def test_what_cannot_be_divided_is_refused(make_case, pbc, message):
     _, charges, positions, cell, pbc, _ = make_case(pbc=pbc)
     with pytest.raises(ValueError, match=message):
-        divided_sum(Ewald(**settings).settings(), charges, positions, cell, pbc, OneProcess())
+        divided_sum(Ewald().settings(), charges, positions, cell, pbc, OneProcess())

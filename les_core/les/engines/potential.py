@@ -87,7 +87,7 @@ class DividedPotential:
 
     def check(self, pbc: Tensor) -> None:
         """Raise ``ValueError`` for periodic axes ``[3]`` that there is no sum for."""
-        check_divisible(self.settings, pbc)
+        check_divisible(pbc)
 
     def of_rank(self, cluster: Cluster) -> Own:
         """What a rank finds by itself, of a cluster in float64; no other rank is asked.

@@ -1,8 +1,8 @@
 r"""The sum over k-points of one structure whose atoms are divided among ranks.
 
-Each rank spreads its own atoms over plane waves; the components are added up over the ranks, which
-is all that is global, and each rank gathers from the total what its atoms feel. No autograd crosses
-ranks: with the total :math:`S`, the energy is
+Each rank spreads its own atoms over plane waves, by themselves or by way of a mesh; the components
+are added up over the ranks, which is all that is global, and each rank gathers from the total what
+its atoms feel. No autograd crosses ranks: with the total :math:`S`, the energy is
 
 .. math::
     dE = \sum_{\mathbf n} |S_{\mathbf n}|^2\,dW_{\mathbf n}
@@ -19,22 +19,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from les.sums.bases.adjoint import spread
+from les.sums.bases.adjoint import Expansion, spread
+from les.sums.bases.mesh_waves import MeshWaves
+from les.sums.bases.splines import MeshShape
 from les.sums.bases.waves import Waves
 from les.sums.checks import check_grid
-from les.sums.method import Settings
-from les.sums.plan import engine_for
+from les.sums.frame import Frame
+from les.sums.mesh import deconvolution, mesh_size, mesh_weights
+from les.sums.method import Engine, Settings
+from les.sums.plan import crossovers, engine_for
 from les.sums.reciprocal.grid import grid_weights, kept_grid
 from les.sums.reciprocal.lattice import (
     Lattice,
     exactly,
     grid_extent,
-    open_directions,
     reciprocal_vectors,
     wrapped,
 )
-from les.sums.reciprocal.slab import slab_cells
-from les.sums.reduction import Reduction, gathered
+from les.sums.reduction import Reduction
 
 
 class DividedSum(NamedTuple):
@@ -50,21 +52,15 @@ class DividedSum(NamedTuple):
     of_cell: Tensor
 
 
-def check_divisible(settings: Settings, pbc: Tensor) -> None:
+def check_divisible(pbc: Tensor) -> None:
     """Refuse what has no sum over atoms that are divided.
 
     Args:
-        settings: of the sum.
         pbc: ``[3]``, boolean.
 
     Raises:
-        ValueError: for a sum that must be done on a mesh, and fewer than two periodic axes.
+        ValueError: for fewer than two periodic axes.
     """
-    if settings.method == "mesh":
-        raise ValueError(
-            "a sum over atoms that are divided among ranks is done directly, over k-points, and "
-            "this model asks for `method` 'mesh': meshes are not added up over ranks"
-        )
     n_axes = int(pbc.sum())
     if n_axes == 1:
         raise ValueError(
@@ -87,8 +83,8 @@ def divided_sum(
 ) -> DividedSum:
     """Energy and first derivatives of one structure; all ranks must call it.
 
-    It is what ``les.Ewald`` gives for all atoms together, by the direct sum also where that takes
-    a mesh by itself. The formulas are evaluated in float64, on devices that have it.
+    It is what ``les.Ewald`` gives for all atoms together, by the same method. The formulas are
+    evaluated in float64, on devices that have it.
 
     Args:
         settings: of the sum, ``les.Ewald.settings()``.
@@ -103,107 +99,92 @@ def divided_sum(
     Raises:
         ValueError: as :func:`check_divisible`, and for a grid that does not fit in memory.
     """
-    check_divisible(settings, pbc)
+    check_divisible(pbc)
     engine = engine_for(positions.device, torch.float64)
+    counts = reduction.sum(torch.tensor([len(positions)], dtype=torch.float64))
+    on_mesh = int(counts) >= crossovers(settings, engine, positions.is_cuda)[0]
     with torch.enable_grad():
         q = exactly(charges.detach())
         q = (q if q.dim() == 2 else q.unsqueeze(1)).requires_grad_()
         own = exactly(positions.detach()).requires_grad_()
-        frame = _Frame.of(exactly(cell.detach()), pbc, own, settings.sigma, reduction)
+        frame = Frame.of(exactly(cell.detach()), pbc, own, settings.sigma, reduction)
         summed = frame.cell.detach().requires_grad_()
         half_height = frame.half_height
         if half_height is not None:
             half_height = half_height.detach().requires_grad_()
+        lattice = Lattice(*reciprocal_vectors(summed), half_height)
+        fractional = wrapped(lattice.reciprocal[0] @ (own - frame.moved).t())
         extent = grid_extent(summed, settings.dl)
         check_grid(extent, 1, settings.dl)
-        numbers = (extent[0], extent[1], extent[2])
-        reciprocal, volume = reciprocal_vectors(summed)
-        fractional = wrapped((own - frame.moved).unsqueeze(0) @ reciprocal.transpose(1, 2))
-        basis = Waves(fractional.detach(), numbers)
-        components = spread(q.t()[None, :, None], fractional.permute(2, 0, 1), basis)
+        expanded = _on_mesh if on_mesh else _on_waves
+        components, basis, weights = expanded(
+            q, fractional, lattice, (extent[0], extent[1], extent[2]), settings, engine
+        )
         total = reduction.sum(components)
-        grid = kept_grid(numbers, q.dtype, q.device)
-        greens = functools.partial(engine.greens_function, greens=settings.greens)
-        weights = grid_weights(Lattice(reciprocal, volume, half_height), grid, greens)
         bare = basis.weighted_power(total, weights).sum()
-        felt = (components * basis.weighted(total, 2.0 * weights.detach())).sum()
+        felt = _real(components) * _real(basis.weighted(total, 2.0 * weights.detach()))
         leaves = [q, own, summed] + ([] if half_height is None else [half_height])
         # What depends on the cell alone is the same on all ranks, and is added up over them.
-        found = torch.autograd.grad(bare / reduction.size + felt, leaves, allow_unused=True)
-    of_charges, of_positions, of_cell, *of_height = (
-        torch.zeros_like(leaf) if value is None else value for leaf, value in zip(leaves, found)
-    )
+        found = torch.autograd.grad(
+            bare / reduction.size + felt.sum(), leaves, allow_unused=True, materialize_grads=True
+        )
+    of_charges, of_positions, of_cell, *of_height = found
     squares = q.detach().square().sum()
     shared = reduction.sum(torch.cat([x.flatten() for x in (squares, of_cell, *of_height)]))
-    squares = shared[0]
     whole_cell, of_outermost = frame.pulled_back(shared[1:], len(own))
-    prefactor, self_coefficient = settings.coefficients(True)
-    potential = prefactor * of_charges + 2.0 * self_coefficient * q.detach()
+    prefactor, of_squares = settings.coefficients(True)
+    potential = prefactor * of_charges + 2.0 * of_squares * q.detach()
     return DividedSum(
-        (prefactor * bare.detach() + self_coefficient * squares).to(charges.dtype),
+        (prefactor * bare.detach() + of_squares * shared[0]).to(charges.dtype),
         potential.view(charges.shape).to(charges.dtype),
         (prefactor * (of_positions + of_outermost)).to(positions.dtype),
         (prefactor * whole_cell).to(cell.dtype),
     )
 
 
-class _Frame(NamedTuple):
-    """The cell that is summed in, and how it follows from the structure."""
+#: Components of a rank's charges, the basis that they belong to, and the weights of their powers.
+_Expanded = tuple[Tensor, Expansion, Tensor]
 
-    #: ``[1, 3, 3]`` [A], with derivatives with respect to ``given``.
-    cell: Tensor
-    #: Where the Green's function of a slab ends ``[1]`` [A]; ``None`` for three periodic axes.
-    half_height: Tensor | None
-    #: What is taken off all positions ``[3]`` [A].
-    moved: Tensor
-    #: The structure's own cell ``[3, 3]`` [A], and of a slab the outermost atoms of all ranks
-    #: ``[n, 3]`` [A].
-    given: tuple[Tensor, ...]
-    #: Of a slab, which of ``given[1]`` are this rank's, and which of its atoms they are.
-    places: tuple[list[int], list[int]]
 
-    @staticmethod
-    def of(
-        cell: Tensor, pbc: Tensor, positions: Tensor, sigma: float, reduction: Reduction
-    ) -> _Frame:
-        """The frame of a structure; all ranks must call it, because slabs have theirs in common."""
-        box = cell.requires_grad_()
-        if bool(pbc.all()):
-            return _Frame(box.unsqueeze(0), None, torch.zeros_like(box[0]), (box,), ([], []))
-        normal = open_directions(cell.detach()[None], pbc[None])[0][int(pbc.long().argmin())]
-        # The top and the bottom of each rank's own atoms, and whether it has any.
-        ends = positions.new_zeros(2, 4)
-        atoms: list[int] = []
-        if len(positions) > 0:
-            heights = positions.detach() @ normal
-            atoms = [int(heights.argmax()), int(heights.argmin())]
-            ends = torch.cat([positions.detach()[atoms], torch.ones_like(ends[:, :1])], dim=1)
-        ends = gathered(ends, reduction).flatten(0, 1)
-        present = ends[:, 3] > 0
-        outermost = ends[present, :3].requires_grad_()
-        if len(outermost) == 0:
-            raise ValueError("a slab must have atoms, got none on any rank")
-        one = torch.zeros(len(outermost), dtype=torch.long, device=cell.device)
-        cells, half_height, placed = slab_cells(box[None], pbc[None], outermost, one, sigma)
-        first = int(present[: 2 * reduction.rank].sum())
-        places = list(range(first, first + len(atoms)))
-        moved = (outermost - placed)[0].detach()
-        return _Frame(cells, half_height, moved, (box, outermost), (places, atoms))
+def _on_waves(
+    charges: Tensor,
+    fractional: Tensor,
+    lattice: Lattice,
+    extent: tuple[int, int, int],
+    settings: Settings,
+    engine: Engine,
+) -> _Expanded:
+    """By the plane waves themselves; ``charges [n_own, n_channels]``, ``fractional [3, n_own]``."""
+    basis = Waves(fractional.detach().t().unsqueeze(0), extent)
+    components = spread(charges.t()[None, :, None], fractional.unsqueeze(1), basis)
+    grid = kept_grid(extent, charges.dtype, charges.device)
+    greens = functools.partial(engine.greens_function, greens=settings.greens)
+    return components, basis, grid_weights(lattice, grid, greens)
 
-    def pulled_back(self, gradient: Tensor, n_own: int) -> tuple[Tensor, Tensor]:
-        """Derivatives with respect to the structure's cell, and to the rank's own positions.
 
-        Args:
-            gradient: derivatives with respect to ``cell`` and, of a slab, ``half_height``, in one
-                row.
-            n_own: number of the rank's atoms.
-        """
-        of_own = gradient.new_zeros(n_own, 3)
-        if self.half_height is None:
-            return gradient.view(3, 3), of_own
-        made, pulls = (self.cell, self.half_height), (gradient[:9].view(1, 3, 3), gradient[9:])
-        of_cell, of_ends = torch.autograd.grad(made, self.given, pulls)
-        places, atoms = self.places
-        return of_cell, of_own.index_add(
-            0, torch.tensor(atoms, dtype=torch.long, device=of_own.device), of_ends[places]
-        )
+def _on_mesh(
+    charges: Tensor,
+    fractional: Tensor,
+    lattice: Lattice,
+    extent: tuple[int, int, int],
+    settings: Settings,
+    engine: Engine,
+) -> _Expanded:
+    """By way of a mesh, which each rank transforms by itself; arguments as above."""
+    _, spacing, order = settings.resolution
+    # Lattice vectors are as long as the reciprocal ones of the reciprocal ones.
+    lengths: list[float] = torch.linalg.vector_norm(
+        torch.linalg.inv(lattice.reciprocal[0].detach()), dim=0
+    ).tolist()
+    a, b, c = (mesh_size(length / spacing) for length in lengths)
+    undone = deconvolution((a, b, c), list(extent), order, fractional)
+    splines = engine.splines(fractional.detach(), None, MeshShape(1, a, b, c), order)
+    basis = MeshWaves(splines, extent)
+    components = spread(charges.t().unsqueeze(0), fractional, basis)
+    greens = functools.partial(engine.greens_function, greens=settings.greens)
+    return components, basis, mesh_weights(lattice, undone, greens)
+
+
+def _real(components: Tensor) -> Tensor:
+    """Components as real numbers; products of these are real parts of products."""
+    return torch.view_as_real(components) if components.is_complex() else components

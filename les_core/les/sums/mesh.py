@@ -88,7 +88,7 @@ def mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potential: 
         lattice = Lattice(reciprocal.to(dtype), volume.to(dtype), system.half_height)
         shape = MeshShape(len(members), *sizes[members[0]])
         undone = deconvolution(shape[1:], extent, order, fractional)
-        mesh = Mesh(fractional, _weights(lattice, undone, greens), shape, order)
+        mesh = Mesh(fractional, mesh_weights(lattice, undone, greens), shape, order)
         return sum_on_mesh(system, mesh, engine, compute_potential)
 
     bare = by_size(system, sizes, of_one_size)
@@ -188,7 +188,9 @@ def _sort_by_place(fractional: Tensor, owner: Tensor | None, shape: MeshShape) -
     return torch.argsort(key)
 
 
-def _weights(lattice: Lattice, undone: Deconvolution, greens: Callable[[Tensor], Tensor]) -> Tensor:
+def mesh_weights(
+    lattice: Lattice, undone: Deconvolution, greens: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Green's function per volume and per what the splines do to the power of a component."""
     vectors = (2.0 * math.pi * lattice.reciprocal).view(-1, 3, 3, 1, 1, 1)
     numbers = undone.numbers

@@ -73,8 +73,13 @@ class MPIReduction:
     def sum(self, values: Tensor) -> Tensor:
         own = values.detach().cpu().contiguous()
         total = torch.empty_like(own)
-        self.communicator.Allreduce(own.numpy(), total.numpy())
+        self.communicator.Allreduce(_numbers(own), _numbers(total))
         return total.to(values.device)
+
+
+def _numbers(values: Tensor) -> Any:
+    """The memory of ``values``, complex ones as pairs of real numbers."""
+    return (torch.view_as_real(values) if values.is_complex() else values).numpy()
 
 
 def gathered(values: Tensor, reduction: Reduction) -> Tensor:
