@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from les.equilibration import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE
 from les.keys import refuse_unknown, refuse_unused
 from les.neutrality import DEFAULT_NEUTRALITY, NEUTRALITIES, UNSAID_NEUTRALITY
 from les.ranges import RANGES, check_number
@@ -86,6 +87,9 @@ OF_THE_READOUT = (
     "output_scaling_factor",
 )
 
+#: Fields without effect where charges are not equilibrated.
+OF_EQUILIBRATION = ("equilibration_tolerance", "equilibration_iterations")
+
 
 @dataclass(frozen=True)
 class LESConfig:
@@ -110,7 +114,8 @@ class LESConfig:
     spacing: float | None = None
     #: Order of its B-splines, together with ``spacing``.
     order: int | None = None
-    #: Leave out the interaction of each charge with itself.
+    #: Leave out the interaction of each charge with itself. With ``charge_equilibration`` it is
+    #: false: there it is part of the energy that charges minimise.
     remove_self_interaction: bool = True
     #: Subtract the mean charge of a structure before taking dipoles and BEC.
     remove_mean: bool = True
@@ -148,6 +153,13 @@ class LESConfig:
     #: The readout's output is scaled by this, and so is what a step of training changes in the
     #: charges, because the steps of Adam do not depend on the size of gradients.
     output_scaling_factor: float = 0.1
+    #: Read an electronegativity and a hardness of each atom in place of a charge; charges are those
+    #: that minimise the energy and sum to the total charge (``les.equilibration``).
+    charge_equilibration: bool = False
+    #: Largest residual of equilibrated charges, relative to that of charges spread evenly.
+    equilibration_tolerance: float = DEFAULT_TOLERANCE
+    #: Number of iterations after which charge equilibration has failed.
+    equilibration_iterations: int = DEFAULT_ITERATIONS
 
     def __post_init__(self) -> None:
         if isinstance(self.n_hidden, Sequence) and not isinstance(self.n_hidden, str):
@@ -175,6 +187,7 @@ class LESConfig:
             "use_atomwise",
             "add_linear_nn",
             "element_charges",
+            "charge_equilibration",
         ):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
@@ -184,7 +197,10 @@ class LESConfig:
                 "the mean off all charges, got False; they keep it with `neutrality: none`"
             )
         hidden = self.n_hidden if isinstance(self.n_hidden, tuple) else (self.n_hidden,)
+        if self.charge_equilibration:
+            self._check_equilibration()
         widths = [("n_channels", self.n_channels), ("n_layers", self.n_layers)]
+        widths += [("equilibration_iterations", self.equilibration_iterations)]
         widths += [("n_hidden", width) for width in hidden]
         if self.n_features is not None:
             widths.append(("n_features", self.n_features))
@@ -206,6 +222,19 @@ class LESConfig:
                 "`element_charges` is of the charge readout, `use_atomwise`; it has no effect on "
                 "latent charges that the host model passes, and must be false"
             )
+
+    def _check_equilibration(self) -> None:
+        if self.neutrality != "shift":
+            raise ValueError(
+                "`neutrality` must be 'shift' with `charge_equilibration`, whose charges sum to "
+                f"the total charge, got {self.neutrality!r}"
+            )
+        if self.n_channels != 1:
+            raise ValueError(
+                "`n_channels` must be 1 with `charge_equilibration`, whose charges are physical, "
+                f"got {self.n_channels}"
+            )
+        object.__setattr__(self, "remove_self_interaction", False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what earlier releases wrote."""
@@ -233,6 +262,7 @@ class LESConfig:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         refuse_unknown(values, known)
+        _refuse_without_effect(values)
         return cls(**values)
 
     @classmethod
@@ -266,6 +296,7 @@ class LESConfig:
         if ignored:
             logger.debug("keys left to the host model: %s", ", ".join(ignored))
         own = {name: value for name, value in values.items() if name in known}
+        _refuse_without_effect(own)
         return cls(**{"cutoff": "sharp", **UNSAID, **own})
 
     @classmethod
@@ -319,6 +350,7 @@ class LESConfig:
         own = {name: value for name, value in settings.items() if name in known}
         if not several_channels:
             refuse_unused(own, cls().to_dict(), ("n_channels",))
+        _refuse_without_effect(own)
         own = {"element_charges": True, **own}
         return cls(**own, use_atomwise=True, n_features=n_features)
 
@@ -415,3 +447,19 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"must hold a mapping of keys to values, got {type(values).__name__}")
     return values
+
+
+def _refuse_without_effect(values: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for what is said about charge equilibration and has no effect."""
+    wanted = values.get("charge_equilibration", False)
+    if wanted is True and values.get("remove_self_interaction", False):
+        raise ValueError(
+            "`remove_self_interaction` must be false with `charge_equilibration`, or left out: "
+            "without the interaction of charges with themselves their energy has no minimum"
+        )
+    if not wanted:
+        defaults = {field.name: field.default for field in dataclasses.fields(LESConfig)}
+        for name in OF_EQUILIBRATION:
+            if values.get(name, defaults[name]) != defaults[name]:
+                raise ValueError(f"`{name}` has no effect without `charge_equilibration: true`")
+

@@ -16,14 +16,15 @@ from torch import Tensor
 UNIT = 10.0
 
 
-def electronegativity_and_hardness(numbers: Tensor) -> Tensor:
-    r"""Electronegativities :math:`u a` and hardnesses :math:`u\ln(1 + e^b)/\ln 2`, which are positive.
+def electronegativity_and_hardness(numbers: Tensor, unit: float = UNIT) -> Tensor:
+    r"""Electronegativities :math:`u a` and hardnesses :math:`u\ln(1 + e^b)/\ln 2`, always positive.
 
     Args:
         numbers: a and b of each atom ``[n_atoms, 2]``.
+        unit: u, an argument because TorchScript knows no global numbers.
 
     Returns:
         ``[n_atoms, 2]``, in eV/e and eV/e^2.
     """
     hardness = torch.nn.functional.softplus(numbers[:, 1]) / math.log(2.0)
-    return UNIT * torch.stack([numbers[:, 0], hardness], dim=1)
+    return unit * torch.stack([numbers[:, 0], hardness], dim=1)

@@ -6,11 +6,11 @@ of a structure are those that minimise
 .. math:: W(q) = \sum_i \big(\chi_i q_i + \tfrac12\eta_i q_i^2\big) + E(q), \qquad \sum_i q_i = Q,
 
 and W is its energy. E is the sum of ``les.Ewald`` *with* the interaction of each Gaussian charge
-with itself: it is :math:`\tfrac12\int\rho\phi`, or a sum of squares with weights that are not
-negative, so that :math:`E(q) \ge 0` for all charges that sum to zero, and the minimum is unique for
-any positive hardness. Without that interaction E has no lower bound, and hardnesses would have to
-exceed :math:`2k_e/(\sigma\sqrt{2\pi})`. (The sum of a charged slab has a negative term, of its total
-charge alone, which does not change here.)
+with itself: it is the energy of the field of smooth charges, or a sum of squares with weights that
+are not negative, so that :math:`E(q) \ge 0` for all charges that sum to zero, and the minimum is
+unique for any positive hardness. (The sum of a charged slab has a negative term, which depends on
+its total charge alone, and that does not change here.) Without that interaction E has no lower
+bound, and hardnesses would have to exceed :math:`2k_e/(\sigma\sqrt{2\pi})`.
 
 The minimum solves :math:`H q + \chi = \mu` with :math:`H = \eta + \partial\phi/\partial q`, by
 conjugate gradients, for which H is never made: only potentials of charges are needed.
@@ -50,12 +50,12 @@ DEFAULT_ITERATIONS = 200
 
 
 class Equilibrium(NamedTuple):
-    """Equilibrated charges and their energy.
+    r"""Equilibrated charges and their energy.
 
     Attributes:
         charges: ``[n_atoms]`` [e].
         atom_energies: shares of W ``[n_atoms]`` [eV],
-            :math:`\\chi_i q_i + \\eta_i q_i^2/2 + q_i\\phi_i/2`.
+            :math:`\chi_i q_i + \eta_i q_i^2/2 + q_i\phi_i/2`.
         iterations: number of iterations of each structure ``[n_structures]``.
         residual: of each structure ``[n_structures]``, relative to its start.
     """
@@ -121,7 +121,7 @@ def equilibrate(
         RuntimeError: where charges do not converge; the message names the structure.
     """
     for name, value in (("electronegativity", electronegativity), ("hardness", hardness)):
-        check_tensors(**{name: value})
+        check_tensors(False, **{name: value})
         if value.shape != positions.shape[:1]:
             raise ValueError(
                 f"`{name}` must have shape [n_atoms] = [{positions.shape[0]}], got "
@@ -249,8 +249,11 @@ def _by_places(
         if not weighted.requires_grad:  # without atoms
             found = [torch.zeros_like(leaf) for leaf in chosen]
         else:
-            options: dict[str, bool] = {"allow_unused": True, "materialize_grads": True}
-            found = list(torch.autograd.grad(weighted, chosen, create_graph=again, **options))
+            found = list(
+                torch.autograd.grad(
+                    weighted, chosen, create_graph=again, allow_unused=True, materialize_grads=True
+                )
+            )
     remaining = iter(found)
     return [next(remaining) if flag else None for flag in wanted]
 
@@ -309,17 +312,15 @@ def _spread_evenly(total_charge: Tensor | None, positions: Tensor, problem: _Pro
     even = torch.zeros_like(exactly(positions[:, 0]))
     if total_charge is None:
         return even
-    count = (
-        even.new_zeros(problem.n_structures).index_add(0, problem.batch, even + 1.0).clamp(min=1.0)
-    )
+    count = even.new_zeros(problem.n_structures).index_add(0, problem.batch, even + 1.0)
+    count = count.clamp(min=1.0)
     return even + (total_charge.to(even.dtype) / count)[problem.batch]
 
 
 def _weights_of_structures(
     weights: Tensor | None, problem: _Problem
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Weights ``[n_structures]``, and what those of atoms ``[n_atoms]`` are beyond them, if that
-    is anything."""
+    """Weights ``[n_structures]``, and what those of atoms are beyond them, if that is anything."""
     if weights is None:
         return None, None
     n_atoms, batch = weights.shape[0], problem.batch

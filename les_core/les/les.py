@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from les.config import LESConfig
+from les.equilibration import refuse_periodic_response
 from les.ewald import Ewald
-from les.long_range import atom_energies, scaled
+from les.long_range import atom_energies, equilibrated, not_in_graphs, scaled
 from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum
 from les.readout import ChargeReadout
 from les.response.dipoles import dipole_evaluation, single_channel
@@ -56,6 +57,7 @@ READOUT_SETTINGS = (
     "n_hidden",
     "add_linear_nn",
     "element_charges",
+    "charge_equilibration",
 )
 
 
@@ -106,6 +108,7 @@ class Les(nn.Module):
         self.remove_mean = config.remove_mean
         self.epsilon_factor = float(config.epsilon_factor)
         self.neutrality = config.neutrality
+        self.charge_equilibration = config.charge_equilibration
         self.ewald = Ewald(**config.sum_settings())
         if self.atomwise is not None:
             self.atomwise.output_scaling_factor = config.output_scaling_factor
@@ -143,8 +146,9 @@ class Les(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if SETTINGS in state["_buffers"]:
-            # Earlier releases wrote no neutrality.
-            super().__setstate__({"neutrality": UNSAID_NEUTRALITY, **state})
+            # Earlier releases wrote neither.
+            unsaid = {"neutrality": UNSAID_NEUTRALITY, "charge_equilibration": False}
+            super().__setstate__({**unsaid, **state})
             return
         # A pickle of published LES: its flags stay as they are, its modules become ours.
         modules = state["_modules"]
@@ -201,7 +205,9 @@ class Les(nn.Module):
             positions: ``[n_atoms, 3]`` [A].
             cell: ``[n_structures, 3, 3]`` [A]; zero for open structures if ``pbc`` is absent.
                 Without it all structures are open.
-            latent_charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
+            latent_charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e]; with
+                ``charge_equilibration`` electronegativities [eV/e] and hardnesses [eV/e^2], from
+                which charges follow, ``[n_atoms, 2]``.
             desc: atomic features ``[n_atoms, n_features]``, read out with ``use_atomwise``
                 where no ``latent_charges`` are given.
             batch: structure of each atom ``[n_atoms]``, ascending.
@@ -223,7 +229,8 @@ class Les(nn.Module):
 
         Returns:
             ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
-            :math:`q_i\phi_i/2` that sum to it, ``latent_charges`` as used, ``raw_charges`` before
+            :math:`q_i\phi_i/2` that sum to it, with ``charge_equilibration`` those of
+            ``les.equilibration``, ``latent_charges`` as used, ``raw_charges`` before
             they were shifted, which :func:`les.born_effective_charges` needs, ``charges``, latent
             charges times the square root of ``epsilon_factor`` [e], ``dipole``
             ``[n_structures, 3]`` [e A], ``BEC`` ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of
@@ -235,7 +242,9 @@ class Les(nn.Module):
             ValueError, TypeError: as ``les.Ewald``; if there are neither ``latent_charges``
                 nor a ``desc`` that can be read; for terms not supported yet; and for a
                 ``total_charge`` that is not one finite number for each structure, or given to a
-                model on which it has no effect.
+                model on which it has no effect; with ``charge_equilibration`` within TorchScript
+                and compiled code, and for Born effective charges of periodic structures.
+            RuntimeError: where charge equilibration does not converge.
         """
         if not torch.jit.is_scripting():
             check_tensors(positions=positions)
@@ -253,11 +262,20 @@ class Les(nn.Module):
             if given:
                 raise ValueError("`" + name + "` is not supported yet, it must be None")
         raw_charges = self._charges(latent_charges, desc, atomic_numbers)
-        charges = self._with_sum(raw_charges, positions, cell, batch, pbc, total_charge)
-
         energy: Tensor | None = None
         shares: Tensor | None = None
-        if compute_energy:
+        if self.charge_equilibration:
+            if is_compiling() or torch.jit.is_scripting():
+                raise ValueError(not_in_graphs())
+            charges, of_atoms, of_structures = self._equilibrated(
+                raw_charges, positions, cell, batch, pbc, total_charge, compute_bec
+            )
+            raw_charges = charges
+            energy = of_structures if compute_energy else None
+            shares = of_atoms if compute_energy and compute_atom_energies else None
+        else:
+            charges = self._with_sum(raw_charges, positions, cell, batch, pbc, total_charge)
+        if compute_energy and not self.charge_equilibration:
             energy, potential = self.ewald(
                 charges, positions, cell, batch, pbc, compute_atom_energies
             )
@@ -319,6 +337,31 @@ class Les(nn.Module):
                 "or pass `latent_charges`"
             )
         return self.atomwise(desc, atomic_numbers)
+
+    @torch.jit.unused
+    def _equilibrated(
+        self,
+        parameters: Tensor,
+        positions: Tensor,
+        cell: Tensor | None,
+        batch: Tensor | None,
+        pbc: Tensor | None,
+        total_charge: Tensor | None,
+        compute_bec: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``les.long_range.equilibrated`` returns, of a batch with nothing left out."""
+        check_positions(positions, values=False)
+        if cell is None:
+            cell = open_cells(positions, batch, pbc)
+        check_cell(cell, positions, values=False)
+        if compute_bec:
+            refuse_periodic_response(cell, pbc)
+        batch = as_indices(batch)
+        check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
+        if batch is None:
+            batch = torch.zeros_like(positions[:, 0], dtype=torch.long)
+        structures = (positions, cell, batch, pbc)
+        return equilibrated(self.ewald, self.config(), parameters, *structures, total_charge)
 
     def _with_sum(
         self,

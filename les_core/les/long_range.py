@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from les.config import LESConfig
+from les.equilibration import equilibrate
 from les.ewald import Ewald
-from les.neutrality import charges_with_sum, shifted_charges
+from les.neutrality import charges_with_sum, check_total_charge, shifted_charges
 from les.response.dipoles import dipole_evaluation
 from les.sums.plain import Bounds, traceable_potential
+from les.sums.reciprocal.lattice import exactly
 from les.sums.reciprocal.slab import slab_cells
 
 
@@ -52,19 +54,27 @@ def long_range(
         ewald: the sum.
         config: ``neutrality``, and ``remove_mean`` and ``epsilon_factor`` of what follows from the
             charges.
-        charges: as they are read ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
+        charges: as they are read ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e]; with
+            ``charge_equilibration`` electronegativities and hardnesses ``[n_atoms, 2]``.
         positions, cell, batch, pbc: as for ``les.Ewald``.
         compute_dipole: compute dipoles, where there is one charge on each atom.
         total_charge: ``[n_structures]`` [e], as for ``les.Les``.
 
     Raises:
         ValueError, TypeError: as ``les.Ewald``, and as ``les.Les`` for a ``total_charge``.
+        RuntimeError: where charge equilibration does not converge.
     """
-    charges = charges_with_sum(
-        config.neutrality, charges, total_charge, batch, len(cell), config.epsilon_factor
-    )
-    energy, potential = ewald(charges, positions, cell, batch, pbc, True)
-    assert potential is not None
+    if config.charge_equilibration:
+        charges, shares, energy = equilibrated(
+            ewald, config, charges, positions, cell, batch, pbc, total_charge
+        )
+    else:
+        charges = charges_with_sum(
+            config.neutrality, charges, total_charge, batch, len(cell), config.epsilon_factor
+        )
+        energy, potential = ewald(charges, positions, cell, batch, pbc, True)
+        assert potential is not None
+        shares = atom_energies(charges, potential)
     dipole = None
     if compute_dipole and (charges.dim() == 1 or charges.shape[1] == 1):
         dipole = dipole_evaluation(
@@ -75,8 +85,48 @@ def long_range(
             config.moments_without_mean,
             config.epsilon_factor,
         )
-    shares = atom_energies(charges, potential)
     return LongRange(energy, shares, charges, scaled(charges, config.epsilon_factor), dipole)
+
+
+def equilibrated(
+    ewald: Ewald,
+    config: LESConfig,
+    parameters: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    batch: Tensor,
+    pbc: Tensor | None,
+    total_charge: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Equilibrated latent charges, energies of atoms, and energies of structures.
+
+    ``parameters`` are electronegativities and hardnesses ``[n_atoms, 2]``; other arguments as for
+    :func:`long_range`.
+    """
+    if parameters.dim() != 2 or parameters.shape[1] != 2:
+        raise ValueError(
+            "`latent_charges` must be electronegativities and hardnesses, of shape [n_atoms, 2], "
+            f"with `charge_equilibration`, got {list(parameters.shape)}"
+        )
+    electronegativity, hardness = parameters.unbind(1)
+    check_total_charge(total_charge, electronegativity, len(cell))
+    if total_charge is not None:
+        total_charge = exactly(total_charge) / config.epsilon_factor**0.5
+    found = equilibrate(
+        electronegativity,
+        hardness,
+        positions,
+        cell,
+        batch,
+        pbc,
+        total_charge,
+        ewald.settings(),
+        config.equilibration_tolerance,
+        config.equilibration_iterations,
+    )
+    shares = found.atom_energies
+    energy = exactly(shares).new_zeros(len(cell)).index_add(0, batch, exactly(shares))
+    return found.charges, shares, energy.to(shares.dtype)
 
 
 def captured_long_range(
@@ -104,8 +154,11 @@ def captured_long_range(
         total_charge: ``[n_structures]`` [e], of a configuration that uses it.
 
     Raises:
-        ValueError, RuntimeError: as ``les.sums.plain.traceable_potential``.
+        ValueError, RuntimeError: as ``les.sums.plain.traceable_potential``; for
+            ``charge_equilibration``, which takes as many steps as it needs.
     """
+    if config.charge_equilibration:
+        raise ValueError(not_in_graphs())
     owner = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
     periodic, half_height, places = pbc.all(dim=1), None, positions
     if slabs and boundary != "open":
@@ -143,3 +196,11 @@ def atom_energies(charges: Tensor, potential: Tensor) -> Tensor:
 def scaled(charges: Tensor, epsilon_factor: float) -> Tensor:
     """Latent ``charges`` [e] times the square root of the dielectric constant."""
     return charges if epsilon_factor == 1.0 else epsilon_factor**0.5 * charges
+
+
+def not_in_graphs() -> str:
+    """The message where a model with charge equilibration is scripted, compiled or exported."""
+    return (
+        "a model with `charge_equilibration` can be neither compiled nor exported: how many steps "
+        "equilibration takes depends on the structure"
+    )

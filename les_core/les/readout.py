@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from les.electronegativity import electronegativity_and_hardness
+
 if TYPE_CHECKING:
     from les.config import LESConfig
 
@@ -79,14 +81,14 @@ class AtomReadout(nn.Module):
             output = output + self.linear(features)
         return self.output_scaling_factor * output
 
-    def negate(self) -> None:
-        """Change the sign of all numbers that are read, by that of the last weights."""
+    def negate(self, n_numbers: int | None = None) -> None:
+        """Change the sign of the first ``n_numbers`` that are read, by that of the last weights."""
         last = self.network[-1]
         with torch.no_grad():
             for layer in (last, self.linear):
                 if layer is not None:
                     for parameter in layer.parameters():
-                        parameter.neg_()
+                        parameter[:n_numbers].neg_()
 
 
 class ElementCharges(nn.Module):
@@ -116,6 +118,9 @@ class ChargeReadout(AtomReadout):
     Most of a charge is a matter of the element, which features may tell only by way of an
     environment: with a charge for each element it is learned in the first epochs.
 
+    With ``charge_equilibration`` it reads two numbers, which become an electronegativity and a
+    hardness (``les.electronegativity``), from which charges follow.
+
     Args:
         n_features, n_channels, n_layers, n_hidden, add_linear_nn: as for :class:`AtomReadout`;
             ``n_channels`` is the number of charge channels.
@@ -123,6 +128,7 @@ class ChargeReadout(AtomReadout):
             training changes in them.
         initial_charge_scale: scale of the last layers' weights that training starts from.
         n_elements: number of elements that have a charge of their own, or ``None`` for none.
+        charge_equilibration: read electronegativities and hardnesses; ``n_channels`` is 2 then.
     """
 
     def __init__(
@@ -135,16 +141,22 @@ class ChargeReadout(AtomReadout):
         output_scaling_factor: float = 0.1,
         initial_charge_scale: float = 1.0,
         n_elements: int | None = None,
+        charge_equilibration: bool = False,
     ) -> None:
         super().__init__(
             n_features, n_channels, n_layers, n_hidden, add_linear_nn, output_scaling_factor
         )
+        if charge_equilibration and n_channels != 2:
+            raise ValueError(
+                f"`n_channels` must be 2 with `charge_equilibration`, got {n_channels}"
+            )
+        self.charge_equilibration = charge_equilibration
         self.scale_weights(initial_charge_scale)
         self.of_elements = None if n_elements is None else ElementCharges(n_elements, n_channels)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what earlier releases wrote, which had no charges of elements."""
-        super().__setstate__(state)
+        super().__setstate__({"charge_equilibration": False, **state})
         if "of_elements" not in self._modules:
             self.of_elements = None
 
@@ -166,17 +178,18 @@ class ChargeReadout(AtomReadout):
         assert config.n_features is not None
         return cls(
             config.n_features,
-            n_channels=config.n_channels,
+            n_channels=2 if config.charge_equilibration else config.n_channels,
             n_layers=config.n_layers,
             n_hidden=config.n_hidden,
             add_linear_nn=config.add_linear_nn,
             output_scaling_factor=config.output_scaling_factor,
             initial_charge_scale=config.initial_charge_scale,
             n_elements=n_elements if config.element_charges else None,
+            charge_equilibration=config.charge_equilibration,
         )
 
     def forward(self, features: Tensor, elements: Tensor | None = None) -> Tensor:
-        """Charges ``[n_atoms, n_channels]`` [e].
+        """Charges ``[n_atoms, n_channels]`` [e]; with ``charge_equilibration`` ``[n_atoms, 2]``.
 
         Args:
             features: ``[n_atoms, n_features]``.
@@ -190,12 +203,13 @@ class ChargeReadout(AtomReadout):
             if elements is None:
                 raise ValueError("`element_charges` needs the elements of the atoms, got none")
             charges = charges + self.of_elements(elements)
-        return charges
+        return electronegativity_and_hardness(charges) if self.charge_equilibration else charges
 
     @torch.jit.unused
-    def negate(self) -> None:
-        """Change the sign of all charges."""
-        super().negate()
+    def negate(self, n_numbers: int | None = None) -> None:
+        """Change the sign of all charges, or of all electronegativities."""
+        n_numbers = 1 if self.charge_equilibration else n_numbers
+        super().negate(n_numbers)
         if self.of_elements is not None:
             with torch.no_grad():
-                self.of_elements.charges.neg_()
+                self.of_elements.charges[:, :n_numbers].neg_()
