@@ -459,7 +459,4 @@ def _refuse_without_effect(values: Mapping[str, Any]) -> None:
         )
     if not wanted:
         defaults = {field.name: field.default for field in dataclasses.fields(LESConfig)}
-        for name in OF_EQUILIBRATION:
-            if values.get(name, defaults[name]) != defaults[name]:
-                raise ValueError(f"`{name}` has no effect without `charge_equilibration: true`")
-
+        refuse_unused(values, defaults, OF_EQUILIBRATION)

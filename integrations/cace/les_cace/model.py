@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from les import ChargeReadout, Edges, Ewald, LESConfig, born_effective_charges
+from les.equilibration import refuse_periodic_response
 from les.long_range import long_range
 from les.readout import AtomReadout
 from les.sums.checks import has_volume
@@ -195,6 +196,9 @@ class CACE(nn.Module):
         """
         if compute_bec:
             self.require_physical_charges()
+            assert self.les_config is not None
+            if self.les_config.charge_equilibration:
+                refuse_periodic_response(cell, pbc)
         element = self.representation.elements(numbers)
         if not positions.requires_grad and (compute_forces or compute_stress or compute_bec):
             positions = positions.detach().requires_grad_()
@@ -230,6 +234,9 @@ class CACE(nn.Module):
             out.update(les_energy=added.energy, latent_charges=added.latent_charges)
             if added.dipole is not None:
                 out.update(charges=added.charges.squeeze(-1), dipole=added.dipole)
+            if self.les_config.charge_equilibration:
+                # They depend on all positions, and not along edges.
+                charges, edges = added.latent_charges, None
             if compute_bec:
                 out["born_effective_charges"] = born_effective_charges(
                     charges,

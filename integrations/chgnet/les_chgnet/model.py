@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from les import Edges, Les, LESConfig, born_effective_charges
 from les.config import stored_settings
+from les.equilibration import refuse_periodic_response
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.edges import recorded_edges
 from les_chgnet.graphs import GraphConverter, periodic_axes, total_charges, with_common_positions
@@ -213,6 +214,10 @@ class CHGNetLES(CHGNet):
                 and :func:`les_chgnet.edges.recorded_edges`.
         """
         method = return_bec if isinstance(return_bec, str) else "exact" * bool(return_bec)
+        if method and self.les.charge_equilibration:
+            pbc = torch.stack([periodic_axes(graph) for graph in graphs])
+            refuse_periodic_response(torch.stack([graph.lattice for graph in graphs]), pbc)
+            method = "phase"  # which is exact for molecules, and needs no edges
         leaf: Tensor | None = None
         if method == "phase":
             graphs, leaf = with_common_positions(graphs)

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from les import Les, LESConfig, born_effective_charges
 from les.config import HOST_KEYS, MULTIPOLE_KEYS
+from les.electronegativity import electronegativity_and_hardness
+from les.equilibration import refuse_periodic_response
 from les_mace import lammps
 from les_mace.edges import recorded_edges
 from les_mace.readouts import charge_readouts, layer_widths, read
@@ -38,7 +40,9 @@ WITHOUT_EFFECT = HOST_KEYS.difference(MULTIPOLE_KEYS, ("compute_bec", "bec_outpu
 class MACELES(ScaleShiftMACE):
     """``ScaleShiftMACE`` plus the energy of latent charges read from its node features.
 
-    The charge of an atom is the sum over layers of the charge readouts. The name of this
+    The charge of an atom is the sum over layers of the charge readouts, of which with
+    ``charge_equilibration`` there are twice as many: the first ones give electronegativities, the
+    others hardnesses. The name of this
     class and of its attributes ``les`` and ``les_readouts`` are what mace-torch looks for.
 
     Args:
@@ -78,7 +82,9 @@ class MACELES(ScaleShiftMACE):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {self.bec_output_index!r}")
         self.bec_method = "exact"
         self.les = Les(LESConfig.for_charges(les_arguments))
-        self.les_readouts = charge_readouts(self.readouts, self.les.config().initial_charge_scale)
+        config = self.les.config()
+        sources = [*self.readouts] * (2 if config.charge_equilibration else 1)
+        self.les_readouts = charge_readouts(sources, config.initial_charge_scale)
         self.layer_widths = layer_widths(self.products)
 
     @classmethod
@@ -162,7 +168,8 @@ class MACELES(ScaleShiftMACE):
         positions, cell = data["positions"], data["cell"].view(-1, 3, 3)
         need_strain = compute_virials or compute_stress or compute_displacement
         bec: Tensor | None = None
-        if compute_bec or self.compute_bec:
+        compute_bec = compute_bec or self.compute_bec
+        if compute_bec:
             if torch.jit.is_scripting():
                 raise ValueError(
                     "Born effective charges are not available from a model compiled by "
@@ -197,6 +204,8 @@ class MACELES(ScaleShiftMACE):
             compute_dipole=True,
             total_charge=self.total_charge(data),
         )
+        if compute_bec and self.les.charge_equilibration:
+            bec = self._of_equilibrated(les_out["latent_charges"], data, training)
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
         interaction_energy = interaction_energy + les_energy
@@ -240,15 +249,38 @@ class MACELES(ScaleShiftMACE):
     @torch.jit.unused
     def _with_born_effective_charges(
         self, data: dict[str, Tensor], training: bool, need_strain: bool
-    ) -> tuple[dict[str, Tensor | None], Tensor, Tensor]:
-        """What ``short_range`` returns, charges, and their Born effective charges."""
-        exact = self.bec_method == "exact"
+    ) -> tuple[dict[str, Tensor | None], Tensor, Tensor | None]:
+        """What ``short_range`` returns, charges, and their Born effective charges.
+
+        The last ones are ``None`` with ``charge_equilibration``, see :meth:`_of_equilibrated`.
+        """
+        equilibrated = self.les.charge_equilibration
+        if equilibrated:
+            refuse_periodic_response(data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3))
+        exact = self.bec_method == "exact" and not equilibrated
         recording = recorded_edges(self, data["edge_index"]) if exact else contextlib.nullcontext()
         with recording as edges:
             out = self.short_range(
                 data, training=training, compute_force=False, compute_displacement=need_strain
             )
         charges = self.raw_charges(out["node_feats"], data)
+        if equilibrated:
+            return out, charges, None
+        born = self._born_effective_charges(charges, data, training, edges)
+        return out, charges, born
+
+    @torch.jit.unused
+    def _of_equilibrated(
+        self, charges: Tensor | None, data: dict[str, Tensor], training: bool
+    ) -> Tensor:
+        """Born effective charges of equilibrated charges, which no graph tells the reach of."""
+        assert charges is not None
+        return self._born_effective_charges(charges, data, training, None)
+
+    @torch.jit.unused
+    def _born_effective_charges(
+        self, charges: Tensor, data: dict[str, Tensor], training: bool, edges: Any
+    ) -> Tensor:
         bec = born_effective_charges(
             charges,
             data["positions"],
@@ -263,7 +295,7 @@ class MACELES(ScaleShiftMACE):
             total_charge=self.total_charge(data),
         )
         index = self.bec_output_index
-        return out, charges, bec if index is None else bec[:, index]
+        return bec if index is None else bec[:, index]
 
     def total_charge(self, data: dict[str, Tensor]) -> Tensor | None:
         """Total charges ``[n_graphs]`` [e] of a model whose charges sum to them, 0 by default."""
@@ -272,21 +304,30 @@ class MACELES(ScaleShiftMACE):
         return data["total_charge"].view(-1)
 
     def raw_charges(self, node_feats: Tensor | None, data: dict[str, Tensor]) -> Tensor:
-        """Charges ``[n_atoms]`` [e] as read from upstream's concatenated layer features."""
+        """Charges ``[n_atoms]`` [e] as read from upstream's concatenated layer features.
+
+        With ``charge_equilibration`` these are electronegativities and hardnesses
+        ``[n_atoms, 2]`` [eV/e, eV/e^2].
+        """
         assert node_feats is not None  # for TorchScript
         node_heads = torch.zeros_like(data["batch"])
         if "head" in data:
             node_heads = data["head"][data["batch"]]
         layers = torch.split(node_feats, self.layer_widths, dim=-1)
-        charges = torch.zeros_like(node_feats[:, 0])
+        n_readouts = len(self.readouts)
+        nothing = torch.zeros_like(node_feats[:, 0])
+        numbers = [nothing, nothing]
         for i, readout in enumerate(self.les_readouts):
-            layer = layers[-1] if len(self.les_readouts) == 1 else layers[i]
+            layer = layers[-1] if n_readouts == 1 else layers[i % n_readouts]
             if torch.jit.is_scripting():
                 values = readout(layer, node_heads)
             else:
                 values = self._read(readout, layer, node_heads)
-            charges = charges + _of_head(values, node_heads)
-        return charges
+            which = i // n_readouts
+            numbers[which] = numbers[which] + _of_head(values, node_heads)
+        if self.les.charge_equilibration:
+            return electronegativity_and_hardness(torch.stack(numbers, dim=1))
+        return numbers[0]
 
     @torch.jit.unused
     def _read(self, readout: Any, features: Tensor, heads: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 INITIAL_CHARGE_SCALE = 0.1
 
 
-def charge_readouts(readouts: nn.ModuleList, scale: float = 1.0) -> nn.ModuleList:
+def charge_readouts(readouts: Iterable[nn.Module], scale: float = 1.0) -> nn.ModuleList:
     """Copies of the energy readouts with new small random weights, to give charges.
 
     They must not start at zero: the energy is quadratic in the charges, so there would be
@@ -77,7 +78,7 @@ def layer_widths(products: nn.ModuleList) -> list[int]:
     return [int(product.linear.irreps_out.dim) for product in products]  # type: ignore[union-attr,arg-type]
 
 
-def negate(readouts: nn.ModuleList) -> None:
+def negate(readouts: Iterable[nn.Module]) -> None:
     """Change the sign of the charges: of the last weights of each readout, and of their biases."""
     with torch.no_grad():
         for readout in readouts:

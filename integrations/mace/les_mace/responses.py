@@ -230,7 +230,9 @@ def oriented(
         )
         if (weights or charged) and model.les.config().sign == "open":
             charges = _charges(model, train_loader.dataset)
-            orient_charges(charges, lambda: negate(model.les_readouts))
+            # Those of hardnesses follow those of charges or electronegativities.
+            first = list(model.les_readouts)[: len(model.readouts)]
+            orient_charges(charges, lambda: negate(first))
             model.les.set_trained_sign()
         return model, output_args
 

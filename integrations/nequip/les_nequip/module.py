@@ -15,6 +15,7 @@ from nequip.nn.utils import scatter
 from torch import Tensor
 
 from les import ChargeReadout, Ewald
+from les.equilibration import refuse_periodic_response
 from les.long_range import LongRange, captured_long_range, long_range, summed_cells
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
@@ -186,6 +187,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
             data[LES_DIPOLE_KEY] = found.dipole
         # A compiled graph drops what its target does not ask for.
         exporting = is_exporting() and positions.requires_grad and self._bec_obstacle() is None
+        if self.config.charge_equilibration:
+            charges = found.latent_charges
         if self.compute_bec or exporting:
             data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
                 data, (charges, positions, cell, structure, pbc), total_charge
@@ -243,6 +246,10 @@ class LES(GraphModuleMixin, torch.nn.Module):
             )
         settings = (self.config.remove_mean, self.config.epsilon_factor)
         options = (*settings, self.training, total_charge)
+        if self.config.charge_equilibration:
+            # Charges depend on all positions, and not along edges; both methods agree on molecules.
+            refuse_periodic_response(arguments[2], arguments[4])
+            return phase_evaluation(*arguments, *options)
         if self.bec_method == "phase":
             return phase_evaluation(*arguments, *options)
         if self.edge_record is None:
