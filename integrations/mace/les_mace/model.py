@@ -42,8 +42,8 @@ class MACELES(ScaleShiftMACE):
 
     The charge of an atom is the sum over layers of the charge readouts, of which with
     ``charge_equilibration`` there are twice as many: the first ones give electronegativities, the
-    others hardnesses. The name of this
-    class and of its attributes ``les`` and ``les_readouts`` are what mace-torch looks for.
+    others hardnesses. The name of this class and of its attributes ``les`` and ``les_readouts``
+    are what mace-torch looks for.
 
     Args:
         les_arguments: a ``LESConfig``, or a dictionary as for ``les.Les``, which may also
@@ -204,8 +204,9 @@ class MACELES(ScaleShiftMACE):
             compute_dipole=True,
             total_charge=self.total_charge(data),
         )
-        if compute_bec and self.les.charge_equilibration:
-            bec = self._of_equilibrated(les_out["latent_charges"], data, training)
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript would compile what follows)
+            if compute_bec and self.les.charge_equilibration:
+                bec = self._born_effective_charges(les_out["latent_charges"], data, training, None)
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
         interaction_energy = interaction_energy + les_energy
@@ -252,7 +253,8 @@ class MACELES(ScaleShiftMACE):
     ) -> tuple[dict[str, Tensor | None], Tensor, Tensor | None]:
         """What ``short_range`` returns, charges, and their Born effective charges.
 
-        The last ones are ``None`` with ``charge_equilibration``, see :meth:`_of_equilibrated`.
+        The last ones are ``None`` with ``charge_equilibration``: they are those of the charges that
+        follow from these.
         """
         equilibrated = self.les.charge_equilibration
         if equilibrated:
@@ -268,14 +270,6 @@ class MACELES(ScaleShiftMACE):
             return out, charges, None
         born = self._born_effective_charges(charges, data, training, edges)
         return out, charges, born
-
-    @torch.jit.unused
-    def _of_equilibrated(
-        self, charges: Tensor | None, data: dict[str, Tensor], training: bool
-    ) -> Tensor:
-        """Born effective charges of equilibrated charges, which no graph tells the reach of."""
-        assert charges is not None
-        return self._born_effective_charges(charges, data, training, None)
 
     @torch.jit.unused
     def _born_effective_charges(

@@ -45,6 +45,7 @@ from les.testing.batches import BatchTests  # noqa: E402
 from les.testing.charged_training import ChargedTrainingTests  # noqa: E402
 from les.testing.charges_first import ChargesFirstTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
+from les.testing.equilibration import EquilibrationTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.field import FieldTests  # noqa: E402
 from les.testing.free_charges import FreeChargesTests  # noqa: E402
@@ -67,6 +68,7 @@ __all__ = [
     "ChargedTrainingTests",
     "ChargesFirstTests",
     "DerivativeTests",
+    "EquilibrationTests",
     "FeatureTests",
     "FieldTests",
     "FreeChargesTests",

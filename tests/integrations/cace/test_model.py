@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from les.data.total_charge import total_charge
-from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
+from les.testing import (
+    AdapterTests,
+    EquilibrationTests,
+    FreeChargesTests,
+    SlabTests,
+    TotalChargeTests,
+)
 from les.testing.adapter import results_of
 from les.testing.earlier import AS_BEFORE, earlier_pickle, earlier_settings
 from les.testing.structures import structures
@@ -90,6 +96,25 @@ class TestTotalCharge(TotalChargeTests):
         own = copy.deepcopy(model)
         own.les_config = dataclasses.replace(own.les_config, neutrality="shift", sign="trained")
         return own
+
+
+class TestEquilibration(EquilibrationTests):
+    """Another model, with equilibrated charges."""
+
+    calculator = TestCACE.calculator
+    predict_batch = TestCACE.predict_batch
+
+    @pytest.fixture
+    def model(self, model):
+        torch.manual_seed(7)
+        settings = {"charge_equilibration": True, "sign": "trained", "output_scaling_factor": 1.0}
+        own = CACE(model.arguments["representation"], settings).double()
+        own.load_state_dict({**own.state_dict(), **parts_but_charges(model)})
+        return own
+
+
+def parts_but_charges(model):
+    return {k: v for k, v in model.state_dict().items() if not k.startswith("charge_readout.")}
 
 
 class TestFreeCharges(FreeChargesTests):

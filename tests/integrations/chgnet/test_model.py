@@ -13,7 +13,13 @@ from ase import Atoms, units
 from chgnet.model import CHGNet
 
 from les import LESConfig
-from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
+from les.testing import (
+    AdapterTests,
+    EquilibrationTests,
+    FreeChargesTests,
+    SlabTests,
+    TotalChargeTests,
+)
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
@@ -74,6 +80,25 @@ class TestTotalCharge(TotalChargeTests):
     @pytest.fixture
     def double_model(self, double_model):
         return changed(double_model, neutrality="shift", sign="trained")
+
+
+class TestEquilibration(EquilibrationTests):
+    """The same short-range part, with equilibrated charges."""
+
+    calculator = TestCHGNet.calculator
+    predict_batch = TestCHGNet.predict_batch
+
+    @pytest.fixture
+    def model(self, short_range_model, scale_charges):
+        torch.manual_seed(6)
+        settings = {"charge_equilibration": True, "sign": "trained"}
+        own = CHGNetLES.from_short_range(short_range_model, settings).eval()
+        scale_charges(own, 40.0)
+        return own
+
+    @pytest.fixture
+    def double_model(self, model):
+        return copy.deepcopy(model).double()
 
 
 class TestFreeCharges(FreeChargesTests):

@@ -19,14 +19,20 @@ from mace.modules.models import MACE
 from mace.tools.torch_tools import default_dtype
 
 from les import LESConfig
-from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
+from les.testing import (
+    AdapterTests,
+    EquilibrationTests,
+    FreeChargesTests,
+    SlabTests,
+    TotalChargeTests,
+)
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, lammps, load_model, save_model
 from les_mace.edges import KNOWN_INTERACTIONS
-from les_mace.readouts import read
+from les_mace.readouts import negate, read
 
 
 class TestMACE(AdapterTests, SlabTests):
@@ -94,6 +100,36 @@ class TestTotalCharge(TotalChargeTests):
             ion.info["Q"] = charge
             charges = results_of(calc, ion)["charges"]
             assert charges.sum() == pytest.approx(charge, abs=1e-10)
+
+
+class TestEquilibration(EquilibrationTests):
+    """The same short-range part, with equilibrated charges."""
+
+    calculator = TestMACE.calculator
+    predict_batch = TestMACE.predict_batch
+
+    @pytest.fixture
+    def model(self, short_range_model, scale_charges):
+        torch.manual_seed(6)
+        own = MACELES.from_short_range(
+            short_range_model, LESConfig(charge_equilibration=True, sign="trained")
+        )
+        scale_charges(own, 4.0)
+        return own
+
+    def test_scripted_model(self, model, mace_batch):
+        with pytest.raises(Exception, match="can be neither compiled nor exported"):
+            jit.compile(copy.deepcopy(model))(mace_batch([dimer()]))
+
+    def test_negation(self, model, mace_batch):
+        """Of electronegativities alone, as before a training on dipoles."""
+        own, batch = copy.deepcopy(model), mace_batch([dimer()])
+        negate(list(own.les_readouts)[: len(own.readouts)])
+        before, after = (
+            each.raw_charges(each(dict(batch))["node_feats"], batch) for each in (model, own)
+        )
+        factors = torch.tensor([-1.0, 1.0]).double()
+        torch.testing.assert_close(after, factors * before, rtol=1e-12, atol=0)
 
 
 class TestFreeCharges(FreeChargesTests):

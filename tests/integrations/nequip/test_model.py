@@ -11,7 +11,13 @@ import torch
 from nequip.integrations.ase import NequIPCalculator
 
 from les.config import settings_of_new_models
-from les.testing import AdapterTests, FreeChargesTests, SlabTests, TotalChargeTests
+from les.testing import (
+    AdapterTests,
+    EquilibrationTests,
+    FreeChargesTests,
+    SlabTests,
+    TotalChargeTests,
+)
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator, PairPotentials
@@ -138,6 +144,19 @@ class TestTotalCharge(NequIPTotalCharge):
 
 class TestTotalChargeOfAllegro(NequIPTotalCharge):
     kind = "allegro"
+
+
+class TestEquilibration(EquilibrationTests):
+    """The same short-range part, with equilibrated charges."""
+
+    kind = "nequip"
+    calculator = NequIPTests.calculator
+    predict_batch = NequIPTests.predict_batch
+
+    @pytest.fixture
+    def models(self, nequip_model):
+        settings = {**SETTINGS, "charge_equilibration": True, "sign": "trained"}
+        return {("float64", True): nequip_model(self.kind, "float64", les=settings)}
 
 
 class TestFreeCharges(FreeChargesTests):
