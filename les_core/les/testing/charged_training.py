@@ -84,6 +84,27 @@ class ChargedTrainingTests(LoggedTraining):
         told = float(row.split("|")[1].split("/")[1])  # meV/atom
         assert told == pytest.approx(1e3 * rmse, rel=6e-3)
 
+    def test_training_with_charge_equilibration(
+        self,
+        train: Callable[..., None],
+        arguments: Callable[..., list[str]],
+        backend_name: str,
+        ions: dict[str, Path],
+        tmp_path: Path,
+        log: io.StringIO,
+    ) -> None:
+        """Through forces, whose gradients have the response of the charges, to a model file."""
+        settings = {"les_arguments": "{charge_equilibration: true}"}
+        train("--les", *arguments(tmp_path / "run", **ions, **self.charged, **settings))
+        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
+        calculator = get_backend(backend_name).calculator(model)
+        assert calculator.les_config.charge_equilibration
+        for atoms in read(ions["valid_file"], ":3"):
+            charge = atoms.info.get("charge", atoms.info.get("total_charge", 0))
+            charges = results_of(calculator, atoms)["charges"]
+            assert charges.sum() == pytest.approx(charge, abs=1e-5)
+            assert np.ptp(charges) > 1e-5
+
     def test_neutral_structures_leave_the_sign_open(
         self,
         train: Callable[..., None],
