@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from les import Ewald
+from les.sums.mesh import mesh_size
 
 STEP = 1e-4
 ISOTROPIC = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
@@ -79,3 +82,33 @@ def test_wrapping_does_not_jump():
         values.append(torch.cat([energy, torch.autograd.grad(energy, leaf)[0].flatten()]).detach())
     for before, after in ((0, 1), (2, 3)):
         torch.testing.assert_close(values[before], values[after], rtol=0.0, atol=1e-7)
+
+
+#: Periodic axes, and how a cube is deformed.
+SHAPES = {
+    "cubic": ((True, True, True), ISOTROPIC),
+    "triclinic": ((True, True, True), [[1.0, 0.2, -0.1], [0.0, 1.0, 0.15], [0.1, 0.0, 1.1]]),
+    "slab": ((True, True, False), [[1.0, 0.2, 0.0], [0.0, 1.1, 0.0], [0.0, 0.0, 1.0]]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("accuracy", "bar"), [(1e-3, 1e-6), (1e-4, 1.2e-7), (1e-5, 8e-9)])
+def test_mesh_that_changes_its_size(water_like, shape, accuracy, bar):
+    """The energy hardly jumps, in units of the charges' interaction with themselves."""
+    charges, positions, cell = water_like
+    axes, deformation = SHAPES[shape]
+    matrix = torch.tensor(deformation, dtype=torch.float64)
+    positions, cell, pbc = positions @ matrix, cell @ matrix, torch.tensor([axes])
+    ewald = Ewald(accuracy=accuracy, method="mesh")
+    itself = ewald.norm_factor / (2.0 * math.pi) ** 1.5 * float(charges.square().sum())
+    jumps = []
+    for length in torch.linalg.vector_norm(cell[0], dim=1)[torch.tensor(axes)].tolist():
+        # Where the mesh along this vector has as many points as it can.
+        size = mesh_size(length / ewald.spacing)
+        energies = [
+            ewald(charges, scale * positions, scale * cell, pbc=pbc)[0].item()
+            for scale in (size * ewald.spacing / length + step for step in (-1e-10, 1e-10))
+        ]
+        jumps.append(abs(energies[1] - energies[0]))
+    assert 1e-12 * itself < max(jumps) < bar * itself

@@ -1,8 +1,9 @@
 r"""Particle-mesh sum over k-points, for a batch of periodic structures.
 
 The charges are spread over a mesh with B-splines, a Fourier transform of the mesh gives the
-structure factors, and dividing by the splines' own transform, :math:`U(\mathbf n)`, undoes what
-the spreading did to them:
+structure factors, and dividing by the splines' own transform,
+:math:`U(\mathbf n)=\prod_a(\sin x_a/x_a)^p` with :math:`x_a=\pi n_a/K_a`, undoes what the spreading
+did to them:
 
 .. math::
     \sum_{k\ne0} K(k)|S(\mathbf k)|^2 \approx
@@ -13,7 +14,7 @@ Spreading depends on the fractional coordinates alone, the kernel on the cell al
 kernel of the direct sum with its cutoff, so that both give the same result up to the error of
 the interpolation. Beyond the cutoff nothing is needed: the transforms drop those components
 axis by axis. The method is smooth PME, U. Essmann et al., J. Chem. Phys. 103, 8577 (1995), for
-charges that are Gaussians already.
+charges that are Gaussians already, but for U (see ``bases.bspline.squared_factor``).
 """
 
 from __future__ import annotations
