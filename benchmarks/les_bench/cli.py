@@ -1,4 +1,4 @@
-"""``les bench {run,report,fetch,list,kernels,response,cost}``."""
+"""``les bench {run,report,headline,fetch,list,kernels,response,cost}``."""
 
 from __future__ import annotations
 
@@ -113,6 +113,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("folder", type=Path, nargs="?", default=DEFAULT_OUTPUT)
     report.add_argument("--output", type=Path, help="folder to write to (default: the results')")
 
+    headline = commands.add_parser(
+        "headline", help="one small table of all pairs, from result.json files alone"
+    )
+    headline.add_argument("folder", type=Path, nargs="?", default=DEFAULT_OUTPUT)
+    headline.add_argument(
+        "--write",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Markdown files to put it into, between their two marks, rather than print it",
+    )
+
     download = commands.add_parser("fetch", help="download public data, checked by sha256")
     download.add_argument("system", nargs="*", default=list(REMOTE), help="default: all listed")
 
@@ -138,9 +151,14 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(format="%(levelname)s: %(message)s")
         LOG.setLevel(logging.INFO)
     try:
-        return {"run": _run, "report": _report, "fetch": _fetch, "list": _list}[arguments.command](
-            arguments, extra
-        )
+        command = {
+            "run": _run,
+            "report": _report,
+            "headline": _headline,
+            "fetch": _fetch,
+            "list": _list,
+        }[arguments.command]
+        return command(arguments, extra)
     except (BackendError, DataError, FetchError, ResultError, ValueError, OSError) as error:
         LOG.error("%s", error)
         return 1
@@ -233,6 +251,17 @@ def _report(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
     from les_bench.report.page import write_report
 
     print(f"Report: {write_report(arguments.folder, arguments.output)}")
+    return 0
+
+
+def _headline(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
+    from les_bench.report.headline import headline, put_into
+
+    text = headline(arguments.folder)
+    for path in arguments.write:
+        put_into(path, text)
+    if not arguments.write:
+        print(text)
     return 0
 
 

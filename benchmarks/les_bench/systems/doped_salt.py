@@ -1,9 +1,10 @@
 """An ion pair on a slab of NaCl, which only a dopant far below can turn.
 
 The slab is five layers thick. In some structures a Mg2+ stands in the place of a Na+ in its lowest
-layer, 14 A below a Na+ and a Cl- that lie on its surface ("wetting") or stand on it
-("nonwetting"). Its additional charge favours the lying pair by 0.13 eV, more than the other way is better
-without it; nothing else of it reaches there. All ions keep their charges, so the reference is a formula (``les_bench.systems.ions``).
+layer, 14 A below a Na+ and a Cl- that lie on its surface ("wetting") or stand on it ("nonwetting").
+Its additional charge favours the lying pair by 0.13 eV, and without it the standing one is better;
+nothing else of it reaches there. All ions keep their charges, so the reference is a formula
+(``les_bench.systems.ions``).
 """
 
 from __future__ import annotations

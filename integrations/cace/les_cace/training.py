@@ -202,6 +202,7 @@ def _model(
     else:
         model = _extended(start, les_arguments, options)
     if _has_random_charges(options):
+        assert model.charge_readout is not None
         set_random_charges(model.charge_readout)
     model = model.copy(getattr(torch, options.dtype), "cpu")
     if options.atomic_energies == "fit" and "energy" in data.labels:

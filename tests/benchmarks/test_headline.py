@@ -1,0 +1,83 @@
+"""The small table of kept results: what it says, and that the pages show it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from les_bench import cli
+from les_bench.report.headline import BEGIN, END, headline, put_into
+from les_bench.suite.results import ResultError, read_result, write_json
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+SHORT, LES = (f"salt-made-mace-{variant}-seed1" for variant in ("sr", "les"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A pair of the results that are kept."""
+    for name in (SHORT, LES):
+        (tmp_path / name).mkdir()
+        shutil.copy(RESULTS / name / "result.json", tmp_path / name)
+    return tmp_path
+
+
+def change(path: Path, seed: int | None = None, **errors: float) -> None:
+    """Write a result with another seed and other errors."""
+    result = read_result(path)
+    result["metrics"]["test"].update(errors)
+    if seed is not None:
+        result["configuration"]["seed"] = seed
+        path = path.parent.with_name(path.parent.name.replace("seed1", f"seed{seed}")) / path.name
+        path.parent.mkdir()
+    write_json(path, result)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_pages_show_what_the_files_say(page: str) -> None:
+    """If not: les bench headline benchmarks/results --write README.md docs/benchmarks.md."""
+    text = (ROOT / page).read_text()
+    assert f"{BEGIN}\n{headline(RESULTS)}\n{END}\n" in text
+
+
+def test_errors_and_seeds(folder: Path) -> None:
+    change(folder / SHORT / "result.json", force_rmse=200.0, energy_rmse=10.0)
+    change(folder / LES / "result.json", force_rmse=50.0, energy_rmse=5.0)
+    (row,) = headline(folder).splitlines()[2:3]
+    cells = [text.strip() for text in row.strip("|").split("|")]
+    assert cells[:5] == ["salt", "mace", "formula", "30", "1"]
+    assert cells[5:11] == ["200", "50.0", "−75 %", "10.0", "5.00", "−50 %"]
+    assert "All rows have one seed only" in headline(folder)
+    change(folder / SHORT / "result.json", seed=2, force_rmse=100.0, energy_rmse=4.0)
+    change(folder / SHORT / "result.json", seed=3, force_rmse=1.0, energy_rmse=1.0)  # no partner
+    change(folder / LES / "result.json", seed=2, force_rmse=100 / 3, energy_rmse=5.0)
+    (row,) = headline(folder).splitlines()[2:3]
+    cells = [text.strip() for text in row.strip("|").split("|")]
+    assert cells[4] == "2"
+    assert cells[5:8] == ["150", "41.7", "−72 %"]
+    assert cells[10] == "none shown"  # the seeds disagree
+    assert "one seed" not in headline(folder)
+
+
+def test_no_pairs(folder: Path) -> None:
+    shutil.rmtree(folder / SHORT)
+    with pytest.raises(ResultError, match="has no seed with both a short-range model and one with"):
+        headline(folder)
+
+
+def test_into_a_page(folder: Path, capsys) -> None:
+    page = folder / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert cli.main(["headline", str(folder), "--write", str(page)]) == 0
+    assert not capsys.readouterr().out
+    assert cli.main(["headline", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert page.read_text() == f"before\n{BEGIN}\n{printed}{END}\nafter\n"
+    for text in (f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n{BEGIN}\n{END}\n"):
+        page.write_text(text)
+        with pytest.raises(ValueError, match=r"page\.md: must have the lines"):
+            put_into(page, "new")
+        assert page.read_text() == text
