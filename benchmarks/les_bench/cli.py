@@ -1,4 +1,4 @@
-"""``les bench {run,report,headline,fetch,list,kernels,response,cost}``."""
+"""``les bench {run,evaluate,report,headline,fetch,list,kernels,response,cost,md-step}``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from les.backends import BackendError, backend_names
 from les.parser import ArgumentParser
 from les_bench.suite.results import ResultError
 from les_bench.systems.datasets import find
+from les_bench.systems.evaluation_only import EVALUATION_ONLY
 from les_bench.systems.fetch import REMOTE, FetchError, fetch
 from les_bench.systems.labels import DataError
 from les_bench.systems.systems import SYSTEMS
@@ -28,8 +29,9 @@ DEFAULT_SYSTEMS = ("dipeptides", "water")
 DEFAULT_MODELS = ("mace",)
 MAX_DEFAULT_THREADS = 4
 
-#: Commands that measure speed, in modules of the same names.
+#: Commands that measure speed, in modules of the same names but for dashes.
 MEASUREMENTS = {
+    "md-step": "time and memory of a step of molecular dynamics, without and with LES",
     "kernels": "speed of the Ewald sum",
     "response": "cost and convergence of Born effective charges",
     "cost": "time that LES adds to a model, in training and with its calculator",
@@ -109,6 +111,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "epsilon_factor of the models: dipoles and Born effective charges have its square root",
     )
 
+    evaluate = commands.add_parser(
+        "evaluate", help="errors of trained models on the test structures of a system"
+    )
+    evaluate.add_argument("system", help=f"one of those of `run`, or {', '.join(EVALUATION_ONLY)}")
+    evaluate.add_argument("model", type=Path, nargs="+", help="several are a committee, too")
+    evaluate.add_argument("--backend", choices=backend_names(), help="default: by the name's end")
+    evaluate.add_argument("--allow-pickle", action="store_true", help="read pickled models")
+    evaluate.add_argument("--device", default="cpu", help="default: %(default)s")
+    evaluate.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    _add_data(evaluate)
+
     report = commands.add_parser("report", help="tables and plots of a folder of results")
     report.add_argument("folder", type=Path, nargs="?", default=DEFAULT_OUTPUT)
     report.add_argument("--output", type=Path, help="folder to write to (default: the results')")
@@ -140,7 +153,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["cell"]:  # a process that a suite has started
         return int(importlib.import_module("les_bench.suite.cell").main(argv[1:]))
     if argv and argv[0] in MEASUREMENTS:
-        return int(importlib.import_module(f"les_bench.speed.{argv[0]}").main(argv[1:]))
+        module = f"les_bench.speed.{argv[0].replace('-', '_')}"
+        return int(importlib.import_module(module).main(argv[1:]))
     argv, extra = _split_extra(argv)
     parser = ArgumentParser(prog="les bench", description=__doc__)
     add_arguments(parser)
@@ -153,6 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = {
             "run": _run,
+            "evaluate": _evaluate,
             "report": _report,
             "headline": _headline,
             "fetch": _fetch,
@@ -245,6 +260,22 @@ def _run_across(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
     print(summary(record))
     print(f"Results are in {arguments.output}; next: les bench report {arguments.output}")
     return int(any(entry["status"] != DONE for entry in record.values()))
+
+
+def _evaluate(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
+    from les_bench.suite.trained import labelled_test_set, lines
+
+    table = lines(
+        labelled_test_set(arguments.system, arguments.data or "auto"),
+        arguments.model,
+        backend=arguments.backend,
+        allow_pickle=arguments.allow_pickle,
+        device=arguments.device,
+        dtype=arguments.dtype,
+    )
+    for line in table:
+        print(line, flush=True)
+    return 0
 
 
 def _report(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
