@@ -15,7 +15,10 @@ from typing import overload
 
 from les.backends import BackendError, backend_names
 from les.parser import ArgumentParser
+from les_bench.suite.cell import DONE, Settings
 from les_bench.suite.results import ResultError
+from les_bench.suite.run import VARIANTS
+from les_bench.suite.suites import Suite, get_suite, suite_names, suite_of
 from les_bench.systems.datasets import find
 from les_bench.systems.evaluation_only import EVALUATION_ONLY
 from les_bench.systems.fetch import REMOTE, FetchError, fetch
@@ -181,51 +184,30 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
     """In this environment, or with one of the options that ask for it across environments."""
-    for name in ("threads", "jobs"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
     across = arguments.suite or arguments.environments or arguments.python or arguments.jobs > 1
-    # A terminated suite takes its training processes with it, so that it can be resumed.
-    previous = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        return (_run_across if across else _run_here)(arguments, extra)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _run_here(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
-    from les_bench.suite.run import VARIANTS, run_suite
-
-    failed = run_suite(
-        _names(arguments.system, DEFAULT_SYSTEMS),
-        _names(arguments.model, DEFAULT_MODELS),
-        _names(arguments.variant, VARIANTS),
-        1 if arguments.seeds is None else arguments.seeds,
-        data=arguments.data or "auto",
-        epochs=arguments.epochs,
-        demo=arguments.demo,
-        fractions=arguments.fraction or [1.0],
-        output=arguments.output,
+    suite = _suite(arguments)
+    settings = Settings(
+        data=arguments.data or suite.data,
         threads=arguments.threads,
         device=arguments.device,
         dtype=arguments.dtype,
         eps_inf=arguments.eps_inf,
-        extra=extra,
+        extra=tuple(extra),
+        jobs=arguments.jobs,
     )
-    if failed:
-        print(f"{len(failed)} run(s) failed: {', '.join(failed)}", file=sys.stderr)
-        return 1
-    print(f"Results are in {arguments.output}; next: les bench report {arguments.output}")
-    return 0
+    # A terminated suite takes its training processes with it, so that it can be resumed.
+    previous = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        done = (_run_across if across else _run_here)(arguments, suite, settings)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if across or done:
+        print(f"Results are in {arguments.output}; next: les bench report {arguments.output}")
+    return 0 if done else 1
 
 
-def _run_across(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
-    from les_bench.suite.cell import DONE, Settings
-    from les_bench.suite.environments import parse_interpreters
-    from les_bench.suite.matrix import Matrix, summary
-    from les_bench.suite.run import VARIANTS
-    from les_bench.suite.suites import get_suite, suite_of
-
+def _suite(arguments: argparse.Namespace) -> Suite:
+    """The suite that was named, or one of the systems and models that were."""
     if arguments.suite:
         if arguments.demo:
             raise ValueError("--demo has no effect on a suite, which has its own numbers of epochs")
@@ -237,7 +219,7 @@ def _run_across(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
             _names(arguments.variant, VARIANTS),
             demo=arguments.demo,
         )
-    suite = suite.only(
+    return suite.only(
         _names(arguments.system),
         _names(arguments.model),
         _names(arguments.variant),
@@ -245,21 +227,26 @@ def _run_across(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
         epochs=arguments.epochs,
         fractions=arguments.fraction,
     )
-    settings = Settings(
-        data=arguments.data or suite.data,
-        threads=arguments.threads,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        eps_inf=arguments.eps_inf,
-        extra=tuple(extra),
-        jobs=arguments.jobs,
-    )
+
+
+def _run_here(arguments: argparse.Namespace, suite: Suite, settings: Settings) -> bool:
+    from les_bench.suite.here import run_here
+
+    failed = run_here(suite.cells(), settings, arguments.output)
+    if failed:
+        print(f"{len(failed)} run(s) failed: {', '.join(failed)}", file=sys.stderr)
+    return not failed
+
+
+def _run_across(arguments: argparse.Namespace, suite: Suite, settings: Settings) -> bool:
+    from les_bench.suite.environments import parse_interpreters
+    from les_bench.suite.matrix import Matrix, summary
+
     explicit = parse_interpreters(arguments.python)
     matrix = Matrix(arguments.output, suite.cells(), settings, arguments.environments, explicit)
     record = matrix.run(suite.name)
     print(summary(record))
-    print(f"Results are in {arguments.output}; next: les bench report {arguments.output}")
-    return int(any(entry["status"] != DONE for entry in record.values()))
+    return all(entry["status"] == DONE for entry in record.values())
 
 
 def _evaluate(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
@@ -304,8 +291,6 @@ def _fetch(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
 
 
 def _list(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
-    from les_bench.suite.suites import get_suite, suite_names
-
     for system in SYSTEMS.values():
         try:
             source, folder, _ = find(system, arguments.data or "auto")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from ase.calculators.lj import LennardJones
 from ase.io import write
 
 from les.backends import Backend, EpochRecord
-from les_bench.suite import run, workspace
+from les_bench.suite import cell, here, workspace
+from les_bench.suite.cell import Settings
+from les_bench.suite.here import run_here
+from les_bench.suite.suites import suite_of
 
 #: Well depths [eV]: the truth, and what "training" finds. Energies and forces are
 #: proportional to it, so the errors of the models are known exactly.
@@ -132,7 +137,8 @@ def fake_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeBa
     """Let the benchmarks find the backend "fake"."""
     FakeBackend.config = tmp_path / "fake.yaml"
     FakeBackend.config.write_text("r_max: 4.0\n")
-    monkeypatch.setattr(run, "get_backend", lambda name: FakeBackend())
+    for module in (cell, here):
+        monkeypatch.setattr(module, "get_backend", lambda name: FakeBackend())
     monkeypatch.setattr(
         workspace,
         "train_command",
@@ -142,3 +148,30 @@ def fake_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeBa
         ],
     )
     return FakeBackend
+
+
+@pytest.fixture
+def run_fake(fake_backend, data: Path) -> Callable[..., list[str]]:
+    """A function that carries out trainings of "fake"; it returns names of those that failed.
+
+    Args:
+        output: folder of the results.
+        variants, seeds, epochs, fractions: which trainings.
+        settings: what they have in common.
+    """
+
+    def run(
+        output: Path,
+        variants: Sequence[str] = ("sr", "les"),
+        *,
+        seeds: int = 1,
+        epochs: int = 3,
+        fractions: Sequence[float] = (1.0,),
+        **settings: Any,
+    ) -> list[str]:
+        suite = suite_of(["dipeptides"], ["fake"], variants)
+        suite = suite.only(seeds=seeds, epochs=epochs, fractions=fractions)
+        settings = {"data": str(data), **settings}
+        return run_here(suite.cells(), Settings(**settings), output)
+
+    return run

@@ -18,14 +18,13 @@ from les_bench.report import plots
 from les_bench.report.page import write_report
 from les_bench.report.summary import EPOCH_TIME, Column, gain_of_opposite_sign, grouped
 from les_bench.suite.results import ResultError, read_all, read_result, write_json
-from les_bench.suite.run import run_suite
 
 
 @pytest.fixture
-def folder(fake_backend, data: Path, tmp_path: Path) -> Path:
+def folder(run_fake, tmp_path: Path) -> Path:
     """Results of two seeds of both variants."""
     out = tmp_path / "out"
-    run_suite(["dipeptides"], ["fake"], seeds=2, data=str(data), epochs=3, output=out)
+    run_fake(out, seeds=2)
     return out
 
 
@@ -76,8 +75,8 @@ def test_statistics_over_seeds(folder: Path) -> None:
     assert Column("", ("x",), 1).text([None]) == "–"
 
 
-def test_different_budgets_are_not_compared(folder: Path, data: Path) -> None:
-    run_suite(["dipeptides"], ["fake"], ["les"], data=str(data), epochs=9, output=folder)
+def test_different_budgets_are_not_compared(folder: Path, run_fake) -> None:
+    run_fake(folder, ["les"], epochs=9)
     groups = grouped(read_all(folder))
     assert sorted(len(group.results) for group in groups) == [1, 3]
 
@@ -157,8 +156,8 @@ def test_what_was_not_done_is_said(folder: Path) -> None:
     assert "| a |" not in text
 
 
-def test_shares_of_the_training_set(folder: Path, data: Path) -> None:
-    run_suite(["dipeptides"], ["fake"], data=str(data), epochs=3, output=folder, fractions=[0.5])
+def test_shares_of_the_training_set(folder: Path, run_fake) -> None:
+    run_fake(folder, fractions=[0.5])
     write_report(folder)
     text = (folder / "report.md").read_text()
     assert re.search(r"dipeptides fake \| 50 % \| 3 \|", text)
@@ -166,7 +165,7 @@ def test_shares_of_the_training_set(folder: Path, data: Path) -> None:
     assert "50 % of the training set" in text
 
 
-def test_scans_have_pictures_and_a_table(fake_backend, data: Path, tmp_path: Path) -> None:
+def test_scans_have_pictures_and_a_table(run_fake, data: Path, tmp_path: Path) -> None:
     """Training up to 4 A, tests at 3, 4, 5 and 6 A."""
     for split, distances in (("train", (2.0, 3.0, 4.0)), ("test", (3.0, 4.0, 5.0, 6.0))):
         path = data / f"dipeptides_{split}.xyz"
@@ -175,7 +174,7 @@ def test_scans_have_pictures_and_a_table(fake_backend, data: Path, tmp_path: Pat
             frame.info["distance"] = distance
         write(path, frames, format="extxyz")
     out = tmp_path / "out"
-    run_suite(["dipeptides"], ["fake"], data=str(data), epochs=3, output=out)
+    run_fake(out)
     write_report(out)
     text = (out / "report.md").read_text()
     assert text.index("(1-curve-1.png)") < text.index("|")
@@ -200,6 +199,56 @@ def test_controls_are_compared_with_les(folder: Path) -> None:
     table = text.partition("### Controls")[2].partition("###")[0]
     assert re.search(r"\| the same without charges \| – \| .* −90 % \|", table)
     assert re.search(r"\| large \| 12345 \| .* none shown \(", table)
+    for seed in (1, 2):  # the same as a model that has charges, but not those that were learned
+        path = folder / f"dipeptides-custom-fake-large-sr-seed{seed}" / "result.json"
+        result = read_result(path)
+        result["configuration"].update(control="random", variant="les")
+        write_json(path, result)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "With LES, force errors are lower by 90 %." in text
+    assert re.search(r"\| random, LES \| 12345 \| .* none shown \(", text)
+
+
+def test_a_gain_without_electrostatics_is_a_warning(folder: Path) -> None:
+    assert "Warning" not in write_report(folder).read_text()
+    paths = list(folder.glob("*/result.json"))
+    for path in paths:
+        result = read_result(path)
+        result["data"]["electrostatic"] = False
+        write_json(path, result)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    warning = "nothing is electrostatic in dipeptides fake, but force errors are lower by 90 %"
+    assert f"**Warning: {warning} with LES" in text
+    assert "−90 %: a warning |" in text
+    assert "With LES, force errors are lower" not in text
+    for seed in (1, 2):
+        names = (f"dipeptides-custom-fake-{variant}-seed{seed}" for variant in ("sr", "les"))
+        short, les = (folder / name / "predictions.npz" for name in names)
+        shutil.copy(les, short)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    assert "**Where nothing is electrostatic (dipeptides fake), no difference is shown" in text
+
+
+def test_consistency_has_a_table(folder: Path) -> None:
+    """The largest of all seeds; what was made before there were checks has none."""
+    for seed, value in ((1, 2e-6), (2, 3e-5)):
+        path = folder / f"dipeptides-custom-fake-les-seed{seed}" / "result.json"
+        result = read_result(path)
+        assert result["consistency"].keys() >= {"rotation", "huge_box", "force"}
+        result["consistency"] = {"rotation": value}
+        write_json(path, result)
+        path = folder / f"dipeptides-custom-fake-sr-seed{seed}" / "result.json"
+        result = read_result(path)
+        del result["consistency"]
+        write_json(path, result)
+    write_report(folder)
+    text = (folder / "report.md").read_text()
+    table = text.partition("### Symmetry and consistency")[2].partition("###")[0]
+    assert "| dipeptides fake | LES | 3e−05 | – |" in table
+    assert "short-range" not in table
 
 
 def test_bad_folders_are_named(folder: Path, tmp_path: Path, caplog) -> None:

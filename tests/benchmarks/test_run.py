@@ -19,8 +19,10 @@ from les.backends import EpochRecord
 from les.locks import InUseError, locked
 from les_bench import cli
 from les_bench.report.summary import grouped
-from les_bench.suite import results, run, workspace
-from les_bench.suite.run import run_suite
+from les_bench.suite import here, results, workspace
+from les_bench.suite.cell import Settings
+from les_bench.suite.here import run_here
+from les_bench.suite.suites import SuiteError, suite_of
 
 LES = "dipeptides-custom-fake-les-seed1"
 SR = "dipeptides-custom-fake-sr-seed1"
@@ -29,12 +31,11 @@ pytestmark = pytest.mark.usefixtures("fake_backend")
 
 
 @pytest.fixture
-def suite(data: Path, tmp_path: Path):
+def suite(run_fake, out: Path):
     """Run a suite on the small data; keyword arguments override its settings."""
 
     def start(**settings) -> list[str]:
-        defaults = {"data": str(data), "epochs": 4, "output": tmp_path / "out", "threads": 1}
-        return run_suite(["dipeptides"], ["fake"], **{**defaults, **settings})
+        return run_fake(settings.pop("output", out), **{"epochs": 4, **settings})
 
     return start
 
@@ -106,7 +107,7 @@ def test_training_files_hold_energies_and_forces_only(suite, out: Path) -> None:
 
 def test_variants_alternate_within_a_seed(suite, out: Path, monkeypatch) -> None:
     order = []
-    monkeypatch.setattr(run, "execute", lambda run, *_: order.append((run.seed, run.variant)))
+    monkeypatch.setattr(here, "execute", lambda run, *_: order.append((run.seed, run.variant)))
     suite(seeds=2)
     assert order == [(1, "sr"), (1, "les"), (2, "sr"), (2, "les")]
 
@@ -170,7 +171,7 @@ def test_folder_of_another_configuration_is_moved_away(
 
 
 def test_failed_run_shows_its_log_and_the_others_go_on(suite, out: Path, caplog) -> None:
-    assert suite(extra=["--crash"]) == [SR, LES]
+    assert suite(extra=("--crash",)) == [SR, LES]
     assert "ran out of luck" in caplog.text
     assert str(out / SR / "train.log") in caplog.text
     assert not (out / SR / "result.json").exists()
@@ -202,12 +203,14 @@ def test_model_of_the_wrong_variant_is_refused(suite, fake_backend, monkeypatch,
 
 
 def test_bad_settings_are_refused_before_any_run(suite, out: Path) -> None:
-    with pytest.raises(ValueError, match="`variant` must be one of sr, les, got 'lse'"):
+    with pytest.raises(SuiteError, match="`variant` must be one of sr, les, got 'lse'"):
         suite(variants=["lse"])
-    with pytest.raises(ValueError, match="`seeds` and `threads` must be at least 1, got 0"):
+    with pytest.raises(SuiteError, match="`seeds` and `epochs` must be positive numbers, got 0"):
         suite(seeds=0)
+    with pytest.raises(ValueError, match="`threads` must be at least 1, got 0"):
+        suite(threads=0)
     with pytest.raises(ValueError, match="no configuration 'au2_mgo'"):
-        run_suite(["au2_mgo"], ["fake"], output=out)
+        run_here(suite_of(["au2_mgo"], ["fake"]).cells(), Settings(), out)
     assert not out.exists()
 
 
@@ -269,8 +272,8 @@ def test_progress_within_a_run(suite, fake_backend, monkeypatch) -> None:
     monkeypatch.setattr(workspace, "INTERVAL", 0.02)
     monkeypatch.setattr(fake_backend, "history", lambda self, job: records(3, 1.0))
     told = []
-    monkeypatch.setattr(run.tqdm, "set_postfix_str", lambda self, text: told.append(text))
-    assert suite(variants=["les"], extra=["--half-a-second"]) == []
+    monkeypatch.setattr(here.tqdm, "set_postfix_str", lambda self, text: told.append(text))
+    assert suite(variants=["les"], extra=("--half-a-second",)) == []
     assert told[0] == LES
     assert told[-1] == f"{LES}: epoch 3 of 4"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from les.backends import BackendError, get_backend
+from les.ranges import check_number
 from les_bench.suite import results
 from les_bench.suite.run import Run, config_file, execute, run_name
 from les_bench.systems.datasets import Dataset, find, load
@@ -56,6 +57,13 @@ class Settings:
     extra: tuple[str, ...] = field(default=())
     #: Trainings at the same time, which slow one another down.
     jobs: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        if self.eps_inf is not None:
+            check_number("eps_inf", self.eps_inf, "epsilon_factor")
 
     def name(self, cell: Cell) -> str:
         """The name of a training's folder.

@@ -1,32 +1,25 @@
-"""A suite of paired runs: train with and without LES, evaluate, write one result each."""
+"""One training and its evaluation, in a folder of its own, with one result."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-from les.backends import Backend, get_backend
-from les.locks import locked
-from les.ranges import check_number
+from les.backends import Backend
 from les_bench.suite import consistency, machine, metrics, results
 from les_bench.suite.curve import Curve, breaks, curve_so_far, digest, position
 from les_bench.suite.evaluate import (
-    EvaluationError,
     count_parameters,
     evaluate,
     evaluate_response,
     predict,
 )
-from les_bench.suite.workspace import TrainingError, Workspace, median_seconds, train
-from les_bench.systems.datasets import Dataset, load
-from les_bench.systems.systems import get_system
+from les_bench.suite.workspace import Workspace, median_seconds, train
+from les_bench.systems.datasets import Dataset
 
 LOG = logging.getLogger("les")
 
@@ -110,96 +103,6 @@ def config_file(backend: Backend, name: str) -> Path:
             f"backend {backend.name!r} has no configuration {name!r} (it has: {', '.join(configs)})"
         )
     return configs[name]
-
-
-def run_suite(
-    systems: Sequence[str],
-    models: Sequence[str],
-    variants: Sequence[str] = VARIANTS,
-    seeds: int = 1,
-    *,
-    data: str = "auto",
-    epochs: int | None = None,
-    demo: bool = False,
-    output: Path = Path("les-bench-results"),
-    threads: int = 1,
-    device: str = "cpu",
-    dtype: str = "float64",
-    extra: Sequence[str] = (),
-    eps_inf: float | None = None,
-    fractions: Sequence[float] = (1.0,),
-) -> list[str]:
-    """Run every system x model x seed x variant; finished runs are skipped.
-
-    Variants alternate innermost, so that paired timings see the same machine load.
-
-    Args:
-        data: see :func:`les_bench.systems.datasets.load`.
-        epochs: number of epochs; ``None`` keeps that of the configuration, or with
-            ``demo`` that of the system's few-minute demonstration.
-        threads: CPU threads of training and evaluation.
-        output: folder of the results; one suite at a time may write to it.
-        dtype: precision of the evaluation.
-        extra: further arguments for upstream's training.
-        eps_inf: high-frequency dielectric constant that charges, dipoles and Born effective
-            charges are evaluated with, in the place of the model's ``epsilon_factor``.
-        fractions: shares of the training sets.
-
-    Returns:
-        Names of the runs that failed (the others are done all the same).
-
-    Raises:
-        ValueError: for settings that are not possible.
-        les.locks.InUseError: if another process writes to ``output``.
-    """
-    for variant in variants:
-        if variant not in VARIANTS:
-            raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, got {variant!r}")
-    if seeds < 1 or threads < 1:
-        raise ValueError(f"`seeds` and `threads` must be at least 1, got {seeds} and {threads}")
-    if not all(0 < fraction <= 1 for fraction in fractions):
-        raise ValueError(f"`fractions` must be in (0, 1], got {list(fractions)}")
-    if eps_inf is not None:
-        check_number("eps_inf", eps_inf, "epsilon_factor")
-    backends = {model: get_backend(model) for model in models}
-    for backend in backends.values():
-        backend.require()
-        for name in systems:  # fail before hours of work, not after
-            config_file(backend, get_system(name).config)
-    datasets = [load(get_system(name), data) for name in systems]
-    runs = [
-        Run(
-            dataset.reduced(fraction, seed),
-            model,
-            variant,
-            seed,
-            dataset.system.demo_epochs if demo and epochs is None else epochs,
-            threads,
-            device,
-            dtype,
-            tuple(extra),
-            eps_inf,
-        )
-        for dataset in datasets
-        for fraction in fractions
-        for model in models
-        for seed in range(1, seeds + 1)
-        for variant in variants
-    ]
-    failed = []
-    output.mkdir(parents=True, exist_ok=True)
-    with locked(output), logging_redirect_tqdm():
-        for run in (progress := tqdm(runs, unit="run", desc="les bench")):
-            progress.set_postfix_str(run.name)
-            try:
-                execute(run, backends[run.model], output.resolve(), progress.set_postfix_str)
-            except (TrainingError, EvaluationError, OSError) as error:
-                LOG.error("%s failed: %s", run.name, error)
-                failed.append(run.name)
-            except Exception:  # one broken adapter or model must not end a suite of hours
-                LOG.exception("%s failed", run.name)
-                failed.append(run.name)
-    return failed
 
 
 def execute(run: Run, backend: Backend, output: Path, tell: Callable[[str], None]) -> None:
