@@ -9,6 +9,7 @@ to be sent to them, which is left to the program.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -20,6 +21,15 @@ from les.ewald import Ewald
 from les.long_range import scaled
 from les.sums.divided import check_divisible, divided_sum
 from les.sums.reduction import Reduction
+
+#: Fields of a configuration that are heeded here; others must have their defaults.
+HEEDED = {
+    *("sigma", "dl", "method", "cutoff", "accuracy", "spacing", "order"),
+    *("remove_self_interaction", "norm_factor", "remove_mean", "neutrality", "epsilon_factor"),
+    # Those of the readout are the model's own affair, and the sign is that of the results.
+    *("sign", "use_atomwise", "n_features", "n_channels", "n_layers", "n_hidden"),
+    *("add_linear_nn", "element_charges", "initial_charge_scale", "output_scaling_factor"),
+}
 
 
 class Own(NamedTuple):
@@ -61,12 +71,20 @@ class DividedPotential:
         total_charge: of the structure [e].
 
     Raises:
-        ValueError: for a ``total_charge`` of a model that has no use for it, or that is not finite.
+        ValueError: for a ``total_charge`` of a model that has no use for it, or that is not finite,
+            and for a model whose charges come about in another way than is evaluated here.
     """
 
     def __init__(self, model: ShortRange, reduction: Reduction, total_charge: float = 0.0) -> None:
         self.model, self.reduction, self.total_charge = model, reduction, float(total_charge)
         self.settings = Ewald(**model.config.sum_settings()).settings()
+        for field in dataclasses.fields(model.config):
+            value = getattr(model.config, field.name)
+            if field.name not in HEEDED and value != field.default:
+                raise ValueError(
+                    f"atoms of a model with `{field.name}` = {value!r} cannot be divided among "
+                    "ranks yet"
+                )
         if not math.isfinite(self.total_charge):
             raise ValueError(f"`total_charge` must be a finite number, got {total_charge}")
         if self.total_charge != 0.0 and not model.config.uses_total_charge:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 
+from les.engines import potential
 from les.testing.ranks import divided_results
 from les_cace import CACE, LESCalculator
 
@@ -79,6 +80,13 @@ def test_charges_of_another_reach(liquid, make_calculator, small):
     liquid.calc = calculator
     found = divided_results(calculator, liquid, 2)
     np.testing.assert_allclose(found["forces"], liquid.get_forces(), rtol=1e-10, atol=1e-10)
+
+
+def test_settings_that_are_not_heeded_are_refused(make_calculator, liquid, monkeypatch):
+    """One that a later release may have."""
+    monkeypatch.setattr(potential, "HEEDED", potential.HEEDED - {"initial_charge_scale"})
+    with pytest.raises(ValueError, match=r"`initial_charge_scale` = 200\.0 cannot be divided"):
+        divided_results(make_calculator(initial_charge_scale=200.0), liquid, 1)
 
 
 def test_a_model_without_charges_is_refused(small):
