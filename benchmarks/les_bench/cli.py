@@ -38,6 +38,7 @@ MEASUREMENTS = {
     "kernels": "speed of the Ewald sum",
     "response": "cost and convergence of Born effective charges",
     "cost": "time that LES adds to a model, in training and with its calculator",
+    "equilibration": "cost and convergence of charge equilibration",
 }
 
 
