@@ -17,6 +17,7 @@ FEATURES = {
     "charges": yes(),
     "channels": no("The readout gives one charge per atom; several are CACE's"),
     "total_charge": yes("In the long-range part alone: the short-range one does not know it"),
+    "equilibration": yes("Born effective charges of molecules alone"),
     "state": no("The model does not know it; a warning tells"),
     "committees": yes(),
     "hessian": no("The calculator has no method for it; take finite differences of the forces"),

@@ -117,6 +117,11 @@ def with_start(
 
 def _refuse_lost_charges(model: MACELES, start: MACELES) -> None:
     """Refuse heads to which upstream has not copied the charge readouts of ``start``."""
+    given, trained = (each.les.charge_equilibration for each in (model, start))
+    if given != trained:
+        raise ValueError(
+            f"`charge_equilibration` must be {trained}, as in the model to start from, got {given}"
+        )
     state = start.les_readouts.state_dict()
     for name, value in model.les_readouts.state_dict().items():
         if value.shape != state[name].shape:

@@ -22,6 +22,9 @@ FEATURES = {
     "charges": yes("Of a compiled model, if it was compiled for them"),
     "channels": no("The readout gives one charge per atom; several are CACE's"),
     "total_charge": yes(_TOTAL_CHARGE),
+    "equilibration": yes(
+        "Born effective charges of molecules alone; neither in compiled models nor in compiled training"
+    ),
     "state": no("The model does not know it; a warning tells"),
     "committees": yes(),
     "hessian": no("The calculator has no method for it; take finite differences of the forces"),

@@ -21,6 +21,7 @@ FEATURES = {
     "charges": "charges, dipole and Born effective charges",
     "channels": "several charges on each atom",
     "total_charge": "total charge of a structure, which its charges sum to (`neutrality: shift`)",
+    "equilibration": "charges that minimise the energy (`charge_equilibration: true`)",
     "state": "spin or external field of a structure",
     "committees": "committees (`les predict MODEL MODEL ...`, `les.backends.committee`)",
     "hessian": "Hessians by automatic differentiation",

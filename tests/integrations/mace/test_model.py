@@ -121,6 +121,18 @@ class TestEquilibration(EquilibrationTests):
         with pytest.raises(Exception, match="can be neither compiled nor exported"):
             jit.compile(copy.deepcopy(model))(mace_batch([dimer()]))
 
+    def test_hessian(self, model):
+        """It has the response of the charges: compare with differences of forces."""
+        calc, atoms = LESCalculator(copy.deepcopy(model)), dimer()[:3]
+        hessian = calc.get_hessian(atoms).reshape(9, 9)
+
+        def forces(shift):
+            moved = atoms.copy()
+            moved.positions[1, 2] += shift
+            return results_of(calc, moved)["forces"].ravel()
+
+        np.testing.assert_allclose(hessian[5], -derivative(forces), rtol=0, atol=1e-6)
+
     def test_negation(self, model, mace_batch):
         """Of electronegativities alone, as before a training on dipoles."""
         own, batch = copy.deepcopy(model), mace_batch([dimer()])
