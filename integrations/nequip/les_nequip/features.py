@@ -23,7 +23,8 @@ FEATURES = {
     "channels": no("The readout gives one charge per atom; several are CACE's"),
     "total_charge": yes(_TOTAL_CHARGE),
     "equilibration": yes(
-        "Born effective charges of molecules alone; neither in compiled models nor in compiled training"
+        "Born effective charges of molecules alone; neither in compiled models nor in compiled "
+        "training"
     ),
     "state": no("The model does not know it; a warning tells"),
     "committees": yes(),
