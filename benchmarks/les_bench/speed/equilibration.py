@@ -1,12 +1,14 @@
 """``les bench equilibration``: what charge equilibration costs, and how many iterations it takes.
 
 Energy and forces of random structures as dense as water, once of charges as they are, and once of
-charges that minimise the energy.
+charges that minimise the energy. Times are those of the processor.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import time
 from collections.abc import Iterator
 
 import torch
@@ -71,8 +73,9 @@ def table(
                 energy_and_forces(energy, inputs, training)
             iterations = ours.iterations
             timed = interleaved(
-                lambda ours=ours, inputs=inputs: energy_and_forces(ours, inputs, training),
-                lambda plain=plain, inputs=inputs: energy_and_forces(plain, inputs, training),
+                functools.partial(energy_and_forces, ours, inputs, training),
+                functools.partial(energy_and_forces, plain, inputs, training),
+                clock=time.process_time,
             )
             with_it, without = (1e3 * taken for taken in timed.seconds)
             yield (
