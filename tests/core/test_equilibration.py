@@ -193,7 +193,7 @@ def test_forces_take_no_further_solution(monkeypatch):
     chi, eta, positions, cell, batch, pbc = structure("crystal")
     positions.requires_grad_()
     found = equilibrate(chi, eta, positions, cell, batch, pbc, None, settings())
-    monkeypatch.setattr("les.equilibration.conjugate_gradients", None)
+    monkeypatch.setattr("les.minimum.conjugate_gradients", None)
     weights = torch.full_like(chi, 0.7)
     torch.autograd.grad(found.atom_energies, positions, weights, retain_graph=True)
     with pytest.raises(TypeError):

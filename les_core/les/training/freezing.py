@@ -50,8 +50,10 @@ def set_random_charges(readout: ChargeReadout) -> None:
     It makes the control that tells what is gained by charges, and what by having them learned.
 
     Raises:
-        ValueError: if the readout has no charges of elements.
+        ValueError: if the readout has no charges of elements, or reads electronegativities.
     """
+    if readout.charge_equilibration:
+        raise ValueError("random charges cannot be equilibrated: leave out `charge_equilibration`")
     if readout.of_elements is None:
         raise ValueError("random charges are those of elements: `element_charges` must be true")
     with torch.no_grad():
