@@ -270,6 +270,22 @@ def test_born_effective_charges_of_a_molecule(epsilon):
         torch.testing.assert_close(bec[atom, :, axis], expected, rtol=0, atol=1e-6)
 
 
+def test_energy_of_a_charged_supercell():
+    """It is that of its cells, each with its background and its part of the total charge."""
+    chi, eta, positions, cell, _, pbc = structure("crystal")
+    les, parameters = Les(LESConfig(charge_equilibration=True)), torch.stack([chi, eta], dim=1)
+    one = les(positions, cell, parameters, pbc=pbc, total_charge=torch.tensor([1.0]))
+    larger = cell * torch.tensor([2.0, 1.0, 1.0]).to(cell).view(1, 3, 1)
+    both = torch.cat([positions, positions + cell[0, 0]])
+    twice = parameters.repeat(2, 1)
+    two = les(both, larger, twice, pbc=pbc, total_charge=torch.tensor([2.0]))
+    torch.testing.assert_close(two["E_lr"] / 2.0, one["E_lr"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(two["charges"][7:], one["charges"], rtol=0, atol=1e-5)
+    neutral = les(positions, cell, parameters, pbc=pbc)
+    assert abs(neutral["charges"].sum().item()) < 1e-12
+    assert abs(neutral["E_lr"].item() - one["E_lr"].item()) > 1e-2
+
+
 def test_crystals_screen_whatever_moves():
     """So they have no Born effective charges: those of nearest images vanish in large cells."""
     lattice = torch.cartesian_prod(*[torch.arange(2)] * 3).double()

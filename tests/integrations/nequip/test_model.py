@@ -158,6 +158,13 @@ class TestEquilibration(EquilibrationTests):
         settings = {**SETTINGS, "charge_equilibration": True, "sign": "trained"}
         return {("float64", True): nequip_model(self.kind, "float64", les=settings)}
 
+    def test_no_graph_is_captured(self, nequip_model, nequip_data, monkeypatch):
+        settings = {"boundary": "periodic", "max_cell": 15.0, "charge_equilibration": True}
+        model = nequip_model(self.kind, "float64", les={**SETTINGS, **settings})
+        monkeypatch.setattr("les_nequip.module.is_tracing", lambda: True)
+        with pytest.raises(ValueError, match="can be neither compiled nor exported"):
+            model(nequip_data(crystal("triclinic")))
+
 
 class TestFreeCharges(FreeChargesTests):
     """The same model, whose charges keep their mean."""
