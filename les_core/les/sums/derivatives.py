@@ -44,8 +44,8 @@ def second_derivatives(
     if kernels is not None:
         arguments = _arguments(plan)
         along = tuple(
-            torch.zeros_like(value) if way is None else way.reshape(value.shape)
-            for value, way in zip(arguments, directions, strict=False)
+            torch.zeros_like(value) if direction is None else direction.reshape(value.shape)
+            for value, direction in zip(arguments, directions, strict=False)
         )
         return _shaped(kernels.second(arguments, along), given, wanted)
     needed = [flag or along is not None for flag, along in zip(wanted, directions, strict=True)]
@@ -70,7 +70,7 @@ def change(
 ) -> Tensor:
     """How the sum of the energies changes along ``directions``; differentiable."""
     energy = energies(leaves, given, settings).sum()
-    along = [(leaf, way) for leaf, way in zip(leaves, directions, strict=True) if way is not None]
+    along = [pair for pair in zip(leaves, directions, strict=True) if pair[1] is not None]
     if not energy.requires_grad:  # without atoms
         return energy
     first = torch.autograd.grad(
@@ -81,7 +81,11 @@ def change(
         materialize_grads=True,
     )
     # A direction may have no memory of its own, as an expanded number.
-    products = [(value * way.clone()).sum() for value, (_, way) in zip(first, along, strict=True)]
+    products = [
+        (value * direction.clone()).sum()
+        for value, (_, direction) in zip(first, along, strict=True)
+        if direction is not None
+    ]
     return torch.stack(products).sum()
 
 

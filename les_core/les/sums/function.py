@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 
 from les.sums.method import FirstAndSecond
-from les.sums.rows import takes_rows
+from les.sums.vectorised import takes_batched_gradients
 
 
 def is_differentiated(value: Tensor) -> bool:
@@ -44,7 +44,7 @@ class _First(torch.autograd.Function):
         ctx.save_for_forward(*arguments, *output[1:])
 
     @staticmethod
-    @takes_rows
+    @takes_batched_gradients
     def backward(ctx: Any, energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
         n = len(incoming)
         arguments, gradients = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
@@ -102,7 +102,7 @@ class _Second(torch.autograd.Function):
         ctx.save_for_forward(*both)
 
     @staticmethod
-    @takes_rows
+    @takes_batched_gradients
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Any, ...]:
         second = _plain_second(ctx.kernels)
         return None, *torch.func.vjp(second, *ctx.saved_tensors)[1](incoming)

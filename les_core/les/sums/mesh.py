@@ -32,12 +32,12 @@ from les.sums.bases.bspline import squared_factor
 from les.sums.bases.mesh_waves import MeshWaves
 from les.sums.bases.splines import MeshShape
 from les.sums.checks import MOST_POINTS, too_many_points
-from les.sums.kept import kept
 from les.sums.method import Engine, Part, Settings, Sums
 from les.sums.reciprocal.cutoff import EDGE_TOLERANCE
 from les.sums.reciprocal.greens import lattice_greens_function
 from les.sums.reciprocal.lattice import Lattice, exactly, reciprocal_vectors, wrapped
 from les.sums.system import System, select
+from les.sums.tables import kept_tables
 
 #: Number of atoms from which on they are sorted by place, so that neighbours in memory are
 #: neighbours in space, and mesh points of a side of the bins that they are sorted into.
@@ -235,6 +235,6 @@ def deconvolution(
     return Deconvolution(numbers, factors[0] * factors[1] * factors[2])
 
 
-@kept(at_most=256)
+@kept_tables(at_most=256)
 def _inverse_factor(order: int, size: int, extent: int) -> Tensor:
     return squared_factor(order, size, extent).reciprocal()

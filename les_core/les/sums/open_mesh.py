@@ -17,13 +17,13 @@ from torch import Tensor
 
 from les.sums.bases.splines import MeshShape
 from les.sums.checks import MOST_POINTS
-from les.sums.kept import kept
 from les.sums.mesh import Mesh, by_size, deconvolution, mesh_size, sum_on_mesh
 from les.sums.method import Coefficients, Engine, Part, Settings, Sums
 from les.sums.reciprocal.accuracy import MESH_ACCURACY, Resolution, resolve
 from les.sums.reciprocal.cutoff import cutoff_ends, cutoff_weight
 from les.sums.reciprocal.lattice import exactly
 from les.sums.system import System
+from les.sums.tables import kept_tables
 
 #: Relative error of forces below which pairs are summed. The padding alone makes about 5e-8 of the
 #: forces that the charges would have without one another, and more where forces cancel.
@@ -129,7 +129,7 @@ def _fold(x: Tensor, sigma: float) -> Tensor:
     return torch.minimum(x, start) + transition * (t - t**4 / 2.0 + t**5 / 5.0)
 
 
-@kept(at_most=2)
+@kept_tables(at_most=2)
 def _weights(
     sizes: tuple[int, int, int], sigma: float, resolution: Resolution, device: torch.device
 ) -> Tensor:

@@ -25,8 +25,8 @@ from torch import Tensor
 from les.sums.derivatives import Gradients, change, first_derivatives, second_derivatives
 from les.sums.function import apply
 from les.sums.method import Settings
-from les.sums.rows import not_vectorised, takes_rows
 from les.sums.system import Given
+from les.sums.vectorised import not_vectorised, takes_batched_gradients
 
 #: Arguments of ``Ewald.forward``, then those of ``method.Settings``, and which derivatives by
 #: charges, positions and cell are wanted.
@@ -138,8 +138,8 @@ def _after_second(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
     with torch.enable_grad():
         # Aliases, as one of them may depend on another.
         leaves = [_alias(value) for value in given[:3]]
-        ways = [None if value is None else _alias(value) for value in directions]
-        total = change(leaves, given, Settings(*ctx.settings), ways)
+        along = [None if value is None else _alias(value) for value in directions]
+        total = change(leaves, given, Settings(*ctx.settings), along)
         differentiable = [leaf for leaf, chosen in zip(leaves, ctx.wanted, strict=True) if chosen]
         options: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
         second = torch.autograd.grad(total, differentiable, create_graph=True, **options)
@@ -149,14 +149,14 @@ def _after_second(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
             for value, factor in zip(second, chosen, strict=True)
             if factor is not None and value.requires_grad
         ]
-        inputs = [*leaves, *(way for way in ways if way is not None)]
+        inputs = [*leaves, *(value for value in along if value is not None)]
         if products:
             total = torch.stack(products).sum()
             third = torch.autograd.grad(total, inputs, create_graph=again, **options)
         else:
             third = tuple(torch.zeros_like(value) for value in inputs)
-    to_ways = iter(third[3:])
-    of_directions = [None if way is None else next(to_ways) for way in ways]
+    to_directions = iter(third[3:])
+    of_directions = [None if value is None else next(to_directions) for value in along]
     return *of_directions, *third[:3], None, None, None
 
 
@@ -180,7 +180,7 @@ class _Sum(torch.autograd.Function):
         return output
 
     @staticmethod
-    @takes_rows
+    @takes_batched_gradients
     def backward(ctx: Any, to_energy: Tensor | None, *incoming: Tensor | None) -> tuple[Any, ...]:
         saved, needed, wanted = ctx.saved_tensors, ctx.needs_input_grad[1:4], ctx.rest[-1]
         batch = saved[3]

@@ -22,8 +22,8 @@ from les.sums.checks import (
     largest_coordinate,
 )
 from les.sums.reciprocal.lattice import grid_reach
-from les.sums.rows import refuse_vectorised
 from les.sums.system import Given
+from les.sums.vectorised import refuse_vectorised
 
 
 class Numbers(NamedTuple):
@@ -140,7 +140,7 @@ def look_at(given: Given, dl: float) -> Look:
             counts = torch.searchsorted(batch.contiguous(), structures).diff()
             disorder = wrong.sum() + (batch[1:] < batch[:-1]).sum() + (counts.sum() != n_atoms)
         in_cells = counts * periodic
-        whole = torch.stack(
+        counted = torch.stack(
             [
                 disorder,
                 (counts - in_cells).max(),
@@ -159,5 +159,5 @@ def look_at(given: Given, dl: float) -> Look:
         real = torch.cat([torch.stack(sizes), reach])
         # There is no float64 in Metal; float32 has the numbers of atoms that fit there.
         exact = torch.float32 if cell.device.type == "mps" else torch.float64
-        numbers: list[float] = torch.cat([whole.to(exact), real.to(exact)]).tolist()
+        numbers: list[float] = torch.cat([counted.to(exact), real.to(exact)]).tolist()
     return Look(counts, periodic, slab, Numbers(*numbers))

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from les.sums.rows import not_vectorised, takes_rows
+from les.sums.vectorised import not_vectorised, takes_batched_gradients
 
 #: How often along each axis something is differentiated.
 Derivative = tuple[int, int, int]
@@ -160,7 +160,7 @@ class _Spread(torch.autograd.Function):
         ctx.save_for_forward(values, places)
 
     @staticmethod
-    @takes_rows
+    @takes_batched_gradients
     def backward(ctx: Any, components: Tensor) -> tuple[Tensor | None, ...]:
         values, places = ctx.saved_tensors
         basis, derivatives = ctx.settings
@@ -211,7 +211,7 @@ class _Gather(torch.autograd.Function):
         ctx.save_for_forward(components, places)
 
     @staticmethod
-    @takes_rows
+    @takes_batched_gradients
     def backward(ctx: Any, values: Tensor) -> tuple[Tensor | None, ...]:
         components, places = ctx.saved_tensors
         to_components = to_places = None

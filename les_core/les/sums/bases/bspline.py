@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from les.sums.kept import kept
+from les.sums.tables import kept_tables
 
 #: Orders of the splines. Fewer than 4 have no continuous second derivative, and so no
 #: continuous gradient of a loss on forces; more gain nothing in float64.
@@ -43,7 +43,7 @@ def spline(order: int, x: float) -> float:
     return (rise + fall) / (order - 1)
 
 
-@kept(at_most=64)
+@kept_tables(at_most=64)
 def pieces(order: int, n_derivatives: int) -> Tensor:
     """Coefficients of the polynomials that a spline consists of, ``[n_derivatives, order, order]``.
 

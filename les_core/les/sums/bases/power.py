@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from les.sums.rows import takes_rows
+from les.sums.vectorised import takes_batched_gradients
 
 
 def weighted_power(components: Tensor, weights: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class _WeightedPower(torch.autograd.Function):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    @takes_rows
+    @takes_batched_gradients
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, Tensor | None]:
         components, weights = ctx.saved_tensors
         incoming = incoming.view(-1, *[1] * (weights.dim() - 1))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from les.sums.bases.adjoint import NONE, Derivative
-from les.sums.kept import kept
+from les.sums.tables import kept_tables
 
 #: Products of two axes at a time, so that they stay in cache (CPU), or keep many cores busy
 #: (elsewhere).
@@ -127,7 +127,7 @@ def _by_first_axes(
     return found
 
 
-@kept(at_most=64)
+@kept_tables(at_most=64)
 def along(size: int, times: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """A derivative along an axis: which of its cosines and sines becomes which, and factors."""
     source = torch.arange(size, device=device)
@@ -138,7 +138,7 @@ def along(size: int, times: int, dtype: torch.dtype, device: torch.device) -> tu
     return source, torch.cat([signs[0] * powers, signs[1] * powers])
 
 
-@kept(at_most=64)
+@kept_tables(at_most=64)
 def _in_plane(
     derivatives: tuple[tuple[int, int], ...],
     sizes: tuple[int, int],

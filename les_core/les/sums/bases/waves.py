@@ -15,7 +15,7 @@ from torch import Tensor
 
 from les.sums.bases.adjoint import Derivative
 from les.sums.bases.wave_products import WaveProducts
-from les.sums.kept import kept
+from les.sums.tables import kept_tables
 
 
 def axis_bases(fractional: Tensor, extent: list[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,6 +125,6 @@ class Waves:
         return axis_bases(self.fractional, list(self.extent))
 
 
-@kept(at_most=64)
+@kept_tables(at_most=64)
 def _kept_combinations(dtype: torch.dtype, device: torch.device) -> Tensor:
     return combinations(torch.empty(0, dtype=dtype, device=device))

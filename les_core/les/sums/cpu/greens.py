@@ -14,7 +14,7 @@ from torch import Tensor
 from les.sums.cpu.library import call
 from les.sums.cpu.threads import in_parallel
 from les.sums.reciprocal.cutoff import GreensFunction
-from les.sums.rows import takes_rows
+from les.sums.vectorised import takes_batched_gradients
 
 #: Operations that one value of the Green's function costs.
 WORK_PER_NUMBER = 16
@@ -56,7 +56,7 @@ class _Evaluate(torch.autograd.Function):
         ctx.save_for_forward(k_squared)
 
     @staticmethod
-    @takes_rows
+    @takes_batched_gradients
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None]:
         (k_squared,), (*function, order) = ctx.saved_tensors, ctx.settings
         return incoming * _Evaluate.apply(k_squared, *function, order + 1), None, None, None

@@ -13,7 +13,7 @@ from les.sums.bases.bspline import ORDERS, pieces
 from les.sums.bases.splines import MeshShape, SplineMesh
 from les.sums.cpu.library import MOST, call
 from les.sums.cpu.threads import in_parallel
-from les.sums.kept import kept
+from les.sums.tables import kept_tables
 
 
 class _Task(ctypes.Structure):
@@ -119,13 +119,13 @@ class _SplineKernels:
         )
 
 
-@kept(at_most=64)
+@kept_tables(at_most=64)
 def _polynomials(order: int, heights: int, dtype: torch.dtype) -> Tensor:
     """``[heights, power, point]``; the first point sees the last piece of a spline."""
     return pieces(order, heights).flip(1).transpose(1, 2).to(dtype).contiguous()
 
 
-@kept(at_most=64)
+@kept_tables(at_most=64)
 def _listed(derivatives: tuple[Derivative, ...]) -> Tensor:
     """The list as ``[n_derivatives, 3]``, kept for the next call."""
     return torch.tensor(derivatives, dtype=torch.int64, device="cpu")

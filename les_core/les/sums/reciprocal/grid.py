@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from les.sums.kept import kept
 from les.sums.reciprocal.greens import lattice_greens_function
 from les.sums.reciprocal.lattice import Lattice
+from les.sums.tables import kept_tables
 
 
 class Grid(NamedTuple):
@@ -43,7 +43,7 @@ def k_grid(extent: tuple[int, int, int] | list[int], like: Tensor) -> Grid:
     return Grid(signed, multiplicity, n3)
 
 
-@kept(at_most=4)
+@kept_tables(at_most=4)
 def kept_grid(extent: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Grid:
     """The grid once more, kept: the next call is likely to have the same size."""
     return k_grid(extent, torch.empty(0, dtype=dtype, device=device))

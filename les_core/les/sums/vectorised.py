@@ -16,7 +16,7 @@ from torch import Tensor
 _is_of_rows = torch._C._functorch.is_legacy_batchedtensor
 
 
-def takes_rows(backward: Callable[..., Any]) -> Callable[..., Any]:
+def takes_batched_gradients(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Let a ``backward`` that ``torch.vmap`` can vectorise take such tensors as well.
 
     Args:

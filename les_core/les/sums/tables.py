@@ -11,7 +11,7 @@ import torch
 Table = TypeVar("Table")
 
 
-def kept(
+def kept_tables(
     at_most: int,
 ) -> Callable[[Callable[..., Table]], functools._lru_cache_wrapper[Table]]:
     """A decorator of functions that make tensors of numbers: it keeps what the last calls gave.
