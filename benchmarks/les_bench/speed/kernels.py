@@ -1,6 +1,7 @@
 """``les bench kernels``: the speed of ``les.Ewald`` against the plain sum, and how it grows.
 
-With ``--peers`` against other packages, at the same error of the forces.
+With ``--peers`` against other packages, at the same error of the forces; with ``--compilers`` in
+TorchScript and ``torch.compile`` against itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from les.parser import ArgumentParser
 from les.sums.cpu.library import library
 from les_bench.speed.cases import Case, Energy, energies_of, energy_and_forces
+from les_bench.speed.compilers import compiler_table
 from les_bench.speed.matching import compare_at_error
 from les_bench.speed.naive import naive_energy
 from les_bench.speed.peers import contestants
@@ -123,8 +125,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    parser.add_argument(
+    against = parser.add_mutually_exclusive_group()
+    against.add_argument(
         "--peers", action="store_true", help="compare with other packages at the same error"
+    )
+    against.add_argument(
+        "--compilers", action="store_true", help="compare TorchScript and torch.compile with eager"
     )
     parser.add_argument("--error", type=float, help="with --peers, of forces; default: 1e-4")
     sizes = sorted({case.n_atoms for case in PEER_CASES})
@@ -146,6 +152,8 @@ def main(argv: list[str] | None = None) -> int:
         lines = peer_table(dtype, options.error or 1e-4, options.atoms or sizes)
     elif options.error or options.atoms:
         parser.error("--error and --atoms belong to --peers")
+    elif options.compilers:
+        lines = compiler_table(dtype)
     else:
         lines = plain_table(dtype)
     kernels = "compiled kernels" if library(torch.device("cpu"), dtype) else "no compiled kernels"

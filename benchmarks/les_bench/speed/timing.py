@@ -16,10 +16,14 @@ SECONDS, REPETITIONS = 2.0, 5
 
 
 class Comparison(NamedTuple):
-    """Median time of each function [s], and the median of its ratio to that of the last one."""
+    """Median time of each function [s], and the median of its ratio to that of the last one.
+
+    On a busy machine the shortest times say more [s].
+    """
 
     seconds: tuple[float, ...]
     ratios: tuple[float, ...]
+    shortest: tuple[float, ...]
 
 
 def interleaved(
@@ -38,6 +42,7 @@ def interleaved(
     return Comparison(
         tuple(statistics.median(taken) for taken in zip(*rounds, strict=True)),
         tuple(statistics.median(ratio) for ratio in zip(*ratios, strict=True)),
+        tuple(min(taken) for taken in zip(*rounds, strict=True)),
     )
 
 
