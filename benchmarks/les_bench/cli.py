@@ -299,6 +299,8 @@ def _list(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
         except DataError as error:
             place = f"none: {error}"
         print(f"{system.name:<20}{system.title:<52}{place}")
+    for name, test_only in EVALUATION_ONLY.items():
+        print(f"{name:<20}{test_only.title:<52}only for `les bench evaluate`")
     print(f"models: {', '.join(backend_names()) or 'none installed'}")
     for name in suite_names():
         suite = get_suite(name)

@@ -49,7 +49,7 @@ def test_errors_and_seeds(folder: Path) -> None:
     (row,) = headline(folder).splitlines()[2:3]
     cells = [text.strip() for text in row.strip("|").split("|")]
     assert cells[:5] == ["salt", "mace", "formula", "30", "1"]
-    assert cells[5:11] == ["200", "50.0", "−75 %", "10.0", "5.00", "−50 %"]
+    assert cells[5:7] == ["200 → 50.0 (−75 %)", "10.0 → 5.00 (−50 %)"]
     assert "All rows have one seed only" in headline(folder)
     change(folder / SHORT / "result.json", seed=2, force_rmse=100.0, energy_rmse=4.0)
     change(folder / SHORT / "result.json", seed=3, force_rmse=1.0, energy_rmse=1.0)  # no partner
@@ -57,8 +57,8 @@ def test_errors_and_seeds(folder: Path) -> None:
     (row,) = headline(folder).splitlines()[2:3]
     cells = [text.strip() for text in row.strip("|").split("|")]
     assert cells[4] == "2"
-    assert cells[5:8] == ["150", "41.7", "−72 %"]
-    assert cells[10] == "none shown"  # the seeds disagree
+    assert cells[5] == "150 → 41.7 (−72 %)"
+    assert cells[6] == "7.00 → 5.00 (none shown)"  # the seeds disagree
     assert "one seed" not in headline(folder)
 
 

@@ -45,7 +45,7 @@ def headline(folder: Path) -> str:
     groups = sorted((g for g in groups if not g.control), key=lambda g: (g.short_title, g.title))
     if not groups:
         raise ResultError(f"{folder}: has no seed with both a short-range model and one with LES")
-    titles = [text for title, *_ in ERRORS for text in (f"{title}, short-range", "LES", "change")]
+    titles = [title for title, *_ in ERRORS]
     header = ["system", "model", "data", "epochs", "seeds", *titles, "dipole R²", "BEC R²"]
     return f"{Table(header, [_row(group) for group in groups]).markdown()}\n\n{_sentence(groups)}"
 
@@ -76,8 +76,8 @@ def _row(group: Group) -> list[str]:
             [group.variant(variant)[s]["metrics"]["test"][key] for s in group.paired_seeds]
             for variant in ("sr", "les")
         )
-        row += [number(statistics.mean(values), digits) for values in (short, les)]
-        row.append(_change(short, les))
+        means = [number(statistics.mean(values), digits) for values in (short, les)]
+        row.append(f"{' → '.join(means)} ({_change(short, les)})")
     for name in ("dipole", "bec"):
         column = Column("", (name, "r2"), 2)
         found = [column.value(group.variant("les")[s]) for s in group.paired_seeds]
@@ -98,8 +98,8 @@ def _sentence(groups: Sequence[Group]) -> str:
     runs = [run for group in groups for run in group.runs()]
     versions = sorted({run["versions"]["les"] for run in runs if run["versions"].get("les")})
     text = (
-        "Errors on the test set, means over seeds; the two models of a row have the same data, "
-        "split, seeds and budget. "
+        "Errors on the test set without → with LES, means over seeds; the two models of a row have "
+        "the same data, split, seeds and budget. "
     )
     if not any(trained_on(run, name) for run in runs for name in ("dipole", "bec")):
         text += "Dipoles and Born effective charges were never trained on. "
