@@ -464,6 +464,10 @@ def check_benchmark(
             assert [record["epoch"] for record in result["history"]] == [0, 1]
             assert result["history"][0]["seconds"] > 0.0
             assert result["metrics"]["test"]["n_structures"] == 2
+            checks = result["consistency"]  # meV/A; some backends are in single precision
+            assert checks.keys() == {"rotation", "translation", "permutation", "force", "huge_box"}
+            assert all(value < 5.0 for value in checks.values()), checks
+            assert checks["permutation"] < 0.1
         assert results["les"]["n_parameters"] > results["sr"]["n_parameters"]
         measured = {variant: set(result["metrics"]["test"]) for variant, result in results.items()}
         assert measured["les"] - measured["sr"] >= {"bec", "dipole"}

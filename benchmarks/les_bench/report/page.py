@@ -85,7 +85,7 @@ def leading_pictures(groups: Sequence[Group], output: Path) -> list[Block]:
     blocks: list[Block] = []
     for number, group in enumerate(groups, 1):
         found = {v: g for v in ("sr", "les") if (g := _first(group, v)) is not None}
-        if not found or "distance" not in next(iter(found.values()))["test"]:
+        if group.control or not found or "distance" not in next(iter(found.values()))["test"]:
             continue
         for index, name in enumerate(plots.curve_names(found), 1):
             figure, ax = _figure()

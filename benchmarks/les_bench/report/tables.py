@@ -90,7 +90,7 @@ def error_table(groups: Sequence[Group]) -> Table:
                         title,
                         number(found.short_range, digits),
                         number(found.les, digits),
-                        change(found, digits),
+                        change(found, digits, expected=group.electrostatic),
                         str(found.n_seeds),
                         f"{found.n_units} {found.unit}",
                     ]

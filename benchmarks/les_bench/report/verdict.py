@@ -27,7 +27,7 @@ def verdict(groups: Sequence[Group], n_missing: int = 0) -> str:
     sentences += _without_electrostatics([pair for pair in both if not pair[0].electrostatic])
     if not both:
         sentences = ["Nothing is compared: no seed has both models."]
-    runs = [run for group in groups for run in group.variant("les").values()]
+    runs = [run for group in own for run in group.variant("les").values()]
     for trained, how in ((False, "never trained on"), (True, "trained on")):
         r2 = _r2_of_dipoles([run for run in runs if trained_on(run, "dipole") == trained])
         if r2:
