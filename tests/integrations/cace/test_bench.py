@@ -15,7 +15,7 @@ SMALL = "{n_atom_basis: 2, n_rbf: 4, n_radial_basis: 3, max_l: 2, max_nu: 2}"
 
 
 def test_short_range_against_les(check_benchmark):
-    check_benchmark("cace", ".cace.pt", "--model", SMALL)
+    check_benchmark("cace", ".cace.pt", 20, "--model", SMALL)
 
 
 def test_cost(les_command, few_dipeptides, capsys):

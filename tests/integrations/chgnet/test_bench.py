@@ -15,7 +15,7 @@ SMALL = (
 
 @pytest.mark.slow
 def test_short_range_against_les(check_benchmark):
-    check_benchmark("chgnet", ".pth.tar", "--model", SMALL)
+    check_benchmark("chgnet", ".pth.tar", 10, "--model", SMALL)
 
 
 @pytest.mark.slow

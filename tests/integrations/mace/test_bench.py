@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 def test_short_range_against_les(check_benchmark):
-    check_benchmark("mace", ".model")
+    check_benchmark("mace", ".model", 10)
