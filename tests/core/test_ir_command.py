@@ -94,7 +94,7 @@ def test_run_that_is_forced(models):
     assert journal.read_bytes() == first
 
 
-def test_trajectory(models, capsys, fails):
+def test_trajectory(models, capsys, caplog, fails):
     frames = []
     atoms = water_molecule()
     atoms.set_momenta([[0, 0, 0], [0, 0.5, 0], [0, -0.5, 0]])
@@ -105,6 +105,7 @@ def test_trajectory(models, capsys, fails):
     command = ("ir", "trajectory", "FlexibleWater.pt", "trajectory.xyz", "--interval", "2")
     options = ("--resolution", "1000", "-o", "results")
     assert cli.main([*command, *options]) == 0
+    assert "hydrogen" not in caplog.text
     out = capsys.readouterr().out
     assert "dielectric" not in out
     names = {"currents.csv", "spectrum.csv", "spectrum.png"}
@@ -112,6 +113,11 @@ def test_trajectory(models, capsys, fails):
     assert "exists already" in fails(*command, *options)
     assert cli.main([*command, *options, "--force"]) == 0
     assert "needs a trajectory of" in fails(*command, "-o", "other")
+    for number, frame in enumerate(frames):
+        frame.positions[1, 1] += 0.1 * number
+    write("trajectory.xyz", frames)
+    assert cli.main([*command, *options[:2], "-o", "broken"]) == 0
+    assert "1 of 2 hydrogen atoms are bonded to another atom at the end" in caplog.text
     write("trajectory.xyz", [water_molecule()] * 3)
     assert "frame 0: there are no velocities" in fails(*command, "-o", "third")
 

@@ -18,6 +18,7 @@ from les.data.total_charge import TOTAL_CHARGE_NAMES
 from les.spectra.frames import require_charges, volume
 from les.spectra.motion import Motion
 from les.spectra.protocol import Protocol
+from les.spectra.protons import warn_of_moved_protons
 from les.spectra.series import CurrentSeries
 from les.spectra.table_journal import table_journal
 
@@ -98,6 +99,7 @@ def run(
             cell_volume,
         )
         series.write(output)
+    warn_of_moved_protons(atoms, motion.atoms)
     return Run(series, np.array([record["energy"] for record in chosen]))
 
 

@@ -13,6 +13,7 @@ from les.data.structure_files import count_structures, read_structures
 from les.files import checksum
 from les.ranges import is_number
 from les.spectra.frames import SameStructure, require_charges, sample
+from les.spectra.protons import warn_of_moved_protons
 from les.spectra.series import CurrentSeries
 from les.spectra.signs import restore_sign, state_of_sign
 from les.spectra.table_journal import table_journal
@@ -55,6 +56,7 @@ def currents_of_trajectory(
         raise ValueError(f"`interval` must be a positive time in fs, got {interval!r}")
     total = count_structures(trajectory)
     identity = {"trajectory": checksum(trajectory), **(identity or {})}
+    first: Any = None
     same: SameStructure | None = None
     with table_journal(output, identity, replace) as journal:
         done = journal.n_records
@@ -64,6 +66,7 @@ def currents_of_trajectory(
             for place, (where, atoms) in enumerate(read_structures(trajectory)):
                 try:
                     same = same or SameStructure(atoms)
+                    first = atoms if first is None else first
                     same.check(atoms)
                     if place < done:
                         continue
@@ -88,4 +91,5 @@ def currents_of_trajectory(
         )
         series.write(output)
         journal.remove()
+    warn_of_moved_protons(first, atoms)
     return series
