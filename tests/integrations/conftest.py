@@ -446,8 +446,8 @@ def check_benchmark(les_command: Callable[..., int], tmp_path: Path) -> Callable
     """A function that compares a model with and without LES, and reads what that leaves.
 
     Ions whose charges are known, drawn apart beyond what was trained on: a few epochs tell the two
-    apart, and LES-minus-short-range keeps its sign. ``ending`` is that of the model files; ``extra``
-    arguments go to the training command.
+    apart, and LES-minus-short-range keeps its sign. ``ending`` is that of the model files;
+    ``extra`` arguments go to the training command.
     """
 
     def check(model: str, ending: str, epochs: int, *extra: str) -> None:
