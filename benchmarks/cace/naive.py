@@ -41,11 +41,14 @@ class NaiveRepresentation(Representation):
         vectors: Tensor,
         sender: Tensor,
         element: Tensor,
+        state: Tensor | None = None,
         carried: list[Carried] | None = None,
     ) -> Tensor:
         """As that of the base class."""
         senders = self.sender_embedding[element]
         receivers = senders if self.receiver_embedding is None else self.receiver_embedding[element]
+        if state is not None:
+            senders, receivers = senders + state, receivers + state
         pairs = torch.nonzero(vectors.norm(dim=1) < self.cutoff).squeeze(1)
         receiver = pairs // max(sender.shape[1], 1)
         sender, between = sender.flatten()[pairs], vectors[pairs]

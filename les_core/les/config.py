@@ -123,6 +123,11 @@ class LESConfig:
     #: so that they sum to its total charge (``les.neutrality``); ``"none"``: they are what the
     #: readout gives, and a total charge has no effect.
     neutrality: str = DEFAULT_NEUTRALITY
+    #: Embed the total charge of a structure in the features of its atoms, so that the short-range
+    #: part knows it, too (``les.charge_states``); needs charges that sum to it.
+    embed_total_charge: bool = False
+    #: Embed the spin multiplicity 2 S + 1 of a structure in the features of its atoms.
+    embed_spin: bool = False
     #: High-frequency dielectric constant; dipoles and BEC are scaled by its square root.
     epsilon_factor: float = 1.0
     #: ``"open"``: energies and forces leave the sign of all charges open, and it is fixed by
@@ -188,6 +193,8 @@ class LESConfig:
             "add_linear_nn",
             "element_charges",
             "charge_equilibration",
+            "embed_total_charge",
+            "embed_spin",
         ):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
@@ -195,6 +202,16 @@ class LESConfig:
             raise ValueError(
                 "`remove_mean` must be true with `neutrality` 'shift', the default, which takes "
                 "the mean off all charges, got False; they keep it with `neutrality: none`"
+            )
+        if self.embed_total_charge and not self.uses_total_charge:
+            raise ValueError(
+                "`embed_total_charge` needs charges that sum to the total charge, `neutrality` "
+                f"'shift', got {self.neutrality!r}"
+            )
+        if self.embed_total_charge and self.n_channels != 1:
+            raise ValueError(
+                "`embed_total_charge` needs one charge on each atom: nothing says how a total "
+                f"charge is divided among `n_channels` = {self.n_channels}"
             )
         hidden = self.n_hidden if isinstance(self.n_hidden, tuple) else (self.n_hidden,)
         if self.charge_equilibration:
@@ -244,6 +261,15 @@ class LESConfig:
     def uses_total_charge(self) -> bool:
         """Whether charges sum to the total charge of a structure, which is an input then."""
         return self.neutrality == "shift"
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """What is embedded in the features of atoms: ``"total_charge"``, ``"spin"``, or nothing.
+
+        A model cannot do without it, so that every structure has to say it.
+        """
+        asked_for = {"total_charge": self.embed_total_charge, "spin": self.embed_spin}
+        return tuple(name for name, asked in asked_for.items() if asked)
 
     @property
     def moments_without_mean(self) -> bool:

@@ -80,6 +80,11 @@ class Les(nn.Module):
         les_arguments: a :class:`LESConfig`; or a dictionary, or the path of a YAML file,
             with the keys of published LES (see ``LESConfig.from_legacy``); ``None`` for
             ``LESConfig()``.
+        host_embeds: whether the host model embeds in its features what the configuration asks for
+            (``les.charge_states``); other hosts cannot have such a configuration.
+
+    Raises:
+        ValueError: as ``LESConfig``, and for a host that would not do what is asked for.
 
     **``Les()`` is not ``Les({})``.** The first has the defaults of :class:`LESConfig`, a smooth
     cutoff and neutral structures. A dictionary or a file, even an empty one, is what published LES
@@ -92,10 +97,19 @@ class Les(nn.Module):
     """
 
     def __init__(
-        self, les_arguments: LESConfig | Mapping[str, Any] | str | Path | None = None
+        self,
+        les_arguments: LESConfig | Mapping[str, Any] | str | Path | None = None,
+        *,
+        host_embeds: bool = False,
     ) -> None:
         super().__init__()
-        self._build(LESConfig.resolve(les_arguments))
+        config = LESConfig.resolve(les_arguments)
+        if config.embedded and not host_embeds:
+            raise ValueError(
+                f"`embed_{config.embedded[0]}` has no effect: this model embeds nothing in its "
+                "features, leave it out"
+            )
+        self._build(config)
 
     def _build(self, config: LESConfig) -> None:
         self.atomwise: ChargeReadout | None = None

@@ -27,6 +27,7 @@ class Structure(NamedTuple):
     receiver: Tensor  # [n_pairs]
     images: Tensor  # [n_pairs, 3], from the receiver's cell to the image of the sender
     total_charge: float = 0.0  # [e]
+    spin: float = 1.0  # multiplicity
 
 
 class Batch(NamedTuple):
@@ -39,6 +40,7 @@ class Batch(NamedTuple):
     batch: Tensor  # [n_atoms]
     neighbours: Neighbours
     total_charge: Tensor  # [n_structures] [e]
+    spin: Tensor  # [n_structures], multiplicities
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
         """On another device, with coordinates in ``dtype``."""
@@ -55,14 +57,17 @@ class Batch(NamedTuple):
                 neighbours.present.to(device),
             ),
             self.total_charge.to(device),
+            self.spin.to(device),
         )
 
 
-def to_structure(atoms: Atoms, cutoff: float, total_charge: float = 0.0) -> Structure:
+def to_structure(
+    atoms: Atoms, cutoff: float, total_charge: float = 0.0, spin: float = 1.0
+) -> Structure:
     """Tensors of ``atoms``, float64, and pairs with all images within ``cutoff`` [A].
 
-    Without pbc there are no images, whatever the cell. ``total_charge`` [e] is that of a model
-    which uses it.
+    Without pbc there are no images, whatever the cell. ``total_charge`` [e] and ``spin``, a
+    multiplicity, are those of a model which uses them.
     """
     from matscipy.neighbours import neighbour_list  # finds pairs on the first call, not on import
 
@@ -83,6 +88,7 @@ def to_structure(atoms: Atoms, cutoff: float, total_charge: float = 0.0) -> Stru
         # From matscipy's r_j + S H - r_i to our r_i - r_j + n H.
         torch.as_tensor(-images, dtype=torch.float64),
         total_charge,
+        spin,
     )
 
 
@@ -105,4 +111,5 @@ def collate(structures: Sequence[Structure]) -> Batch:
         torch.repeat_interleave(torch.arange(len(structures)), sizes),
         neighbours,
         torch.tensor([x.total_charge for x in structures], dtype=torch.float64),
+        torch.tensor([x.spin for x in structures], dtype=torch.float64),
     )

@@ -91,8 +91,8 @@ class LESCalculator(ChargeCalculator):
         self.model.eval()
         periodic = bool(atoms.pbc.any() and atoms.cell.rank == 3)
         placed = self.place(atoms, self.dtype)
-        charge = self.total_charge(atoms)
-        batch = collate([to_structure(placed, self.model.cutoff, charge)])
+        state = (self.total_charge(atoms), self.spin(atoms))
+        batch = collate([to_structure(placed, self.model.cutoff, *state)])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
             out = self.model(
                 *batch.to(self.device, self.dtype),

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from les.data.atoms import LONG_RANGE_AXES, centred
 from les.data.labels import LabelKeys, labelled_frames
+from les.data.spin import spin_multiplicity
 from les.data.total_charge import total_charge
 from les.training.charges import ChargeStatistics
 from les.training.errors import RESULTS
@@ -40,6 +41,7 @@ class LabelledStructures(Dataset):
         responses: ``"bec"``, ``"dipole"``, those that are trained on.
         responses_needed: whether each of these must be in some frame.
         uses_total_charge: whether the model is given the total charge of a structure.
+        embedded: what the model embeds, as ``les.LESConfig.embedded``.
 
     Raises:
         DataError: as ``les.data.labels.labelled_frames``.
@@ -57,6 +59,7 @@ class LabelledStructures(Dataset):
         responses: Sequence[str] = (),
         responses_needed: bool = True,
         uses_total_charge: bool = False,
+        embedded: Collection[str] = (),
     ) -> None:
         frames = labelled_frames(
             path,
@@ -67,6 +70,7 @@ class LabelledStructures(Dataset):
             responses=responses,
             responses_needed=responses_needed,
             uses_total_charge=uses_total_charge,
+            embedded=embedded,
         )
         self.labels = tuple(labels)
         self.items: list[tuple[Structure, References]] = []
@@ -76,7 +80,8 @@ class LabelledStructures(Dataset):
                 for label in (*labels, *responses)
             }
             charge = total_charge(atoms) if uses_total_charge else 0.0
-            self.items.append((to_structure(centred(atoms), cutoff, charge), references))
+            spin = spin_multiplicity(atoms) if "spin" in embedded else 1.0
+            self.items.append((to_structure(centred(atoms), cutoff, charge, spin), references))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from les import ChargeReadout, Edges, Ewald, LESConfig, born_effective_charges
+from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
 from les.long_range import long_range
 from les.readout import AtomReadout
@@ -99,6 +100,18 @@ class CACE(nn.Module):
             self.arguments["les_arguments"] = config.settings()
             self.charge_readout = ChargeReadout.of(config, len(zs))
             self.ewald = Ewald(**config.sum_settings())
+        #: For each representation, or none.
+        self.charge_states = nn.ModuleList(
+            embedding
+            for each in self.representations()
+            if (embedding := ChargeStateEmbedding.of(self.les_config, each.n_atom_basis))
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle, also what earlier releases wrote, which embedded no charge states."""
+        super().__setstate__(state)
+        if "charge_states" not in self._modules:
+            self.charge_states = nn.ModuleList()
 
     @property
     def cutoff(self) -> float:
@@ -157,6 +170,7 @@ class CACE(nn.Module):
         batch: Tensor,
         neighbours: Neighbours,
         total_charge: Tensor | None = None,
+        spin: Tensor | None = None,
         *,
         compute_forces: bool = True,
         compute_stress: bool = False,
@@ -174,6 +188,7 @@ class CACE(nn.Module):
             neighbours: those of each atom within the cutoff.
             total_charge: ``[n_structures]`` [e], which the charges sum to with ``neutrality``
                 ``"shift"``, zero without it; other models have no use for it.
+            spin: multiplicities 2 S + 1 ``[n_structures]``, of a model that embeds them.
             compute_forces: compute ``forces``.
             compute_stress: compute ``stress``.
             compute_bec: compute ``born_effective_charges``.
@@ -190,9 +205,10 @@ class CACE(nn.Module):
             polarisation first.
 
         Raises:
-            ValueError: as ``les.Ewald``; for elements that the model does not know; for Born
-                effective charges of a model without charges, or with several channels, and for
-                an unknown method.
+            ValueError: as ``les.Ewald``, and as ``les.charge_states.ChargeStateEmbedding`` for a
+                ``total_charge`` and a ``spin`` that the model embeds; for elements that the model
+                does not know; for Born effective charges of a model without charges, or with
+                several channels, and for an unknown method.
         """
         if compute_bec:
             self.require_physical_charges()
@@ -212,14 +228,16 @@ class CACE(nn.Module):
         vectors = neighbours.vectors(moved, strained_cell, batch, self.cutoff)
         inputs = (vectors, neighbours.sender, element)
         *others, own = self.representations()  # the last is that of the charges
+        states = [embedding(batch, total_charge, spin) for embedding in self.charge_states]
+        state = states.pop() if states else None
         edges: Edges | None = None
         if compute_bec and bec_method == "exact":
-            of_charges, carried = own.recorded(*inputs)
+            of_charges, carried = own.recorded(*inputs, state)
             edges = neighbours.edges(vectors, carried)
         else:
-            of_charges = own(*inputs)
+            of_charges = own(*inputs, state)
         of_charges = of_charges.flatten(1)
-        features = others[0](*inputs).flatten(1) if others else of_charges
+        features = others[0](*inputs, *states).flatten(1) if others else of_charges
         energies = self.short_range_energies(features, element)
         out: dict[str, Tensor] = {}
         if self.ewald is not None:

@@ -166,6 +166,7 @@ class Representation(nn.Module):
         vectors: Tensor,
         sender: Tensor,
         element: Tensor,
+        state: Tensor | None = None,
         carried: list[Carried] | None = None,
     ) -> Tensor:
         """Features ``[n_atoms, n_mixtures, n_invariants, n_channels, n_layers + 1]``.
@@ -175,6 +176,8 @@ class Representation(nn.Module):
                 those longer than the cutoff count nothing.
             sender: which atoms the neighbours are ``[n_atoms, width]``.
             element: of each atom, as :meth:`elements` gives it ``[n_atoms]``.
+            state: what is added to the embeddings of the elements, of each atom
+                ``[n_atoms, n_atom_basis]``.
             carried: a list that every place is added to where features go from neighbours to
                 atoms, see :meth:`recorded`.
         """
@@ -188,6 +191,8 @@ class Representation(nn.Module):
         senders = self.sender_embedding[element]
         receiver_embedding = self.receiver_embedding
         receivers = senders if receiver_embedding is None else receiver_embedding[element]
+        if state is not None:
+            senders, receivers = senders + state, receivers + state
         surroundings, basis = self._start(vectors, sender, senders, receivers)
         features = [self.symmetrizer(basis)]
         for layer in self._layers():
@@ -201,12 +206,12 @@ class Representation(nn.Module):
         return torch.stack([self._ordered(x) for x in features], dim=-1)
 
     def recorded(
-        self, vectors: Tensor, sender: Tensor, element: Tensor
+        self, vectors: Tensor, sender: Tensor, element: Tensor, state: Tensor | None = None
     ) -> tuple[Tensor, list[Carried]]:
         """What :meth:`forward` returns, and every place where features go to another atom."""
         carried: list[Carried] = []
         # Not by a call, which may be compiled as a whole: then such places have no derivatives.
-        return self.forward(vectors, sender, element, carried), carried
+        return self.forward(vectors, sender, element, state, carried), carried
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile a call, and for :meth:`recorded` what there is between features that are carried.

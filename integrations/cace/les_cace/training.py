@@ -138,6 +138,7 @@ def _train(
         responses=tuple(responses),
         responses_needed=False,
         uses_total_charge=config is not None and config.uses_total_charge,
+        embedded=() if config is None else config.embedded,
     )
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
@@ -169,6 +170,7 @@ def _read(
             responses=tuple(responses),
             responses_needed=responses_needed,
             uses_total_charge=config is not None and config.uses_total_charge,
+            embedded=() if config is None else config.embedded,
         )
 
     data = {"train": read(options.train_file, zs)}

@@ -76,6 +76,7 @@ class LabelledGraphs(Dataset):
             responses=responses,
             responses_needed=responses_needed,
             uses_total_charge=getattr(converter, "uses_total_charge", False),
+            embedded=getattr(converter, "embedded", ()),
         )
         self.items: list[tuple[CrystalGraph, dict[str, Any]]] = [
             (converter(centred(atoms)), to_targets(labels, len(atoms)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,31 +12,37 @@ from chgnet.graph import CrystalGraph, CrystalGraphConverter
 from pymatgen.core import Molecule, Structure
 from torch import Tensor
 
+from les.data.spin import spin_multiplicity
 from les.data.total_charge import total_charge
 from les_chgnet.structures import to_structure
 
 
 class BoundaryGraph(CrystalGraph):
-    """``CrystalGraph`` with ``pbc`` ``[3]`` and a total charge, which upstream's own graphs lose.
+    """``CrystalGraph`` with ``pbc`` ``[3]``, total charge and spin, which upstream's graphs lose.
 
     Args:
         pbc: along which axes the structure is periodic ``[3]``, boolean.
         total_charge: of the structure [e], of a model that is given it.
+        spin: its multiplicity, likewise.
         fields: as for ``CrystalGraph``.
     """
 
-    def __init__(self, *, pbc: Tensor, total_charge: float = 0.0, **fields: Any) -> None:
+    def __init__(
+        self, *, pbc: Tensor, total_charge: float = 0.0, spin: float = 1.0, **fields: Any
+    ) -> None:
         super().__init__(**fields)
         self.pbc = pbc
-        self.total_charge = total_charge
+        self.total_charge, self.spin = total_charge, spin
 
     def to(self, device: str = "cpu") -> BoundaryGraph:
         """This graph on another device."""
         fields = super().to(device).to_dict()
-        return type(self)(pbc=self.pbc.to(device), total_charge=self.total_charge, **fields)
+        state = {"total_charge": self.total_charge, "spin": self.spin}
+        return type(self)(pbc=self.pbc.to(device), **state, **fields)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "pbc": self.pbc, "total_charge": self.total_charge}
+        state = {"total_charge": self.total_charge, "spin": self.spin}
+        return {**super().to_dict(), "pbc": self.pbc, **state}
 
 
 class GraphConverter(CrystalGraphConverter):
@@ -52,10 +58,13 @@ class GraphConverter(CrystalGraphConverter):
     Attributes:
         uses_total_charge: whether graphs have the total charge of their structure:
             ``les.data.total_charge`` of ``ase.Atoms``, ``charge`` of pymatgen's structures.
+        embedded: what the model embeds, as ``les.LESConfig.embedded``; ``ase.Atoms`` must say it,
+            and so must pymatgen's molecules, which alone have a spin.
     """
 
     precision: Tensor
     uses_total_charge = False  # also of what earlier releases pickled
+    embedded: Collection[str] = ()
 
     def __init__(self, *, on_isolated_atoms: str = "ignore", **settings: Any) -> None:
         super().__init__(on_isolated_atoms=on_isolated_atoms, **settings)
@@ -66,6 +75,7 @@ class GraphConverter(CrystalGraphConverter):
         """One with the cutoffs and the algorithm of ``converter``."""
         own = cls(**converter.as_dict())
         own.uses_total_charge = getattr(converter, "uses_total_charge", False)
+        own.embedded = getattr(converter, "embedded", ())
         return own
 
     def forward(
@@ -77,11 +87,14 @@ class GraphConverter(CrystalGraphConverter):
         """The graph of one structure.
 
         Raises:
-            ValueError: for no atoms, for what is no total charge, for isolated atoms if that is
+            ValueError: for no atoms, for what is no total charge or no spin, or is missing where
+                the model embeds it, for isolated atoms if that is
                 what ``on_isolated_atoms`` says, and for a structure so large that the search for
                 neighbours, whose memory grows with the volume, runs out of it.
         """
-        charge = _total_charge(structure) if self.uses_total_charge else 0.0
+        needed = "total_charge" in self.embedded
+        charge = _total_charge(structure, needed) if self.uses_total_charge else 0.0
+        spin = _spin(structure) if "spin" in self.embedded else 1.0
         structure = to_structure(structure)
         try:
             graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)
@@ -99,12 +112,26 @@ class GraphConverter(CrystalGraphConverter):
             fields["lattice"] = torch.tensor(matrix, dtype=dtype, requires_grad=True)
             fields["neighbor_image"] = graph.neighbor_image.to(dtype)
         pbc = torch.tensor(structure.lattice.pbc)
-        return BoundaryGraph(pbc=pbc, total_charge=charge, **fields)
+        return BoundaryGraph(pbc=pbc, total_charge=charge, spin=spin, **fields)
 
 
-def _total_charge(structure: Structure | Molecule | Atoms) -> float:
+def _total_charge(structure: Structure | Molecule | Atoms, needed: bool) -> float:
     """Total charge of a structure [e]."""
-    return total_charge(structure) if isinstance(structure, Atoms) else float(structure.charge)
+    if isinstance(structure, Atoms):
+        return total_charge(structure, needed=needed)
+    return float(structure.charge)
+
+
+def _spin(structure: Structure | Molecule | Atoms) -> float:
+    """Spin multiplicity of a structure."""
+    if isinstance(structure, Atoms):
+        return spin_multiplicity(structure)
+    if isinstance(structure, Molecule):
+        return float(structure.spin_multiplicity)
+    raise ValueError(
+        "a crystal of pymatgen has no spin multiplicity, which the model needs; give ase.Atoms "
+        "with `spin` in their info"
+    )
 
 
 def periodic_axes(graph: CrystalGraph) -> Tensor:
@@ -131,6 +158,21 @@ def total_charges(graphs: Sequence[CrystalGraph]) -> Tensor:
     """Total charges of the structures ``[n_structures]`` [e]; 0 where a graph does not tell."""
     charges = [getattr(graph, "total_charge", 0.0) for graph in graphs]
     return torch.tensor(charges, dtype=torch.float64)
+
+
+def spins(graphs: Sequence[CrystalGraph]) -> Tensor:
+    """Spin multiplicities of the structures ``[n_structures]``; 1 where a graph does not tell."""
+    return torch.tensor([getattr(graph, "spin", 1.0) for graph in graphs], dtype=torch.float64)
+
+
+def require_states(graphs: Sequence[CrystalGraph]) -> None:
+    """Raise ``ValueError`` for a graph of upstream's own, which tells neither charge nor spin."""
+    for graph in graphs:
+        if not isinstance(graph, BoundaryGraph):
+            raise ValueError(
+                f"the graph of {graph.composition} tells neither total charge nor spin, which the "
+                "model needs; make graphs with the model's own `graph_converter`"
+            )
 
 
 def with_common_positions(

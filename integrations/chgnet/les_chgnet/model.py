@@ -19,11 +19,19 @@ from pymatgen.core import Molecule
 from torch import Tensor, nn
 
 from les import Edges, Les, LESConfig, born_effective_charges
+from les.charge_states import ChargeStateEmbedding
 from les.config import stored_settings
 from les.equilibration import refuse_periodic_response
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.edges import recorded_edges
-from les_chgnet.graphs import GraphConverter, periodic_axes, total_charges, with_common_positions
+from les_chgnet.graphs import (
+    GraphConverter,
+    periodic_axes,
+    require_states,
+    spins,
+    total_charges,
+    with_common_positions,
+)
 from les_chgnet.model_arguments import FURTHER, OUTDATED, plain_dict, refuse_unknown_arguments
 from les_chgnet.stored import has_charges, read_checkpoint, restored
 from les_chgnet.weights import load_pretrained, load_weights, quiet
@@ -79,12 +87,15 @@ class CHGNetLES(CHGNet):
             raise ValueError("`mlp_first` must be true with LES, which adds to atomic energies")
         self.composition_model = AtomicEnergies.like(self.composition_model)
         self.graph_converter = GraphConverter.like(self.graph_converter)
-        self.les = Les(LESConfig.for_features(les_arguments, self.atom_fea_dim))
+        config = LESConfig.for_features(les_arguments, self.atom_fea_dim)
+        self.les = Les(config, host_embeds=True)
         assert self.les.atomwise is not None
         self.les.atomwise.scale_weights(INITIAL_CHARGE_SCALE)
         self.register_load_state_dict_post_hook(_follow_settings)
         _follow_settings(self)
         self.mlp.register_forward_hook(self._add_long_range)
+        self.charge_states = ChargeStateEmbedding.of(config, self.atom_fea_dim)
+        self.atom_embedding.register_forward_hook(self._add_charge_state)
         self._graphs: Sequence[CrystalGraph] = ()
         self._batch: _Batch | None = None
         self._long_range: dict[str, Tensor | None] = {}
@@ -261,6 +272,15 @@ class CHGNetLES(CHGNet):
         self._batch = _Batch(positions, cell, pbc, g.atom_owners.long(), total_charge)
         return super()._compute(g, **options)
 
+    def _add_charge_state(self, module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
+        """Hook of the embedding of elements: add that of the charge states of structures."""
+        if self.charge_states is None or self._batch is None:
+            return features
+        require_states(self._graphs)
+        spin = spins(self._graphs).to(features.device)
+        state: Tensor = self.charge_states(self._batch.structure, self._batch.total_charge, spin)
+        return features + state
+
     def _add_long_range(self, mlp: nn.Module, inputs: tuple[Tensor], energies: Tensor) -> Tensor:
         """Hook of the energy readout: add the long-range energies of atoms to its output."""
         if self._batch is None:
@@ -320,5 +340,7 @@ class CHGNetLES(CHGNet):
 
 
 def _follow_settings(model: CHGNetLES, *_: object) -> None:
-    """Let graphs have total charges if the model uses them, also after its settings were loaded."""
-    model.graph_converter.uses_total_charge = model.les.config().uses_total_charge
+    """Let graphs have total charges and spins if the model uses them, also of loaded settings."""
+    config = model.les.config()
+    model.graph_converter.uses_total_charge = config.uses_total_charge
+    model.graph_converter.embedded = config.embedded

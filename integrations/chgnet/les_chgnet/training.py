@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Iterator, Sequence
 
+    from les.config import LESConfig
     from les.training.backend import TrainingBackend
     from les.training.closing import Frames
     from les.training.files import RunFiles
@@ -139,13 +140,12 @@ def _train(
             best = read_checkpoint(files.best)
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
-    shifted = charges is not None and charges.uses_total_charge
-    sets = labelled(options, axes, uses_total_charge=shifted)
+    sets = labelled(options, axes, charges)
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
 
 def labelled(
-    options: argparse.Namespace, axes: Collection[int], *, uses_total_charge: bool = False
+    options: argparse.Namespace, axes: Collection[int], config: LESConfig | None
 ) -> dict[str, Frames]:
     """The labelled frames to compare with at the end."""
     required = [LABELS[letter] for letter in options.targets if letter != "m"]
@@ -158,7 +158,8 @@ def labelled(
         axes=axes,
         responses=tuple(response_weights(options)),
         responses_needed=False,
-        uses_total_charge=uses_total_charge,
+        uses_total_charge=config is not None and config.uses_total_charge,
+        embedded=() if config is None else config.embedded,
     )
 
 

@@ -67,7 +67,8 @@ def _frames(
     """Configurations of upstream as labelled frames; labels without weight are left out."""
     for index, each in enumerate(configurations):
         atoms = Atoms(each.atomic_numbers, each.positions, cell=each.cell, pbc=each.pbc)
-        atoms.info["total_charge"] = each.properties.get("total_charge")
+        for state in ("total_charge", "total_spin"):
+            atoms.info[state] = each.properties.get(state)
         labels: dict[str, Any] = {}
         for label in known:
             value = each.properties.get(label)

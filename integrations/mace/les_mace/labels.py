@@ -24,6 +24,7 @@ from mace.data import utils
 from les.data.atoms import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les.data.extxyz import DataError
 from les.data.labels import LabelKeys, find_label
+from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.structure_files import read_structures
 from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
 from les.response.labels import ResponseLabels
@@ -64,6 +65,7 @@ class Checks:
             trained on.
         with_responses: files that must have each of these in some frame.
         total_charge: whether the charges of the model sum to the total charge of a structure.
+        embedded: what the model embeds, as ``les.LESConfig.embedded``.
     """
 
     required: tuple[str, ...]
@@ -74,6 +76,7 @@ class Checks:
     responses: Mapping[str, str | None] = field(default_factory=dict)
     with_responses: Collection[str] = ()
     total_charge: bool = False
+    embedded: Collection[str] = ()
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -107,7 +110,11 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
         tally = ResponseLabels(file_path, checks.responses)
         if checks.total_charge:
             specification.info_keys.setdefault("total_charge", "total_charge")
-            _settle_total_charge(file_path, frames, specification.info_keys["total_charge"])
+            key = specification.info_keys["total_charge"]
+            _settle_total_charge(file_path, frames, key, "total_charge" in checks.embedded)
+        if "spin" in checks.embedded:
+            specification.info_keys.setdefault("total_spin", "total_spin")
+            _settle_spin(frames, specification.info_keys["total_spin"])
         for where, atoms in frames:
             responses = _responses(where, atoms, found[kwargs.get("head_name")], tally)
             _check(where, atoms, given, () if responses else required, checks)
@@ -117,7 +124,8 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
             specification.update({"bec_weight": "config_bec_weight"}, {"bec": "REF_bec"})
         if "dipole" in checks.responses:
             specification.update({"dipole": "REF_dipole"})
-        used = (*checks.used, *TOTAL_CHARGE_NAMES) if checks.total_charge else checks.used
+        used = (*checks.used, *(TOTAL_CHARGE_NAMES if checks.total_charge else ()))
+        used = (*used, *(SPIN_NAMES if "spin" in checks.embedded else ()))
         _warn(file_path, [atoms for _, atoms in frames], given, checks, used)
         read = SimpleNamespace(read=lambda *_, **__: [atoms for _, atoms in frames])
         with replaced(utils, "ase", SimpleNamespace(io=read, data=ase.data, Atoms=ase.Atoms)):
@@ -158,19 +166,34 @@ def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]], found: La
     return reference
 
 
-def _settle_total_charge(path: str, frames: Iterable[tuple[str, Atoms]], key: str) -> None:
+def _settle_total_charge(
+    path: str, frames: Iterable[tuple[str, Atoms]], key: str, needed: bool
+) -> None:
     """Put the total charge of each frame under the ``key`` where upstream looks for it.
 
     Raises:
-        DataError: for what is no total charge.
+        DataError: for what is no total charge, and for none where it is ``needed``.
     """
-    charges = TotalCharges(key)
+    charges = TotalCharges(key, needed=needed)
     for where, atoms in frames:
         try:
             atoms.info[key] = charges.add(atoms)
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
     charges.tell(path)
+
+
+def _settle_spin(frames: Iterable[tuple[str, Atoms]], key: str) -> None:
+    """Put the spin multiplicity of each frame under the ``key`` where upstream looks for it.
+
+    Raises:
+        DataError: for what is no multiplicity, and for none.
+    """
+    for where, atoms in frames:
+        try:
+            atoms.info[key] = spin_multiplicity(atoms, key)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
 
 
 def _plain(atoms: Atoms, label: str) -> Any:

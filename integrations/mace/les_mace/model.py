@@ -20,11 +20,13 @@ from mace.modules.utils import compute_forces, compute_forces_virials, compute_h
 from torch import Tensor
 
 from les import Les, LESConfig, born_effective_charges
+from les.charge_states import ChargeStateEmbedding
 from les.config import HOST_KEYS, MULTIPOLE_KEYS
 from les.electronegativity import electronegativity_and_hardness
 from les.equilibration import refuse_periodic_response
 from les_mace import lammps
 from les_mace.edges import recorded_edges
+from les_mace.joint_embedding import JointEmbedding, embedding_specs
 from les_mace.readouts import charge_readouts, layer_widths, read
 
 logger = logging.getLogger("les")
@@ -64,6 +66,9 @@ class MACELES(ScaleShiftMACE):
     def __init__(
         self, les_arguments: LESConfig | Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
+        specs = embedding_specs(LESConfig.for_charges(les_arguments))
+        if specs and kwargs.get("embedding_specs") == specs:  # of a model that is built again
+            kwargs = {**kwargs, "embedding_specs": None}
         super().__init__(**kwargs)
         self._add_charges(les_arguments)
 
@@ -81,11 +86,22 @@ class MACELES(ScaleShiftMACE):
         if self.bec_output_index not in (None, 0, 1, 2):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {self.bec_output_index!r}")
         self.bec_method = "exact"
-        self.les = Les(LESConfig.for_charges(les_arguments))
+        self.les = Les(LESConfig.for_charges(les_arguments), host_embeds=True)
         config = self.les.config()
         sources = [*self.readouts] * (2 if config.charge_equilibration else 1)
         self.les_readouts = charge_readouts(sources, config.initial_charge_scale)
         self.layer_widths = layer_widths(self.products)
+        n_features = self.node_embedding.linear.irreps_out.dim
+        charge_states = ChargeStateEmbedding.of(config, n_features)
+        if charge_states is not None:
+            if hasattr(self, "joint_embedding"):
+                names = ", ".join(self.joint_embedding.specs)
+                raise ValueError(
+                    f"`embed_{config.embedded[0]}` takes the place of upstream's "
+                    f"`embedding_specs`, which this model has, of {names}"
+                )
+            self.embedding_specs = embedding_specs(config)
+            self.joint_embedding = JointEmbedding(charge_states)
 
     @classmethod
     def from_short_range(
@@ -109,6 +125,8 @@ class MACELES(ScaleShiftMACE):
         longer._add_charges(les_arguments)
         longer.les_readouts.to(dtype=dtype, device=device)
         longer.les.to(device=device)
+        if longer.les.config().embedded:
+            longer.joint_embedding.to(dtype=dtype, device=device)
         return longer
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -165,6 +183,10 @@ class MACELES(ScaleShiftMACE):
                 "a model with LES needs `pbc` in its input; LAMMPS, which does not pass it and "
                 "adds ghost atoms, is for `les lammps`"
             )
+        if hasattr(self, "joint_embedding"):
+            for name in self.embedding_specs.keys():  # noqa: SIM118 (for TorchScript)
+                if name not in data:
+                    raise ValueError("the input must have `" + name + "`, which this model embeds")
         positions, cell = data["positions"], data["cell"].view(-1, 3, 3)
         need_strain = compute_virials or compute_stress or compute_displacement
         bec: Tensor | None = None

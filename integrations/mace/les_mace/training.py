@@ -157,7 +157,7 @@ def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool
     keys = {label: getattr(args, f"{label}_key") for label in args.responses}
     keys = {label: None if isinstance(x, UnnamedKey) else x for label, x in keys.items()}
     files = [str(path) for path in (args.train_file, args.valid_file) if path is not None]
-    shifted = les and LESConfig.resolve(args.les_arguments).uses_total_charge
+    config = LESConfig.resolve(args.les_arguments) if les else None
     return Checks(
         required,
         args.loss,
@@ -166,7 +166,8 @@ def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool
         elements,
         responses=keys,
         with_responses=files,
-        total_charge=shifted,
+        total_charge=config is not None and config.uses_total_charge,
+        embedded=() if config is None else config.embedded,
     )
 
 

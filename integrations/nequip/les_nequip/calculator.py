@@ -19,7 +19,7 @@ from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
-from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY, TOTAL_CHARGE_KEY
+from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY, SPIN_KEY, TOTAL_CHARGE_KEY
 from les_nequip.limits import check_bec_method, check_compiled_for
 from les_nequip.loading import Loaded, load
 
@@ -147,9 +147,12 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         """Upstream's data, of the structure alone: upstream would take labels for input."""
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         data = super().atoms_to_data(bare)
-        if self.uses_total_charge:
-            charge = torch.full((1, 1), self.total_charge(atoms), dtype=torch.float64)
-            data[TOTAL_CHARGE_KEY] = charge.to(data[AtomicDataDict.POSITIONS_KEY].device)
+        state = {TOTAL_CHARGE_KEY: self.total_charge(atoms)} if self.uses_total_charge else {}
+        if "spin" in self.embedded:
+            state[SPIN_KEY] = self.spin(atoms)
+        for key, value in state.items():
+            number = torch.full((1, 1), value, dtype=torch.float64)
+            data[key] = number.to(data[AtomicDataDict.POSITIONS_KEY].device)
         return data
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:

@@ -68,7 +68,7 @@ class EdgeRecord:
         self.model, self.les = model, les
         self.gathered: dict[torch.nn.Module, Tensor] = {}
         for interaction in self._interactions():
-            if _name(interaction.tp_scatter) == TENSOR_PRODUCT:
+            if module_name(interaction.tp_scatter) == TENSOR_PRODUCT:
                 interaction.tp_scatter.tp.register_forward_pre_hook(self._keep)
         les.register_forward_hook(self._forget)
 
@@ -93,7 +93,7 @@ class EdgeRecord:
         unknown = [module for module in self._before() if not _is_known(module)]
         for interaction in self._interactions():
             product = interaction.tp_scatter
-            if _name(product) != TENSOR_PRODUCT:
+            if module_name(product) != TENSOR_PRODUCT:
                 unknown.append(product)
             elif self._keep not in product.tp._forward_pre_hooks.values():
                 unknown.append(interaction)
@@ -122,7 +122,7 @@ class EdgeRecord:
                 yield module
 
     def _interactions(self) -> list[Any]:
-        return [module for module in self._before() if _name(module) == INTERACTION]
+        return [module for module in self._before() if module_name(module) == INTERACTION]
 
 
 def record_edges(model: torch.nn.Module) -> None:
@@ -133,12 +133,12 @@ def record_edges(model: torch.nn.Module) -> None:
             module.edge_record = EdgeRecord(model, module)
 
 
-def _name(module: torch.nn.Module) -> tuple[str, str]:
+def module_name(module: torch.nn.Module) -> tuple[str, str]:
     """Package and name of the class, also of a copy that is named ``<torch_package_0>.nequip``."""
     path = type(module).__module__.rpartition(">.")[2]
     return path.partition(".")[0], type(module).__name__
 
 
 def _is_known(module: torch.nn.Module) -> bool:
-    package, name = _name(module)
+    package, name = module_name(module)
     return (package, name) == INTERACTION or name in KNOWN.get(package, ())

@@ -2,11 +2,6 @@
 
 from les.backends.features import no, yes
 
-_TOTAL_CHARGE = (
-    "In the long-range part alone: the short-range one does not know it; compiled models are for "
-    "neutral structures"
-)
-
 FEATURES = {
     "training": yes(),
     "responses": yes("Not with `compile_mode: compile`"),
@@ -21,12 +16,13 @@ FEATURES = {
     "stress": yes(),
     "charges": yes("Of a compiled model, if it was compiled for them"),
     "channels": no("The readout gives one charge per atom; several are CACE's"),
-    "total_charge": yes(_TOTAL_CHARGE),
+    "total_charge": yes("Compiled models are for neutral structures"),
     "equilibration": yes(
         "Born effective charges of molecules alone; neither in compiled models nor in compiled "
         "training"
     ),
-    "state": no("The model does not know it; a warning tells"),
+    "embedding": yes("Not in compiled models"),
+    "field": no("The model does not know it; a warning tells"),
     "committees": yes(),
     "hessian": no("The calculator has no method for it; take finite differences of the forces"),
     "precisions": yes("Packages and compiled models keep the one they were built in"),

@@ -9,10 +9,9 @@ import torch
 from hydra.utils import get_method
 from nequip.utils import torch_default_dtype
 
-from les_nequip.edges import record_edges
 from les_nequip.module import LES
 from les_nequip.trained import refuse_other_model
-from les_nequip.upstream import pass_input
+from les_nequip.upstream import prepare
 
 #: Place in front of which upstream's models have their pair potential.
 SUM = "total_energy_sum"
@@ -95,8 +94,7 @@ def _add(graph_model: Any, seed: int, settings: dict[str, Any]) -> None:
     sequence.insert("les", les.to(device), before=SUM)
     for module in (graph_model, graph_model.model):
         module.irreps_out.update(les.irreps_out)
-    pass_input(graph_model)
-    record_edges(graph_model.model)
+    prepare(graph_model)
 
 
 def _irreps(irreps: Any) -> Any:

@@ -13,6 +13,9 @@ LES_DIPOLE_KEY: Final[str] = "les_dipole"
 #: Total charge of each structure ``[n_structures, 1]`` [e], an input.
 TOTAL_CHARGE_KEY: Final[str] = "total_charge"
 
+#: Spin multiplicity of each structure ``[n_structures, 1]``, an input.
+SPIN_KEY: Final[str] = "spin"
+
 #: Label of a response -> its field, upstream's or ours.
 RESPONSE_FIELDS: Final = {"bec": "born_effective_charges", "dipole": LES_DIPOLE_KEY}
 

@@ -32,11 +32,12 @@ from les.data.atoms import (
     check_elements,
 )
 from les.data.extxyz import SUFFIXES, DataError, blocks, parse
-from les.data.labels import LabelKeys, find_label, similar_keys
+from les.data.labels import LabelKeys, find_label, names_used, similar_keys
+from les.data.spin import spin_multiplicity
 from les.data.structure_files import read_structures
-from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
+from les.data.total_charge import TotalCharges
 from les.response.labels import ResponseLabels
-from les_nequip.keys import RESPONSE_FIELDS, TOTAL_CHARGE_KEY
+from les_nequip.keys import RESPONSE_FIELDS, SPIN_KEY, TOTAL_CHARGE_KEY
 from les_nequip.missing import MISSING, all_of, places, put
 
 #: Label -> upstream's name of it; ASE's is that of the label.
@@ -74,6 +75,7 @@ class LabelledFiles:
         responses: label -> key, or ``None`` where nobody has named one, of the responses that are
             trained on.
         uses_total_charge: whether the model is given the total charge of a structure.
+        embedded: what the model embeds, as ``les.LESConfig.embedded``.
 
     Attributes:
         keys: field -> its name in the files, of those that were read.
@@ -89,11 +91,12 @@ class LabelledFiles:
         exact: Collection[str] = (),
         responses: Mapping[str, str | None] | None = None,
         uses_total_charge: bool = False,
+        embedded: Collection[str] = (),
     ) -> None:
         self.responses = tuple(responses or ())
         given = {x: key for x, key in (responses or {}).items() if key is not None}
         self.response_keys = LabelKeys(given)
-        self.uses_total_charge = uses_total_charge
+        self.uses_total_charge, self.embedded = uses_total_charge, embedded
         self._reported: set[str] = set()
         self.fields = dict(fields)
         self.exact = frozenset(exact)
@@ -112,6 +115,7 @@ class LabelledFiles:
         exact: Collection[str] = (),
         responses: Mapping[str, str | None] | None = None,
         uses_total_charge: bool = False,
+        embedded: Collection[str] = (),
     ) -> LabelledFiles:
         """Those of the run that ``config`` describes; the class says what the others are."""
         types = OmegaConf.select(config, "training_module.model.type_names") or []
@@ -125,6 +129,7 @@ class LabelledFiles:
             exact=exact,
             responses=responses,
             uses_total_charge=uses_total_charge,
+            embedded=embedded,
         )
 
     @contextlib.contextmanager
@@ -173,13 +178,16 @@ class LabelledFiles:
             les.data.extxyz.DataError: naming file, frame and key, for missing, mixed or bad labels
                 and for structures on which the model has no meaningful result.
         """
-        unused = UnusedLabels(TOTAL_CHARGE_NAMES if self.uses_total_charge else ())
-        charges, tally = TotalCharges(), ResponseLabels(path, self.responses)
+        unused = UnusedLabels(names_used(self.uses_total_charge, self.embedded))
+        charges = TotalCharges(needed="total_charge" in self.embedded)
+        tally = ResponseLabels(path, self.responses)
         required = [label for label, field in FIELDS.items() if field in self.fields]
         for where, atoms in self._checked(path, ase_args or {}):
             unused.add(atoms)
             if self.uses_total_charge:
                 atoms.info[TOTAL_CHARGE_KEY] = _total_charge(atoms, where, charges)
+            if "spin" in self.embedded:
+                atoms.info[SPIN_KEY] = _spin(atoms, where)
             found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
             waived = any(value is not None for value in found.values())
             for field, allow_nan in self.fields.items():
@@ -301,7 +309,8 @@ class LabelledFiles:
         defaults = {f"REF_{label}": field for label, field in FIELDS.items() if field not in mapped}
         responses = {f"REF_{label}": RESPONSE_FIELDS[label] for label in self.responses}
         charge = {TOTAL_CHARGE_KEY: TOTAL_CHARGE_KEY} if self.uses_total_charge else {}
-        return {**defaults, **mapping, **responses, **charge}
+        spin = {SPIN_KEY: SPIN_KEY} if "spin" in self.embedded else {}
+        return {**defaults, **mapping, **responses, **charge, **spin}
 
 
 def has_charged(paths: Iterable[str | Path], ase_args: Mapping[str, Any]) -> bool:
@@ -321,6 +330,13 @@ def has_charged(paths: Iterable[str | Path], ase_args: Mapping[str, Any]) -> boo
 def _total_charge(atoms: Any, where: str, charges: TotalCharges) -> float:
     try:
         return charges.add(atoms)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _spin(atoms: Any, where: str) -> float:
+    try:
+        return spin_multiplicity(atoms)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
 

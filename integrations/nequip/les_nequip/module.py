@@ -15,11 +15,13 @@ from nequip.nn.utils import scatter
 from torch import Tensor
 
 from les import ChargeReadout, Ewald
+from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
 from les.long_range import LongRange, captured_long_range, long_range, summed_cells
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
+from les_nequip.charge_states import Conditioned, n_features
 from les_nequip.edges import EdgeRecord
 from les_nequip.keys import (
     BEC_METHOD,
@@ -56,6 +58,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
     ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the polarisation first;
     with ``compute_dipole`` ``les_dipole`` ``[n_structures, 3]`` [e A]. With ``neutrality``
     ``"shift"`` charges sum to ``total_charge`` ``[n_structures, 1]`` [e] in the data, 0 without it.
+    Models that embed them (``embed_total_charge``, ``embed_spin``) need ``total_charge`` and
+    ``spin`` ``[n_structures, 1]``, a multiplicity, in the data.
 
     Args:
         type_names: names of the model's atom types (upstream passes them).
@@ -89,6 +93,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
     bec_method: str = "exact"
     #: Of the model that this is part of.
     edge_record: EdgeRecord | None = None
+    #: Adds the embedding of total charge and spin to the features of models that have one.
+    conditioned: Conditioned | None = None
     #: Whether dipoles are computed; models of earlier releases had none.
     compute_dipole: bool = False
 
@@ -108,10 +114,13 @@ class LES(GraphModuleMixin, torch.nn.Module):
         self.compute_bec, self.compute_dipole = bool(compute_bec), bool(compute_dipole)
 
         irreps_in = AtomicDataDict._fix_irreps_dict(irreps_in or {})
-        self.feature_key, n_features = _scalar_features(irreps_in)
-        self.config = core_config(settings, n_features)
+        self.feature_key, n_scalars = _scalar_features(irreps_in)
+        self.config = core_config(settings, n_scalars)
         self.ewald = Ewald(**self.config.sum_settings())
         self.readout = ChargeReadout.of(self.config, len(type_names))
+        self.charge_states: ChargeStateEmbedding | None = None
+        if self.config.embedded:
+            self.charge_states = ChargeStateEmbedding.of(self.config, n_features(irreps_in))
         outputs = {
             AtomicDataDict.PER_ATOM_ENERGY_KEY: "0e",
             AtomicDataDict.CHARGE_KEY: "0e",
@@ -131,6 +140,12 @@ class LES(GraphModuleMixin, torch.nn.Module):
 
     def _get_metadata_contributions(self) -> dict[str, str]:
         refuse_mliap_file()
+        if self.charge_states is not None and is_exporting():
+            raise ValueError(
+                f"a model that embeds the {self.config.embedded[0].replace('_', ' ')} of a "
+                "structure cannot be compiled by nequip-compile: its programs do not pass it; use "
+                "the model as it was trained"
+            )
         obstacle = self._bec_obstacle()
         if obstacle is not None and is_exporting():
             logger.warning("the compiled model has no Born effective charges: %s", obstacle)

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from les_nequip.charge_states import INPUTS
 from les_nequip.configured import resolved
 from les_nequip.keys import RESPONSE_FIELDS
 from les_nequip.overrides import add_callback, set_section
@@ -49,10 +50,18 @@ def with_responses(config: DictConfig, weights: Mapping[str, float]) -> list[str
     return [*overrides, *with_trained_sign(config)]
 
 
-def uses_total_charge(config: DictConfig) -> bool:
-    """Whether charges of the model that ``config`` describes sum to the total charge."""
+def state_inputs(config: DictConfig) -> tuple[bool, tuple[str, ...]]:
+    """What the model that ``config`` describes is told of the state of a structure.
+
+    Returns:
+        Whether its charges sum to the total charge, and what it embeds, as
+        ``les.LESConfig.embedded``.
+    """
     model = resolved(OmegaConf.select(config, MODEL))
-    return any(section.get("neutrality") == "shift" for section in _les_sections(model))
+    sections = list(_les_sections(model))
+    uses_total_charge = any(section.get("neutrality") == "shift" for section in sections)
+    embedded = [x for x in INPUTS if any(section.get(f"embed_{x}") for section in sections)]
+    return uses_total_charge, tuple(embedded)
 
 
 def with_trained_sign(config: DictConfig) -> list[str]:

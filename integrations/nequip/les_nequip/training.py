@@ -24,7 +24,7 @@ from les_nequip.labels import FIELDS, LabelledFiles, has_charged
 from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
 from les_nequip.overrides import override_text
 from les_nequip.program import Outcome, run
-from les_nequip.responses import uses_total_charge, with_responses, with_trained_sign
+from les_nequip.responses import state_inputs, with_responses, with_trained_sign
 from les_nequip.runs import RunFolder, check_continued
 from les_nequip.sections import is_unpickling, nested, refuse_consent
 from les_nequip.settings import core_config
@@ -98,7 +98,7 @@ def _train(
             )
         )
     config = command.compose()
-    charged = les and uses_total_charge(config)
+    charged, embedded = state_inputs(config) if les else (False, ())
     paths = [*_data_files(config), *([options.test_file] if options.test_file else [])]
     if charged and not weights and has_charged(paths, _ase_args(config)):
         command.add(with_trained_sign(config))
@@ -118,6 +118,7 @@ def _train(
         exact=[FIELDS[label] for label in keys],
         responses={label: getattr(options, f"{label}_key") for label in weights},
         uses_total_charge=charged,
+        embedded=embedded,
     )
     for label in keys:
         if FIELDS[label] not in files.fields:

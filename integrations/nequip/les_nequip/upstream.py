@@ -11,6 +11,7 @@ from nequip.data import AtomicDataDict
 from nequip.nn import GraphModel
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from les_nequip.charge_states import INPUTS, condition
 from les_nequip.edges import record_edges
 from les_nequip.keys import TOTAL_CHARGE_KEY
 
@@ -56,7 +57,7 @@ def refuse_partial_input(data: AtomicDataDict.Type) -> None:
 
 
 def pass_input(model: GraphModel) -> None:
-    """Let ``model`` pass ``pbc`` on to its modules, and the total charge where it is used.
+    """Let ``model`` pass ``pbc`` on to its modules, and total charge and spin where it uses them.
 
     It drops all input that its first module does not ask for. Without ``pbc`` a molecule in
     a box cannot be told from a periodic structure.
@@ -65,14 +66,24 @@ def pass_input(model: GraphModel) -> None:
     fields = [AtomicDataDict.PBC_KEY]
     if any(getattr(module.config, "uses_total_charge", False) for module in modules):
         fields.append(TOTAL_CHARGE_KEY)
+    for module in modules:
+        fields += [INPUTS[name] for name in getattr(module.config, "embedded", ())]
+    fields = list(dict.fromkeys(fields))
     model.model_input_fields += [key for key in fields if key not in model.model_input_fields]
+
+
+def prepare(model: GraphModel) -> None:
+    """Let ``model``, which has been built, pass LES what it needs, and change what it has to."""
+    pass_input(model)
+    record_edges(model.model)
+    condition(model.model, is_tracing)
 
 
 def prepare_for_les() -> None:
     """Let all models with LES that are built from now on pass it what it needs beside features.
 
-    That is ``pbc``, total charges, and where features come from. nequip builds its models around
-    the modules; nothing else reaches what is built last.
+    That is ``pbc``, total charges and spins, and where features come from. nequip builds its models
+    around the modules; nothing else reaches what is built last.
     """
     original = GraphModel.__init__
     if getattr(original, "prepares_for_les", False):
@@ -82,8 +93,7 @@ def prepare_for_les() -> None:
     def init(self: GraphModel, model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
         original(self, model, *args, **kwargs)
         if any(getattr(module, "is_les", False) for module in model.modules()):
-            pass_input(self)
-            record_edges(model)
+            prepare(self)
 
     init.prepares_for_les = True  # type: ignore[attr-defined]
     GraphModel.__init__ = init

@@ -27,6 +27,8 @@ from les.data.atoms import (
     check_elements,
     labels_without_effect,
 )
+from les.data.labels import names_used
+from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.total_charge import TOTAL_CHARGE_NAMES, is_fractional, total_charge
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign
@@ -134,21 +136,42 @@ class ChargeCalculator(Calculator):
         """Whether the charges of the model sum to the total charge of a structure."""
         return self.les_config is not None and self.les_config.uses_total_charge
 
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """What the model embeds in its features, as ``les.LESConfig.embedded``."""
+        return () if self.les_config is None else self.les_config.embedded
+
     def total_charge(self, atoms: Atoms) -> float:
         """Total charge of ``atoms`` that the model is given [e]; 0 if it cannot use one.
 
         Raises:
-            ValueError: as ``les.data.total_charge.total_charge``.
+            ValueError: as ``les.data.total_charge.total_charge``, where a model that embeds the
+                total charge needs it.
         """
-        return total_charge(atoms, *self.total_charge_names) if self.uses_total_charge else 0.0
+        if not self.uses_total_charge:
+            return 0.0
+        needed = "total_charge" in self.embedded
+        return total_charge(atoms, *self.total_charge_names, needed=needed)
+
+    def spin(self, atoms: Atoms) -> float:
+        """Spin multiplicity of ``atoms`` that the model is given; 1 if it embeds none.
+
+        Raises:
+            ValueError: as ``les.data.spin.spin_multiplicity``.
+        """
+        return spin_multiplicity(atoms) if "spin" in self.embedded else 1.0
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """As ASE's: what has changed since the last calculation, the total charge included."""
+        """As ASE's: what has changed since the last calculation, with total charge and spin."""
         changes: list[str] = super().check_state(atoms, tol)
-        if self.uses_total_charge and self.atoms is not None:
-            last = {name: self.atoms.info.get(name) for name in self.total_charge_names}
-            if any(not _same(atoms.info.get(name), value) for name, value in last.items()):
-                changes.append("total_charge")
+        for change, uses, names in (
+            ("total_charge", self.uses_total_charge, self.total_charge_names),
+            ("spin", "spin" in self.embedded, SPIN_NAMES),
+        ):
+            if uses and self.atoms is not None:
+                last = {name: self.atoms.info.get(name) for name in names}
+                if any(not _same(atoms.info.get(name), value) for name, value in last.items()):
+                    changes.append(change)
         return changes
 
     def refuse_unknown_keywords(self, given: Mapping[str, Any]) -> None:
@@ -177,8 +200,9 @@ class ChargeCalculator(Calculator):
             sign = 1
         self.charge_sign = ChargeSign(sign)
         self._warned_of: set[str] = set()
-        if self.uses_total_charge:
-            self.used_labels = {*self.used_labels, *self.total_charge_names}
+        of_charge = self.total_charge_names if self.uses_total_charge else ()
+        of_state = names_used(self.uses_total_charge, self.embedded)
+        self.used_labels = {*self.used_labels, *of_state, *of_charge}
         # A list of its own: that of the class is shared by all its instances.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if config is not None:
@@ -233,8 +257,9 @@ class ChargeCalculator(Calculator):
         Raises:
             ValueError: for positions that are not finite, atoms on top of each other, a periodic
                 structure without a cell, elements that the model does not know, with LES a number
-                of periodic axes that it does not take, and for a total charge that is not one
-                finite number, or one of a model that cannot have it.
+                of periodic axes that it does not take; for a total charge that is not one finite
+                number, or one of a model that cannot have it; and for a total charge or a spin that
+                the model embeds and the structure does not have.
         """
         atoms = atoms if atoms is not None else self.atoms
         if atoms is None:
@@ -242,6 +267,7 @@ class ChargeCalculator(Calculator):
         check_atoms(atoms, self.long_range_axes if self.long_range else ANY_AXES)
         check_elements(atoms, self.elements())
         self._check_total_charge(atoms)
+        self.spin(atoms)
         for name, value in labels_without_effect(atoms).items():
             if name not in self._warned_of and name not in self.used_labels:
                 self._warned_of.add(name)

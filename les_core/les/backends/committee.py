@@ -99,6 +99,12 @@ class Committee(ChargeCalculator):
         """Whether the charges of some member sum to the total charge of a structure."""
         return any(getattr(member, "uses_total_charge", False) for member in self.members)
 
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """What some member embeds in its features."""
+        found = (getattr(member, "embedded", ()) for member in self.members)
+        return tuple(dict.fromkeys(name for names in found for name in names))
+
     def calculate(
         self,
         atoms: Atoms | None = None,

@@ -115,6 +115,9 @@ def examine_model(config: LESConfig | None) -> str:
         lines.append(f"{config.n_channels} charges on each atom")
     if config.uses_total_charge:
         lines.append("charges sum to the total charge of a structure")
+    if config.embedded:
+        names = " and the ".join(name.replace("_", " ") for name in config.embedded)
+        lines.append(f"features know the {names} of a structure, which it must say")
     if config.element_charges:
         lines.append("each element has a learned charge, beside what is read from features")
     return "\n  ".join(lines)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from les.data.atoms import LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les.data.extxyz import DataError, read_extxyz
+from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
 from les.response.labels import ResponseLabels
 
@@ -118,6 +119,7 @@ def labelled_frames(
     responses: Collection[str] = (),
     responses_needed: bool = True,
     uses_total_charge: bool = False,
+    embedded: Collection[str] = (),
 ) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
     """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
 
@@ -138,15 +140,16 @@ def labelled_frames(
             labels, which are ``None`` then.
         responses_needed: whether the file must have each of them in some frame.
         uses_total_charge: whether the model is given the total charge of a structure.
+        embedded: what the model embeds, as ``les.LESConfig.embedded``, and every frame must say.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels, for those under another
-            key than in earlier frames, for what is no total charge where the model is given it, and
-            for structures on which a model has no meaningful result.
+            key than in earlier frames, for what is no total charge or no spin, or is missing, where
+            the model is given it, and for structures on which a model has no meaningful result.
     """
     shared = keys if isinstance(keys, LabelKeys) else LabelKeys(keys)
-    unused = UnusedLabels(TOTAL_CHARGE_NAMES if uses_total_charge else ())
-    charges = TotalCharges()
+    unused = UnusedLabels(names_used(uses_total_charge, embedded))
+    charges = TotalCharges(needed="total_charge" in embedded)
     tally = ResponseLabels(path, responses)
     for where, atoms in read_extxyz(path):
         unused.add(atoms)
@@ -154,6 +157,8 @@ def labelled_frames(
             check_atoms(atoms, axes)
             if uses_total_charge:
                 charges.add(atoms)
+            if "spin" in embedded:
+                spin_multiplicity(atoms)
             if elements is not None:
                 check_elements(atoms, elements)
         except ValueError as error:
@@ -185,6 +190,15 @@ def labelled_frames(
         unused.warn(path)
         charges.tell(path)
         tally.tell(required, needed=responses_needed)
+
+
+def names_used(uses_total_charge: bool, embedded: Collection[str]) -> tuple[str, ...]:
+    """Entries of ``Atoms.info`` about the state of a structure that a model uses.
+
+    Arguments are as for :func:`labelled_frames`.
+    """
+    charges = TOTAL_CHARGE_NAMES if uses_total_charge else ()
+    return (*charges, *(SPIN_NAMES if "spin" in embedded else ()))
 
 
 def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
+from les.data.entries import one_number
 
 logger = logging.getLogger("les")
 
@@ -16,35 +16,34 @@ TOTAL_CHARGE_NAMES = ("charge", "total_charge")
 MOST_PER_ATOM = 100.0
 
 
-def total_charge(atoms: Any, *further: str) -> float:
+def total_charge(atoms: Any, *further: str, needed: bool = False) -> float:
     """Total charge of a structure [e], from one of :data:`TOTAL_CHARGE_NAMES` in ``atoms.info``.
 
     Args:
         atoms: ``ase.Atoms``.
         further: names of entries that may hold it as well.
+        needed: whether the structure must say it.
 
     Returns:
         The charge; 0 of a structure that says nothing. It may be fractional.
 
     Raises:
         ValueError: for what is not one finite number, is out of all proportion to the number of
-            atoms, or differs between two entries. The message names the entry.
+            atoms, or differs between two entries, and for a structure that does not say what is
+            needed. The message names the entry.
     """
-    found: dict[str, float] = {}
-    for name in dict.fromkeys((*TOTAL_CHARGE_NAMES, *further)):
-        value = atoms.info.get(name)
-        if value is not None:
-            found[name] = _number(name, value)
-    for name, charge in found.items():
-        if abs(charge) > MOST_PER_ATOM * max(len(atoms), 1):
-            raise ValueError(f"{name} must be a total charge in e, got {charge:g}")
-        first = next(iter(found))
-        if charge != found[first]:
+    found = one_number(atoms, (*TOTAL_CHARGE_NAMES, *further), "total charge in e")
+    if found is None:
+        if needed:
             raise ValueError(
-                f"{first} and {name} are two names of the total charge, got {found[first]:g} and "
-                f"{charge:g}"
+                f"has no total charge (looked for {' or '.join(TOTAL_CHARGE_NAMES)}), which the "
+                "model needs: charge=0 for a neutral structure"
             )
-    return next(iter(found.values()), 0.0)
+        return 0.0
+    name, charge = found
+    if abs(charge) > MOST_PER_ATOM * max(len(atoms), 1):
+        raise ValueError(f"{name} must be a total charge in e, got {charge:g}")
+    return charge
 
 
 def is_fractional(charge: float) -> bool:
@@ -57,10 +56,11 @@ class TotalCharges:
 
     Args:
         further: names of entries that may hold a total charge, beside the usual ones.
+        needed: whether every structure must say its charge.
     """
 
-    def __init__(self, *further: str) -> None:
-        self.further = further
+    def __init__(self, *further: str, needed: bool = False) -> None:
+        self.further, self.needed = further, needed
         self.n_structures = 0
         self.charged: list[float] = []
 
@@ -70,7 +70,7 @@ class TotalCharges:
         Raises:
             ValueError: as :func:`total_charge`.
         """
-        charge = total_charge(atoms, *self.further)
+        charge = total_charge(atoms, *self.further, needed=self.needed)
         self.n_structures += 1
         if charge != 0.0:
             self.charged.append(charge)
@@ -90,19 +90,3 @@ class TotalCharges:
                 "%d of %d structures of %s have a fractional total charge, which is taken as it is",
                 *(n_fractional, self.n_structures, path),
             )
-
-
-def _number(name: str, value: Any) -> float:
-    """``value`` as a finite number."""
-    array = np.asarray(value)
-    if array.ndim != 0:
-        raise ValueError(
-            f"{name} must be one number, the total charge in e, got an array of shape "
-            f"{list(array.shape)}"
-        )
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"{name} must be a number, the total charge in e, got {value!r}")
-    charge = float(array)
-    if not np.isfinite(charge):
-        raise ValueError(f"{name} must be finite, the total charge in e, got {charge}")
-    return charge

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from les.data.spin import SPIN_NAMES
 from les.data.total_charge import TOTAL_CHARGE_NAMES
 from les.spectra.frames import require_charges, volume
 from les.spectra.motion import Motion
@@ -111,5 +112,9 @@ def _described(atoms: Any) -> dict[str, Any]:
         "cell": atoms.cell[:].tolist(),
         "pbc": atoms.pbc.tolist(),
         "momenta": atoms.get_momenta().tolist() if atoms.has("momenta") else None,
-        **{name: str(atoms.info[name]) for name in TOTAL_CHARGE_NAMES if name in atoms.info},
+        **{
+            name: str(atoms.info[name])
+            for name in (*TOTAL_CHARGE_NAMES, *SPIN_NAMES)
+            if name in atoms.info
+        },
     }

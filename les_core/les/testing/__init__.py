@@ -20,6 +20,8 @@ import pytest
 for _name in (
     "bad_input",
     "batches",
+    "charge_state_training",
+    "charge_states",
     "charged_training",
     "charges_first",
     "derivatives",
@@ -42,6 +44,8 @@ for _name in (
 from les.testing.adapter import Adapter  # noqa: E402
 from les.testing.bad_input import BadInputTests  # noqa: E402
 from les.testing.batches import BatchTests  # noqa: E402
+from les.testing.charge_state_training import ChargeStateTrainingTests  # noqa: E402
+from les.testing.charge_states import ChargeStateTests  # noqa: E402
 from les.testing.charged_training import ChargedTrainingTests  # noqa: E402
 from les.testing.charges_first import ChargesFirstTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
@@ -65,6 +69,8 @@ __all__ = [
     "AdapterTests",
     "BadInputTests",
     "BatchTests",
+    "ChargeStateTests",
+    "ChargeStateTrainingTests",
     "ChargedTrainingTests",
     "ChargesFirstTests",
     "DerivativeTests",

@@ -17,10 +17,13 @@ from les.les import SETTINGS
 #: Settings of a model that means what those of earlier releases do.
 AS_BEFORE = dict(UNSAID)
 
+#: Settings that are younger than the release 0.1.0.
+YOUNGER = (*UNSAID, "embed_total_charge", "embed_spin")
+
 
 def earlier_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those that earlier releases did not have."""
-    return {name: value for name, value in values.items() if name not in UNSAID}
+    return {name: value for name, value in values.items() if name not in YOUNGER}
 
 
 def earlier_state(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,11 +41,12 @@ def earlier_pickle(model: nn.Module) -> bytes:
     older = copy.deepcopy(model)
     for module in older.modules():
         attributes = vars(module)
-        for name in ("neutrality", "of_elements", "uses_total_charge"):
+        for name in ("neutrality", "of_elements", "uses_total_charge", "embedded"):
             attributes.pop(name, None)
+        module._modules.pop("charge_states", None)
         for config in attributes.values():
             if isinstance(config, LESConfig):
-                for name in UNSAID:
+                for name in YOUNGER:
                     vars(config).pop(name)
         if SETTINGS in module._buffers:
             module._buffers[SETTINGS] = earlier_state({SETTINGS: module._buffers[SETTINGS]})[

@@ -62,14 +62,16 @@ class FeatureTests:
         assert status == 1
         assert "frame 0: pbc must have 0" in error
 
-    def test_no_state(
+    def test_no_field(
         self, predict: Callable[..., tuple[int, str]], caplog: pytest.LogCaptureFixture
     ) -> None:
         atoms = dimer()
-        atoms.info["spin"] = 2
+        atoms.info.update(electric_field=[0.0, 0.0, 0.1], spin=2)
         assert predict(atoms)[0] == 0
-        assert "1 of 1 structures of" in caplog.text
-        assert "have a spin other than 0" in caplog.text
+        # Nor does a model that was not made for it know the spin.
+        for name, usual in (("electric_field", "0"), ("spin", "0 or 1")):
+            assert f"have a {name} other than {usual}, which this model cannot use" in caplog.text
+        assert caplog.text.count("1 of 1 structures of") == 2
         assert "it has no effect" in caplog.text
 
     def test_no_heads(self, predict: Callable[..., tuple[int, str]]) -> None:

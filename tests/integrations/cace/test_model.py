@@ -13,12 +13,14 @@ import torch
 from les.data.total_charge import total_charge
 from les.testing import (
     AdapterTests,
+    ChargeStateTests,
     EquilibrationTests,
     FreeChargesTests,
     SlabTests,
     TotalChargeTests,
 )
 from les.testing.adapter import results_of
+from les.testing.charge_states import EMBEDDED, draw_embeddings
 from les.testing.earlier import AS_BEFORE, earlier_pickle, earlier_settings
 from les.testing.structures import structures
 from les_cace import CACE, LESCalculator, load_model, save_model
@@ -75,7 +77,9 @@ class TestCACE(AdapterTests, SlabTests):
     def predict_batch(self, model):
         def predict(batch):
             cutoff = model.representation.cutoff
-            out = model(*collate([to_structure(x, cutoff, total_charge(x)) for x in batch]))
+            states = [(total_charge(x), float(x.info.get("spin", 1))) for x in batch]
+            each = [to_structure(x, cutoff, *state) for x, state in zip(batch, states)]
+            out = model(*collate(each))
             return {key: value.detach().numpy() for key, value in out.items()}
 
         return predict
@@ -95,6 +99,22 @@ class TestTotalCharge(TotalChargeTests):
     def model(self, model):
         own = copy.deepcopy(model)
         own.les_config = dataclasses.replace(own.les_config, neutrality="shift", sign="trained")
+        return own
+
+
+class TestChargeStates(ChargeStateTests):
+    """The same model, whose features also know the charge state."""
+
+    calculator = TestCACE.calculator
+    predict_batch = TestCACE.predict_batch
+    reloaded_calculator = TestCACE.reloaded_calculator
+
+    @pytest.fixture
+    def model(self, small, model):
+        arguments = {**model.arguments["les_arguments"], **EMBEDDED}
+        own = CACE(small, arguments, atomic_energies=[-1.0, -3.0]).double().eval()
+        own.load_state_dict({**own.state_dict(), **model.state_dict()})
+        draw_embeddings(own)
         return own
 
 

@@ -9,7 +9,12 @@ import pytest
 import torch
 from ase.io import read, write
 
-from les.testing import ChargedTrainingTests, ChargesFirstTests, ResponseTrainingTests
+from les.testing import (
+    ChargedTrainingTests,
+    ChargesFirstTests,
+    ChargeStateTrainingTests,
+    ResponseTrainingTests,
+)
 from les_cace import load_model, save_model
 
 OPTIONS = {
@@ -38,6 +43,13 @@ class TestResponseTraining(ResponseTrainingTests):
 
 class TestChargedTraining(ChargedTrainingTests):
     pass
+
+
+class TestChargeStateTraining(ChargeStateTrainingTests):
+    @pytest.fixture
+    def learning_states(self):
+        stages = "[{epochs: 60, energy: 100, forces: 1}]"
+        return {"stages": stages, "learning_rate": 0.03}
 
 
 def test_a_start_with_the_other_sign(train, arguments, data_files, tmp_path, caplog):

@@ -15,15 +15,18 @@ from chgnet.model import CHGNet
 from les import LESConfig
 from les.testing import (
     AdapterTests,
+    ChargeStateTests,
     EquilibrationTests,
     FreeChargesTests,
     SlabTests,
     TotalChargeTests,
 )
 from les.testing.adapter import results_of
+from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
 from les_chgnet import CHGNetLES, LESCalculator, save_model
+from les_chgnet.structures import to_structure
 
 
 class TestCHGNet(AdapterTests, SlabTests):
@@ -80,6 +83,36 @@ class TestTotalCharge(TotalChargeTests):
     @pytest.fixture
     def double_model(self, double_model):
         return changed(double_model, neutrality="shift", sign="trained")
+
+
+class TestChargeStates(ChargeStateTests):
+    """The same model, whose features also know the charge state."""
+
+    calculator = TestCHGNet.calculator
+    predict_batch = TestCHGNet.predict_batch
+    reloaded_calculator = TestCHGNet.reloaded_calculator
+
+    @pytest.fixture
+    def model(self, short_range_model, scale_charges):
+        torch.manual_seed(6)
+        own = CHGNetLES.from_short_range(short_range_model, EMBEDDED).eval()
+        scale_charges(own, 20.0)
+        draw_embeddings(own)
+        return own
+
+    @pytest.fixture
+    def double_model(self, model):
+        return copy.deepcopy(model).double()
+
+    def test_graphs_that_do_not_tell(self, double_model, short_range_model):
+        """Those of upstream know neither charge nor spin."""
+        graph = short_range_model.graph_converter(to_structure(crystal("cubic")))
+        with pytest.raises(ValueError, match="tells neither total charge nor spin"):
+            double_model.float()([graph], task="e")
+
+    def test_crystals_of_pymatgen(self, model):
+        with pytest.raises(ValueError, match="a crystal of pymatgen has no spin multiplicity"):
+            model.graph_converter(to_structure(in_state(crystal("cubic"))))
 
 
 class TestEquilibration(EquilibrationTests):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 from ase.io import read, write
 from chgnet.trainer.trainer import CombinedLoss
@@ -12,6 +13,7 @@ from chgnet.trainer.trainer import CombinedLoss
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
+    ChargeStateTrainingTests,
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
@@ -34,6 +36,12 @@ class TestChargedTraining(ChargedTrainingTests):
 
 class TestUnusedSettings(UnusedSettingsTests):
     pass
+
+
+class TestChargeStateTraining(ChargeStateTrainingTests):
+    @pytest.fixture
+    def learning_states(self):
+        return {"epochs": 30, "learning_rate": 0.02, "energy_loss_ratio": 10}
 
 
 def test_structures_without_an_energy_do_not_count():

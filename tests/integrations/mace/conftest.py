@@ -113,7 +113,7 @@ def mace_batch() -> Callable[[list[Atoms]], dict[str, torch.Tensor]]:
 
     def batch(structures: list[Atoms]) -> dict[str, torch.Tensor]:
         table = AtomicNumberTable([1, 8])
-        keys = KeySpecification(info_keys={"total_charge": "charge"})
+        keys = KeySpecification(info_keys={"total_charge": "charge", "total_spin": "spin"})
         with default_dtype("float64"), own_cells():
             graphs = [
                 AtomicData.from_config(config_from_atoms(atoms, keys), z_table=table, cutoff=4.0)

@@ -21,12 +21,14 @@ from mace.tools.torch_tools import default_dtype
 from les import LESConfig
 from les.testing import (
     AdapterTests,
+    ChargeStateTests,
     EquilibrationTests,
     FreeChargesTests,
     SlabTests,
     TotalChargeTests,
 )
 from les.testing.adapter import results_of
+from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.derivatives import derivative
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
@@ -100,6 +102,51 @@ class TestTotalCharge(TotalChargeTests):
             ion.info["Q"] = charge
             charges = results_of(calc, ion)["charges"]
             assert charges.sum() == pytest.approx(charge, abs=1e-10)
+
+
+class TestChargeStates(ChargeStateTests):
+    """The same model, whose features also know the charge state."""
+
+    calculator = TestMACE.calculator
+    predict_batch = TestMACE.predict_batch
+    reloaded_calculator = TestMACE.reloaded_calculator
+
+    @pytest.fixture
+    def model(self, short_range_model, scale_charges):
+        torch.manual_seed(6)
+        own = MACELES.from_short_range(short_range_model, LESConfig(**EMBEDDED))
+        scale_charges(own, 4.0)
+        draw_embeddings(own)
+        return own
+
+    def test_scripted_model(self, model, mace_batch):
+        states = [in_state(dimer(), -1, 2), in_state(crystal("triclinic"), 2)]
+        scripted = jit.compile(copy.deepcopy(model))(mace_batch(states))
+        expected = model(mace_batch(states))
+        for key in ("energy", "charges", "forces"):
+            torch.testing.assert_close(scripted[key], expected[key], rtol=0, atol=1e-10)
+
+    def test_hessian_of_an_ion(self, calculator):
+        calc, atoms = calculator(), in_state(dimer(), -1, 2)
+        hessian = calc.get_hessian(atoms).reshape(18, 6, 3)
+
+        def forces(shift):
+            moved = atoms.copy()
+            moved.positions[4, 2] += shift
+            return results_of(calc, moved)["forces"]
+
+        np.testing.assert_allclose(hessian[14], -derivative(forces), rtol=0, atol=1e-6)
+
+    def test_upstreams_own_embedding_beside_it(self, mace_arguments):
+        specs = {"total_charge": {"type": "continuous", "per": "graph", "in_dim": 1, "emb_dim": 4}}
+        with pytest.raises(ValueError, match="takes the place of upstream's `embedding_specs`"):
+            MACELES(LESConfig(**EMBEDDED), embedding_specs=specs, **mace_arguments)
+
+    def test_batches_without_the_state(self, model, mace_batch):
+        batch = mace_batch([in_state(dimer())])
+        del batch["total_spin"]
+        with pytest.raises(ValueError, match="must have `total_spin`, which this model embeds"):
+            model(batch)
 
 
 class TestEquilibration(EquilibrationTests):

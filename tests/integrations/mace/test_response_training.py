@@ -15,6 +15,7 @@ from mace.tools.torch_geometric import Batch
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
+    ChargeStateTrainingTests,
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
@@ -82,6 +83,13 @@ class TestUnusedSettings(UnusedSettingsTests):
         "element_charges": True,
         "output_scaling_factor": 1.0,
     }
+
+
+class TestChargeStateTraining(ChargeStateTrainingTests):
+    @pytest.fixture
+    def learning_states(self):
+        weights = {"energy_weight": 100, "forces_weight": 1}
+        return {"max_num_epochs": 25, "lr": 0.03, **weights}
 
 
 def test_weights_of_components():

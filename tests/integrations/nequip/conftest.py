@@ -86,6 +86,7 @@ def nequip_data():
         for atoms in structures:
             data = from_ase(atoms)
             data["total_charge"] = torch.tensor([[total_charge(atoms)]])
+            data["spin"] = torch.tensor([[float(atoms.info.get("spin", 1))]])
             data["atom_types"] = torch.tensor([[1, 8].index(number) for number in atoms.numbers])
             graphs.append(compute_neighborlist_(data, r_max=SMALL_MODEL["r_max"]))
         return AtomicDataDict.batched_from_list(graphs) if len(graphs) > 1 else graphs[0]

@@ -10,6 +10,7 @@ from nequip.utils.fx import fx_duck_shape
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from les.config import settings_of_new_models
+from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
 from les_nequip import LES
@@ -71,7 +72,7 @@ def capture(model, data, without=()):
     fields = (
         *("pos", "cell", "batch", "num_atoms", "edge_index", "edge_cell_shift", "pbc"),
         "atom_types",
-        "total_charge",
+        *("total_charge", "spin"),
     )
     inputs = [key for key in fields if key in data and key not in without]
     with fx_duck_shape(False):  # three structures have nothing to do with three coordinates
@@ -82,6 +83,25 @@ def capture(model, data, without=()):
             _error_on_data_dependent_ops=True,
         )(*[data[key].clone() for key in inputs])
     return lambda data: graph(*[data[key] for key in inputs])
+
+
+@pytest.mark.parametrize("kind", ["nequip", "allegro"])
+def test_charge_states_in_features(kind, nequip_model, nequip_data):
+    """A graph is one for all charges and spins, which it is given with the structures."""
+    settings = {**settings_of_new_models(True), **EMBEDDED, "boundary": "open"}
+    model = nequip_model(kind, les=settings)
+    draw_embeddings(model)
+    names = ("total_energy", "forces", "charges")
+
+    def evaluate(data):
+        out = model(dict(data))
+        return {name: out[name] for name in names}
+
+    seen = nequip_data(in_state(dimer(), 1, 2), in_state(dimer()[:3]))
+    other = nequip_data(in_state(dimer()[:3], -1, 2), in_state(dimer(), 2, 3))
+    found, expected = capture(evaluate, seen)(other), evaluate(other)
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-10)
 
 
 def boxed(atoms):

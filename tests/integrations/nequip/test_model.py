@@ -8,19 +8,23 @@ import functools
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from nequip.integrations.ase import NequIPCalculator
 
 from les.config import settings_of_new_models
 from les.testing import (
     AdapterTests,
+    ChargeStateTests,
     EquilibrationTests,
     FreeChargesTests,
     SlabTests,
     TotalChargeTests,
 )
+from les.testing.adapter import results_of
+from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer
-from les_nequip import LES, LESCalculator, PairPotentials
+from les_nequip import LES, LESCalculator, PairPotentials, save_model
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -144,6 +148,58 @@ class TestTotalCharge(NequIPTotalCharge):
 
 class TestTotalChargeOfAllegro(NequIPTotalCharge):
     kind = "allegro"
+
+
+class NequIPChargeStates(ChargeStateTests):
+    """The same models, whose features also know the charge state."""
+
+    kind = "nequip"
+    calculator = NequIPTests.calculator
+    predict_batch = NequIPTests.predict_batch
+
+    @pytest.fixture
+    def models(self, nequip_model, make_models):
+        model = nequip_model(self.kind, "float64", les={**SETTINGS, **EMBEDDED})
+        state = make_models(self.kind)["float64", True].state_dict()
+        model.load_state_dict({**model.state_dict(), **state})
+        draw_embeddings(model)
+        return {("float64", True): model}
+
+    @pytest.fixture
+    def reloaded_calculator(self, models, nequip_section, tmp_path):
+        section = nequip_section(self.kind, les={**SETTINGS, **EMBEDDED})
+        save_model(models["float64", True], tmp_path / "model.nequip.pt", section)
+        return LESCalculator(tmp_path / "model.nequip.pt")
+
+    def test_data_without_the_state(self, models, nequip_data):
+        data = nequip_data(dimer())
+        del data["total_charge"]
+        with pytest.raises(ValueError, match="`total_charge` must be given: the model embeds it"):
+            models["float64", True](data)
+
+
+class TestChargeStates(NequIPChargeStates):
+    def test_no_compiled_model(self, models, monkeypatch):
+        """Where nequip-compile asks what a model is made for, before it compiles it."""
+        model = models["float64", True]
+        assert "embed_total_charge" in model.metadata["les"]
+        monkeypatch.setattr("les_nequip.module.is_exporting", lambda: True)
+        with pytest.raises(ValueError, match=r"embeds the total charge .* cannot be compiled by"):
+            _ = model.metadata
+
+
+class TestChargeStatesOfAllegro(NequIPChargeStates):
+    kind = "allegro"
+
+    def test_features_vanish_at_the_cutoff(self, calculator):
+        """Also those of an ion."""
+        calc = calculator()
+        energies = []
+        for distance in (3.999999, 4.000001):
+            atoms = in_state(Atoms("OH", [[0, 0, 0], [distance, 0, 0]]), 1, 3)
+            results = results_of(calc, atoms)
+            energies.append(results["energy"] - results["les_energy"])
+        assert energies[0] == pytest.approx(energies[1], rel=0, abs=1e-9)
 
 
 class TestEquilibration(EquilibrationTests):

@@ -16,6 +16,7 @@ from les.backends import TrainingJob, get_backend
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
+    ChargeStateTrainingTests,
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
@@ -59,6 +60,18 @@ class TestChargedTraining(ChargedTrainingTests):
 
 class TestUnusedSettings(UnusedSettingsTests):
     pass
+
+
+class TestChargeStateTraining(ChargeStateTrainingTests):
+    @pytest.fixture
+    def learning_states(self, short_averages):
+        path = short_averages("nequip")
+        config = yaml.safe_load(path.read_text())
+        for section in ("loss", "val_metrics"):
+            coefficients = config["training_module"][section]["coeffs"]
+            coefficients.update({name: 100.0 for name in coefficients if "energy" in name})
+        path.write_text(yaml.safe_dump(config))
+        return {"config": path, "epochs": 30, "learning_rate": 0.1}
 
 
 def test_allegro(les_command, short_averages, arguments, data_files, tmp_path):
