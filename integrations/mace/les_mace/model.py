@@ -95,10 +95,9 @@ class MACELES(ScaleShiftMACE):
         charge_states = ChargeStateEmbedding.of(config, n_features)
         if charge_states is not None:
             if hasattr(self, "joint_embedding"):
-                names = ", ".join(self.joint_embedding.specs)
                 raise ValueError(
                     f"`embed_{config.embedded[0]}` takes the place of upstream's "
-                    f"`embedding_specs`, which this model has, of {names}"
+                    "`embedding_specs`, which this model has already"
                 )
             self.embedding_specs = embedding_specs(config)
             self.joint_embedding = JointEmbedding(charge_states)
