@@ -464,10 +464,12 @@ def check_benchmark(les_command: Callable[..., int], tmp_path: Path) -> Callable
             assert [record["epoch"] for record in result["history"]] == list(range(epochs))
             assert result["history"][0]["seconds"] > 0.0
             assert result["metrics"]["test"]["n_structures"] > 20
-            checks = result["consistency"]  # meV/A; some backends are in single precision
+            checks = result["consistency"]  # meV/A
             assert checks.keys() == {"rotation", "translation", "permutation", "force", "huge_box"}
-            assert all(value < 5.0 for value in checks.values()), checks
-            assert checks["permutation"] < 0.1
+            # Images 80 A away of ions that are drawn apart, a dipole of 40 e A, pull by 5 meV/A.
+            assert all(x < (10.0 if name == "huge_box" else 0.1) for name, x in checks.items()), (
+                checks
+            )
         assert results["les"]["n_parameters"] > results["sr"]["n_parameters"]
         measured = {variant: result["metrics"]["test"] for variant, result in results.items()}
         assert set(measured["les"]) - set(measured["sr"]) >= {"charges", "dipole"}
