@@ -43,7 +43,8 @@ def earlier_pickle(model: nn.Module) -> bytes:
         attributes = vars(module)
         for name in ("neutrality", "of_elements", "uses_total_charge", "embedded"):
             attributes.pop(name, None)
-        module._modules.pop("charge_states", None)
+        if isinstance(module._modules, dict):  # not of what e3nn has scripted
+            module._modules.pop("charge_states", None)
         for config in attributes.values():
             if isinstance(config, LESConfig):
                 for name in YOUNGER:
