@@ -111,9 +111,9 @@ def test_nothing_is_recorded_unless_needed(model_with, batch, monkeypatch):
     lists = []
     evaluate = model.representation.forward
 
-    def forward(vectors, sender, element, carried=None):
+    def forward(vectors, sender, element, state=None, carried=None):
         lists.append(carried)
-        return evaluate(vectors, sender, element, carried)
+        return evaluate(vectors, sender, element, state, carried)
 
     monkeypatch.setattr(model.representation, "forward", forward)
     model(*batch)
