@@ -123,3 +123,20 @@ def test_charged_structures(monkeypatch) -> None:
         atoms.info["total_charge"] = 1
         assert "huge_box" not in consistency.check(atoms, noted)
     assert set(seen) == {(4, 1), (8, 2)}
+
+
+def test_charge_states():
+    """Every structure that a model is shown says them; two cells have twice the charge."""
+    atoms, seen = structure(periodic=True), []
+    atoms.info.update(charge=1, spin=2, REF_energy=3.0)
+
+    def noting(atoms: Atoms) -> dict:
+        seen.append((len(atoms), dict(atoms.info)))
+        return predict(atoms)
+
+    check(atoms, noting)
+    single = [info for n_atoms, info in seen[1:] if n_atoms == len(atoms)]
+    assert all(info == {"charge": 1, "spin": 2} for info in single)
+    assert [info for n_atoms, info in seen if n_atoms == 2 * len(atoms)] == [
+        {"charge": 2, "spin": 2}
+    ]

@@ -96,7 +96,6 @@ def _change(short: Sequence[float], les: Sequence[float]) -> str:
 
 def _sentence(groups: Sequence[Group]) -> str:
     runs = [run for group in groups for run in group.runs()]
-    versions = sorted({run["versions"]["les"] for run in runs if run["versions"].get("les")})
     text = (
         "Errors on the test set without → with LES, means over seeds; the two models of a row have "
         "the same data, split, seeds and budget. "
@@ -107,4 +106,4 @@ def _sentence(groups: Sequence[Group]) -> str:
     if single:
         which = "All rows have" if single == len(groups) else f"{single} of {len(groups)} rows have"
         text += f"{which} one seed only: with another seed a change of a few percent may differ. "
-    return f"{text}Made by les {', '.join(versions)}."
+    return text.rstrip()

@@ -20,6 +20,7 @@ from les.backends import BackendError, backend_names, backend_of, get_backend
 from les.data.structure_files import DataError, read_structures
 from les.parser import ArgumentParser
 from les_bench.speed.timing import interleaved
+from les_bench.systems.states import charge_state, repeated_state
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -129,8 +130,7 @@ def measure(
     memory = Memory(device)
     for size in sizes:
         larger = atoms.repeat(repeats(atoms, size))
-        if "total_charge" in atoms.info:
-            larger.info["total_charge"] = atoms.info["total_charge"] * size // len(atoms)
+        larger.info = repeated_state(atoms, size // len(atoms))
         steps, most = [], []
         for calculator in calculators:
             copy = larger.copy()
@@ -194,7 +194,7 @@ def _check_pair(calculators: Sequence[Any], atoms: Atoms) -> None:
     """Refuse models that are not a pair; the order of the arguments is easily mistaken."""
     for calculator, name, les in zip(calculators, ("short_range", "les"), (False, True)):
         copy = atoms.copy()
-        copy.info = {k: v for k, v in atoms.info.items() if k == "total_charge"}
+        copy.info = charge_state(atoms)
         copy.calc = calculator
         copy.get_forces()
         if ("les_energy" in calculator.results) != les:

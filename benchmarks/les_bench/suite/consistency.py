@@ -14,6 +14,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from les.data.total_charge import total_charge
+from les_bench.systems.states import charge_state, repeated_state
+
 Array = NDArray[np.float64]
 Predict = Callable[[Atoms], dict[str, Any]]
 
@@ -59,7 +62,7 @@ def check(atoms: Atoms, predict: Predict) -> dict[str, float]:
         checks["supercell"] = lambda: _supercell(atoms, predict, first["forces"])
         if "stress" in first:
             checks["stress"] = lambda: _stress(atoms, predict, first["stress"], generator)
-    elif not atoms.info.get("total_charge"):  # charged ones have a background in any box
+    elif not total_charge(atoms):  # charged ones have a background in any box
         checks["huge_box"] = lambda: _huge_box(atoms, predict, first["forces"])
     found = {}
     for name, measure in checks.items():
@@ -117,8 +120,7 @@ def _supercell(atoms: Atoms, predict: Predict, forces: Array) -> float:
     """Twice the cell, along its shortest vector."""
     repeats = [1, 1, 1]
     repeats[int(np.argmin(atoms.cell.lengths()))] = 2
-    charge = 2 * atoms.info.get("total_charge", 0)
-    larger = _copy(atoms.repeat(repeats), total_charge=charge)
+    larger = _copy(atoms.repeat(repeats), state=repeated_state(atoms, 2))
     return _rms(predict(larger)["forces"] - np.tile(forces, (2, 1)))
 
 
@@ -135,18 +137,16 @@ def _copy(
     atoms: Atoms,
     positions: Array | None = None,
     cell: Array | None = None,
-    total_charge: float | None = None,
+    state: dict[str, Any] | None = None,
 ) -> Atoms:
-    """A structure without labels, with other places, cell or total charge."""
+    """A structure without labels, with other places, cell or charge state."""
     copy = Atoms(
         atoms.numbers,
         atoms.positions if positions is None else positions,
         cell=atoms.cell if cell is None else cell,
         pbc=atoms.pbc,
     )
-    charge = atoms.info.get("total_charge") if total_charge is None else total_charge
-    if charge is not None:
-        copy.info["total_charge"] = charge
+    copy.info.update(charge_state(atoms) if state is None else state)
     return copy
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from les.data.total_charge import total_charge
 from les.response.agreement import QUANTITIES, has_unique_moments
 from les_bench.systems.labels import response_label
+from les_bench.systems.states import charge_state
 
 
 class EvaluationError(RuntimeError):
@@ -67,10 +69,9 @@ def evaluate(
         if "REF_stress" in frame.info and "stress" in results:
             columns["stress_ref"].append(np.reshape(frame.info["REF_stress"], (1, 6)))
             columns["stress"].append(np.reshape(results["stress"], (1, 6)))
-        total_charge = frame.info.get("total_charge", 0)
         if les:
             columns["charge_sum"].append([np.sum(results["charges"])])
-            columns["total_charge"].append([total_charge])
+            columns["total_charge"].append([total_charge(frame)])
         if les and bec_calculator is not None and response_label(frame, "bec") is not None:
             with_bec = with_bec or bec_calculator()
             results = predict(frame, with_bec)
@@ -136,10 +137,9 @@ def count_parameters(calculator: Any) -> int | None:
 
 
 def predict(frame: Atoms, calculator: Any) -> dict[str, Any]:
-    """Results of a calculator for a structure, of which it sees no labels but the total charge."""
+    """Results of a calculator for a structure, of which it sees no labels but the charge state."""
     atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-    if "total_charge" in frame.info:
-        atoms.info["total_charge"] = frame.info["total_charge"]
+    atoms.info.update(charge_state(frame))
     calculator.reset()  # otherwise an equal structure would be answered from memory
     atoms.calc = calculator
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()

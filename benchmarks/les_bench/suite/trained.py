@@ -19,8 +19,10 @@ from les_bench.systems.systems import get_system
 
 Array = NDArray[np.float64]
 
-HEADER = f"{'model':<40}{'structures':>11}{'energy':>10}{'force MAE':>11}{'force RMSE':>12}"
-UNITS = f"{'':<40}{'':>11}{'meV/atom':>10}{'meV/A':>11}{'meV/A':>12}"
+HEADER = (
+    f"{'model':<40}{'structures':>11}{'energy less mean':>18}{'force MAE':>11}{'force RMSE':>12}"
+)
+UNITS = f"{'':<40}{'':>11}{'meV/atom':>18}{'meV/A':>11}{'meV/A':>12}"
 
 
 def labelled_test_set(name: str, data: str = "auto") -> list[Atoms]:
@@ -67,7 +69,7 @@ def lines(
 
 def _line(name: str, frames: Sequence[Atoms], results: Sequence[Mapping[str, Any]]) -> str:
     forces = [np.concatenate(x) for x in (_labels(frames), [r["forces"] for r in results])]
-    text = f"{name:<40}{len(frames):>11}{_energy_error(frames, results):>10}"
+    text = f"{name:<40}{len(frames):>11}{_energy_error(frames, results):>18}"
     errors: tuple[Callable[[Array, Array], float], ...] = (mae, rmse)
     for error, width in zip(errors, (11, 12), strict=True):
         text += f"{1000 * error(*forces):>{width}.1f}"

@@ -20,6 +20,8 @@ from ase.io import write
 
 from les.backends import Backend, TrainingJob
 from les.children import child
+from les.data.spin import SPIN_NAMES
+from les.data.total_charge import TOTAL_CHARGE_NAMES
 from les.files import remove_unfinished, replacing
 from les_bench.suite.curve import Curve, curve_so_far, digest
 from les_bench.suite.results import PREDICTIONS, RESULT, write_json
@@ -28,7 +30,7 @@ from les_bench.systems.datasets import Dataset
 LOG = logging.getLogger("les")
 
 #: Labels that models are trained on; nothing else reaches the training files.
-TRAINED_ON = ("REF_energy", "REF_forces", "REF_stress", "total_charge")
+TRAINED_ON = ("REF_energy", "REF_forces", "REF_stress", *TOTAL_CHARGE_NAMES, *SPIN_NAMES)
 #: Files of a run that are written here.
 FILES = ("job.json", "train.xyz", "valid.xyz")
 #: Lines of a failed training's log that are shown.

@@ -22,13 +22,18 @@ class BoundaryGraph(CrystalGraph):
 
     Args:
         pbc: along which axes the structure is periodic ``[3]``, boolean.
-        total_charge: of the structure [e], of a model that is given it.
+        total_charge: of the structure [e], where its converter has asked for it.
         spin: its multiplicity, likewise.
         fields: as for ``CrystalGraph``.
     """
 
     def __init__(
-        self, *, pbc: Tensor, total_charge: float = 0.0, spin: float = 1.0, **fields: Any
+        self,
+        *,
+        pbc: Tensor,
+        total_charge: float | None = None,
+        spin: float | None = None,
+        **fields: Any,
     ) -> None:
         super().__init__(**fields)
         self.pbc = pbc
@@ -93,8 +98,8 @@ class GraphConverter(CrystalGraphConverter):
                 neighbours, whose memory grows with the volume, runs out of it.
         """
         needed = "total_charge" in self.embedded
-        charge = _total_charge(structure, needed) if self.uses_total_charge else 0.0
-        spin = _spin(structure) if "spin" in self.embedded else 1.0
+        charge = _total_charge(structure, needed) if self.uses_total_charge else None
+        spin = _spin(structure) if "spin" in self.embedded else None
         structure = to_structure(structure)
         try:
             graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)
@@ -156,22 +161,27 @@ def periodic_axes(graph: CrystalGraph) -> Tensor:
 
 def total_charges(graphs: Sequence[CrystalGraph]) -> Tensor:
     """Total charges of the structures ``[n_structures]`` [e]; 0 where a graph does not tell."""
-    charges = [getattr(graph, "total_charge", 0.0) for graph in graphs]
+    charges = [getattr(graph, "total_charge", None) or 0.0 for graph in graphs]
     return torch.tensor(charges, dtype=torch.float64)
 
 
 def spins(graphs: Sequence[CrystalGraph]) -> Tensor:
     """Spin multiplicities of the structures ``[n_structures]``; 1 where a graph does not tell."""
-    return torch.tensor([getattr(graph, "spin", 1.0) for graph in graphs], dtype=torch.float64)
+    found = [1.0 if (spin := getattr(graph, "spin", None)) is None else spin for graph in graphs]
+    return torch.tensor(found, dtype=torch.float64)
 
 
-def require_states(graphs: Sequence[CrystalGraph]) -> None:
-    """Raise ``ValueError`` for a graph of upstream's own, which tells neither charge nor spin."""
+def require_states(graphs: Sequence[CrystalGraph], embedded: Collection[str]) -> None:
+    """Raise ``ValueError`` for a graph that does not tell what a model embeds.
+
+    That is one of upstream's own, or one that was made for another model.
+    """
     for graph in graphs:
-        if not isinstance(graph, BoundaryGraph):
+        missing = [name for name in embedded if getattr(graph, name, None) is None]
+        if missing:
             raise ValueError(
-                f"the graph of {graph.composition} tells neither total charge nor spin, which the "
-                "model needs; make graphs with the model's own `graph_converter`"
+                f"the graph of {graph.composition} does not tell the {' and the '.join(missing)}, "
+                "which the model needs; make graphs with the model's own `graph_converter`"
             )
 
 

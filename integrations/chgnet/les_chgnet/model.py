@@ -276,7 +276,7 @@ class CHGNetLES(CHGNet):
         """Hook of the embedding of elements: add that of the charge states of structures."""
         if self.charge_states is None or self._batch is None:
             return features
-        require_states(self._graphs)
+        require_states(self._graphs, self.graph_converter.embedded)
         spin = spins(self._graphs).to(features.device)
         state: Tensor = self.charge_states(self._batch.structure, self._batch.total_charge, spin)
         return features + state

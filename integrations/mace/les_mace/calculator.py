@@ -119,7 +119,8 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         config = self.models[0].les.config() if long_range else None
         key = self.info_keys.setdefault("total_charge", "charge")
         self.total_charge_names = tuple(dict.fromkeys((*self.total_charge_names, key)))
-        self.info_keys.setdefault("total_spin", "spin")
+        key = self.info_keys.setdefault("total_spin", "spin")
+        self.spin_names = tuple(dict.fromkeys((*self.spin_names, key)))
         self.set_up_charges(config)
         # These have an effect, unlike on other models.
         embedded = getattr(self.models[0], "embedding_specs", None) or {}
@@ -198,10 +199,15 @@ class LESCalculator(ChargeCalculator, MACECalculator):
 
     def _atoms_to_batch(self, atoms: Atoms) -> Any:
         """Upstream's batch, of which all results are made."""
-        if self.uses_total_charge or self.embedded:
-            state, atoms = (self.total_charge(atoms), self.spin(atoms)), atoms.copy()
-            for name, value in zip(("total_charge", "total_spin"), state, strict=True):
-                atoms.info[self.info_keys[name]] = value
+        # What the long-range part has no use for stays as it is, for upstream's own embeddings.
+        state = {}
+        if self.uses_total_charge:
+            state[self.info_keys["total_charge"]] = self.total_charge(atoms)
+        if "spin" in self.embedded:
+            state[self.info_keys["total_spin"]] = self.spin(atoms)
+        if state:
+            atoms = atoms.copy()
+            atoms.info.update(state)
         with own_cells():
             return super()._atoms_to_batch(atoms)
 

@@ -23,10 +23,10 @@ from mace.data import utils
 
 from les.data.atoms import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les.data.extxyz import DataError
-from les.data.labels import LabelKeys, find_label
-from les.data.spin import SPIN_NAMES, spin_multiplicity
+from les.data.labels import LabelKeys, find_label, names_used
+from les.data.spin import spin_multiplicity
 from les.data.structure_files import read_structures
-from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
+from les.data.total_charge import TotalCharges
 from les.response.labels import ResponseLabels
 from les_mace.neighbours import has_stress
 from les_mace.replaced import replaced
@@ -124,8 +124,7 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
             specification.update({"bec_weight": "config_bec_weight"}, {"bec": "REF_bec"})
         if "dipole" in checks.responses:
             specification.update({"dipole": "REF_dipole"})
-        used = (*checks.used, *(TOTAL_CHARGE_NAMES if checks.total_charge else ()))
-        used = (*used, *(SPIN_NAMES if "spin" in checks.embedded else ()))
+        used = (*checks.used, *names_used(checks.total_charge, checks.embedded))
         _warn(file_path, [atoms for _, atoms in frames], given, checks, used)
         read = SimpleNamespace(read=lambda *_, **__: [atoms for _, atoms in frames])
         with replaced(utils, "ase", SimpleNamespace(io=read, data=ase.data, Atoms=ase.Atoms)):

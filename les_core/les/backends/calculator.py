@@ -27,7 +27,6 @@ from les.data.atoms import (
     check_elements,
     labels_without_effect,
 )
-from les.data.labels import names_used
 from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.total_charge import TOTAL_CHARGE_NAMES, is_fractional, total_charge
 from les.response.born import BORN_CHARGES
@@ -99,6 +98,7 @@ class ChargeCalculator(Calculator):
         used_labels: names of labels in ``les.data.atoms.labels_without_effect`` that, other than
             usual, this model can use.
         total_charge_names: entries of ``Atoms.info`` that may hold the total charge.
+        spin_names: entries that may hold the spin multiplicity.
         unsigned_labels: labels of which the model predicts the magnitudes only, and whose signs
             are left out where results are compared with them.
     """
@@ -108,6 +108,7 @@ class ChargeCalculator(Calculator):
     bec_method = "exact"
     used_labels: Collection[str] = ()
     total_charge_names: tuple[str, ...] = TOTAL_CHARGE_NAMES
+    spin_names: tuple[str, ...] = SPIN_NAMES
     unsigned_labels: Collection[str] = ()
     long_range_axes: Collection[int] = LONG_RANGE_AXES
     results: dict[str, Any]
@@ -159,14 +160,14 @@ class ChargeCalculator(Calculator):
         Raises:
             ValueError: as ``les.data.spin.spin_multiplicity``.
         """
-        return spin_multiplicity(atoms) if "spin" in self.embedded else 1.0
+        return spin_multiplicity(atoms, *self.spin_names) if "spin" in self.embedded else 1.0
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """As ASE's: what has changed since the last calculation, with total charge and spin."""
         changes: list[str] = super().check_state(atoms, tol)
         for change, uses, names in (
             ("total_charge", self.uses_total_charge, self.total_charge_names),
-            ("spin", "spin" in self.embedded, SPIN_NAMES),
+            ("spin", "spin" in self.embedded, self.spin_names),
         ):
             if uses and self.atoms is not None:
                 last = {name: self.atoms.info.get(name) for name in names}
@@ -201,8 +202,8 @@ class ChargeCalculator(Calculator):
         self.charge_sign = ChargeSign(sign)
         self._warned_of: set[str] = set()
         of_charge = self.total_charge_names if self.uses_total_charge else ()
-        of_state = names_used(self.uses_total_charge, self.embedded)
-        self.used_labels = {*self.used_labels, *of_state, *of_charge}
+        of_spin = self.spin_names if "spin" in self.embedded else ()
+        self.used_labels = {*self.used_labels, *of_charge, *of_spin}
         # A list of its own: that of the class is shared by all its instances.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if config is not None:

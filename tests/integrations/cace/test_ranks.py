@@ -89,6 +89,13 @@ def test_settings_that_are_not_heeded_are_refused(make_calculator, liquid, monke
         divided_results(make_calculator(initial_charge_scale=200.0), liquid, 1)
 
 
+@pytest.mark.parametrize("setting", ["embed_total_charge", "embed_spin", "charge_equilibration"])
+def test_states_and_equilibration_are_refused(setting, make_calculator, liquid):
+    calculator = make_calculator(neutrality="shift", **{setting: True})
+    with pytest.raises(ValueError, match=rf"`{setting}` = True cannot be divided"):
+        divided_results(calculator, liquid, 1)
+
+
 def test_a_model_without_charges_is_refused(small):
     with pytest.raises(ValueError, match="a model with LES is needed"):
         LESCalculator(CACE(small)).short_range_part()

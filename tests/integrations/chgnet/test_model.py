@@ -26,6 +26,7 @@ from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
 from les_chgnet import CHGNetLES, LESCalculator, save_model
+from les_chgnet.graphs import GraphConverter
 from les_chgnet.structures import to_structure
 
 
@@ -105,10 +106,12 @@ class TestChargeStates(ChargeStateTests):
         return copy.deepcopy(model).double()
 
     def test_graphs_that_do_not_tell(self, double_model, short_range_model):
-        """Those of upstream know neither charge nor spin."""
-        graph = short_range_model.graph_converter(to_structure(crystal("cubic")))
-        with pytest.raises(ValueError, match="tells neither total charge nor spin"):
-            double_model.float()([graph], task="e")
+        """Those of upstream know neither charge nor spin, nor do those made for another model."""
+        structure, own = to_structure(crystal("cubic")), GraphConverter.like
+        converters = short_range_model.graph_converter, own(short_range_model.graph_converter)
+        for converter in converters:
+            with pytest.raises(ValueError, match="does not tell the total_charge and the spin"):
+                double_model.float()([converter(structure)], task="e")
 
     def test_crystals_of_pymatgen(self, model):
         with pytest.raises(ValueError, match="a crystal of pymatgen has no spin multiplicity"):

@@ -142,6 +142,22 @@ class TestChargeStates(ChargeStateTests):
         with pytest.raises(ValueError, match="takes the place of upstream's `embedding_specs`"):
             MACELES(LESConfig(**EMBEDDED), embedding_specs=specs, **mace_arguments)
 
+    def test_upstreams_own_embedding_without_ours(self, mace_arguments, calculator):
+        """A spin that upstream embeds reaches it, whatever the long-range part is given."""
+        torch.manual_seed(1)
+        specs = {"total_spin": {"type": "continuous", "per": "graph", "in_dim": 1, "emb_dim": 4}}
+        own = MACELES(LESConfig(neutrality="shift"), embedding_specs=specs, **mace_arguments)
+        calc = LESCalculator(own.double())
+        energies = [results_of(calc, in_state(dimer(), 0, spin))["energy"] for spin in (1, 3)]
+        assert abs(energies[1] - energies[0]) > 1e-6
+
+    def test_key_of_the_spin_that_upstream_is_told(self, model):
+        calc = LESCalculator(model, info_keys={"total_spin": "multiplicity"})
+        renamed, expected = in_state(dimer(), -1, 2), in_state(dimer(), -1, 2)
+        renamed.info["multiplicity"] = renamed.info.pop("spin")
+        energies = [results_of(calc, atoms)["energy"] for atoms in (renamed, expected)]
+        assert energies[0] == pytest.approx(energies[1], rel=0, abs=1e-10)
+
     def test_batches_without_the_state(self, model, mace_batch):
         batch = mace_batch([in_state(dimer())])
         del batch["total_spin"]
@@ -382,6 +398,13 @@ def test_edge_forces_are_refused(model, mace_batch, option):
 def test_lammps_mliap_is_refused(model, mace_batch):
     with pytest.raises(ValueError, match="cannot run as LAMMPS ML-IAP"):
         copy.deepcopy(model)(mace_batch([dimer()]), lammps_mliap=True)
+
+
+def test_batches_that_do_not_tell_what_is_periodic(model, mace_batch):
+    batch = mace_batch([dimer()])
+    del batch["pbc"]
+    with pytest.raises(ValueError, match="`pbc`"):
+        copy.deepcopy(model)(batch)
 
 
 @pytest.mark.parametrize("kind", ["libtorch", "mliap"])

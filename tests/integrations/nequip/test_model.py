@@ -222,6 +222,10 @@ class TestEquilibration(EquilibrationTests):
             model(nequip_data(crystal("triclinic")))
 
 
+class TestEquilibrationOfAllegro(TestEquilibration):
+    kind = "allegro"
+
+
 class TestFreeCharges(FreeChargesTests):
     """The same model, whose charges keep their mean."""
 
