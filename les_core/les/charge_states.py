@@ -110,7 +110,7 @@ def _of_structures(name: str, value: Tensor | None, batch: Tensor, check_values:
     if value.dim() != 1:
         raise ValueError("`" + name + "` must have shape [n_structures], got " + str(value.shape))
     if check_values:
-        n_structures = int(batch.max()) + 1
+        n_structures = int(batch.max()) + 1 if len(batch) else value.shape[0]
         if value.shape[0] != n_structures:
             raise ValueError(
                 "`"

@@ -198,6 +198,9 @@ class LESConfig:
         ):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
+        if not self.charge_equilibration:
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
+            refuse_unused(vars(self), defaults, OF_EQUILIBRATION)
         if self.neutrality == "shift" and not self.remove_mean:
             raise ValueError(
                 "`remove_mean` must be true with `neutrality` 'shift', the default, which takes "
@@ -392,10 +395,10 @@ class LESConfig:
                 :meth:`from_legacy`.
             TypeError: for ``settings`` of another type.
         """
-        given = settings.to_dict() if isinstance(settings, LESConfig) else settings
-        if isinstance(given, Mapping):
-            refuse_unused(given, cls().to_dict(), OF_THE_READOUT)
-        return cls.resolve(settings)
+        config = cls.resolve(settings)
+        given = settings if isinstance(settings, Mapping) else config.to_dict()
+        refuse_unused(given, cls().to_dict(), OF_THE_READOUT)
+        return config
 
     @classmethod
     def resolve(cls, config: "LESConfig | Mapping[str, Any] | str | Path | None") -> "LESConfig":
@@ -483,6 +486,3 @@ def _refuse_without_effect(values: Mapping[str, Any]) -> None:
             "`remove_self_interaction` must be false with `charge_equilibration`, or left out: "
             "without the interaction of charges with themselves their energy has no minimum"
         )
-    if not wanted:
-        defaults = {field.name: field.default for field in dataclasses.fields(LESConfig)}
-        refuse_unused(values, defaults, OF_EQUILIBRATION)

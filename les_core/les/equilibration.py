@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from les.minimum import Minimum, Problem
+from les.neutrality import check_total_charge
 from les.sums.checks import check_finite, check_like_positions, check_tensors, has_volume
 from les.sums.method import Settings
 
@@ -50,7 +51,8 @@ class Equilibrium(NamedTuple):
         atom_energies: shares of W ``[n_atoms]`` [eV],
             :math:`\chi_i q_i + \eta_i q_i^2/2 + q_i\phi_i/2`.
         iterations: number of iterations of each structure ``[n_structures]``.
-        residual: of each structure ``[n_structures]``, relative to its start.
+        residual: of each structure ``[n_structures]``, relative to its start, as the iterations
+            carry it along; in float32 the charges are no better than float32 potentials.
     """
 
     charges: Tensor
@@ -109,6 +111,7 @@ def equilibrate(
             f"`hardness` must be positive, got {float(hardness[atom].detach())} eV/e^2 of atom "
             f"{atom}: the energy of charges would have no minimum"
         )
+    check_total_charge(total_charge, electronegativity, len(cell))
     if total_charge is not None:
         if total_charge.requires_grad:
             raise ValueError(

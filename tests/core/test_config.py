@@ -111,6 +111,22 @@ def test_settings_of_the_readout_have_no_effect_on_charges_of_the_host(name, val
     assert LESConfig.for_charges(values) == LESConfig(sigma=1.5)
 
 
+def test_settings_of_the_readout_in_a_file(tmp_path):
+    path = tmp_path / "les.yaml"
+    path.write_text("n_layers: 5\n")
+    with pytest.raises(ValueError, match="`n_layers` has no effect on this model: it must be"):
+        LESConfig.for_charges(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("equilibration_tolerance", 1e-3), ("equilibration_iterations", 5)]
+)
+def test_settings_of_equilibration_without_it(key, value):
+    with pytest.raises(ValueError, match=f"`{key}` has no effect on this model: it must be"):
+        LESConfig(**{key: value})
+    assert getattr(LESConfig(charge_equilibration=True, **{key: value}), key) == value
+
+
 def test_a_mean_that_is_kept_needs_charges_that_are_not_shifted():
     with pytest.raises(ValueError, match=r"`remove_mean` must be true .* with `neutrality: none`"):
         LESConfig(remove_mean=False)

@@ -364,6 +364,9 @@ def test_refusals():
         run(eta=eta[:3])
     with pytest.raises(TypeError, match="`hardness` must have the dtype of `positions`"):
         run(eta=eta.float())
+    for total in (torch.tensor(0.5), torch.tensor([0.5, 0.0, 9.0])):
+        with pytest.raises(ValueError, match=r"`total_charge` must have shape .* = \[2\]"):
+            run(total=total)
     with pytest.raises(ValueError, match="`total_charge` must not require gradients"):
         run(total=torch.zeros(2, requires_grad=True))
     with pytest.raises(

@@ -38,6 +38,17 @@ UNSUPPORTED = ("use_atomwise", *MULTIPOLE_KEYS)
 WITHOUT_EFFECT = HOST_KEYS.difference(MULTIPOLE_KEYS, ("compute_bec", "bec_output_index"))
 
 
+def _configuration(les_arguments: LESConfig | Mapping[str, Any] | None) -> LESConfig:
+    """The configuration of a model; raises ``ValueError`` for what it cannot do."""
+    if isinstance(les_arguments, Mapping):
+        for key in UNSUPPORTED:
+            if les_arguments.get(key, False):
+                raise ValueError(
+                    f"`{key}` is not supported yet by MACELES, got {les_arguments[key]!r}"
+                )
+    return LESConfig.for_charges(les_arguments)
+
+
 @compile_mode("script")
 class MACELES(ScaleShiftMACE):
     """``ScaleShiftMACE`` plus the energy of latent charges read from its node features.
@@ -66,7 +77,7 @@ class MACELES(ScaleShiftMACE):
     def __init__(
         self, les_arguments: LESConfig | Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        specs = embedding_specs(LESConfig.for_charges(les_arguments))
+        specs = embedding_specs(_configuration(les_arguments))
         if specs and kwargs.get("embedding_specs") == specs:  # of a model that is built again
             kwargs = {**kwargs, "embedding_specs": None}
         super().__init__(**kwargs)
@@ -76,9 +87,6 @@ class MACELES(ScaleShiftMACE):
         own: Mapping[str, Any] = {}
         if les_arguments is not None and not isinstance(les_arguments, LESConfig):
             own = les_arguments
-        for key in UNSUPPORTED:
-            if own.get(key, False):
-                raise ValueError(f"`{key}` is not supported yet by MACELES, got {own[key]!r}")
         for key in WITHOUT_EFFECT & set(own):
             logger.warning("`%s` has no effect on this model, got %r", key, own[key])
         self.compute_bec = bool(own.get("compute_bec", False))
@@ -86,7 +94,7 @@ class MACELES(ScaleShiftMACE):
         if self.bec_output_index not in (None, 0, 1, 2):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {self.bec_output_index!r}")
         self.bec_method = "exact"
-        self.les = Les(LESConfig.for_charges(les_arguments), host_embeds=True)
+        self.les = Les(_configuration(les_arguments), host_embeds=True)
         config = self.les.config()
         sources = [*self.readouts] * (2 if config.charge_equilibration else 1)
         self.les_readouts = charge_readouts(sources, config.initial_charge_scale)

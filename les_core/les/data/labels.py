@@ -213,7 +213,7 @@ def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:
         if key not in names
         and not key.startswith(PREDICTED)
         and any(part in key.lower() for part in _PARTS[label])
-        and (not per_atom or np.shape(value)[:1] == (len(atoms),))
+        and (not per_atom or (hasattr(value, "__len__") and len(value) == len(atoms)))
     ]
 
 

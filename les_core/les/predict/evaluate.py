@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from les.backends.attempt import BadStructureError, attempt
+from les.backends.signs import restore_sign, state_of_sign
 from les.data.atoms import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
 from les.data.extxyz import DataError
 from les.data.structure_files import Entry, count_structures, entries
@@ -161,9 +162,8 @@ def _evaluate(
     left_out = next((kept["bad"] for kept in journal if "bad" in kept), None)
     if left_out is not None and not skip_bad:
         raise ValueError(f"an earlier run left out {left_out} (--skip-bad goes on so)")
-    sign = getattr(calculator, "charge_sign", None)
-    if journal.last is not None and sign is not None:
-        vars(sign).update(journal.last["sign"])
+    if journal.last is not None:
+        restore_sign(calculator, journal.last["sign"])
     with tqdm(total=total, initial=done, unit="structure") as progress:
         for where, load in islice(_each(structures), done, None):
             record: dict[str, Any] = {}
@@ -173,7 +173,7 @@ def _evaluate(
                 if not skip_bad:
                     raise ValueError(f"{error} (--skip-bad leaves it out)") from error
                 record["bad"] = str(error)
-            record["sign"] = vars(sign) if sign is not None else {}
+            record["sign"] = state_of_sign(calculator)
             journal.append(record)
             progress.update()
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from les.backends.signs import restore_sign, state_of_sign
 from les.spectra.frames import inner_momenta, sample
 from les.spectra.protocol import Protocol
-from les.spectra.signs import restore_sign, state_of_sign
 
 
 class Motion:

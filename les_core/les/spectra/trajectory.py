@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from les.backends.signs import restore_sign, state_of_sign
 from les.data.structure_files import count_structures, read_structures
 from les.files import checksum
 from les.ranges import is_number
 from les.spectra.frames import SameStructure, require_charges, sample
 from les.spectra.protons import warn_of_moved_protons
 from les.spectra.series import CurrentSeries
-from les.spectra.signs import restore_sign, state_of_sign
 from les.spectra.table_journal import table_journal
 
 

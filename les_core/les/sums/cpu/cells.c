@@ -1,8 +1,7 @@
 /* Between positions in cells and what waves.c takes: coordinates s = R r with reciprocal vectors R,
    and the Green's function K(k^2), k = 2 pi R^T n, per volume, with the multiplicity of n and a
-   prefactor. With
-   small changes of positions and cell, R changes by -R dA^T R for vectors A of the cell.
-   See les/sums/cpu/cells.py. */
+   prefactor. With small changes of positions and cell, R changes by -R dA^T R for vectors A of the
+   cell. See les/sums/cpu/cells.py. */
 
 #include <math.h>
 #include <stdint.h>

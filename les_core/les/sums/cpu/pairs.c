@@ -2,8 +2,9 @@
    second derivatives with vectors; see les/sums/cpu/pairs.py.
 
    Atoms are [structure][component][atom]. A pair interacts with f a q_i q_j h(s), where f is a
-   prefactor, a the inverse unit of length, h(s) = erf(sqrt(s)) / sqrt(s), and s the squared distance in this unit. Distances
-   are taken before they are scaled, so that where the structure is does not matter. */
+   prefactor, a the inverse unit of length, h(s) = erf(sqrt(s)) / sqrt(s), and s the squared
+   distance in this unit. Distances are taken before they are scaled, so that where the structure is
+   does not matter. */
 
 #include <math.h>
 #include <stdint.h>
