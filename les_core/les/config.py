@@ -170,7 +170,8 @@ class LESConfig:
         if isinstance(self.n_hidden, Sequence) and not isinstance(self.n_hidden, str):
             object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
         for name in RANGES:
-            check_number(name, getattr(self, name))
+            if hasattr(self, name):
+                check_number(name, getattr(self, name))
         for name, choices in (
             ("method", METHODS),
             ("cutoff", CUTOFFS),

@@ -1,4 +1,4 @@
-"""What the numbers of a configuration may be."""
+"""What the numbers of a configuration, and lengths like them, may be."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 #: cannot be computed.
 RANGES = {
     "sigma": (1e-3, 1e3, " A"),
+    "skin": (1e-3, 1e3, " A"),
     "dl": (1e-3, 1e3, " A"),
     "norm_factor": (1e-6, 1e6, " eV A / e^2"),
     "epsilon_factor": (1e-6, 1e6, ""),

@@ -138,3 +138,8 @@ def test_what_cannot_be_divided_is_refused(make_case, pbc, message):
     _, charges, positions, cell, pbc, _ = make_case(pbc=pbc)
     with pytest.raises(ValueError, match=message):
         divided_sum(Ewald().settings(), charges, positions, cell, pbc, OneProcess())
+
+
+def test_ranks_that_wait_in_vain_are_told():
+    with pytest.raises(TimeoutError, match=r"ranks have waited 0\.05 s for one another"):
+        on_ranks(2, lambda ranks: ranks.rank or ranks.sum(torch.ones(1)), patience=0.05)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from les.engines.cluster import find_graph
+from les.engines.lammps import EngineError, cli
+from les.engines.lammps.atoms import unpacked_images
 from les.engines.lammps.script import read_script
 
 FIX = "fix les all external pf/callback 1 1"
@@ -23,11 +28,11 @@ def script(tmp_path):
     return write
 
 
-def test_script_is_divided_after_the_fix(script):
+def test_script_is_divided_at_the_fix(script):
     found = read_script(
         script("units metal", f"  {FIX} # forces", "comm_modify vel yes", "neigh_modify one 10000")
     )
-    assert found.before == f"units metal\n  {FIX} # forces\n"
+    assert found.before == "units metal\n"
     assert found.after == "comm_modify vel yes\nneigh_modify one 10000\n"
     assert found.fix == "les"
 
@@ -42,12 +47,93 @@ def test_script_is_divided_after_the_fix(script):
         ([FIX.replace("callback", "array")], "line 1: must be .* got"),
         ([FIX, "comm_modify mode single cutoff 5"], "line 2: 'comm_modify .* must not come after"),
         ([FIX, "run 1", "neighbor 2.0 bin"], "line 3: 'neighbor .* must not come after"),
+        ([FIX, 'if "1 > 0" then "neighbor 2 bin"'], "line 2: 'if .* must not come after"),
         ([FIX, "neigh_modify every 5"], "line 2: 'neigh_modify .* must not come after"),
     ],
 )
 def test_scripts_are_refused(script, lines, message):
     with pytest.raises(ValueError, match=message):
         read_script(script(*lines))
+
+
+class Rank:
+    """A communicator in which this rank has a number, and others have sent messages."""
+
+    def __init__(self, number, others=()):
+        self.number, self.others, self.is_ended = number, others, False
+
+    def Get_rank(self):
+        return self.number
+
+    def allgather(self, own):
+        return [*self.others, own]
+
+    def bcast(self, value):
+        assert value is not None, "this would wait for another rank"
+        return value
+
+    def Abort(self, status):
+        self.is_ended = True
+
+
+@pytest.mark.parametrize("rank", [Rank(0), Rank(1, ["no space left"])])
+def test_a_copy_that_cannot_be_written_ends_all_ranks(monkeypatch, rank):
+    def full(**_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(cli.tempfile, "mkstemp", full)
+    message = "the script cannot be copied: no space left"
+    with pytest.raises(EngineError, match=message), cli._as_file("run 1", rank):
+        pass
+
+
+def test_a_copy_may_be_gone_in_the_end():
+    with cli._as_file("run 1\n", Rank(0)) as name:
+        path = cli.Path(name)
+        assert path.read_text() == "run 1\n"
+        path.unlink()
+    assert not path.exists()
+
+
+class MPIAbortException(Exception):
+    """LAMMPS's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [
+        (EngineError("all know"), False),
+        (Exception("ERROR: of LAMMPS"), False),
+        (MPIAbortException("ERROR on proc 0"), True),
+        (KeyError("a mistake"), True),
+    ],
+)
+def test_errors_that_other_ranks_may_not_know_end_them(monkeypatch, script, error, ended):
+    rank = Rank(0)
+    lmp = SimpleNamespace(close=lambda: None)
+    made = SimpleNamespace(lammps=lambda **_: lmp, MPIAbortException=MPIAbortException)
+    monkeypatch.setitem(sys.modules, "lammps", made)
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", SimpleNamespace(COMM_WORLD=rank))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(cli, "_run", run)
+    assert cli.main([str(script(FIX)), "--model", "m.pt", "--elements", "H"]) == 1
+    assert rank.is_ended == ended
+
+
+@pytest.mark.parametrize(("size", "bits", "dtype"), [(4, 10, np.int32), (8, 21, np.int64)])
+def test_images_are_unpacked(size, bits, dtype):
+    """LAMMPS packs a count of images per axis, the first one in the lowest bits."""
+    most = 2 ** (bits - 1)
+    images = np.array(
+        [[0, 0, 0], [1, -2, 3], [-most, most - 1, -most], [most - 1, -most, most - 1]]
+    )
+    packed = ((images + most) << np.array([0, bits, 2 * bits])).sum(axis=1)
+    np.testing.assert_array_equal(unpacked_images(packed.astype(dtype), size), images)
 
 
 def chain(n_own, n_seen):
@@ -93,3 +179,9 @@ def test_a_ghost_that_is_an_image_of_no_own_atom():
     )
     # Atom 5 at -1 sees 7 at 0, and would see it at -2, which is not seen here.
     assert found == [(0, 1, -2.0), (0, 1, 0.0), (1, 0, 0.0)]
+
+
+def test_atoms_at_the_same_place_are_named():
+    positions = np.array([[0.0, 0, 0], [1.0, 0, 0], [1.0, 0, 0]])
+    with pytest.raises(ValueError, match="the atoms 4 and 9 are at the same place"):
+        find_graph(positions, np.array([2, 9, 4]), 1, 1.1, 1)

@@ -112,10 +112,17 @@ def find_graph(
         n_own: number of own atoms, which come first, each once.
         cutoff: radius within which atoms are neighbours [A].
         n_layers: how often features go from neighbours to atoms.
+
+    Raises:
+        ValueError: for atoms at the same place; the message has their tags.
     """
     from scipy.spatial import cKDTree  # comes with ASE
 
     pairs = cKDTree(positions).query_pairs(cutoff, output_type="ndarray")
+    same = (positions[pairs[:, 0]] == positions[pairs[:, 1]]).all(axis=1)
+    if same.any():
+        first, second = sorted(tags[pairs[same][0]].tolist())
+        raise ValueError(f"the atoms {first} and {second} are at the same place")
     sender = np.concatenate([pairs[:, 0], pairs[:, 1]])
     receiver = np.concatenate([pairs[:, 1], pairs[:, 0]])
     # How many messages away the next own atom is.

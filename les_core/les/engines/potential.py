@@ -111,7 +111,7 @@ class DividedPotential:
         """What a rank finds by itself, of a cluster in float64; no other rank is asked.
 
         Raises:
-            ValueError: for atoms at the same place, and results that are not finite.
+            ValueError: for results that are not finite.
         """
         device, dtype, n_channels = (
             self.model.device,

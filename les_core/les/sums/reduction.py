@@ -73,7 +73,9 @@ class MPIReduction:
     def sum(self, values: Tensor) -> Tensor:
         own = values.detach().cpu().contiguous()
         total = torch.empty_like(own)
-        self.communicator.Allreduce(_numbers(own), _numbers(total))
+        # Allreduce need not give all ranks the same bits.
+        self.communicator.Reduce(_numbers(own), _numbers(total))
+        self.communicator.Bcast(_numbers(total))
         return total.to(values.device)
 
 

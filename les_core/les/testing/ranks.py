@@ -37,13 +37,16 @@ class Threads:
         return total
 
 
-def on_ranks(size: int, function: Callable[[Reduction], Result]) -> list[Result]:
+def on_ranks(
+    size: int, function: Callable[[Reduction], Result], patience: float = 120.0
+) -> list[Result]:
     """What ``function`` returns on each of ``size`` ranks, which are threads.
 
     Raises:
         BaseException: what it raised on the first rank on which it did.
+        TimeoutError: if ranks have waited for others to add up for ``patience`` [s].
     """
-    barrier, given = threading.Barrier(size, timeout=120), [torch.empty(0)] * size
+    barrier, given = threading.Barrier(size, timeout=patience), [torch.empty(0)] * size
     results: dict[int, Result] = {}
     errors: dict[int, BaseException] = {}
 
@@ -62,6 +65,8 @@ def on_ranks(size: int, function: Callable[[Reduction], Result]) -> list[Result]
         thread.join()
     if errors:
         raise errors[min(errors)]
+    if len(results) < size:
+        raise TimeoutError(f"ranks have waited {patience:g} s for one another")
     return [results[rank] for rank in range(size)]
 
 

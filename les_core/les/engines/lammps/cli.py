@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from les.backends import BackendError, backend_names
-from les.engines.lammps.failures import abort, shared_message
+from les.engines.lammps.failures import EngineError, abort, shared_message
 from les.engines.lammps.script import Script, read_script
 from les.parser import ArgumentParser
 
@@ -52,9 +52,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         lmp = lammps.lammps(cmdargs=options, comm=communicator)
         _run(lmp, script, arguments, communicator)
-    except lammps.MPIAbortException:  # on one rank alone, which others wait for
-        abort(communicator)
-    except Exception as error:  # of LAMMPS or of the coupling, on all ranks
+    except Exception as error:
+        # All ranks have those of the coupling, and those that LAMMPS raises as a plain Exception;
+        # of others, such as its MPIAbortException, the other ranks may know nothing.
+        if type(error) not in (EngineError, Exception):
+            abort(communicator)
         if communicator.Get_rank() == 0:
             print(f"les: error: {error}", file=sys.stderr)
         return 1
@@ -151,17 +153,23 @@ def _run(lmp: Any, script: Script, arguments: argparse.Namespace, communicator: 
 @contextmanager
 def _as_file(commands: str, communicator: Any) -> Iterator[str]:
     """The name of a file with these commands, which LAMMPS reads on rank 0."""
-    path = None
-    if communicator.Get_rank() == 0:
-        handle, path = tempfile.mkstemp(prefix="les-", suffix=".lammps")
-        with os.fdopen(handle, "w") as file:
-            file.write(commands)
-    name: str = communicator.bcast(path)
+    path, error = None, None
     try:
+        if communicator.Get_rank() == 0:
+            try:
+                handle, path = tempfile.mkstemp(prefix="les-", suffix=".lammps")
+                with os.fdopen(handle, "w") as file:
+                    file.write(commands)
+            except Exception as exception:
+                error = exception
+        message = shared_message(error, communicator)
+        if message is not None:
+            raise EngineError(f"the script cannot be copied: {message}") from error
+        name: str = communicator.bcast(path)
         yield name
     finally:
         if path is not None:
-            os.unlink(path)
+            Path(path).unlink(missing_ok=True)
 
 
 def _share_cores(communicator: Any) -> None:

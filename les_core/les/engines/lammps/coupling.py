@@ -46,13 +46,13 @@ def couple(
 ) -> Coupling:
     """Let a model be the forces of LAMMPS; all ranks must call it.
 
-    It sets ``comm_modify cutoff``, ``neighbor`` and ``neigh_modify``, so that ghosts reach as far
-    as the model does, and ``fix_modify ... energy yes virial yes``. Set none of them afterwards.
+    It makes the ``fix NAME all external pf/callback 1 1``, and sets ``comm_modify cutoff``,
+    ``neighbor`` and ``neigh_modify``, so that ghosts reach as far as the model does, and
+    ``fix_modify ... energy yes virial yes``. Set none of them afterwards.
 
     Args:
-        lmp: a ``lammps.lammps`` with ``units metal``, atoms, and a
-            ``fix NAME all external pf/callback 1 1``.
-        model: a model file, or a ``LESCalculator``.
+        lmp: a ``lammps.lammps`` with ``units metal`` and atoms.
+        model: a model file, or a ``LESCalculator``, whose charges keep its ``sign``.
         elements: chemical symbols of LAMMPS's atom types, in their order.
         fix: name of that fix. Its vector has the dipole of the unwrapped positions [e A] and the
             long-range energy [eV], in thermo output ``f_NAME[1]`` to ``f_NAME[4]``. Charges are the
@@ -61,7 +61,8 @@ def couple(
         total_charge: of the structure [e].
         stop: is called with the message on all ranks when a step has failed. Without it, the
             command of ``lmp`` that was being executed raises it, as an :class:`EngineError`.
-        options: those of ``Backend.calculator``, for a model file, and ``backend``.
+        options: those of ``Backend.calculator``, for a model file, and ``backend``. A calculator
+            with ``bec`` or ``eps_inf`` is refused, because neither has an effect here.
 
     Raises:
         EngineError: on all ranks, for all that keeps one of them from going on.
@@ -72,7 +73,7 @@ def couple(
     made, error = None, None
     try:
         check_settings(lmp, fix)
-        check_number("skin", skin, "sigma")
+        check_number("skin", skin)
         calculator = _calculator(model, options)
         known = [int(number) for number in calculator.elements()]
         numbers = numbers_of_types(lmp, elements, known)
@@ -94,12 +95,22 @@ def _calculator(model: Any, options: dict[str, Any]) -> Any:
     if not isinstance(model, (str, Path)):
         if options:
             raise ValueError(f"{', '.join(options)} have no effect on a calculator")
-        return model
+        return _checked(model)
     from les.backends import backend_of, get_backend
     from les.backends.loading import load_calculator
 
     backend = get_backend(options.pop("backend", None) or backend_of(Path(model)))
-    return load_calculator(backend, model, **options)
+    return _checked(load_calculator(backend, model, **options))
+
+
+def _checked(calculator: Any) -> Any:
+    for name, given in (("bec", calculator.bec), ("eps_inf", calculator.eps_inf is not None)):
+        if given:
+            raise ValueError(
+                f"`{name}` has no effect in LAMMPS: leave it out, and evaluate the trajectory with "
+                "a calculator that has it"
+            )
+    return calculator
 
 
 class Coupling:
@@ -125,6 +136,7 @@ class Coupling:
     ) -> None:
         self.lmp, self.communicator, self.potential, self.fix = lmp, communicator, potential, fix
         self.numbers = np.array([0, *numbers_of_types])
+        self._node_tags = torch.zeros(0, dtype=torch.int64)
         self.sign, self.stop = sign, stop
         self.failure: EngineError | None = None
         self.whole: Whole | None = None
@@ -136,6 +148,7 @@ class Coupling:
         lmp, fix = self.lmp, self.fix
         lmp.commands_list(
             [
+                f"fix {fix} all external pf/callback 1 1",
                 f"neighbor {skin:.16g} bin",
                 "neigh_modify every 1 delay 0 check yes",
                 f"comm_modify cutoff {self.potential.reach + skin:.16g}",

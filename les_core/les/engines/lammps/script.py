@@ -1,10 +1,10 @@
 """Input scripts of LAMMPS that a model is to be coupled to.
 
-A script stays one of LAMMPS. The model comes in after its command
+A script stays one of LAMMPS. The model comes in at its command
 
     fix NAME all external pf/callback 1 1
 
-so the script is executed in two parts.
+so the script is executed in two parts, between which the coupling executes that command.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import NamedTuple
 #: The command that says where forces come from.
 EXTERNAL = re.compile(r"^\s*fix\s+(\S+)\s+(\S+)\s+external\s+(.*?)\s*(#.*)?$")
 
-#: Commands that change how far ghosts reach or when neighbour lists are made.
+#: Commands that change how far ghosts reach or when neighbour lists are made, also in an ``if``.
 REFUSED_AFTERWARDS = re.compile(
-    r"^\s*(comm_modify\s+(.*\s)?cutoff\b|neighbor\s|neigh_modify\s+.*\b(every|delay|check)\b)"
+    r"^\s*(if\s.*[\"'])?\s*"
+    r"(comm_modify\s+(.*\s)?cutoff\b|neighbor\s|neigh_modify\s+.*\b(every|delay|check)\b)"
 )
 
 
 class Script(NamedTuple):
     """A script in two parts."""
 
-    #: Up to and with the fix.
+    #: Up to the fix, which is in neither.
     before: str
     #: All lines after it.
     after: str
@@ -62,4 +63,4 @@ def read_script(path: Path) -> Script:
                 f"{path}, line {i}: {line.strip()!r} must not come after the fix {name}, because "
                 "les sets what ghosts the model needs; see --skin"
             )
-    return Script("".join(lines[: number + 1]), "".join(lines[number + 1 :]), name)
+    return Script("".join(lines[:number]), "".join(lines[number + 1 :]), name)
