@@ -17,6 +17,7 @@ from tqdm import tqdm
 from les.data.atoms import LONG_RANGE_AXES, centred
 from les.data.labels import DataError, LabelKeys, labelled_frames
 from les.response.labels import RESPONSES
+from les_chgnet.graphs import total_charges
 
 if TYPE_CHECKING:
     from chgnet.graph import CrystalGraph, CrystalGraphConverter
@@ -101,7 +102,7 @@ class LabelledGraphs(Dataset):
     @property
     def has_charged(self) -> bool:
         """Whether a structure has a total charge that the model is given."""
-        return any(getattr(graph, "total_charge", 0.0) != 0.0 for graph in self.graphs)
+        return bool(total_charges(self.graphs).any())
 
     @property
     def graphs(self) -> list[CrystalGraph]:
