@@ -48,7 +48,8 @@ def test_errors_and_seeds(folder: Path) -> None:
     change(folder / LES / "result.json", force_rmse=50.0, energy_rmse=5.0)
     (row,) = headline(folder).splitlines()[2:3]
     cells = [text.strip() for text in row.strip("|").split("|")]
-    assert cells[:5] == ["salt", "mace", "formula", "30", "1"]
+    epochs = read_result(folder / LES / "result.json")["configuration"]["epochs"]
+    assert cells[:5] == ["salt", "mace", "formula", str(epochs), "1"]
     assert cells[5:7] == ["200 → 50.0 (−75 %)", "10.0 → 5.00 (−50 %)"]
     assert "All rows have one seed only" in headline(folder)
     change(folder / SHORT / "result.json", seed=2, force_rmse=100.0, energy_rmse=4.0)
