@@ -1,4 +1,4 @@
-"""``les bench {run,evaluate,report,headline,fetch,list,kernels,response,cost,md-step}``."""
+"""``les bench`` and its commands."""
 
 from __future__ import annotations
 

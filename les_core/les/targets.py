@@ -50,7 +50,15 @@ def claim(folder: Path, names: Iterable[str], inputs: Iterable[Path], *, force: 
         names: names of the files that are written to it.
         inputs: files that the command reads.
         force: replace files that are there.
+
+    Raises:
+        FileNotFoundError: if an input is not there.
+        OSError, ValueError: as :func:`check_target`.
     """
+    inputs = list(inputs)
+    for path in inputs:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: there is no such file")
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         check_target(folder / name, inputs, force=force)

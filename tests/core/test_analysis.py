@@ -6,6 +6,7 @@ import csv
 import gc
 import logging
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -277,12 +278,21 @@ def command(fake, structures, monkeypatch):
     """The command, for a model that is the calculator above, in the folder of the structures."""
     monkeypatch.setattr(fake, "calculator", lambda self, model, **options: ByElement())
     monkeypatch.chdir(structures.parent)
+    Path("a.model").touch()
     return "analyse", "a.model", "structures.xyz", "--backend", "fake"
 
 
 def rows_of(path):
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("absent", ["a.model", "structures.xyz"])
+def test_files_that_are_not_there(command, fails, absent):
+    """Said first, also where there are results of another run."""
+    assert cli.main([*command]) == 0
+    Path(absent).unlink()
+    assert f"{absent}: there is no such file" in fails(*command)
 
 
 def test_command(command, tmp_path, capsys):

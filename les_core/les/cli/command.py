@@ -25,7 +25,8 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
   les ir {trajectory,run,harmonic}         infrared spectra
   les born MODEL CRYSTAL                   Born effective charges for phonopy
   les convert MODEL FILE TARGET            published models with LES as files of this package
-  les bench {run,report,fetch,list,kernels,response,cost}
+  les bench {run,report,headline,evaluate,fetch,list,kernels,response,
+             equilibration,cost,md-step}  models with and without LES, and speed
   les config {list,show,copy}              the training configurations shipped with les
   les doctor                               which models can be trained here
 
