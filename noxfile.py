@@ -46,8 +46,8 @@ def run_tests(session: nox.Session, programs: Path, tests: list[Path]) -> None:
     """Run pytest on all cores; what follows ``--`` on nox's command line is passed on."""
     session.run(
         *(str(programs / "python"), "-m", "pytest", "-n", "auto", "--maxprocesses", "8"),
-        # Trained models are shared within a file.
-        *("--dist", "loadfile", *map(str, tests), *session.posargs),
+        # Trained models are shared within a file; tests/conftest.py puts the files in order.
+        *("--dist", "loadfile", "--no-loadscope-reorder", *map(str, tests), *session.posargs),
         # One thread per worker: more only compete for the same cores. Tests of upstream, too,
         # look for its programs on the path.
         env={"OMP_NUM_THREADS": "1", "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},

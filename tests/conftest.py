@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: How many ordinary tests take as long as one that is marked ``slow``, about.
+SLOW = 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.device(config.getoption("device"))
     except RuntimeError as error:
         raise pytest.UsageError(f"--device: {error}") from error
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left with one at the end."""
+    weights: Counter[Path] = Counter()
+    for item in items:
+        weights[item.path] += SLOW if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -weights[item.path])
 
 
 def _folder_from(variable: str) -> Path:
