@@ -21,7 +21,7 @@ from les.backends.attempt import attempt
 from les.data.atoms import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
 from les.data.structure_files import entries
 from les.data.total_charge import total_charge
-from les.response.agreement import QUANTITIES, Agreements, is_opposite
+from les.response.agreement import Agreements
 from les.response.dipoles import dipole_moments
 from les.response.quadrupoles import quadrupole_moments
 
@@ -153,23 +153,7 @@ class ChargeAnalysis:
                 structures,
                 told,
             )
-        for label, count in self.agreements.left_out.items():
-            logger.warning(
-                "%d structures of %s have a %s that is not compared: they are periodic or charged, "
-                "and it has no unique value",
-                count,
-                structures,
-                label,
-            )
-        for label, figures in self.agreements.figures().items():
-            if is_opposite(figures):
-                logger.warning(
-                    "the %s of %s correlate negatively with the reference: the sign of the charges "
-                    "follows from electronegativities, and is not changed by what it is compared "
-                    "with",
-                    QUANTITIES[label].title,
-                    structures,
-                )
+        self.agreements.warn(structures)
 
 
 def analyse_charges(

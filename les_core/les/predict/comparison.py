@@ -9,7 +9,7 @@ from typing import Any
 
 from les.data.extxyz import DataError
 from les.data.labels import NAMES, find_label, similar_keys
-from les.response.agreement import QUANTITIES, Agreements, is_opposite
+from les.response.agreement import QUANTITIES, Agreements
 from les.training.errors import RESULTS, UNITS, Errors
 
 logger = logging.getLogger("les")
@@ -62,20 +62,4 @@ class Comparison:
                     " or ".join(NAMES[label]),
                     " and ".join(keys),
                 )
-        for label, count in self.agreements.left_out.items():
-            logger.warning(
-                "%d structures of %s have a %s that is not compared: they are periodic or charged, "
-                "and it has no unique value",
-                count,
-                structures,
-                label,
-            )
-        for label, figures in self.agreements.figures().items():
-            if is_opposite(figures):
-                logger.warning(
-                    "the %s of %s correlate negatively with the reference: the sign of the charges "
-                    "follows from electronegativities, and is not changed by what it is compared "
-                    "with",
-                    QUANTITIES[label].title,
-                    structures,
-                )
+        self.agreements.warn(structures)

@@ -10,9 +10,11 @@ error is a common factor.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +23,8 @@ from numpy.typing import NDArray
 from les.data.atoms import labels_without_effect
 from les.response.born import BORN_CHARGES
 from les.tables import aligned, number_text
+
+logger = logging.getLogger("les")
 
 
 class Quantity(NamedTuple):
@@ -175,6 +179,26 @@ class Agreements:
     def figures(self) -> dict[str, dict[str, float | None]]:
         """Label -> :meth:`Agreement.figures`."""
         return {label: agreement.figures() for label, agreement in self.by_label.items()}
+
+    def warn(self, structures: Path) -> None:
+        """Log what of the file ``structures`` was not compared, and what agrees with no sign."""
+        for label, count in self.left_out.items():
+            logger.warning(
+                "%d structures of %s have a %s that is not compared: they are periodic or charged, "
+                "and it has no unique value",
+                count,
+                structures,
+                label,
+            )
+        for label, figures in self.figures().items():
+            if is_opposite(figures):
+                logger.warning(
+                    "the %s of %s correlate negatively with the reference: the sign of the charges "
+                    "follows from electronegativities, and is not changed by what it is compared "
+                    "with",
+                    QUANTITIES[label].title,
+                    structures,
+                )
 
     def acoustic_sum(self) -> float | None:
         """Root mean square of the sums of all Born effective charges [e], if there are any."""
