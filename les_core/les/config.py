@@ -385,7 +385,9 @@ class LESConfig:
         return cls(**own, use_atomwise=True, n_features=n_features)
 
     @classmethod
-    def for_charges(cls, settings: "LESConfig | Mapping[str, Any] | None") -> "LESConfig":
+    def for_charges(
+        cls, settings: "LESConfig | Mapping[str, Any] | str | Path | None"
+    ) -> "LESConfig":
         """For a model that passes charges, which it reads off its features by itself.
 
         Args:
@@ -396,10 +398,12 @@ class LESConfig:
                 :meth:`from_legacy`.
             TypeError: for ``settings`` of another type.
         """
-        config = cls.resolve(settings)
-        given = settings if isinstance(settings, Mapping) else config.to_dict()
-        refuse_unused(given, cls().to_dict(), OF_THE_READOUT)
-        return config
+        if isinstance(settings, (str, Path)):
+            settings = cls.resolve(settings)
+        given = settings.to_dict() if isinstance(settings, LESConfig) else settings
+        if isinstance(given, Mapping):
+            refuse_unused(given, cls().to_dict(), OF_THE_READOUT)
+        return cls.resolve(settings)
 
     @classmethod
     def resolve(cls, config: "LESConfig | Mapping[str, Any] | str | Path | None") -> "LESConfig":
