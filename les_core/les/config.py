@@ -3,21 +3,19 @@
 # No postponed annotations: dataclasses look those up in sys.modules, where a copy of this module
 # in a torch.package is not.
 
-import dataclasses
-import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from les.config_checks import check_agreement, check_values, refuse_without_effect
+from les.config_files import read_yaml
 from les.equilibration import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE
 from les.keys import refuse_unknown, refuse_unused
-from les.neutrality import DEFAULT_NEUTRALITY, NEUTRALITIES, UNSAID_NEUTRALITY
-from les.ranges import RANGES, check_number
-from les.sums.reciprocal.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
+from les.legacy import UNSAID, own_settings, stored_settings
+from les.neutrality import DEFAULT_NEUTRALITY
+from les.sums.reciprocal.accuracy import DEFAULT_DL, resolve
 from les.units import NORM_FACTOR
-
-logger = logging.getLogger("les")
 
 #: Fields that ``les.Ewald`` is built from.
 SUM_FIELDS = (
@@ -31,46 +29,6 @@ SUM_FIELDS = (
     "spacing",
     "order",
 )
-
-#: What is known of the common sign of all charges.
-SIGNS = ("open", "trained")
-
-#: Keys of published hosts that add multipoles and induced terms to charges.
-MULTIPOLE_KEYS = (
-    "use_dipole",
-    "use_quadrupole",
-    "use_induced_charge",
-    "use_induced_dipole",
-    "use_anisotropic_polarizability",
-)
-
-#: What models mean that do not say it: published ones, and those of releases up to 0.1.0.
-UNSAID: dict[str, Any] = {"neutrality": UNSAID_NEUTRALITY, "element_charges": False}
-
-#: Keys that host models put into the same dictionary; they are the host's business.
-HOST_KEYS = frozenset(
-    {
-        "compute_bec",
-        "bec_output_index",
-        *MULTIPOLE_KEYS,
-        "alpha_irreps",
-        "kappa_alpha_positive",
-        "kappa_scale",
-        "alpha_scale",
-        "output_scale",
-    }
-)
-
-#: Keys of published LES for what is not supported here yet, with the value that turns
-#: the feature off.
-UNSUPPORTED_KEYS: dict[str, Any] = {
-    "use_fixed_atomic_charges": False,
-    "fixed_atomic_charges_scaling_factor": None,
-    "use_atomic_alpha": False,
-    "use_epsilon_r_scaling": False,
-    "is_periodic": None,
-    "N_max": None,
-}
 
 #: Fields that follow from the model where charges are read from its features.
 FROM_THE_MODEL = ("use_atomwise", "n_features")
@@ -86,9 +44,6 @@ OF_THE_READOUT = (
     "element_charges",
     "output_scaling_factor",
 )
-
-#: Fields without effect where charges are not equilibrated.
-OF_EQUILIBRATION = ("equilibration_tolerance", "equilibration_iterations")
 
 
 @dataclass(frozen=True)
@@ -169,17 +124,7 @@ class LESConfig:
     def __post_init__(self) -> None:
         if isinstance(self.n_hidden, Sequence) and not isinstance(self.n_hidden, str):
             object.__setattr__(self, "n_hidden", tuple(self.n_hidden))
-        for name in RANGES:
-            if hasattr(self, name):
-                check_number(name, getattr(self, name))
-        for name, choices in (
-            ("method", METHODS),
-            ("cutoff", CUTOFFS),
-            ("sign", SIGNS),
-            ("neutrality", NEUTRALITIES),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}")
+        check_values(vars(self))
         smooth = self.cutoff == "smooth"
         found = resolve(self.sigma, self.dl, smooth, self.accuracy, self.spacing, self.order)
         if self.accuracy is not None:
@@ -187,75 +132,9 @@ class LESConfig:
             object.__setattr__(self, "accuracy", None)
             for name, value in found._asdict().items():
                 object.__setattr__(self, name, value)
-        for name in (
-            "remove_self_interaction",
-            "remove_mean",
-            "use_atomwise",
-            "add_linear_nn",
-            "element_charges",
-            "charge_equilibration",
-            "embed_total_charge",
-            "embed_spin",
-        ):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
-        if not self.charge_equilibration:
-            defaults = {field.name: field.default for field in dataclasses.fields(self)}
-            refuse_unused(vars(self), defaults, OF_EQUILIBRATION)
-        if self.neutrality == "shift" and not self.remove_mean:
-            raise ValueError(
-                "`remove_mean` must be true with `neutrality` 'shift', the default, which takes "
-                "the mean off all charges, got False; they keep it with `neutrality: none`"
-            )
-        if self.embed_total_charge and not self.uses_total_charge:
-            raise ValueError(
-                "`embed_total_charge` needs charges that sum to the total charge, `neutrality` "
-                f"'shift', got {self.neutrality!r}"
-            )
-        if self.embed_total_charge and self.n_channels != 1:
-            raise ValueError(
-                "`embed_total_charge` needs one charge on each atom: nothing says how a total "
-                f"charge is divided among `n_channels` = {self.n_channels}"
-            )
-        hidden = self.n_hidden if isinstance(self.n_hidden, tuple) else (self.n_hidden,)
+        check_agreement(vars(self), {field.name: field.default for field in fields(self)})
         if self.charge_equilibration:
-            self._check_equilibration()
-        widths = [("n_channels", self.n_channels), ("n_layers", self.n_layers)]
-        widths += [("equilibration_iterations", self.equilibration_iterations)]
-        widths += [("n_hidden", width) for width in hidden]
-        if self.n_features is not None:
-            widths.append(("n_features", self.n_features))
-        for name, width in widths:
-            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-                raise ValueError(f"`{name}` must be a positive integer, got {width!r}")
-        if self.use_atomwise and self.n_features is None:
-            raise ValueError(
-                "`n_features` must be given with `use_atomwise`: the charge readout is built "
-                "at construction, so that optimisers see its parameters"
-            )
-        if self.n_channels > 1 and not self.use_atomwise:
-            raise ValueError(
-                "`n_channels` is of the charge readout, `use_atomwise`; latent charges that the "
-                "host model passes have their own number of channels"
-            )
-        if self.element_charges and not self.use_atomwise:
-            raise ValueError(
-                "`element_charges` is of the charge readout, `use_atomwise`; it has no effect on "
-                "latent charges that the host model passes, and must be false"
-            )
-
-    def _check_equilibration(self) -> None:
-        if self.neutrality != "shift":
-            raise ValueError(
-                "`neutrality` must be 'shift' with `charge_equilibration`, whose charges sum to "
-                f"the total charge, got {self.neutrality!r}"
-            )
-        if self.n_channels != 1:
-            raise ValueError(
-                "`n_channels` must be 1 with `charge_equilibration`, whose charges are physical, "
-                f"got {self.n_channels}"
-            )
-        object.__setattr__(self, "remove_self_interaction", False)
+            object.__setattr__(self, "remove_self_interaction", False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what earlier releases wrote."""
@@ -290,9 +169,9 @@ class LESConfig:
         Raises:
             ValueError: for an unknown key; the message names the closest one.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name for field in fields(cls)}
         refuse_unknown(values, known)
-        _refuse_without_effect(values)
+        refuse_without_effect(values)
         return cls(**values)
 
     @classmethod
@@ -316,17 +195,8 @@ class LESConfig:
             ValueError: for an unknown key (the message names the closest one), and for a
                 feature of published LES that is not supported yet.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        refuse_unknown(values, known | HOST_KEYS | set(UNSUPPORTED_KEYS))
-        for name, off in UNSUPPORTED_KEYS.items():
-            given = values.get(name, off)
-            if given != off and given is not None and name != "fixed_atomic_charges_scaling_factor":
-                raise ValueError(f"`{name}` = {given!r} is not supported yet")
-        ignored = sorted(set(values) & HOST_KEYS)
-        if ignored:
-            logger.debug("keys left to the host model: %s", ", ".join(ignored))
-        own = {name: value for name, value in values.items() if name in known}
-        _refuse_without_effect(own)
+        own = own_settings(values, {field.name for field in fields(cls)})
+        refuse_without_effect(own)
         return cls(**{"cutoff": "sharp", **UNSAID, **own})
 
     @classmethod
@@ -375,12 +245,12 @@ class LESConfig:
         for name in FROM_THE_MODEL:
             if name in settings:
                 raise ValueError(f"`{name}` follows from the model and cannot be set")
-        known = {field.name for field in dataclasses.fields(cls)} - set(FROM_THE_MODEL)
+        known = {field.name for field in fields(cls)} - set(FROM_THE_MODEL)
         refuse_unknown(settings, known | set(also))
         own = {name: value for name, value in settings.items() if name in known}
         if not several_channels:
             refuse_unused(own, cls().to_dict(), ("n_channels",))
-        _refuse_without_effect(own)
+        refuse_without_effect(own)
         own = {"element_charges": True, **own}
         return cls(**own, use_atomwise=True, n_features=n_features)
 
@@ -426,7 +296,7 @@ class LESConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that :meth:`from_dict` and YAML read back."""
-        values = dataclasses.asdict(self)
+        values = asdict(self)
         if isinstance(self.n_hidden, tuple):
             values["n_hidden"] = list(self.n_hidden)
         return values
@@ -444,50 +314,3 @@ class LESConfig:
         """Plain values that :meth:`for_charges` reads back."""
         values = self.settings()
         return {name: value for name, value in values.items() if name not in OF_THE_READOUT}
-
-
-def settings_of_new_models(reads_charges: bool) -> dict[str, Any]:
-    """What makes a model a new one where settings that are not said mean what they used to.
-
-    Args:
-        reads_charges: whether the model reads charges by ``les.ChargeReadout``.
-    """
-    return {
-        "neutrality": DEFAULT_NEUTRALITY,
-        **({"element_charges": True} if reads_charges else {}),
-    }
-
-
-def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a model carries, with what models of earlier releases do not say."""
-    return {**UNSAID, **values}
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        ValueError: if the file holds anything else, or is not YAML.
-    """
-    import yaml  # only files need it
-
-    with open(path, encoding="utf-8") as file:
-        try:
-            values = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise ValueError(f"not valid YAML: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ValueError(f"must hold a mapping of keys to values, got {type(values).__name__}")
-    return values
-
-
-def _refuse_without_effect(values: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` for what is said about charge equilibration and has no effect."""
-    wanted = values.get("charge_equilibration", False)
-    if wanted is True and values.get("remove_self_interaction", False):
-        raise ValueError(
-            "`remove_self_interaction` must be false with `charge_equilibration`, or left out: "
-            "without the interaction of charges with themselves their energy has no minimum"
-        )

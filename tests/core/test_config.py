@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from les import Les, LESConfig
-from les.config import HOST_KEYS, UNSUPPORTED_KEYS
+from les.legacy import HOST_KEYS, UNSUPPORTED_KEYS
 from les.units import COULOMB_CONSTANT, NORM_FACTOR
 
 #: What a dictionary of published LES means.

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 
 from les.backends.model_files import PickleRefusedError, check_parts, load_plain
-from les.config import stored_settings
 from les.files import replacing
+from les.legacy import stored_settings
 from les_cace.model import CACE
 
 #: Marks files of this format, and its version.

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from les.backends.model_files import OPT_IN, PickleRefusedError, check_file
-from les.config import MULTIPOLE_KEYS, stored_settings
+from les.legacy import MULTIPOLE_KEYS, stored_settings
 from les_cace.model import CACE
 from les_cace.published_energy import POTENTIALS, Term, charge_readout, energy_terms
 from les_cace.published_weights import copy_readout, copy_representation

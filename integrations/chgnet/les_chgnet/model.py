@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from les import Edges, Les, LESConfig, born_effective_charges
 from les.charge_states import ChargeStateEmbedding
-from les.config import stored_settings
 from les.equilibration import refuse_periodic_response
+from les.legacy import stored_settings
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.edges import recorded_edges
 from les_chgnet.graphs import (

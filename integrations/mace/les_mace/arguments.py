@@ -11,8 +11,9 @@ from mace.tools import build_default_arg_parser
 from mace.tools.default_keys import DefaultKeys
 from mace.tools.scripts_utils import check_path_ase_read
 
-from les.config import LESConfig, settings_of_new_models
+from les.config import LESConfig
 from les.devices import resolve_device
+from les.legacy import settings_of_new_models
 from les.parser import brief_errors
 from les.training.arguments import add_charge_options, configuration, mapping
 from les.training.files import check_name

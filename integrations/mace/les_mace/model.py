@@ -21,9 +21,9 @@ from torch import Tensor
 
 from les import Les, LESConfig, born_effective_charges
 from les.charge_states import ChargeStateEmbedding
-from les.config import HOST_KEYS, MULTIPOLE_KEYS
 from les.electronegativity import electronegativity_and_hardness
 from les.equilibration import refuse_periodic_response
+from les.legacy import HOST_KEYS, MULTIPOLE_KEYS
 from les_mace import lammps
 from les_mace.edges import recorded_edges
 from les_mace.joint_embedding import JointEmbedding, embedding_specs

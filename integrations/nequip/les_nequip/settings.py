@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from les import LESConfig
-from les.config import stored_settings
+from les.legacy import stored_settings
 
 #: Settings beyond those of ``les.LESConfig``; they are arguments of ``les_nequip.LES``.
 OWN_SETTINGS: Final = ("boundary", "max_cell", "compute_bec", "compute_dipole")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from les.config import settings_of_new_models
+from les.legacy import settings_of_new_models
 from les_nequip.model_files import read_stored
 from les_nequip.overrides import set_section
 from les_nequip.sections import ADD_LES, CHAIN, LES, TRAINED_MODEL

@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
-from les.config import LESConfig, settings_of_new_models
+from les.config import LESConfig
+from les.legacy import settings_of_new_models
 from les.training.arguments import label_keys
 from les.training.closing import close
 from les.training.responses import check_responses, response_weights

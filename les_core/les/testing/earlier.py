@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from les.config import UNSAID, LESConfig
+from les.config import LESConfig
+from les.legacy import UNSAID
 from les.les import SETTINGS
 
 #: Settings of a model that means what those of earlier releases do.

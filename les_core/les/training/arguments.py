@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from les.backends import BackendError, config_path
-from les.config import read_yaml
+from les.config_files import read_yaml
 from les.keys import refuse_unknown
 from les.parser import ArgumentParser
 from les.training.ranges import positive, rate

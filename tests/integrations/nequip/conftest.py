@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from les.backends import get_backend
-from les.config import settings_of_new_models
 from les.data.total_charge import total_charge
+from les.legacy import settings_of_new_models
 
 #: Builders of small NequIP and Allegro models for H and O, and their arguments.
 BUILDERS = {"nequip": "nequip.model.NequIPGNNModel", "allegro": "allegro.model.AllegroModel"}

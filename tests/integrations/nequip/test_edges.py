@@ -14,7 +14,7 @@ from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.embedding import PolynomialCutoff
 
 from les import born_effective_charges
-from les.config import settings_of_new_models
+from les.legacy import settings_of_new_models
 from les.testing.adapter import results_of
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer

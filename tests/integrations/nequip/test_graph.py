@@ -9,7 +9,7 @@ from nequip.nn import scatter, with_edge_vectors_
 from nequip.utils.fx import fx_duck_shape
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from les.config import settings_of_new_models
+from les.legacy import settings_of_new_models
 from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer

@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from nequip.integrations.ase import NequIPCalculator
 
-from les.config import settings_of_new_models
+from les.legacy import settings_of_new_models
 from les.testing import (
     AdapterTests,
     ChargeStateTests,

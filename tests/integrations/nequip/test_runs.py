@@ -10,7 +10,7 @@ import yaml
 from nequip.train import NequIPLightningModule
 
 from les.backends import get_backend
-from les.config import settings_of_new_models
+from les.legacy import settings_of_new_models
 from les.locks import locked
 from les.testing.adapter import results_of
 from les.testing.structures import crystal

@@ -13,7 +13,7 @@ import yaml
 from ase.io import read
 
 from les.backends import TrainingJob, get_backend
-from les.config import settings_of_new_models
+from les.legacy import settings_of_new_models
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 

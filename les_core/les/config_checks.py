@@ -1,0 +1,129 @@
+"""What the values of a configuration may be, alone and together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from les.keys import refuse_unused
+from les.neutrality import NEUTRALITIES
+from les.ranges import RANGES, check_number
+from les.sums.reciprocal.accuracy import CUTOFFS, METHODS
+
+#: What is known of the common sign of all charges.
+SIGNS = ("open", "trained")
+
+#: Fields without effect where charges are not equilibrated.
+OF_EQUILIBRATION = ("equilibration_tolerance", "equilibration_iterations")
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Check numbers that have a range, and names that are one of several.
+
+    Args:
+        values: the values of all fields of ``les.LESConfig``.
+
+    Raises:
+        ValueError: for another value; the message names it.
+    """
+    for name in RANGES:
+        if name in values:
+            check_number(name, values[name])
+    for name, choices in (
+        ("method", METHODS),
+        ("cutoff", CUTOFFS),
+        ("sign", SIGNS),
+        ("neutrality", NEUTRALITIES),
+    ):
+        if values[name] not in choices:
+            raise ValueError(f"`{name}` must be one of {choices}, got {values[name]!r}")
+
+
+def check_agreement(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Check switches and counts, and that no field contradicts another or is without effect.
+
+    Args:
+        values: the values of all fields of ``les.LESConfig``.
+        defaults: what they are unless they are given.
+
+    Raises:
+        ValueError: for the first that is wrong; the message names it.
+    """
+    for name in (
+        "remove_self_interaction",
+        "remove_mean",
+        "use_atomwise",
+        "add_linear_nn",
+        "element_charges",
+        "charge_equilibration",
+        "embed_total_charge",
+        "embed_spin",
+    ):
+        if not isinstance(values[name], bool):
+            raise ValueError(f"`{name}` must be true or false, got {values[name]!r}")
+    if not values["charge_equilibration"]:
+        refuse_unused(values, defaults, OF_EQUILIBRATION)
+    if values["neutrality"] == "shift" and not values["remove_mean"]:
+        raise ValueError(
+            "`remove_mean` must be true with `neutrality` 'shift', the default, which takes "
+            "the mean off all charges, got False; they keep it with `neutrality: none`"
+        )
+    if values["embed_total_charge"] and values["neutrality"] != "shift":
+        raise ValueError(
+            "`embed_total_charge` needs charges that sum to the total charge, `neutrality` "
+            f"'shift', got {values['neutrality']!r}"
+        )
+    if values["embed_total_charge"] and values["n_channels"] != 1:
+        raise ValueError(
+            "`embed_total_charge` needs one charge on each atom: nothing says how a total "
+            f"charge is divided among `n_channels` = {values['n_channels']}"
+        )
+    hidden = values["n_hidden"] if isinstance(values["n_hidden"], tuple) else (values["n_hidden"],)
+    if values["charge_equilibration"]:
+        _check_equilibration(values)
+    widths = [("n_channels", values["n_channels"]), ("n_layers", values["n_layers"])]
+    widths += [("equilibration_iterations", values["equilibration_iterations"])]
+    widths += [("n_hidden", width) for width in hidden]
+    if values["n_features"] is not None:
+        widths.append(("n_features", values["n_features"]))
+    for name, width in widths:
+        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            raise ValueError(f"`{name}` must be a positive integer, got {width!r}")
+    if values["use_atomwise"] and values["n_features"] is None:
+        raise ValueError(
+            "`n_features` must be given with `use_atomwise`: the charge readout is built "
+            "at construction, so that optimisers see its parameters"
+        )
+    if values["n_channels"] > 1 and not values["use_atomwise"]:
+        raise ValueError(
+            "`n_channels` is of the charge readout, `use_atomwise`; latent charges that the "
+            "host model passes have their own number of channels"
+        )
+    if values["element_charges"] and not values["use_atomwise"]:
+        raise ValueError(
+            "`element_charges` is of the charge readout, `use_atomwise`; it has no effect on "
+            "latent charges that the host model passes, and must be false"
+        )
+
+
+def _check_equilibration(values: Mapping[str, Any]) -> None:
+    if values["neutrality"] != "shift":
+        raise ValueError(
+            "`neutrality` must be 'shift' with `charge_equilibration`, whose charges sum to "
+            f"the total charge, got {values['neutrality']!r}"
+        )
+    if values["n_channels"] != 1:
+        raise ValueError(
+            "`n_channels` must be 1 with `charge_equilibration`, whose charges are physical, "
+            f"got {values['n_channels']}"
+        )
+
+
+def refuse_without_effect(values: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for what is said about charge equilibration and has no effect."""
+    wanted = values.get("charge_equilibration", False)
+    if wanted is True and values.get("remove_self_interaction", False):
+        raise ValueError(
+            "`remove_self_interaction` must be false with `charge_equilibration`, or left out: "
+            "without the interaction of charges with themselves their energy has no minimum"
+        )

@@ -1,0 +1,86 @@
+"""What settings mean that others have written: published LES, its host models, earlier releases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from les.keys import refuse_unknown
+from les.neutrality import DEFAULT_NEUTRALITY, UNSAID_NEUTRALITY
+
+logger = logging.getLogger("les")
+
+#: What models mean that do not say it: published ones, and those of releases up to 0.1.0.
+UNSAID: dict[str, Any] = {"neutrality": UNSAID_NEUTRALITY, "element_charges": False}
+
+#: Keys of published hosts that add multipoles and induced terms to charges.
+MULTIPOLE_KEYS = (
+    "use_dipole",
+    "use_quadrupole",
+    "use_induced_charge",
+    "use_induced_dipole",
+    "use_anisotropic_polarizability",
+)
+
+#: Keys that host models put into the same dictionary; they are the host's business.
+HOST_KEYS = frozenset(
+    {
+        "compute_bec",
+        "bec_output_index",
+        *MULTIPOLE_KEYS,
+        "alpha_irreps",
+        "kappa_alpha_positive",
+        "kappa_scale",
+        "alpha_scale",
+        "output_scale",
+    }
+)
+
+#: Keys of published LES for what is not supported here yet, with the value that turns
+#: the feature off.
+UNSUPPORTED_KEYS: dict[str, Any] = {
+    "use_fixed_atomic_charges": False,
+    "fixed_atomic_charges_scaling_factor": None,
+    "use_atomic_alpha": False,
+    "use_epsilon_r_scaling": False,
+    "is_periodic": None,
+    "N_max": None,
+}
+
+
+def own_settings(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Those of the keys in a dictionary of published LES that are ``known`` settings.
+
+    Keys that belong to the host model are left to it.
+
+    Raises:
+        ValueError: for a key that nobody knows (the message names the closest one), and for a
+            feature of published LES that is not supported yet.
+    """
+    refuse_unknown(values, {*known, *HOST_KEYS, *UNSUPPORTED_KEYS})
+    for name, off in UNSUPPORTED_KEYS.items():
+        given = values.get(name, off)
+        if given != off and given is not None and name != "fixed_atomic_charges_scaling_factor":
+            raise ValueError(f"`{name}` = {given!r} is not supported yet")
+    ignored = sorted(set(values) & HOST_KEYS)
+    if ignored:
+        logger.debug("keys left to the host model: %s", ", ".join(ignored))
+    return {name: value for name, value in values.items() if name in known}
+
+
+def settings_of_new_models(reads_charges: bool) -> dict[str, Any]:
+    """What makes a model a new one where settings that are not said mean what they used to.
+
+    Args:
+        reads_charges: whether the model reads charges by ``les.ChargeReadout``.
+    """
+    return {
+        "neutrality": DEFAULT_NEUTRALITY,
+        **({"element_charges": True} if reads_charges else {}),
+    }
+
+
+def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a model carries, with what models of earlier releases do not say."""
+    return {**UNSAID, **values}
