@@ -84,3 +84,33 @@ def settings_of_new_models(reads_charges: bool) -> dict[str, Any]:
 def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a model carries, with what models of earlier releases do not say."""
     return {**UNSAID, **values}
+
+
+def settings_of_pickle(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a published ``Les`` module.
+
+    Args:
+        state: what its pickle holds, with its modules under ``"_modules"``.
+
+    Raises:
+        ValueError: for a model that needs what is not supported.
+    """
+    if state.get("use_atomwise", False):
+        raise ValueError(
+            "this model reads charges with the published Atomwise network (`use_atomwise`), which "
+            "cannot be loaded; only models whose host passes latent charges can"
+        )
+    for name in ("use_fixed_atomic_charges", "use_atomic_alpha", "use_epsilon_r_scaling"):
+        if state.get(name, False):
+            raise ValueError(f"this model uses `{name}`, which is not supported yet")
+    ewald, bec = state["_modules"]["ewald"], state["_modules"].get("bec")
+    return {
+        "sigma": ewald.sigma,
+        "dl": ewald.dl,
+        "cutoff": "sharp",
+        "remove_self_interaction": ewald.remove_self_interaction,
+        "norm_factor": ewald.norm_factor,
+        "remove_mean": getattr(bec, "remove_mean", True),
+        "epsilon_factor": getattr(bec, "epsilon_factor", 1.0),
+        "neutrality": UNSAID_NEUTRALITY,
+    }

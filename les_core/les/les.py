@@ -7,7 +7,6 @@ refer to ``les.les.Les``.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,58 +18,20 @@ from torch import Tensor, nn
 from les.config import LESConfig
 from les.equilibration import refuse_periodic_response
 from les.ewald import Ewald
+from les.legacy import settings_of_pickle
 from les.long_range import atom_energies, equilibrated, not_in_graphs, scaled
 from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum
 from les.readout import ChargeReadout
 from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
-from les.sums.checks import (
-    as_indices,
-    check_batch,
-    check_cell,
-    check_charges,
-    check_positions,
-    check_tensors,
-    is_compiling,
-    open_cells,
-)
+from les.settings_buffer import SETTINGS, check_same_readout, decode, encode
+from les.structures import Structures, whole
+from les.sums.checks import as_indices, check_charges, check_tensors, is_compiling
 
 logger = logging.getLogger("les")
 
-#: Name of the buffer that carries the configuration through a ``state_dict``.
-SETTINGS = "settings"
-
-
-#: Length of that buffer. It is fixed because tools that copy weights from one model to
-#: another skip what differs in shape.
-SETTINGS_BYTES = 1024
-
 #: Rows of the charges of elements, by atomic number.
 N_ATOMIC_NUMBERS = 119
-
-#: Settings that the weights of the charge readout depend on.
-READOUT_SETTINGS = (
-    "use_atomwise",
-    "n_features",
-    "n_channels",
-    "n_layers",
-    "n_hidden",
-    "add_linear_nn",
-    "element_charges",
-    "charge_equilibration",
-)
-
-
-def _encode(config: LESConfig) -> Tensor:
-    """Configuration as bytes: an integer buffer, so that casting a model leaves it alone."""
-    text = json.dumps(config.to_dict()).encode()
-    if len(text) > SETTINGS_BYTES:
-        raise ValueError(f"the configuration takes {len(text)} bytes, more than {SETTINGS_BYTES}")
-    return torch.tensor(list(text.ljust(SETTINGS_BYTES)), dtype=torch.uint8)
-
-
-def _decode(buffer: Tensor) -> LESConfig:
-    return LESConfig.from_stored(json.loads(bytes(buffer.tolist()).decode()))
 
 
 class Les(nn.Module):
@@ -128,12 +89,12 @@ class Les(nn.Module):
             self.atomwise.output_scaling_factor = config.output_scaling_factor
         present = self._buffers.get(SETTINGS)
         device = None if present is None else present.device
-        self.register_buffer(SETTINGS, _encode(config).to(device))
+        self.register_buffer(SETTINGS, encode(config).to(device))
 
     @torch.jit.unused
     def config(self) -> LESConfig:
         """The configuration this module was built from, or was loaded with."""
-        return _decode(self.get_buffer(SETTINGS))
+        return decode(self.get_buffer(SETTINGS))
 
     @torch.jit.unused
     def set_trained_sign(self) -> None:
@@ -145,13 +106,8 @@ class Les(nn.Module):
     ) -> None:
         key = prefix + SETTINGS
         if key in state_dict:
-            loaded, own = _decode(state_dict[key]), self.config()
-            for name in READOUT_SETTINGS:
-                if own.use_atomwise and getattr(loaded, name) != getattr(own, name):
-                    raise ValueError(
-                        f"the state dict is of a model with `{name}` = {getattr(loaded, name)!r}, "
-                        f"this one was built with {getattr(own, name)!r}"
-                    )
+            loaded, own = decode(state_dict[key]), self.config()
+            check_same_readout(loaded, own)
             if loaded != own:
                 logger.info("settings of the loaded state replace those given: %s", loaded)
             self._apply_settings(loaded)
@@ -165,32 +121,10 @@ class Les(nn.Module):
             super().__setstate__({**unsaid, **state})
             return
         # A pickle of published LES: its flags stay as they are, its modules become ours.
-        modules = state["_modules"]
-        if state.get("use_atomwise", False):
-            raise ValueError(
-                "this model reads charges with the published Atomwise network "
-                "(`use_atomwise`), which cannot be loaded; only models whose host passes "
-                "latent charges can"
-            )
-        for name in ("use_fixed_atomic_charges", "use_atomic_alpha", "use_epsilon_r_scaling"):
-            if state.get(name, False):
-                raise ValueError(f"this model uses `{name}`, which is not supported yet")
-        published_ewald = modules["ewald"]
-        published_bec = modules.get("bec")
+        settings = settings_of_pickle(state)
         nn.Module.__init__(self)
         self.training = state["training"]
-        self._build(
-            LESConfig(
-                sigma=published_ewald.sigma,
-                dl=published_ewald.dl,
-                cutoff="sharp",
-                remove_self_interaction=published_ewald.remove_self_interaction,
-                norm_factor=published_ewald.norm_factor,
-                remove_mean=getattr(published_bec, "remove_mean", True),
-                epsilon_factor=getattr(published_bec, "epsilon_factor", 1.0),
-                neutrality=UNSAID_NEUTRALITY,
-            )
-        )
+        self._build(LESConfig(**settings))
 
     def forward(
         self,
@@ -282,13 +216,16 @@ class Les(nn.Module):
             if is_compiling() or torch.jit.is_scripting():
                 raise ValueError(not_in_graphs())
             charges, of_atoms, of_structures = self._equilibrated(
-                raw_charges, positions, cell, batch, pbc, total_charge, compute_bec
+                raw_charges, whole(positions, cell, batch, pbc), total_charge, compute_bec
             )
             raw_charges = charges
             energy = of_structures if compute_energy else None
             shares = of_atoms if compute_energy and compute_atom_energies else None
         else:
-            charges = self._with_sum(raw_charges, positions, cell, batch, pbc, total_charge)
+            charges = raw_charges
+            if self.neutrality != "none" or total_charge is not None:
+                structures = whole(positions, cell, batch, pbc)
+                charges = self._with_sum(raw_charges, structures, total_charge)
         if compute_energy and not self.charge_equilibration:
             energy, potential = self.ewald(
                 charges, positions, cell, batch, pbc, compute_atom_energies
@@ -356,54 +293,28 @@ class Les(nn.Module):
     def _equilibrated(
         self,
         parameters: Tensor,
-        positions: Tensor,
-        cell: Tensor | None,
-        batch: Tensor | None,
-        pbc: Tensor | None,
+        structures: Structures,
         total_charge: Tensor | None,
         compute_bec: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What ``les.long_range.equilibrated`` returns, of a batch with nothing left out."""
-        check_positions(positions, values=False)
-        if cell is None:
-            cell = open_cells(positions, batch, pbc)
-        check_cell(cell, positions, values=False)
+        """What ``les.long_range.equilibrated`` returns."""
         if compute_bec:
-            refuse_periodic_response(cell, pbc)
-        batch = as_indices(batch)
-        check_batch(batch, positions.shape[0], cell.shape[0], positions.device)
-        if batch is None:
-            batch = torch.zeros_like(positions[:, 0], dtype=torch.long)
-        structures = (positions, cell, batch, pbc)
+            refuse_periodic_response(structures.cell, structures.pbc)
         return equilibrated(self.ewald, self.config(), parameters, *structures, total_charge)
 
     def _with_sum(
-        self,
-        charges: Tensor,
-        positions: Tensor,
-        cell: Tensor | None,
-        batch: Tensor | None,
-        pbc: Tensor | None,
-        total_charge: Tensor | None,
+        self, charges: Tensor, structures: Structures, total_charge: Tensor | None
     ) -> Tensor:
         """``charges`` with the sum that the configuration asks for."""
-        if self.neutrality == "none" and total_charge is None:
-            return charges
-        check_positions(positions, values=False)
-        n_structures = 1
-        if cell is not None:
-            check_cell(cell, positions, values=False)
-            n_structures = cell.shape[0]
-        elif batch is not None or pbc is not None:
-            n_structures = open_cells(positions, batch, pbc).shape[0]
-        batch = as_indices(batch)
         if not is_compiling():
-            check_charges("latent_charges", charges, positions)
-            check_batch(batch, positions.shape[0], n_structures, positions.device)
-        if batch is None:
-            batch = torch.zeros(charges.shape[0], dtype=torch.long, device=charges.device)
+            check_charges("latent_charges", charges, structures.positions)
         return charges_with_sum(
-            self.neutrality, charges, total_charge, batch, n_structures, self.epsilon_factor
+            self.neutrality,
+            charges,
+            total_charge,
+            structures.batch,
+            structures.cell.shape[0],
+            self.epsilon_factor,
         )
 
 

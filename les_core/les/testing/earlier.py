@@ -13,7 +13,7 @@ from torch import nn
 
 from les.config import LESConfig
 from les.legacy import UNSAID
-from les.les import SETTINGS
+from les.settings_buffer import SETTINGS
 
 #: Settings of a model that means what those of earlier releases do.
 AS_BEFORE = dict(UNSAID)
