@@ -1,0 +1,85 @@
+"""Polarisabilities of molecules with equilibrated charges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from les import Ewald
+from les.equilibration import equilibrate
+from les.response.polarisability import polarisability
+
+
+def molecule(n=6, seed=0):
+    """Electronegativities, hardnesses and positions of one open structure."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(n, 5, dtype=torch.float64, generator=generator)
+    return 8.0 * values[:, 0], 4.0 + 6.0 * values[:, 1], 3.0 * values[:, 2:]
+
+
+def alone(hardness, positions, **options):
+    batch = torch.zeros(len(positions), dtype=torch.long)
+    return polarisability(Ewald(), hardness, positions, batch, 1, **options)[0]
+
+
+def test_derivative_of_the_dipole():
+    """A field is taken off the electronegativities; the dipole grows by the polarisability."""
+    chi, eta, positions = molecule()
+    batch = torch.zeros(len(chi), dtype=torch.long)
+    open_structure = (torch.zeros(1, 3, 3).double(), batch, torch.zeros(1, 3, dtype=torch.bool))
+
+    def dipole(field):
+        found = equilibrate(
+            chi - positions @ field, eta, positions, *open_structure, None, Ewald().settings()
+        )
+        return found.charges @ positions
+
+    found = alone(eta, positions)
+    for axis, unit in enumerate(torch.eye(3).double()):
+        np.testing.assert_allclose(found[:, axis], 0.5 * (dipole(unit) - dipole(-unit)), atol=1e-7)
+    np.testing.assert_allclose(found, found.T, atol=1e-7)
+    assert torch.linalg.eigvalsh(found).min() > 0
+
+
+def test_two_atoms():
+    """By hand: one charge moves along the bond, against both hardnesses and its own field."""
+    hardness = torch.tensor([5.0, 7.0], dtype=torch.float64)
+    positions = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]], dtype=torch.float64)
+    unit = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    own = Ewald(remove_self_interaction=False)(unit, positions)[0]
+    expected = 1.4**2 / (12.0 + 2.0 * float(own))
+    found = alone(hardness, positions)
+    np.testing.assert_allclose(found, np.diag([0.0, 0.0, expected]), atol=1e-9)
+    np.testing.assert_allclose(alone(hardness, positions, epsilon_factor=1.5), 1.5 * found)
+
+
+def test_batch_and_place_make_no_difference():
+    parts = [molecule(n, seed)[1:] for n, seed in ((4, 1), (7, 2), (1, 3))]
+    hardness, positions = (torch.cat(values) for values in zip(*parts, strict=True))
+    batch = torch.repeat_interleave(torch.arange(3), torch.tensor([4, 7, 1]))
+    together = polarisability(Ewald(), hardness, positions, batch, 3)
+    for found, (eta, places) in zip(together, parts, strict=True):
+        np.testing.assert_allclose(found, alone(eta, places + 50.0), atol=1e-8)
+    assert together[2].abs().max() == 0.0
+
+
+def test_derivatives():
+    _, eta, positions = molecule(4)
+    eta.requires_grad_(True)
+    positions.requires_grad_(True)
+    assert torch.autograd.gradcheck(
+        lambda a, b: alone(a, b, tolerance=1e-13), (eta, positions), atol=1e-6
+    )
+
+
+def test_bad_input():
+    _, eta, positions = molecule()
+    with pytest.raises(ValueError, match="`hardness` must be positive"):
+        alone(-eta, positions)
+    with pytest.raises(ValueError, match="`hardness` must have shape"):
+        alone(eta[:2], positions)
+    with pytest.raises(ValueError, match="`epsilon_factor` must be"):
+        alone(eta, positions, epsilon_factor=0.0)
+    with pytest.raises(RuntimeError, match="did not converge in 2 iterations"):
+        alone(eta, positions, iterations=2)
