@@ -61,6 +61,11 @@ def ir(argv: Sequence[str]) -> int:
     harmonic.add_argument(
         "--displacement", type=float, default=0.01, help="of finite differences [A] (0.01)"
     )
+    harmonic.add_argument(
+        "--raman",
+        action="store_true",
+        help="Raman activities as well, of a model with charge equilibration",
+    )
     for command in (trajectory, run, harmonic):
         command.add_argument(
             "-o", "--output", type=Path, default=Path("ir"), help="folder of the results (ir)"
@@ -202,6 +207,7 @@ def _protocol(arguments: argparse.Namespace) -> Any:
 def _harmonic(arguments: argparse.Namespace) -> int:
     from les.spectra.harmonic import harmonic_modes, relaxed
     from les.spectra.pictures import draw_modes
+    from les.spectra.raman import depolarisation, raman_activity
 
     folder = arguments.output
     names = ("modes.csv", "modes.png", "relaxed.xyz")
@@ -216,12 +222,16 @@ def _harmonic(arguments: argparse.Namespace) -> int:
 
         with replacing(folder / "relaxed.xyz") as temporary:
             write(temporary, atoms.copy(), format="extxyz")
-    modes = harmonic_modes(calculator, atoms, arguments.displacement)
+    modes = harmonic_modes(calculator, atoms, arguments.displacement, raman=arguments.raman)
     modes.write(folder / "modes.csv")
     draw_modes(modes, folder / "modes.png", arguments.resolution, str(atoms.symbols))
-    print("wavenumber [1/cm]  intensity [km/mol]")
-    for wavenumber, intensity in zip(modes.wavenumber, modes.intensity, strict=True):
-        print(f"{wavenumber:17.1f}  {intensity:18.2f}")
+    columns = {"wavenumber [1/cm]": modes.wavenumber, "intensity [km/mol]": modes.intensity}
+    if modes.polarisability_derivative is not None:
+        columns["Raman activity [A^4/u]"] = raman_activity(modes.polarisability_derivative)
+        columns["depolarisation"] = depolarisation(modes.polarisability_derivative)
+    print("  ".join(columns))
+    for row in zip(*columns.values(), strict=True):
+        print("  ".join(f"{x:{len(name)}.2f}" for name, x in zip(columns, row, strict=True)))
     unstable = int((modes.wavenumber < 0).sum())
     if unstable:
         print(f"{unstable} imaginary modes, given as negative: the structure is no minimum")

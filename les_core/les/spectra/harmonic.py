@@ -6,6 +6,9 @@ mode, which Born effective charges give without another calculation:
 
 .. math:: \frac{\partial\mu_\alpha}{\partial Q_n} = \sum_{i\beta} Z^*_{i\alpha\beta}
     \frac{e_{n,i\beta}}{\sqrt{m_i}}
+
+Raman activities come from the derivative of the polarisability along a mode, by finite
+differences, of models whose charges answer to a field (``les.spectra.raman``).
 """
 
 from __future__ import annotations
@@ -21,13 +24,16 @@ from numpy.typing import NDArray
 from les.ranges import is_number
 from les.spectra.frames import born_charges, require_charges, rigid_motions
 from les.spectra.infrared import FULL_WIDTH
+from les.spectra.polarisability import require_polarisability
+from les.spectra.raman import depolarisation, polarisability_derivatives, raman_activity
 from les.spectra.series import write_table
 
 #: Intensity of a mode whose dipole changes by 1 e / sqrt(u) [km/mol]: ``N_A e^2 / (12 eps_vac c^2
 #: u)``, the usual 42.2561 (km/mol) / (D^2 A^-2 u^-1).
 INTENSITY = 974.8801
-#: Columns of the table of modes.
+#: Columns of the table of modes, and those that come with Raman activities.
 COLUMNS = ("wavenumber", "intensity", "dipole_x", "dipole_y", "dipole_z")
+RAMAN_COLUMNS = ("raman_activity", "depolarisation")
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,14 @@ class HarmonicModes:
         dipole_derivative: ``[n_modes, 3]`` [e / sqrt(u)].
         vectors: ``[n_modes, n_atoms, 3]``, of unit length in coordinates weighted by the square
             roots of masses.
+        polarisability_derivative: ``[n_modes, 3, 3]`` [e^2 A / (eV sqrt(u))]; ``None`` where it
+            was not asked for.
     """
 
     wavenumber: NDArray[np.float64]
     dipole_derivative: NDArray[np.float64]
     vectors: NDArray[np.float64]
+    polarisability_derivative: NDArray[np.float64] | None = None
 
     @property
     def intensity(self) -> NDArray[np.float64]:
@@ -87,9 +96,19 @@ class HarmonicModes:
         return grid, lines @ self.intensity[real] / (width * math.sqrt(2.0 * math.pi))
 
     def write(self, path: Path) -> None:
-        """Write a table of :data:`COLUMNS` [1/cm, km/mol, e / sqrt(u)]."""
-        table = np.column_stack([self.wavenumber, self.intensity, self.dipole_derivative])
-        write_table(path, COLUMNS, table)
+        """Write a table of :data:`COLUMNS` [1/cm, km/mol, e / sqrt(u)].
+
+        Where there are derivatives of the polarisability, :data:`RAMAN_COLUMNS` [A^4 / u] follow.
+        """
+        columns: tuple[str, ...] = COLUMNS
+        table = [self.wavenumber, self.intensity, self.dipole_derivative]
+        if self.polarisability_derivative is not None:
+            columns += RAMAN_COLUMNS
+            table += [
+                raman_activity(self.polarisability_derivative),
+                depolarisation(self.polarisability_derivative),
+            ]
+        write_table(path, columns, np.column_stack(table))
 
 
 def relaxed(calculator: Any, atoms: Any, fmax: float = 1e-3, steps: int = 500) -> Any:
@@ -113,7 +132,11 @@ def relaxed(calculator: Any, atoms: Any, fmax: float = 1e-3, steps: int = 500) -
 
 
 def harmonic_modes(
-    calculator: Any, atoms: Any, displacement: float = 0.01, largest_force: float = 0.01
+    calculator: Any,
+    atoms: Any,
+    displacement: float = 0.01,
+    largest_force: float = 0.01,
+    raman: bool = False,
 ) -> HarmonicModes:
     """The normal modes of a molecule at a minimum of its energy.
 
@@ -122,10 +145,12 @@ def harmonic_modes(
         atoms: open structure; see :func:`relaxed`.
         displacement: of the finite differences [A].
         largest_force: what may be left of the forces on atoms [eV/A].
+        raman: find derivatives of the polarisability as well.
 
     Raises:
         ValueError: for a periodic structure, a single atom, larger forces, a displacement that is
-            not positive, and a model without Born effective charges.
+            not positive, a model without Born effective charges, and with ``raman`` one whose
+            charges do not answer to a field.
     """
     from ase import units
 
@@ -139,6 +164,8 @@ def harmonic_modes(
         raise ValueError("a single atom does not vibrate")
     if not (is_number(displacement) and displacement > 0):
         raise ValueError(f"`displacement` must be a positive length in A, got {displacement!r}")
+    if raman:
+        require_polarisability(calculator, atoms)
     moved = atoms.copy()
     moved.calc = calculator
     left = float(np.linalg.norm(moved.get_forces(), axis=1).max())
@@ -159,6 +186,7 @@ def harmonic_modes(
         energies / units.invcm,
         np.einsum("iab,nib->na", born, plain),
         vectors.reshape(plain.shape),
+        polarisability_derivatives(calculator, atoms, plain, displacement) if raman else None,
     )
 
 

@@ -1,10 +1,12 @@
-r"""The polarisability of molecules at fixed nuclei, by finite fields.
+r"""The polarisability of molecules at fixed nuclei.
+
+Only a model whose charges answer to a field has one. Equilibrated charges do, and theirs is exact
+(``les.response.polarisability``). Of another model that takes a field it is found by finite ones:
 
 .. math:: \alpha_{ab} = \frac{\mu_a(\mathcal{E}_b = h) - \mu_a(\mathcal{E}_b = -h)}{2h}
 
-Only a model whose charges answer to a field has one. Latent charges that depend on positions alone
-do not: their electrons are in ``eps_inf``, and what is left is the part of the nuclei,
-``les.spectra.harmonic.HarmonicModes.polarisability``.
+Latent charges that depend on positions alone do not answer: their electrons are in ``eps_inf``, and
+what is left is the part of the nuclei, ``les.spectra.harmonic.HarmonicModes.polarisability``.
 """
 
 from __future__ import annotations
@@ -12,22 +14,51 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from les.ewald import Ewald
 from les.ranges import is_number
+from les.response import polarisability as response
+from les.spectra.phonons import high_frequency_constant
 
 #: Entries of ``Atoms.info`` by which models take a field [V/A].
 FIELD_KEYS = ("external_field", "electric_field")
+
+#: The result of models with ``charge_equilibration`` that says how charges answer [eV/e^2].
+HARDNESS = "hardness"
+
+
+def answers_to_fields(calculator: Any) -> bool:
+    """Whether the charges of a model answer to a field while its nuclei are at rest."""
+    return HARDNESS in getattr(calculator, "implemented_properties", ()) or bool(
+        _field_key(calculator)
+    )
+
+
+def require_polarisability(calculator: Any, atoms: Any) -> None:
+    """Raise ``ValueError`` where a model, or a structure, has no polarisability."""
+    if atoms.pbc.any():
+        raise ValueError(
+            f"polarisabilities are of molecules, got pbc {atoms.pbc.tolist()}; of a crystal it is "
+            "eps_inf"
+        )
+    if not answers_to_fields(calculator):
+        raise ValueError(
+            "the charges of this model depend on positions alone and do not answer to a field: it "
+            "has no electronic polarisability; models with `charge_equilibration` have. That of "
+            "moving nuclei is among the results of les.spectra.harmonic"
+        )
 
 
 def polarisability(calculator: Any, atoms: Any, strength: float = 0.01) -> NDArray[np.float64]:
     """The electronic polarisability of a molecule.
 
     Args:
-        calculator: of a model that takes a field, which it names as one of :data:`FIELD_KEYS` in
-            ``used_labels``, and finds in ``atoms.info``.
+        calculator: of a model with ``charge_equilibration``, or of one that takes a field, which it
+            names as one of :data:`FIELD_KEYS` in ``used_labels``, and finds in ``atoms.info``.
         atoms: open structure.
-        strength: of the field [V/A].
+        strength: of finite fields [V/A].
 
     Returns:
         ``[3, 3]`` [e^2 A^2 / eV], which is e A^2 / V; times 14.4 eV A / e^2 it is the
@@ -37,27 +68,43 @@ def polarisability(calculator: Any, atoms: Any, strength: float = 0.01) -> NDArr
         ValueError: for a periodic structure, a strength that is not positive, and a model whose
             charges do not answer to a field.
     """
-    if atoms.pbc.any():
-        raise ValueError(
-            f"polarisabilities are of molecules, got pbc {atoms.pbc.tolist()}; of a crystal it is "
-            "eps_inf"
-        )
+    require_polarisability(calculator, atoms)
     if not (is_number(strength) and strength > 0):
         raise ValueError(f"`strength` must be a positive field in V/A, got {strength!r}")
-    known = [key for key in FIELD_KEYS if key in getattr(calculator, "used_labels", ())]
-    if not known:
-        raise ValueError(
-            "the charges of this model depend on positions alone and do not answer to a field: it "
-            "has no electronic polarisability. That of moving nuclei is among the results of "
-            "les.spectra.harmonic"
-        )
+    if HARDNESS in getattr(calculator, "implemented_properties", ()):
+        return _of_equilibrated_charges(calculator, atoms)
+    key = _field_key(calculator)
     columns = []
     for axis in np.eye(3):
         sides = []
         for sign in (1.0, -1.0):
             in_field = atoms.copy()
-            in_field.info[known[0]] = sign * strength * axis
+            in_field.info[key] = sign * strength * axis
             calculator.calculate(in_field)
             sides.append(np.array(calculator.results["dipole"], dtype=np.float64))
         columns.append((sides[0] - sides[1]) / (2.0 * strength))
     return np.array(columns).T
+
+
+def _field_key(calculator: Any) -> str:
+    """The entry of ``Atoms.info`` by which a model takes a field; empty if it takes none."""
+    labels = getattr(calculator, "used_labels", ())
+    return next((key for key in FIELD_KEYS if key in labels), "")
+
+
+def _of_equilibrated_charges(calculator: Any, atoms: Any) -> NDArray[np.float64]:
+    config = calculator.les_config
+    hardness = np.array(calculator.get_property(HARDNESS, atoms), dtype=np.float64)
+    with torch.device("cpu"):
+        found = response.polarisability(
+            Ewald(**config.sum_settings()),
+            torch.from_numpy(hardness),
+            torch.from_numpy(np.array(atoms.positions, dtype=np.float64)),
+            torch.zeros(len(atoms), dtype=torch.long),
+            1,
+            high_frequency_constant(calculator),
+            config.equilibration_tolerance,
+            config.equilibration_iterations,
+        )
+    array: NDArray[np.float64] = found[0].numpy()
+    return array
