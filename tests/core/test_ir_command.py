@@ -24,21 +24,36 @@ class ShortRange(FlexibleWater):
         self.les_config = None
 
 
+class Polarisable(FlexibleWater):
+    """Answers to a field along its bonds, the more the longer they are."""
+
+    used_labels = ("external_field",)
+
+    def calculate(self, atoms=None, *args, **kwargs):
+        super().calculate(atoms, *args, **kwargs)
+        bonds = atoms.positions[1:] - atoms.positions[0]
+        field = np.array(atoms.info.get("external_field", np.zeros(3)))
+        self.results["dipole"] = self.results["dipole"] + 0.1 * bonds.T @ bonds @ field
+
+
+KINDS = (FlexibleWater, Polarisable, RigidIons, ShortRange)
+
+
 @pytest.fixture
 def models(fake, monkeypatch, tmp_path):
     """Files of models, by the name of their class."""
 
     class Backend(fake):
         def calculator(self, model, *, device, dtype, allow_pickle=False, **options):
-            kinds = {kind.__name__: kind for kind in (FlexibleWater, RigidIons, ShortRange)}
+            kinds = {kind.__name__: kind for kind in KINDS}
             return kinds[model.stem](**options)
 
     monkeypatch.setattr(arguments, "get_backend", lambda name: Backend())
     monkeypatch.setattr(arguments, "backend_of", lambda model: "fake")
     monkeypatch.setattr(arguments, "backend_names", lambda: ["fake"])
     monkeypatch.chdir(tmp_path)
-    for name in ("FlexibleWater", "RigidIons", "ShortRange"):
-        (tmp_path / f"{name}.pt").write_text("a model")
+    for kind in KINDS:
+        (tmp_path / f"{kind.__name__}.pt").write_text("a model")
     write("molecule.xyz", water_molecule())
     write("box.xyz", water_box())
     write("crystal.xyz", bulk("NaCl", "rocksalt", a=5.69))
@@ -120,6 +135,29 @@ def test_trajectory(models, capsys, caplog, fails):
     assert "1 of 2 hydrogen atoms are bonded to another atom at the end" in caplog.text
     write("trajectory.xyz", [water_molecule()] * 3)
     assert "frame 0: there are no velocities" in fails(*command, "-o", "third")
+
+
+def test_raman(models, capsys, fails):
+    """Scattering beside absorption, of a trajectory and of modes."""
+    atoms = water_molecule()
+    atoms.set_momenta([[0, 0, 0], [0, 0.5, 0], [0, -0.5, 0]])
+    frames = []
+    for number in range(80):
+        atoms.positions[1:] *= 1.0 + 0.02 * np.sin(number)
+        frames.append(atoms.copy())
+    write("trajectory.xyz", frames)
+    options = ("trajectory.xyz", "--interval", "2", "--resolution", "800", "--raman")
+    assert "do not answer to a field" in fails("ir", "trajectory", "FlexibleWater.pt", *options)
+    assert cli.main(["ir", "trajectory", "Polarisable.pt", *options, "-o", "both"]) == 0
+    assert "maxima of the Raman spectrum: " in capsys.readouterr().out
+    assert (models / "both" / "raman.png").stat().st_size > 10_000
+    currents = np.genfromtxt(models / "both" / "currents.csv", delimiter=",", names=True)
+    bonds = frames[0].positions[1:] - frames[0].positions[0]
+    assert currents["alpha_xy"][0] == pytest.approx(0.1 * bonds[:, 0] @ bonds[:, 1], abs=1e-8)
+    spectrum = np.genfromtxt(models / "both" / "raman.csv", delimiter=",", names=True)
+    assert spectrum.dtype.names == ("wavenumber", "raman", "isotropic", "anisotropic")
+    assert cli.main(["ir", "harmonic", "Polarisable.pt", "molecule.xyz", "--raman"]) == 0
+    assert "Raman activity [A^4/u]" in capsys.readouterr().out
 
 
 def test_harmonic(models, capsys):

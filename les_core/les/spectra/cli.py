@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from les.spectra.series import CurrentSeries
 
 _IR = """\
-Infrared spectra of a model with charges.
+Infrared spectra of a model with charges, and Raman spectra where these answer to a field.
 
   trajectory  from velocities of a trajectory that is there
   run         from molecular dynamics, which it runs: NVT, then NVE; the same command goes on after
@@ -61,11 +61,12 @@ def ir(argv: Sequence[str]) -> int:
     harmonic.add_argument(
         "--displacement", type=float, default=0.01, help="of finite differences [A] (0.01)"
     )
-    harmonic.add_argument(
-        "--raman",
-        action="store_true",
-        help="Raman activities as well, of a model with charge equilibration",
-    )
+    for command in (trajectory, harmonic):
+        command.add_argument(
+            "--raman",
+            action="store_true",
+            help="Raman scattering of a molecule as well, by a model with charge equilibration",
+        )
     for command in (trajectory, run, harmonic):
         command.add_argument(
             "-o", "--output", type=Path, default=Path("ir"), help="folder of the results (ir)"
@@ -113,7 +114,7 @@ def _spectrum(arguments: argparse.Namespace) -> int:
     if running and journal_path(currents).exists():
         pass  # its journal says whose it is
     else:
-        names = ("currents.csv", "spectrum.csv", "spectrum.png")
+        names = ("currents.csv", "spectrum.csv", "spectrum.png", *_raman_files(arguments))
         claim(folder, names, [given], force=arguments.force)
     calculator, identity = load_model(arguments)
     eps_inf = high_frequency_constant(calculator)
@@ -128,7 +129,13 @@ def _spectrum(arguments: argparse.Namespace) -> int:
         from les.spectra.trajectory import currents_of_trajectory
 
         series = currents_of_trajectory(
-            calculator, given, arguments.interval, currents, identity, arguments.force
+            calculator,
+            given,
+            arguments.interval,
+            currents,
+            identity,
+            arguments.force,
+            arguments.raman,
         )
     _report(series, eps_inf, arguments, measured)
     return 0
@@ -144,7 +151,8 @@ def _report(
     from les.spectra.dielectric import static_dielectric_constant
     from les.spectra.infrared import infrared_spectrum
     from les.spectra.peaks import maxima, peaks
-    from les.spectra.pictures import draw_spectrum
+    from les.spectra.pictures import draw_raman, draw_spectrum
+    from les.spectra.raman_spectrum import raman_spectrum
     from les.spectra.series import nyquist_limit
 
     folder = arguments.output
@@ -176,7 +184,21 @@ def _report(
                 "warning: fluctuations of int J dt grow with the length of the trajectory: it is "
                 "too short, or the structure conducts and has no static dielectric constant"
             )
-    print(f"{folder}: currents.csv, spectrum.csv, spectrum.png")
+    written = ["currents.csv", "spectrum.csv", "spectrum.png"]
+    if series.polarisability is not None:
+        written += _raman_files(arguments)
+        scattered = raman_spectrum(series, arguments.resolution, arguments.highest)
+        scattered.write(folder / "raman.csv")
+        draw_raman(scattered, folder / "raman.png", title)
+        tops = ", ".join(
+            f"{scattered.wavenumber[top]:.0f}" for top, _, _ in maxima(scattered.intensity, 0.03)
+        )
+        print(f"maxima of the Raman spectrum: {tops} 1/cm")
+    print(f"{folder}: {', '.join(written)}")
+
+
+def _raman_files(arguments: argparse.Namespace) -> list[str]:
+    return ["raman.csv", "raman.png"] if getattr(arguments, "raman", False) else []
 
 
 def _is_absorption(measured: Experiment | None) -> bool:

@@ -12,7 +12,8 @@ from les.optional_packages import optional
 from les.spectra.experiment import Experiment
 from les.spectra.harmonic import HarmonicModes
 from les.spectra.infrared import Spectrum
-from les.spectra.peaks import peaks
+from les.spectra.peaks import maxima, peaks
+from les.spectra.raman_spectrum import RamanSpectrum
 
 #: What the vertical axis is called.
 LABELS = {
@@ -53,18 +54,24 @@ def draw_spectrum(
         axes.plot(experiment.wavenumber, measured, color="black", linewidth=1.0, label=label)
     for peak in peaks(spectrum, absorption=kind == "absorption"):
         height = values[np.abs(grid - peak.wavenumber).argmin()]
-        axes.annotate(
-            f"{peak.wavenumber:.0f}",
-            (peak.wavenumber, height),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        _annotate(axes, peak.wavenumber, height)
     axes.margins(y=0.1)
     axes.set(xlim=(0, grid.max()), ylabel=LABELS[kind], title=title)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.legend()
+    save(figure, path)
+
+
+def draw_raman(spectrum: RamanSpectrum, path: Path, title: str = "") -> None:
+    """Draw a Raman spectrum and the positions of its maxima."""
+    figure, axes = _axes()
+    grid, values = spectrum.wavenumber, spectrum.intensity / spectrum.intensity.max(initial=1e-300)
+    axes.plot(grid, values, color="C0")
+    for top, _, _ in maxima(values, 0.03):
+        _annotate(axes, grid[top], values[top])
+    axes.margins(y=0.1)
+    axes.set(xlim=(0, grid.max()), ylabel="Raman intensity [arb. units]", title=title)
+    axes.set_ylim(bottom=0.0)
     save(figure, path)
 
 
@@ -95,6 +102,17 @@ def new_figure(width: float = 7.0, height: float = 4.0) -> Any:
         BackendError: without matplotlib.
     """
     return optional("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+
+
+def _annotate(axes: Any, wavenumber: float, height: float) -> None:
+    axes.annotate(
+        f"{wavenumber:.0f}",
+        (wavenumber, height),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+    )
 
 
 def _axes() -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Currents of a trajectory that another program has made."""
+"""Currents and polarisabilities of a trajectory that another program has made."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from les.data.structure_files import count_structures, read_structures
 from les.files import checksum
 from les.ranges import is_number
 from les.spectra.frames import SameStructure, require_charges, sample
+from les.spectra.polarisability import polarisability
 from les.spectra.protons import warn_of_moved_protons
 from les.spectra.series import CurrentSeries
 from les.spectra.table_journal import table_journal
@@ -26,6 +27,7 @@ def currents_of_trajectory(
     output: Path,
     identity: Mapping[str, Any] | None = None,
     replace: bool = False,
+    raman: bool = False,
 ) -> CurrentSeries:
     """Evaluate a model on every frame of a trajectory.
 
@@ -39,14 +41,15 @@ def currents_of_trajectory(
         output: the table of currents to write.
         identity: what else the results depend on, by name.
         replace: begin anew where the journal is of another run, whose results are lost.
+        raman: find the polarisability of every frame as well.
 
     Returns:
         What has been written.
 
     Raises:
-        ValueError: for a model without charges, an interval that is not positive, and frames
-            without velocities or with another cell than the first; the message names file and
-            frame.
+        ValueError: for a model without charges, an interval that is not positive, frames
+            without velocities or with another cell than the first, and with ``raman`` where there
+            is no polarisability; the message names file and frame.
         OSError: if a file cannot be read or written.
     """
     from tqdm import tqdm
@@ -55,7 +58,7 @@ def currents_of_trajectory(
     if not (is_number(interval) and interval > 0):
         raise ValueError(f"`interval` must be a positive time in fs, got {interval!r}")
     total = count_structures(trajectory)
-    identity = {"trajectory": checksum(trajectory), **(identity or {})}
+    identity = {"trajectory": checksum(trajectory), "raman": raman, **(identity or {})}
     first: Any = None
     same: SameStructure | None = None
     with table_journal(output, identity, replace) as journal:
@@ -71,12 +74,14 @@ def currents_of_trajectory(
                     if place < done:
                         continue
                     found = sample(calculator, atoms)
+                    tensor = polarisability(calculator, atoms) if raman else None
                 except ValueError as error:
                     raise ValueError(f"{where}: {error}") from error
                 journal.append(
                     {
                         "current": found.current,
                         "temperature": found.temperature,
+                        "polarisability": tensor,
                         "sign": state_of_sign(calculator),
                     }
                 )
@@ -88,6 +93,7 @@ def currents_of_trajectory(
             np.array([record["current"] for record in records]),
             np.array([record["temperature"] for record in records]),
             same.volume,
+            np.array([record["polarisability"] for record in records]) if raman else None,
         )
         series.write(output)
         journal.remove()
