@@ -283,6 +283,7 @@ def born(argv: Sequence[str]) -> int:
     calculator, _ = load_model(arguments)
     atoms = one_structure(arguments.structure)
     charges = write_born(calculator, atoms, arguments.output, symprec=arguments.symprec)
+    print("rows of Born effective charges: polarisation along x, y, z; columns: displacement [e]")
     for symbol, tensor in zip(atoms.symbols, charges, strict=True):
         rows = "  ".join(" ".join(f"{x:8.4f}" for x in row) for row in tensor)
         print(f"{symbol:2s}  {rows}")

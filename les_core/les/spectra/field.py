@@ -50,8 +50,9 @@ class HomogeneousField(Calculator):
     ``charges``, ``dipole`` and ``born_effective_charges``, as the centre of mass sees them, so that
     nothing is driven away as a whole. There is no stress: the cell must stay as it is.
 
-    Charges of a model depend on positions alone: its electrons do not answer to the field, but
-    for ``eps_inf``, which the Born effective charges have to be made with.
+    What is linear in the field is there: electrons do not answer to it, but for ``eps_inf``, which
+    the Born effective charges have to be made with. (Equilibrated charges would, by an energy that
+    is quadratic in the field; it is left out, of energies and forces alike.)
 
     Args:
         calculator: of a model, with ``bec=True``.
