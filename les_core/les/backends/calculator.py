@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import all_changes
 
-from les.backends.charge_results import (
-    array_of,
-    charge_results,
-    check_charge_options,
-    scale_of_charges,
-)
+from les.backends.charge_results import check_charge_options
 from les.backends.keywords import refuse_unknown_keywords
+from les.backends.reported import LONG_RANGE_RESULTS, ResultsOfCharges
 from les.data.atoms import (
     ANY_AXES,
     LONG_RANGE_AXES,
@@ -27,8 +22,6 @@ from les.data.atoms import (
     check_elements,
     labels_without_effect,
 )
-from les.data.spin import SPIN_NAMES, spin_multiplicity
-from les.data.total_charge import TOTAL_CHARGE_NAMES, is_fractional, total_charge
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign
 
@@ -38,16 +31,11 @@ if TYPE_CHECKING:
     from les.config import LESConfig
     from les.engines.cluster import ShortRange
 
-logger = logging.getLogger("les")
-
-#: Results that there are besides the energy and its derivatives, of a model with LES.
-LONG_RANGE_RESULTS = ("charges", "dipole", "quadrupole", "les_energy")
-
 #: Rounding of positions that still leaves meaningful results [A].
 RESOLUTION = 1e-3
 
 
-class ChargeCalculator(Calculator):
+class ChargeCalculator(ResultsOfCharges):
     """The part of a calculator that has to do with charges, to be mixed into upstream's.
 
     An adapter calls, in this order, :meth:`refuse_unknown_keywords`,
@@ -103,15 +91,11 @@ class ChargeCalculator(Calculator):
             are left out where results are compared with them.
     """
 
-    les_config: LESConfig | None = None
     bec = False
     bec_method = "exact"
     used_labels: Collection[str] = ()
-    total_charge_names: tuple[str, ...] = TOTAL_CHARGE_NAMES
-    spin_names: tuple[str, ...] = SPIN_NAMES
     unsigned_labels: Collection[str] = ()
     long_range_axes: Collection[int] = LONG_RANGE_AXES
-    results: dict[str, Any]
 
     def __init__(
         self,
@@ -126,54 +110,6 @@ class ChargeCalculator(Calculator):
         self.acoustic_sum = acoustic_sum
         self.eps_inf = eps_inf
         super().__init__(*args, **kwargs)
-
-    @property
-    def long_range(self) -> bool:
-        """Whether the model has LES."""
-        return self.les_config is not None
-
-    @property
-    def uses_total_charge(self) -> bool:
-        """Whether the charges of the model sum to the total charge of a structure."""
-        return self.les_config is not None and self.les_config.uses_total_charge
-
-    @property
-    def embedded(self) -> tuple[str, ...]:
-        """What the model embeds in its features, as ``les.LESConfig.embedded``."""
-        return () if self.les_config is None else self.les_config.embedded
-
-    def total_charge(self, atoms: Atoms) -> float:
-        """Total charge of ``atoms`` that the model is given [e]; 0 if it cannot use one.
-
-        Raises:
-            ValueError: as ``les.data.total_charge.total_charge``, where a model that embeds the
-                total charge needs it.
-        """
-        if not self.uses_total_charge:
-            return 0.0
-        needed = "total_charge" in self.embedded
-        return total_charge(atoms, *self.total_charge_names, needed=needed)
-
-    def spin(self, atoms: Atoms) -> float:
-        """Spin multiplicity of ``atoms`` that the model is given; 1 if it embeds none.
-
-        Raises:
-            ValueError: as ``les.data.spin.spin_multiplicity``.
-        """
-        return spin_multiplicity(atoms, *self.spin_names) if "spin" in self.embedded else 1.0
-
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """As ASE's: what has changed since the last calculation, with total charge and spin."""
-        changes: list[str] = super().check_state(atoms, tol)
-        for change, uses, names in (
-            ("total_charge", self.uses_total_charge, self.total_charge_names),
-            ("spin", "spin" in self.embedded, self.spin_names),
-        ):
-            if uses and self.atoms is not None:
-                last = {name: self.atoms.info.get(name) for name in names}
-                if any(not _same(atoms.info.get(name), value) for name, value in last.items()):
-                    changes.append(change)
-        return changes
 
     def refuse_unknown_keywords(self, given: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` for a keyword that no class of this calculator names."""
@@ -201,9 +137,7 @@ class ChargeCalculator(Calculator):
             sign = 1
         self.charge_sign = ChargeSign(sign)
         self._warned_of: set[str] = set()
-        of_charge = self.total_charge_names if self.uses_total_charge else ()
-        of_spin = self.spin_names if "spin" in self.embedded else ()
-        self.used_labels = {*self.used_labels, *of_charge, *of_spin}
+        self.used_labels = {*self.used_labels, *self.charge_state_names()}
         # A list of its own: that of the class is shared by all its instances.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if config is not None:
@@ -267,8 +201,7 @@ class ChargeCalculator(Calculator):
             raise ValueError("`atoms` must be a structure, got None")
         check_atoms(atoms, self.long_range_axes if self.long_range else ANY_AXES)
         check_elements(atoms, self.elements())
-        self._check_total_charge(atoms)
-        self.spin(atoms)
+        self.check_charge_state(atoms)
         for name, value in labels_without_effect(atoms).items():
             if name not in self._warned_of and name not in self.used_labels:
                 self._warned_of.add(name)
@@ -279,27 +212,6 @@ class ChargeCalculator(Calculator):
                     stacklevel=4,
                 )
         return atoms
-
-    def _check_total_charge(self, atoms: Atoms) -> None:
-        """Refuse a total charge that the model cannot have; say so once if it is fractional."""
-        charge = self.total_charge(atoms)
-        if charge == 0.0:
-            return
-        assert self.les_config is not None
-        if self.les_config.n_channels > 1:
-            raise ValueError(
-                f"the total charge must be 0 for a model with {self.les_config.n_channels} charges "
-                f"on each atom, among which nothing says how it is divided, got {charge:g}"
-            )
-        if scale_of_charges(self.les_config, self.eps_inf) != 1.0:
-            raise ValueError(
-                f"`eps_inf` must be {self.les_config.epsilon_factor:g}, the `epsilon_factor` of "
-                f"the model, for a structure with a total charge, got {self.eps_inf:g}: the "
-                "charges would not sum to it"
-            )
-        if is_fractional(charge) and "fractional" not in self._warned_of:
-            self._warned_of.add("fractional")
-            logger.warning("a fractional total charge, %g e, is taken as it is", charge)
 
     def place(self, atoms: Atoms, dtype: torch.dtype) -> Atoms:
         """``atoms`` where a model that computes in ``dtype`` resolves them best.
@@ -322,100 +234,3 @@ class ChargeCalculator(Calculator):
                 "move the structure closer to the origin or, where there is one, use a longer dtype"
             )
         return placed
-
-    def add_charge_results(
-        self,
-        atoms: Atoms,
-        les_energy: float,
-        charges: torch.Tensor,
-        dipole: torch.Tensor | None,
-        bec: torch.Tensor | None = None,
-    ) -> None:
-        """Put charges and what follows from them into ``results``, with their sign fixed.
-
-        Args:
-            atoms: the structure.
-            les_energy: the long-range part of the energy [eV].
-            charges: ``[n_atoms]`` [e], or ``[n_atoms, n_channels]`` of a model with several; their
-                sign has no meaning, and there is neither a dipole nor ``bec`` then.
-            dipole: ``[3]`` [e A]; ``None`` for a model with several charges on each atom.
-            bec: Born effective charges ``[n_atoms, 3, 3]`` [e].
-        """
-        self.results["les_energy"] = les_energy
-        if "latent_charges" in self.implemented_properties:
-            self.results["latent_charges"] = array_of(charges)
-            return
-        assert dipole is not None
-        assert self.les_config is not None
-        numbers = torch.as_tensor(atoms.numbers, device=charges.device)
-        self.results |= charge_results(
-            atoms,
-            charges,
-            dipole,
-            bec,
-            self.les_config.moments_without_mean,
-            self._sign(atoms, charges, numbers) * scale_of_charges(self.les_config, self.eps_inf),
-            self.acoustic_sum,
-        )
-
-    def _sign(self, atoms: Atoms, charges: torch.Tensor, numbers: torch.Tensor) -> int:
-        """The sign of the charges, which a total charge leaves no choice of.
-
-        Raises:
-            ValueError: for a structure with a total charge, and a model whose charges have the
-                opposite sign.
-        """
-        sign: int = self.charge_sign(charges, numbers)
-        charge = self.total_charge(atoms)
-        if sign < 0 and charge != 0.0:
-            raise ValueError(
-                f"the charges of this model are reported with the opposite sign, and would sum to "
-                f"{-charge:g} instead of the total charge {charge:g}: training on neutral "
-                "structures alone leaves their sign open. Train on charged ones, too, or on "
-                "dipoles; sign=1 takes the charges as they are"
-            )
-        return sign
-
-    def check_results(self) -> None:
-        """Raise ``ValueError`` if a result is not finite; there are no results then."""
-        for name, value in self.results.items():
-            if not np.isfinite(value).all():
-                self.results = {}
-                raise ValueError(
-                    f"the model gives NaN or infinite values for the {name} of this structure; it "
-                    "may be far from what the model was trained on, or the model is broken"
-                )
-
-    def get_property(
-        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
-    ) -> Any:
-        """As ASE's; says why there is no ``name`` if it is a result of LES.
-
-        Raises:
-            PropertyNotImplementedError: where the model has none, or was not asked for it.
-        """
-        ours = name in (*LONG_RANGE_RESULTS, "latent_charges", BORN_CHARGES)
-        structure = atoms if atoms is not None else self.atoms
-        in_a_cell = name == "quadrupole" and structure is not None and structure.pbc.any()
-        if ours and (in_a_cell or name not in self.implemented_properties):
-            raise PropertyNotImplementedError(self._why_not(name))
-        return super().get_property(name, atoms, allow_calculation)
-
-    def _why_not(self, name: str) -> str:
-        if not self.long_range:
-            return f"the model has no LES, and so no {name}"
-        if "latent_charges" in self.implemented_properties:
-            return f"the model has several charges on each atom, latent_charges, and so no {name}"
-        if name == BORN_CHARGES:
-            return f"{name} are computed on request: make the calculator with bec=True"
-        if name == "quadrupole":
-            return (
-                "a periodic structure has no quadrupole: what it would be depends on which atoms "
-                "are taken for one cell"
-            )
-        return f"the model has one charge on each atom: see charges instead of {name}"
-
-
-def _same(first: Any, second: Any) -> bool:
-    """Whether two entries of ``Atoms.info`` are one, whatever they are."""
-    return first is second or bool(np.array_equal(first, second))

@@ -1,0 +1,122 @@
+"""Total charge and spin of the structures that a calculator computes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.calculators.calculator import Calculator
+
+from les.backends.charge_results import scale_of_charges
+from les.data.spin import SPIN_NAMES, spin_multiplicity
+from les.data.total_charge import TOTAL_CHARGE_NAMES, is_fractional, total_charge
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from les.config import LESConfig
+
+logger = logging.getLogger("les")
+
+
+class ChargeStateOfAtoms(Calculator):
+    """The part of a calculator that reads the charge state of structures.
+
+    Attributes:
+        les_config: how the model does its long-range part, ``None`` without LES.
+        eps_inf: high-frequency dielectric constant in the place of the model's, or ``None``.
+        total_charge_names: entries of ``Atoms.info`` that may hold the total charge.
+        spin_names: entries that may hold the spin multiplicity.
+    """
+
+    les_config: LESConfig | None = None
+    eps_inf: float | None = None
+    total_charge_names: tuple[str, ...] = TOTAL_CHARGE_NAMES
+    spin_names: tuple[str, ...] = SPIN_NAMES
+    _told_of_fractional = False
+
+    @property
+    def long_range(self) -> bool:
+        """Whether the model has LES."""
+        return self.les_config is not None
+
+    @property
+    def uses_total_charge(self) -> bool:
+        """Whether the charges of the model sum to the total charge of a structure."""
+        return self.les_config is not None and self.les_config.uses_total_charge
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """What the model embeds in its features, as ``les.LESConfig.embedded``."""
+        return () if self.les_config is None else self.les_config.embedded
+
+    def total_charge(self, atoms: Atoms) -> float:
+        """Total charge of ``atoms`` that the model is given [e]; 0 if it cannot use one.
+
+        Raises:
+            ValueError: as ``les.data.total_charge.total_charge``, where a model that embeds the
+                total charge needs it.
+        """
+        if not self.uses_total_charge:
+            return 0.0
+        needed = "total_charge" in self.embedded
+        return total_charge(atoms, *self.total_charge_names, needed=needed)
+
+    def spin(self, atoms: Atoms) -> float:
+        """Spin multiplicity of ``atoms`` that the model is given; 1 if it embeds none.
+
+        Raises:
+            ValueError: as ``les.data.spin.spin_multiplicity``.
+        """
+        return spin_multiplicity(atoms, *self.spin_names) if "spin" in self.embedded else 1.0
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """As ASE's: what has changed since the last calculation, with total charge and spin."""
+        changes: list[str] = super().check_state(atoms, tol)
+        for change, uses, names in (
+            ("total_charge", self.uses_total_charge, self.total_charge_names),
+            ("spin", "spin" in self.embedded, self.spin_names),
+        ):
+            if uses and self.atoms is not None:
+                last = {name: self.atoms.info.get(name) for name in names}
+                if any(not _same(atoms.info.get(name), value) for name, value in last.items()):
+                    changes.append(change)
+        return changes
+
+    def charge_state_names(self) -> tuple[str, ...]:
+        """Entries of ``Atoms.info`` that the model takes a total charge or a spin from."""
+        of_charge = self.total_charge_names if self.uses_total_charge else ()
+        return (*of_charge, *(self.spin_names if "spin" in self.embedded else ()))
+
+    def check_charge_state(self, atoms: Atoms) -> None:
+        """Check total charge and spin of ``atoms``; a fractional charge is logged once.
+
+        Raises:
+            ValueError: as :meth:`total_charge` and :meth:`spin`; for a total charge of a model with
+                several charges on each atom, and of one whose charges are scaled by ``eps_inf``.
+        """
+        charge = self.total_charge(atoms)
+        self.spin(atoms)
+        if charge == 0.0:
+            return
+        assert self.les_config is not None
+        if self.les_config.n_channels > 1:
+            raise ValueError(
+                f"the total charge must be 0 for a model with {self.les_config.n_channels} charges "
+                f"on each atom, among which nothing says how it is divided, got {charge:g}"
+            )
+        if scale_of_charges(self.les_config, self.eps_inf) != 1.0:
+            raise ValueError(
+                f"`eps_inf` must be {self.les_config.epsilon_factor:g}, the `epsilon_factor` of "
+                f"the model, for a structure with a total charge, got {self.eps_inf:g}: the "
+                "charges would not sum to it"
+            )
+        if is_fractional(charge) and not self._told_of_fractional:
+            self._told_of_fractional = True
+            logger.warning("a fractional total charge, %g e, is taken as it is", charge)
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two entries of ``Atoms.info`` are one, whatever they are."""
+    return first is second or bool(np.array_equal(first, second))

@@ -1,0 +1,126 @@
+"""Charges and what follows from them among the results of a calculator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from les.backends.charge_results import array_of, charge_results, scale_of_charges
+from les.backends.charge_state import ChargeStateOfAtoms
+from les.response.born import BORN_CHARGES
+from les.response.gauge import ChargeSign
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: Results that there are besides the energy and its derivatives, of a model with LES.
+LONG_RANGE_RESULTS = ("charges", "dipole", "quadrupole", "les_energy")
+
+
+class ResultsOfCharges(ChargeStateOfAtoms):
+    """The part of a calculator that reports charges, with their sign fixed.
+
+    Attributes:
+        acoustic_sum: one of ``les.response.sum_rules.ACOUSTIC_SUMS``.
+        charge_sign: the sign of all charges.
+        results: by name.
+    """
+
+    acoustic_sum: str
+    charge_sign: ChargeSign
+    results: dict[str, Any]
+
+    def add_charge_results(
+        self,
+        atoms: Atoms,
+        les_energy: float,
+        charges: torch.Tensor,
+        dipole: torch.Tensor | None,
+        bec: torch.Tensor | None = None,
+    ) -> None:
+        """Put charges and what follows from them into ``results``, with their sign fixed.
+
+        Args:
+            atoms: the structure.
+            les_energy: the long-range part of the energy [eV].
+            charges: ``[n_atoms]`` [e], or ``[n_atoms, n_channels]`` of a model with several; their
+                sign has no meaning, and there is neither a dipole nor ``bec`` then.
+            dipole: ``[3]`` [e A]; ``None`` for a model with several charges on each atom.
+            bec: Born effective charges ``[n_atoms, 3, 3]`` [e].
+        """
+        self.results["les_energy"] = les_energy
+        if "latent_charges" in self.implemented_properties:
+            self.results["latent_charges"] = array_of(charges)
+            return
+        assert dipole is not None
+        assert self.les_config is not None
+        numbers = torch.as_tensor(atoms.numbers, device=charges.device)
+        self.results |= charge_results(
+            atoms,
+            charges,
+            dipole,
+            bec,
+            self.les_config.moments_without_mean,
+            self._sign(atoms, charges, numbers) * scale_of_charges(self.les_config, self.eps_inf),
+            self.acoustic_sum,
+        )
+
+    def _sign(self, atoms: Atoms, charges: torch.Tensor, numbers: torch.Tensor) -> int:
+        """The sign of the charges, which a total charge leaves no choice of.
+
+        Raises:
+            ValueError: for a structure with a total charge, and a model whose charges have the
+                opposite sign.
+        """
+        sign: int = self.charge_sign(charges, numbers)
+        charge = self.total_charge(atoms)
+        if sign < 0 and charge != 0.0:
+            raise ValueError(
+                f"the charges of this model are reported with the opposite sign, and would sum to "
+                f"{-charge:g} instead of the total charge {charge:g}: training on neutral "
+                "structures alone leaves their sign open. Train on charged ones, too, or on "
+                "dipoles; sign=1 takes the charges as they are"
+            )
+        return sign
+
+    def check_results(self) -> None:
+        """Raise ``ValueError`` if a result is not finite; there are no results then."""
+        for name, value in self.results.items():
+            if not np.isfinite(value).all():
+                self.results = {}
+                raise ValueError(
+                    f"the model gives NaN or infinite values for the {name} of this structure; it "
+                    "may be far from what the model was trained on, or the model is broken"
+                )
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """As ASE's; says why there is no ``name`` if it is a result of LES.
+
+        Raises:
+            PropertyNotImplementedError: where the model has none, or was not asked for it.
+        """
+        ours = name in (*LONG_RANGE_RESULTS, "latent_charges", BORN_CHARGES)
+        structure = atoms if atoms is not None else self.atoms
+        in_a_cell = name == "quadrupole" and structure is not None and structure.pbc.any()
+        if ours and (in_a_cell or name not in self.implemented_properties):
+            raise PropertyNotImplementedError(self._why_not(name))
+        return super().get_property(name, atoms, allow_calculation)
+
+    def _why_not(self, name: str) -> str:
+        if not self.long_range:
+            return f"the model has no LES, and so no {name}"
+        if "latent_charges" in self.implemented_properties:
+            return f"the model has several charges on each atom, latent_charges, and so no {name}"
+        if name == BORN_CHARGES:
+            return f"{name} are computed on request: make the calculator with bec=True"
+        if name == "quadrupole":
+            return (
+                "a periodic structure has no quadrupole: what it would be depends on which atoms "
+                "are taken for one cell"
+            )
+        return f"the model has one charge on each atom: see charges instead of {name}"
