@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from les.devices import resolve_device
 from les.parser import brief_errors
 from les.training.arguments import TrainingParser, label_keys
-from les_nequip.labels import FIELDS
+from les_nequip.field_keys import FIELDS
 from les_nequip.overrides import override_text, set_section
 
 #: Options that are variables at the top of a configuration.

@@ -15,12 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import ase.io
-import numpy as np
 from ase.calculators.calculator import all_properties
 from ase.data import atomic_numbers
 from hydra.utils import instantiate
-from nequip.data import AtomicDataDict
 from nequip.data.dataset import ASEDataset, ase_dataset
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,21 +28,15 @@ from les.data.atoms import (
     check_atoms,
     check_elements,
 )
-from les.data.extxyz import SUFFIXES, DataError, blocks, parse
-from les.data.labels import LabelKeys, find_label, names_used, similar_keys
+from les.data.extxyz import DataError
+from les.data.labels import LabelKeys, find_label, names_used
 from les.data.spin import spin_multiplicity
-from les.data.structure_files import read_structures
 from les.data.total_charge import TotalCharges
 from les.response.labels import ResponseLabels
+from les_nequip.field_keys import FIELDS, FieldKeys
+from les_nequip.frames import frames_of
 from les_nequip.keys import RESPONSE_FIELDS, SPIN_KEY, TOTAL_CHARGE_KEY
 from les_nequip.missing import MISSING, all_of, places, put
-
-#: Label -> upstream's name of it; ASE's is that of the label.
-FIELDS = {
-    "energy": AtomicDataDict.TOTAL_ENERGY_KEY,
-    "forces": AtomicDataDict.FORCE_KEY,
-    "stress": AtomicDataDict.STRESS_KEY,
-}
 
 
 def labels_in_loss(config: DictConfig) -> dict[str, bool]:
@@ -78,7 +69,7 @@ class LabelledFiles:
         embedded: what the model embeds, as ``les.LESConfig.embedded``.
 
     Attributes:
-        keys: field -> its name in the files, of those that were read.
+        field_keys: names of the fields in the files.
         ase_args: the files that were read, each with the data set's arguments of reading it.
     """
 
@@ -99,12 +90,10 @@ class LabelledFiles:
         self.uses_total_charge, self.embedded = uses_total_charge, embedded
         self._reported: set[str] = set()
         self.fields = dict(fields)
-        self.exact = frozenset(exact)
         self.elements = elements
         self.axes = LONG_RANGE_AXES if les else ANY_AXES
-        self.keys: dict[str, str] = {}
+        self.field_keys = FieldKeys(exact)
         self.ase_args: dict[str, dict[str, Any]] = {}
-        self._found_in: dict[str, str] = {}
 
     @classmethod
     def of(
@@ -136,6 +125,7 @@ class LabelledFiles:
     def reading(self) -> Iterator[None]:
         """In here, upstream's ASE data sets get their frames from :meth:`frames`."""
         original, signature = ASEDataset.__init__, inspect.signature(ASEDataset.__init__)
+        library = ase_dataset.ase
 
         def initialise(*args: Any, **kwargs: Any) -> None:
             given = signature.bind(*args, **kwargs).arguments
@@ -150,7 +140,7 @@ class LabelledFiles:
             try:
                 original(**{**given, "key_mapping": mapping})
             finally:
-                ase_dataset.ase = ase
+                ase_dataset.ase = library
             if not given["self"].data_list:
                 raise DataError(f"{path} has no frames")
             self.ase_args[str(path)] = ase_args
@@ -191,12 +181,12 @@ class LabelledFiles:
             found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
             waived = any(value is not None for value in found.values())
             for field, allow_nan in self.fields.items():
-                names = self._names(field, mapping)[0]
+                names = self.field_keys.names(field, mapping)[0]
                 if waived and field in MISSING and not any(x in all_of(atoms) for x in names):
                     key = next(key for key, target in mapping.items() if target == field)
                     put(atoms, key, MISSING[field](len(atoms)))
                     continue
-                self._keep_one(atoms, field, allow_nan, mapping, where)
+                self.field_keys.keep_one(atoms, field, allow_nan, mapping, where)
                 found.update({label: True for label in required if FIELDS[label] == field})
             tally.count(found)
             # Upstream takes all results by ASE's names, a dipole as one of each atom.
@@ -237,7 +227,7 @@ class LabelledFiles:
             raise DataError(f"{path} has no frames")
 
     def _checked(self, path: str | Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        for where, atoms in _read(Path(path), ase_args):
+        for where, atoms in frames_of(Path(path), ase_args):
             try:
                 check_atoms(atoms, self.axes)
                 if self.elements is not None:
@@ -248,60 +238,18 @@ class LabelledFiles:
 
     def labelled(self, path: str | Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
         """Frames of a file with those labels that they have, of the run's names and units."""
-        for where, atoms in _read(Path(path), self.ase_args.get(str(path), {})):
+        for where, atoms in frames_of(Path(path), self.ase_args.get(str(path), {})):
             labels = {}
             for label, field in FIELDS.items():
                 value = None
                 with contextlib.suppress(DataError):  # the NaN of one that is left out
-                    names = [self.keys[field]] if field in self.keys else None
+                    known = self.field_keys.found.get(field)
+                    names = None if known is None else [known]
                     value = find_label(atoms, label, where, names)
                 labels[label] = value
             found = {x: self.response_keys.label(atoms, x, where) for x in self.responses}
             labels.update(ResponseLabels(path, self.responses).usable(atoms, found))
             yield where, atoms, labels
-
-    def _keep_one(
-        self, atoms: Any, field: str, allow_nan: bool, mapping: Mapping[str, str], where: str
-    ) -> None:
-        """Check the label of one frame, and remove others that could be taken for it."""
-        names, mapped, own = self._names(field, mapping)
-        where_kept = places(atoms)
-        found = [name for name in names if any(name in place for place in where_kept)]
-        known = self.keys.get(field)
-        looked = " or ".join(map(repr, names))
-        if not found:
-            hint = ""
-            if own[0] in FIELDS:
-                meant = " or ".join(map(repr, similar_keys(atoms, own[0], names)))
-                perhaps = f", perhaps {meant}," if meant else ""
-                hint = f"; name the right key{perhaps} with --{own[0]}_key"
-            raise DataError(f"{where}: {field} (key {looked}) is missing{hint}")
-        if known is not None and known not in found:
-            raise DataError(
-                f"{where}: {field} is there as {found[0]!r}, but {self._found_in[field]} has it as "
-                f"{known!r}; all frames of a run must have the same key"
-            )
-        if known is None:
-            known = self.keys[field] = found[0]
-            self._found_in[field] = where
-        value = next(place[known] for place in reversed(where_kept) if known in place)
-        try:
-            array = np.asarray(value, dtype=float)
-        except (TypeError, ValueError):
-            raise DataError(f"{where}: key {known!r} must be numeric, got {value!r}") from None
-        if np.isinf(array).any() or not (allow_nan or np.isfinite(array).all()):
-            raise DataError(f"{where}: {field} (key {known!r}) must be finite, got NaN or infinity")
-        for name in {*mapped, *own} - {known}:
-            for place in where_kept:
-                place.pop(name, None)
-
-    def _names(
-        self, field: str, mapping: Mapping[str, str]
-    ) -> tuple[list[str], list[str], list[str]]:
-        """Names of a field in files: all that count, those of the mapping, and its own."""
-        own = [name for name, known in FIELDS.items() if known == field] or [field]
-        mapped = [key for key, target in mapping.items() if target == field]
-        return mapped if field in self.exact else [*mapped, *own], mapped, own
 
     def _with_defaults(self, mapping: Mapping[str, str]) -> dict[str, str]:
         """A ``key_mapping`` in which each label that has no key has that of the other models."""
@@ -323,7 +271,7 @@ def has_charged(paths: Iterable[str | Path], ase_args: Mapping[str, Any]) -> boo
     return any(
         _total_charge(atoms, where, charges) != 0.0
         for path in paths
-        for where, atoms in _read(Path(path), ase_args)
+        for where, atoms in frames_of(Path(path), ase_args)
     )
 
 
@@ -339,28 +287,3 @@ def _spin(atoms: Any, where: str) -> float:
         return spin_multiplicity(atoms)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
-
-
-def _read(path: Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Frames of a file in any format, with their places for messages."""
-    suffixed = path.name.lower().endswith(SUFFIXES)
-    if ase_args and ase_args.get("format", "extxyz" if suffixed else None) == "extxyz":
-        others = [repr(key) for key in ase_args if key != "format"]
-        if others:  # they are of ASE's reader, which is not used
-            raise DataError(
-                f"{path}: `ase_args` have {', '.join(others)}, which has no effect on an extxyz "
-                "file"
-            )
-        yield from ((where, parse(where, lines)) for where, lines in blocks(path))
-        return
-    if not ase_args:
-        yield from read_structures(path)
-        return
-    frame = -1
-    try:
-        for frame, atoms in enumerate(ase.io.iread(path, **ase_args, parallel=False)):
-            yield f"{path}: frame {frame}", atoms
-    except Exception as error:  # each format raises errors of its own
-        raise DataError(
-            f"{path}: cannot be read after {frame + 1} frames: {type(error).__name__}: {error}"
-        ) from error

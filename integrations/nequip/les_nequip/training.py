@@ -21,7 +21,8 @@ from les.training.responses import check_responses, response_weights
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
 from les_nequip.charge_training import charge_overrides
 from les_nequip.configured import resolved
-from les_nequip.labels import FIELDS, LabelledFiles, has_charged
+from les_nequip.field_keys import FIELDS
+from les_nequip.labels import LabelledFiles, has_charged
 from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
 from les_nequip.overrides import override_text
 from les_nequip.program import Outcome, run
