@@ -39,6 +39,7 @@ MEASUREMENTS = {
     "response": "cost and convergence of Born effective charges",
     "cost": "time that LES adds to a model, in training and with its calculator",
     "equilibration": "cost and convergence of charge equilibration",
+    "lammps": "cost of a step of LAMMPS on several ranks, and what limits it",
 }
 
 
