@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import les.sums.operator  # noqa: F401  (which registers the operators)
+from les.multipoles import checked_moments, multipole_energies
 from les.ranges import check_number
 from les.sums.checks import as_indices, check_tensors, open_cells
 from les.sums.method import Settings
 from les.sums.plan import evaluate, make_plan
 from les.sums.reciprocal.accuracy import CUTOFFS, DEFAULT_DL, METHODS, resolve
+from les.sums.sources import Fields
 from les.sums.system import Given
 from les.units import NORM_FACTOR
 
@@ -179,6 +181,45 @@ class Ewald(nn.Module):
         if potential is not None and charges.dim() == 1:
             potential = potential.squeeze(-1)
         return energy, potential
+
+    @torch.jit.unused
+    def multipoles(
+        self,
+        charges: Tensor,
+        positions: Tensor,
+        cell: Tensor | None = None,
+        batch: Tensor | None = None,
+        pbc: Tensor | None = None,
+        *,
+        dipoles: Tensor | None = None,
+        quadrupoles: Tensor | None = None,
+        compute_fields: bool = False,
+    ) -> tuple[Tensor, Fields | None]:
+        r"""Energies of charges, dipoles and quadrupoles, under the same boundary conditions.
+
+        Each multipole has the Gaussian shape of the charges (``les.sums.sources``). Channels add
+        up. By way of a mesh relative errors of forces are about 10 times those of charges with
+        dipoles, and 200 times with quadrupoles.
+
+        Args:
+            charges, positions, cell, batch, pbc: as for :meth:`forward`.
+            dipoles: ``[n_atoms, 3]`` or ``[n_atoms, n_channels, 3]`` [e A].
+            quadrupoles: ``[n_atoms, 3, 3]`` or ``[n_atoms, n_channels, 3, 3]`` [e A^2], symmetric
+                and traceless, :math:`Q_{ab}=\sum q(r_ar_b-\delta_{ab}r^2/3)`.
+            compute_fields: return also what atoms feel.
+
+        Returns:
+            Energy ``[n_structures]`` [eV], and potentials, their gradients and second derivatives
+            at the atoms, all with a dimension for channels, or ``None``.
+
+        Raises:
+            ValueError, TypeError: as :meth:`forward`; for quadrupoles that are not symmetric or not
+                traceless; within compiled code.
+        """
+        moments = checked_moments(charges, positions, dipoles, quadrupoles)
+        return multipole_energies(
+            self.settings(), moments, positions, cell, batch, pbc, compute_fields
+        )
 
     def by_operator(
         self,

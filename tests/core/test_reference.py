@@ -51,6 +51,24 @@ def test_energies(reference_dir, cell, variant, through_les):
     assert relative(potential, values["dE_dq"]) < 1e-9
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_multipoles(reference_dir, cell):
+    file = reference_dir / "oracles" / "les_energy_reference.npz"
+    values, options = load_case(file, f"{cell}_multipoles")
+    names = ("positions", "charges", "dipoles", "quadrupoles")
+    positions, charges, dipoles, quadrupoles = (values[name].requires_grad_() for name in names)
+    energy, _ = Ewald(cutoff="sharp", **options).multipoles(
+        charges, positions, values["cell"].unsqueeze(0), dipoles=dipoles, quadrupoles=quadrupoles
+    )
+    assert relative(energy.detach(), values["energy"]) < 1e-9
+    leaves = [positions, charges, dipoles, quadrupoles]
+    to_positions, *others = torch.autograd.grad(energy.sum(), leaves)
+    assert relative(-to_positions, values["forces"]) < 1e-9
+    expected = ("dE_dq", "dE_d_latent_dipoles", "dE_d_latent_quads")
+    for found, name in zip(others, expected, strict=True):
+        assert relative(found, values[name]) < 1e-9
+
+
 def test_energies_in_one_batch(reference_dir, join):
     file = reference_dir / "oracles" / "les_energy_reference.npz"
     cases = [load_case(file, f"{cell}_default")[0] for cell in CELLS]

@@ -26,6 +26,7 @@ from les.sums.packing import in_rows, out_of_rows
 from les.sums.reciprocal.cutoff import GreensFunction
 from les.sums.reciprocal.grid import grid_weights, kept_grid
 from les.sums.reciprocal.lattice import Lattice, exactly, grid_extent, reciprocal_vectors, wrapped
+from les.sums.sources import DERIVATIVES, along_axes, self_factors, turned
 
 
 def direct_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
@@ -54,17 +55,18 @@ def direct_sum(part: Part, settings: Settings, engine: Engine, compute_potential
         return found[0], found[1] if compute_potential else None
     charges, positions, slots = in_rows(system, part.width)
     extent = _extent(part, settings)
-    cells = Cells(charges, positions, system.cell, system.half_height, extent)
+    cells = Cells(charges, positions, system.cell, system.half_height, extent, system.n_sources)
     bare = sum_over_cells(cells, settings.greens, engine, compute_potential)
-    energy, potential = settings.coefficients(True).energies(bare, charges)
+    factors = self_factors(system, settings.sigma)
+    energy, potential = settings.coefficients(True).energies(bare, charges, None, factors)
     return energy, None if potential is None else out_of_rows(potential, slots)
 
 
 def direct_kernels(
     part: Part, settings: Settings, engine: Engine, of_cell: bool
 ) -> PackedKernels | None:
-    """Kernels for all of :func:`direct_sum`: for all structures but slabs, where there are some."""
-    if part.system.half_height is not None:
+    """Kernels for all of :func:`direct_sum` where there are some: not for slabs and multipoles."""
+    if part.system.half_height is not None or part.system.n_sources > 1:
         return None
     extent, coefficients = _extent(part, settings), settings.coefficients(True)
     kernels = engine.cell_kernels(extent, settings.greens, coefficients, of_cell)
@@ -87,7 +89,7 @@ def sum_over_cells(
         Bare sums ``[n_structures]``, and their derivatives with respect to the charges
         ``[n_structures, n_channels, n_atoms]`` (or ``None``).
     """
-    charges, positions, cell, half_height, extent = cells
+    charges, positions, cell, half_height, extent, n_sources = cells
     reciprocal, volume = reciprocal_vectors(exactly(cell))
     positions = exactly(positions)
     # As `lattice.from_first_atom`.
@@ -96,7 +98,12 @@ def sum_over_cells(
     lattice = Lattice(reciprocal.to(charges.dtype), volume.to(charges.dtype), half_height)
     grid = kept_grid(extent, charges.dtype, charges.device)
     weights = grid_weights(lattice, grid, functools.partial(engine.greens_function, greens=greens))
-    return engine.waves(WaveCharges(charges, fractional, extent), weights, compute_potential)
+    if n_sources == 1:
+        return engine.waves(WaveCharges(charges, fractional, extent), weights, compute_potential)
+    matrices = along_axes(reciprocal, n_sources).to(charges.dtype)
+    waves = WaveCharges(turned(charges, matrices), fractional, extent, n_sources)
+    energy, potential = sum_over_waves(waves, weights, compute_potential)
+    return energy, None if potential is None else turned(potential, matrices.transpose(1, 2))
 
 
 def sum_over_waves(waves: WaveCharges, weights: Tensor, compute_potential: bool) -> Sums:
@@ -107,8 +114,9 @@ def sum_over_waves(waves: WaveCharges, weights: Tensor, compute_potential: bool)
         weights: ``[n_structures, 4, n_points]``, with the signs of ``waves.combine``.
         compute_potential: also return the derivative with respect to the charges.
     """
-    charges, fractional, extent = waves
+    charges, fractional, extent, n_sources = waves
     basis = Waves(fractional.detach(), extent)
-    values, places = charges.transpose(0, 1).unsqueeze(0), fractional.permute(2, 0, 1)
-    energy, potential = expand(values, places, basis, weights, compute_potential)
-    return energy, None if potential is None else potential.squeeze(0).transpose(0, 1)
+    places, derivatives = fractional.permute(2, 0, 1), DERIVATIVES[n_sources]
+    values = charges.transpose(0, 1).unflatten(0, (n_sources, -1))
+    energy, potential = expand(values, places, basis, weights, compute_potential, derivatives)
+    return energy, None if potential is None else potential.flatten(0, 1).transpose(0, 1)

@@ -102,7 +102,7 @@ def divided_sum(
     check_divisible(pbc)
     engine = engine_for(positions.device, torch.float64)
     counts = reduction.sum(torch.tensor([len(positions)], dtype=torch.float64))
-    on_mesh = int(counts) >= crossovers(settings, engine, positions.is_cuda)[0]
+    on_mesh = int(counts) >= crossovers(settings, engine.compiled, positions.is_cuda)[0]
     with torch.enable_grad():
         q = exactly(charges.detach())
         q = (q if q.dim() == 2 else q.unsqueeze(1)).requires_grad_()

@@ -36,6 +36,7 @@ from les.sums.method import Engine, Part, Settings, Sums
 from les.sums.reciprocal.cutoff import EDGE_TOLERANCE
 from les.sums.reciprocal.greens import lattice_greens_function
 from les.sums.reciprocal.lattice import Lattice, exactly, reciprocal_vectors, wrapped
+from les.sums.sources import DERIVATIVES, along_axes, self_factors, turned
 from les.sums.system import System, select
 from les.sums.tables import kept_tables
 
@@ -89,11 +90,12 @@ def mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potential: 
         lattice = Lattice(reciprocal.to(dtype), volume.to(dtype), system.half_height)
         shape = MeshShape(len(members), *sizes[members[0]])
         undone = deconvolution(shape[1:], extent, order, fractional)
-        mesh = Mesh(fractional, mesh_weights(lattice, undone, greens), shape, order)
+        mesh = Mesh(fractional, mesh_weights(lattice, undone, greens), shape, order, reciprocal)
         return sum_on_mesh(system, mesh, engine, compute_potential)
 
     bare = by_size(system, sizes, of_one_size)
-    return settings.coefficients(True).energies(bare, system.charges, system.owner)
+    factors = self_factors(system, settings.sigma)
+    return settings.coefficients(True).energies(bare, system.charges, system.owner, factors)
 
 
 def by_size(
@@ -152,11 +154,18 @@ class Mesh(NamedTuple):
     shape: MeshShape
     #: Order of the splines.
     order: int
+    #: Derivatives of the coordinates, along rows, by places ``[n_structures or 1, 3, 3]`` [1/A].
+    axes: Tensor
 
 
 def sum_on_mesh(system: System, mesh: Mesh, engine: Engine, compute_potential: bool) -> Sums:
     """Sum over the components of a mesh; see :func:`mesh_sum`."""
-    fractional, weights, shape, order = mesh
+    if system.n_sources > 1:
+        matrices = along_axes(mesh.axes, system.n_sources).to(system.charges.dtype)
+        if len(matrices) > 1:
+            matrices = matrices.index_select(0, system.owner)
+        system = system._replace(charges=turned(system.charges, matrices))
+    fractional, weights, shape, order, _ = mesh
     owner = None if shape.n_structures == 1 else system.owner
     own = system.charges.t()
     place: Tensor | None = None
@@ -167,12 +176,15 @@ def sum_on_mesh(system: System, mesh: Mesh, engine: Engine, compute_potential: b
     n1, n2, n3 = weights.shape[1:]
     splines = engine.splines(fractional.detach(), owner, shape, order)
     basis = MeshWaves(splines, (n1 // 2, n2 // 2, n3 - 1))
-    total, found = expand(own.unsqueeze(0), fractional, basis, weights, compute_potential)
+    values, derivatives = own.unflatten(0, (system.n_sources, -1)), DERIVATIVES[system.n_sources]
+    total, found = expand(values, fractional, basis, weights, compute_potential, derivatives)
     if found is None:
         return total, None
-    potential = found.squeeze(0)
+    potential = found.flatten(0, 1)
     if place is not None:
         potential = torch.empty_like(potential).index_copy(1, place, potential)
+    if system.n_sources > 1:
+        return total, turned(potential.t(), matrices.transpose(1, 2))
     return total, potential.t()
 
 

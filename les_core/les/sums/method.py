@@ -70,25 +70,35 @@ class Coefficients(NamedTuple):
     #: [eV / e^2].
     of_squares: float
 
-    def energies(self, bare: Sums, charges: Tensor, owner: Tensor | None = None) -> Sums:
+    def energies(
+        self,
+        bare: Sums,
+        charges: Tensor,
+        owner: Tensor | None = None,
+        factors: Tensor | None = None,
+    ) -> Sums:
         """Energies [eV] and potentials [eV / e] of bare sums and their derivatives.
 
         Args:
             bare: the sums.
             charges: in rows ``[n_structures, n_channels, n_atoms]``, or ``[n_atoms, n_channels]``.
             owner: structure of each atom, where charges are not in rows.
+            factors: of the squares, one for each column of charges; 1 without them.
         """
         energy, potential = bare
         energy = self.prefactor * energy
+        weighted = charges
+        if factors is not None:
+            weighted = charges * (factors.unsqueeze(-1) if owner is None else factors)
         if self.of_squares != 0.0:
-            squares = self.of_squares * charges.square()
+            squares = self.of_squares * (charges * weighted)
             if owner is None:
                 energy = energy + squares.sum(dim=(1, 2))
             else:
                 energy = energy.index_add(0, owner, squares.sum(dim=1))
         if potential is None:
             return energy, None
-        return energy, self.prefactor * potential + 2.0 * self.of_squares * charges
+        return energy, self.prefactor * potential + 2.0 * self.of_squares * weighted
 
 
 class Part(NamedTuple):
@@ -114,6 +124,8 @@ class Cells(NamedTuple):
     half_height: Tensor | None
     #: Largest numbers of the k-points along each axis.
     extent: tuple[int, int, int]
+    #: As in ``System``.
+    n_sources: int = 1
 
 
 class WaveCharges(NamedTuple):
@@ -125,6 +137,8 @@ class WaveCharges(NamedTuple):
     fractional: Tensor
     #: Largest numbers of the waves along each axis.
     extent: tuple[int, int, int]
+    #: As in ``System``; sources are those with respect to the wrapped coordinates.
+    n_sources: int = 1
 
 
 class FirstAndSecond(Protocol):

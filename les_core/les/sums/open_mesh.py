@@ -22,6 +22,7 @@ from les.sums.method import Coefficients, Engine, Part, Settings, Sums
 from les.sums.reciprocal.accuracy import MESH_ACCURACY, Resolution, resolve
 from les.sums.reciprocal.cutoff import cutoff_ends, cutoff_weight
 from les.sums.reciprocal.lattice import exactly
+from les.sums.sources import self_factors
 from les.sums.system import System
 from les.sums.tables import kept_tables
 
@@ -90,7 +91,8 @@ def open_mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potent
         # There is no float64 in Metal.
         device = start.device if start.device.type != "mps" else torch.device("cpu")
         weights = _weights(size, sigma, resolution, device).to(some.positions)
-        mesh = Mesh(fractional, weights, MeshShape(len(members), *size), resolution.order)
+        axes = torch.diag(1.0 / (h * points.flatten().to(weights.dtype))).unsqueeze(0)
+        mesh = Mesh(fractional, weights, MeshShape(len(members), *size), resolution.order, axes)
         return sum_on_mesh(some, mesh, engine, compute_potential)
 
     bare = by_size(system, sizes, of_one_size)
@@ -98,7 +100,8 @@ def open_mesh_sum(part: Part, settings: Settings, engine: Engine, compute_potent
     # The mesh has the interaction of each charge with itself.
     of_squares = of_squares - prefactor / (sigma * math.sqrt(2.0 * math.pi))
     coefficients = Coefficients(prefactor, of_squares)
-    return coefficients.energies(bare, system.charges, system.owner)
+    factors = self_factors(system, sigma)
+    return coefficients.energies(bare, system.charges, system.owner, factors)
 
 
 def _resolution(settings: Settings) -> Resolution:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from les.sums.function import energy_and_gradients
 from les.sums.method import Engine, Part, Settings, Sums
+from les.sums.multipole_pairs import sum_over_multipole_pairs
 from les.sums.packed import PackedKernels
 from les.sums.packing import in_rows, out_of_rows
+from les.sums.sources import self_factors
 
 
 def open_sum(part: Part, settings: Settings, engine: Engine, compute_potential: bool) -> Sums:
@@ -39,15 +41,22 @@ def open_sum(part: Part, settings: Settings, engine: Engine, compute_potential: 
         found = energy_and_gradients(kernels, system.charges, system.positions)
         return found[0], found[1] if compute_potential else None
     charges, positions, slots = in_rows(part.system, part.width)
-    bare = sum_over_pairs(charges, positions, settings.sigma, compute_potential)
-    energy, potential = settings.coefficients(False).energies(bare, charges)
+    n_sources, sigma = part.system.n_sources, settings.sigma
+    if n_sources == 1:
+        bare = sum_over_pairs(charges, positions, sigma, compute_potential)
+    else:
+        bare = sum_over_multipole_pairs(charges, positions, sigma, n_sources, compute_potential)
+    factors = self_factors(part.system, sigma)
+    energy, potential = settings.coefficients(False).energies(bare, charges, None, factors)
     return energy, None if potential is None else out_of_rows(potential, slots)
 
 
 def pair_kernels(
     part: Part, settings: Settings, engine: Engine, of_cell: bool = False
 ) -> PackedKernels | None:
-    """Kernels for all of :func:`open_sum`, where there are some."""
+    """Kernels for all of :func:`open_sum` of charges, where there are some."""
+    if part.system.n_sources > 1:
+        return None
     kernels = engine.pair_kernels(settings.sigma, settings.coefficients(False))
     return None if kernels is None else PackedKernels(kernels, part)
 

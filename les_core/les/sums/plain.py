@@ -187,7 +187,7 @@ def periodic_sum(
         compute_potential: also return the derivative with respect to the charges.
         owner: structure of each row ``[n_rows]``, where structures have several rows.
     """
-    charges, positions, cell, half_height, extent = cells
+    charges, positions, cell, half_height, extent, _ = cells
     reciprocal, volume = reciprocal_vectors(exactly(cell))
     lattice = Lattice(reciprocal.to(charges.dtype), volume.to(charges.dtype), half_height)
     greens_function = functools.partial(periodic_greens_function, greens=greens)

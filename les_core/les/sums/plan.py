@@ -55,20 +55,28 @@ def engine_for(device: torch.device, dtype: torch.dtype) -> Engine:
     return TorchEngine() if compiled is None else CpuEngine(compiled)
 
 
-def crossovers(settings: Settings, engine: Engine, cuda: bool) -> tuple[int, int]:
+def crossovers(settings: Settings, compiled: bool, cuda: bool) -> tuple[int, int]:
     """Numbers of atoms from which on periodic and open structures are summed on a mesh.
+
+    ``compiled`` says whether there are kernels for the sum over waves and over pairs.
 
     They depend on nothing that changes in a simulation, so that the method does not, but
     that of open structures from which an atom leaves.
     """
     if settings.method == "direct":
         return NEVER, NEVER
-    least = crossover(settings.resolution, cuda, engine.compiled)
-    return 0 if settings.method == "mesh" else least, WORTH_A_MESH[engine.compiled][0]
+    least = crossover(settings.resolution, cuda, compiled)
+    return 0 if settings.method == "mesh" else least, WORTH_A_MESH[compiled][0]
 
 
-def make_plan(given: Given, settings: Settings) -> Plan:
+def make_plan(given: Given, settings: Settings, n_sources: int = 1) -> Plan:
     """Check the arguments of ``les.Ewald`` and decide how they are summed.
+
+    Args:
+        given: the arguments; with several sources their charges are
+            ``sources.Moments.as_sources``.
+        settings: of the sum.
+        n_sources: of an atom and a channel.
 
     Raises:
         ValueError, TypeError: as ``les.Ewald``.
@@ -84,9 +92,10 @@ def make_plan(given: Given, settings: Settings) -> Plan:
         cell, half_height, positions = slab_cells(cell, pbc, positions, batch, settings.sigma)
         extent = None
     channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
-    system = System(channels, positions, cell, batch, facts.counts, half_height)
+    system = System(channels, positions, cell, batch, facts.counts, half_height, n_sources)
 
-    least = crossovers(settings, engine, positions.is_cuda)
+    compiled = engine.compiled and n_sources == 1
+    least = crossovers(settings, compiled, positions.is_cuda)
     large_open = facts.largest_open >= least[1]
     method = DIRECT if facts.n_periodic > 0 else PAIRS
     if facts.n_periodic > 0 and facts.largest_periodic >= least[0]:
@@ -96,7 +105,7 @@ def make_plan(given: Given, settings: Settings) -> Plan:
         return Plan(settings, engine, system, [Share(method, Part(system, width, extent))])
     kinds = _kinds(system, facts, least[0])
     if large_open:
-        compact = is_compact(system, settings, WORTH_A_MESH[engine.compiled][1])
+        compact = is_compact(system, settings, WORTH_A_MESH[compiled][1])
         kinds = kinds.masked_fill(~facts.periodic & (facts.counts >= least[1]) & compact, -2)
     return Plan(settings, engine, system, _shares(kinds, system))
 

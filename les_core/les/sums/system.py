@@ -34,6 +34,9 @@ class System(NamedTuple):
     #: Where the kernels of slabs end ``[n_structures]`` [A], 0 for other structures; ``None`` if
     #: there are no slabs.
     half_height: Tensor | None
+    #: Sources of each atom and channel; ``charges`` are ``sources.Moments.as_sources`` if there are
+    #: more than one, ``[n_atoms, n_sources * n_channels]``.
+    n_sources: int = 1
 
 
 def select(system: System, chosen: Tensor) -> tuple[System, Tensor, Tensor]:
@@ -48,5 +51,6 @@ def select(system: System, chosen: Tensor) -> tuple[System, Tensor, Tensor]:
         (torch.cumsum(chosen.to(torch.long), dim=0) - 1)[system.owner[atoms]],
         system.counts.index_select(0, structures),
         None if half_height is None else half_height.index_select(0, structures),
+        system.n_sources,
     )
     return part, structures, atoms

@@ -49,25 +49,32 @@ class Expansion(Basis, Protocol):
 
 
 def expand(
-    values: Tensor, places: Tensor, basis: Expansion, weights: Tensor, compute_potential: bool
+    values: Tensor,
+    places: Tensor,
+    basis: Expansion,
+    weights: Tensor,
+    compute_potential: bool,
+    derivatives: tuple[Derivative, ...] = (NONE,),
 ) -> tuple[Tensor, Tensor | None]:
     r"""The sum :math:`\sum_m W_m|\rho_m|^2` of the components of values at atoms.
 
     Args:
-        values: ``[1, n_channels, *atoms]``.
+        values: ``[n_derivatives, n_channels, *atoms]``.
         places: coordinates ``[3, *atoms]`` that the basis depends on.
         basis: functions at these places.
         weights: of the powers, in the shape that the basis takes.
         compute_potential: also return the derivative with respect to ``values``.
+        derivatives: what ``values`` multiply, with respect to ``places``.
 
     Returns:
         ``[n_structures]``, and a tensor like ``values`` (or ``None``).
     """
-    components = spread(values, places, basis)
+    components = spread(values, places, basis, derivatives)
     total = basis.weighted_power(components, weights)
     if not compute_potential:
         return total, None
-    return total, gather(basis.weighted(components, 2.0 * weights), places, basis)
+    weighted = basis.weighted(components, 2.0 * weights)
+    return total, gather(weighted, places, basis, derivatives)
 
 
 def spread(

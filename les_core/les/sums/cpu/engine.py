@@ -38,7 +38,7 @@ class CpuEngine(NamedTuple):
         return greens_function(self.library, greens, k_squared)
 
     def waves(self, waves: WaveCharges, weights: Tensor, compute_potential: bool) -> Sums:
-        charges, fractional, extent = waves
+        charges, fractional, extent, _ = waves
         kernels = WaveKernels(self.library, extent)
         energy, potential, *_ = energy_and_gradients(kernels, charges, fractional, weights)
         return energy, potential if compute_potential else None
