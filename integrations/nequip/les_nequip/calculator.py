@@ -19,6 +19,7 @@ from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
+from les_nequip.cluster import NequIPCluster
 from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY, SPIN_KEY, TOTAL_CHARGE_KEY
 from les_nequip.limits import check_bec_method, check_compiled_for
 from les_nequip.loading import Loaded, load
@@ -133,6 +134,26 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
                 known: list[int] = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
                 return known
         return range(1, 119)
+
+    def short_range_part(self) -> NequIPCluster:
+        self.require_charges()
+        assert self.les_config is not None
+        if not self.les_modules:
+            raise ValueError(
+                "atoms of a compiled model cannot be divided among ranks: take the model as it was "
+                "trained"
+            )
+        if len(self.les_modules) > 1 or self.energy_units_to_eV != 1.0:
+            raise ValueError(
+                "atoms of a model with several modules of LES, or with other units than eV, cannot "
+                "be divided among ranks"
+            )
+        for mapper in self.transforms:
+            if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
+                return NequIPCluster(
+                    self.model, self.les_modules[0], self.les_config, mapper.lookup_table
+                )
+        raise ValueError("the model does not say which chemical elements its atom types are")
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         if self.settings is not None and not self.les_modules:

@@ -89,22 +89,33 @@ class EdgeRecord:
 
     def obstacle(self) -> str | None:
         """Why there are no exact Born effective charges of the model, ``None`` if there are."""
-        problem = "it is not known where it takes features from other atoms"
-        unknown = [module for module in self._before() if not _is_known(module)]
+        problem = self.unknown_part()
         for interaction in self._interactions():
             product = interaction.tp_scatter
+            if problem is not None:
+                break
             if module_name(product) != TENSOR_PRODUCT:
-                unknown.append(product)
+                problem = _unknown(product)
             elif self._keep not in product.tp._forward_pre_hooks.values():
-                unknown.append(interaction)
-                problem = "it was changed after it was built"
-        if not unknown:
+                problem = f"{type(interaction).__name__}: it was changed after it was built"
+        if problem is None:
             return None
         return (
-            "exact Born effective charges are not available for a model with "
-            f"{type(unknown[0]).__name__}: {problem}; the published approximation is, with "
-            "bec='phase'"
+            f"exact Born effective charges are not available for a model with {problem}; the "
+            "published approximation is, with bec='phase'"
         )
+
+    def unknown_part(self) -> str | None:
+        """A module of which it is not known where it takes features from, and that this is so."""
+        for module in self._before():
+            if not _is_known(module):
+                return _unknown(module)
+        return None
+
+    @property
+    def n_interactions(self) -> int:
+        """How often the model carries features from neighbours to atoms."""
+        return len(self._interactions())
 
     def _keep(self, product: torch.nn.Module, arguments: tuple[Tensor, ...]) -> None:
         if torch.is_grad_enabled():
@@ -137,6 +148,10 @@ def module_name(module: torch.nn.Module) -> tuple[str, str]:
     """Package and name of the class, also of a copy that is named ``<torch_package_0>.nequip``."""
     path = type(module).__module__.rpartition(">.")[2]
     return path.partition(".")[0], type(module).__name__
+
+
+def _unknown(module: torch.nn.Module) -> str:
+    return f"{type(module).__name__}: it is not known where it takes features from other atoms"
 
 
 def _is_known(module: torch.nn.Module) -> bool:

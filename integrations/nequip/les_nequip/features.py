@@ -32,6 +32,7 @@ FEATURES = {
     "torchscript": no("Upstream's AOTInductor has taken its place"),
     "ase": yes(),
     "lammps": yes(
-        "`pair_nequip`, on one rank; `pair_allegro`, ML-IAP and `les lammps` are refused"
+        "`les lammps`, on many ranks; compiled models as `pair_nequip`, on one; `pair_allegro` and "
+        "ML-IAP are refused"
     ),
 }

@@ -16,6 +16,10 @@ TOTAL_CHARGE_KEY: Final[str] = "total_charge"
 #: Spin multiplicity of each structure ``[n_structures, 1]``, an input.
 SPIN_KEY: Final[str] = "spin"
 
+#: With this input, of any value, LES adds ``charges`` to the data as they are read, and nothing
+#: else: their energy is that of atoms which are divided among ranks.
+READ_KEY: Final[str] = "les_read"
+
 #: Label of a response -> its field, upstream's or ours.
 RESPONSE_FIELDS: Final = {"bec": "born_effective_charges", "dipole": LES_DIPOLE_KEY}
 

@@ -28,6 +28,7 @@ from les_nequip.keys import (
     LES_DIPOLE_KEY,
     LES_ENERGY_KEY,
     METADATA_KEY,
+    READ_KEY,
     TOTAL_CHARGE_KEY,
 )
 from les_nequip.reach import Reach
@@ -97,6 +98,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
     conditioned: Conditioned | None = None
     #: Whether dipoles are computed; models of earlier releases had none.
     compute_dipole: bool = False
+    #: Whether ``READ_KEY`` in the data is heeded; copies of earlier releases do not.
+    can_read_alone: Final[bool] = True
 
     def __init__(
         self,
@@ -173,6 +176,9 @@ class LES(GraphModuleMixin, torch.nn.Module):
         structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
         types = data[AtomicDataDict.ATOM_TYPE_KEY].view(-1)
         charges = self.readout(self._atom_features(data), types).squeeze(-1).to(positions.dtype)
+        if READ_KEY in data:
+            data[AtomicDataDict.CHARGE_KEY] = charges.unsqueeze(-1)
+            return data
         total_charge = self._total_charge(data)
 
         setting = self.reach.setting

@@ -111,6 +111,25 @@ def divided_results(
     }
 
 
+def check_divided(calculator: Any, atoms: Atoms, size: int, rtol: float = 1e-10) -> None:
+    """Compare results of atoms that are divided with those of the calculator for all together."""
+    found = divided_results(calculator, atoms, size)
+    copy = atoms.copy()
+    copy.calc = calculator
+    copy.get_forces()
+    results = calculator.results
+    expected = {
+        "energy": results["energy"],
+        "les_energy": results["les_energy"],
+        "forces": results["forces"],
+        "virial": -copy.get_stress(voigt=False) * copy.get_volume(),
+        "charges": results.get("charges", results.get("latent_charges")),
+    }
+    assert abs(results["les_energy"]) > 1e-2
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=rtol, atol=rtol, err_msg=name)
+
+
 def _seen(
     atoms: Atoms, own: NDArray[np.int64], reach: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 
 from les.engines import potential
-from les.testing.ranks import divided_results
+from les.testing.ranks import check_divided, divided_results
 from les_cace import CACE, LESCalculator
 
 CELL = [[6.5, 0.0, 0.0], [1.5, 6.2, 0.0], [-1.0, 0.8, 6.8]]
@@ -48,19 +48,7 @@ def make_calculator(small):
     ],
 )
 def test_results_are_those_of_the_calculator(liquid, make_calculator, settings, size):
-    calculator = make_calculator(**settings)
-    liquid.calc = calculator
-    found = divided_results(calculator, liquid, size)
-    energy, forces = liquid.get_potential_energy(), liquid.get_forces()
-    assert abs(calculator.results["les_energy"]) > 0.01
-    charges = calculator.results.get("charges", calculator.results.get("latent_charges"))
-    virial = -liquid.get_stress(voigt=False) * liquid.get_volume()
-    close = {"rtol": 1e-10, "atol": 1e-10}
-    np.testing.assert_allclose(found["energy"], energy, **close)
-    np.testing.assert_allclose(found["les_energy"], calculator.results["les_energy"], **close)
-    np.testing.assert_allclose(found["forces"], forces, **close)
-    np.testing.assert_allclose(found["virial"], virial, **close)
-    np.testing.assert_allclose(found["charges"], charges, **close)
+    check_divided(make_calculator(**settings), liquid, size)
 
 
 def test_total_charge(liquid, make_calculator):
