@@ -14,9 +14,9 @@ from ase.io import read
 from ase.md.verlet import VelocityVerlet
 from models import calculator
 
+from les.figures import new_figure, save
 from les.spectra.classical import FlexibleWater, water_molecule
 from les.spectra.field import HomogeneousField
-from les.spectra.pictures import new_figure, save
 
 
 def main(argv: list[str] | None = None) -> None:

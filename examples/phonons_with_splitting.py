@@ -21,9 +21,9 @@ from ase.optimize import BFGS
 from models import calculator
 from phonopy.phonon.band_structure import get_band_qpoints_and_path_connections
 
+from les.figures import new_figure, save
 from les.spectra.classical import RigidIons
 from les.spectra.phonons import phonons, write_born
-from les.spectra.pictures import new_figure, save
 from les.units import COULOMB_CONSTANT
 
 #: From X to the zone centre to L of a face-centred lattice.

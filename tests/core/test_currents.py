@@ -12,11 +12,12 @@ import pytest
 from ase import Atoms, units
 from ase.io import read, write
 
+from les.dynamics.momenta import inner_momenta, temperature
 from les.locks import locked
 from les.spectra import motion
 from les.spectra.classical import FlexibleWater, RigidIons, water_box, water_molecule
 from les.spectra.dynamics import run
-from les.spectra.frames import inner_momenta, sample, temperature
+from les.spectra.frames import sample
 from les.spectra.protocol import Protocol
 from les.spectra.trajectory import currents_of_trajectory
 
@@ -273,7 +274,7 @@ def test_temperature(atoms):
 def test_molecules_are_let_go_without_rotation(equilibration):
     """Whether velocities come from the thermostat or were drawn for a run without one."""
     protocol = Protocol(equilibration=equilibration, production=0.004, every=2)
-    moved = motion.Motion(FlexibleWater(bec=True), water_molecule(), protocol)
+    moved = motion.CurrentMotion(FlexibleWater(bec=True), water_molecule(), protocol)
     for _ in moved.records(protocol.n_equilibration):
         pass
     assert moved.atoms.get_kinetic_energy() > 1e-4

@@ -9,7 +9,7 @@ import numpy as np
 
 from les.analysis.charges import ChargeAnalysis, Kind
 from les.analysis.tables import signed
-from les.spectra.pictures import new_figure, save
+from les.figures import new_figure, save
 
 #: Environments that fit into the picture.
 MOST_KINDS = 30

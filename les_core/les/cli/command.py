@@ -21,6 +21,7 @@ Latent Ewald Summation: long-range electrostatics for machine-learned potentials
   les train MODEL [--les | --no-les] ...   train with upstream's own arguments
   les predict MODEL [MODEL ...] STRUCTURES energies, forces, charges of structures
   les analyse MODEL STRUCTURES             charges: by environment, sums, against references
+  les md MODEL START                       molecular dynamics: nve, nvt, npt
   les lammps SCRIPT --model MODEL          LAMMPS with a model, on any number of MPI ranks
   les ir {trajectory,run,harmonic}         infrared spectra
   les born MODEL CRYSTAL                   Born effective charges for phonopy
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         "train": _train,
         "predict": _predict,
         "analyse": _analyse,
+        "md": _md,
         "lammps": _lammps,
         "ir": _ir,
         "born": _born,
@@ -114,6 +116,12 @@ def _analyse(argv: list[str]) -> int:
     from les.analysis.cli import main as analyse
 
     return analyse(argv)
+
+
+def _md(argv: list[str]) -> int:
+    from les.dynamics.cli import main as md
+
+    return md(argv)
 
 
 def _lammps(argv: list[str]) -> int:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from les.data.atoms import check_atoms
 from les.data.extxyz import SUFFIXES, DataError, blocks, parse
 
 #: What is known of a structure before it is read: ``"<file>: frame <n>"``, and how to read it.
@@ -87,3 +88,21 @@ def _read(path: Path) -> Iterator[Any]:
         ) from error
     if n_read == 0:
         raise DataError(f"{path}: holds no structures")
+
+
+def one_structure(path: Path) -> Any:
+    """The structure of a file that has one.
+
+    Raises:
+        DataError: if it cannot be read.
+        ValueError: if there are several, or it is none that can be evaluated.
+    """
+    found = list(read_structures(path))
+    if len(found) != 1:
+        raise ValueError(f"{path}: one structure is wanted, got {len(found)}")
+    where, atoms = found[0]
+    try:
+        check_atoms(atoms)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return atoms

@@ -12,8 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from les.backends.attempt import BadStructureError, attempt
 from les.backends.signs import restore_sign, state_of_sign
 from les.data.atoms import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
@@ -23,7 +21,7 @@ from les.files import checksum, replacing
 from les.locks import locked
 from les.predict.comparison import Comparison
 from les.predict.journal import Journal, journal_path
-from les.predict.output import ARRAY_KEYS, INFO_KEYS, SPREAD, attach, format_of, writer
+from les.predict.output import attach, format_of, wanted, writer
 from les.response.agreement import Agreements
 from les.targets import check_target
 from les.training.errors import Errors
@@ -182,16 +180,7 @@ def _results(calculator: Any, atoms: Any) -> dict[str, Any]:
     check_atoms(atoms, ANY_AXES)  # what the model supports, its calculator knows
     with unused_labels_told():
         calculator.calculate(atoms)
-    return {
-        key: _plain(value)
-        for key, value in calculator.results.items()
-        if key.removesuffix(SPREAD) in (*INFO_KEYS, *ARRAY_KEYS)
-    }
-
-
-def _plain(value: Any) -> Any:
-    array = np.asarray(value)
-    return array if array.ndim else array.item()
+    return wanted(calculator.results)
 
 
 def _assemble(

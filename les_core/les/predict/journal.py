@@ -54,7 +54,7 @@ class Journal:
         if not path.exists():
             # Whole or not at all, so that a file without a whole first line is none of ours.
             with replacing(path) as temporary:
-                temporary.write_bytes(_line(dict(identity)))
+                temporary.write_bytes(line_of(dict(identity)))
                 if mode is not None:
                     temporary.chmod(mode)
         size = self._examine(identity)
@@ -64,7 +64,7 @@ class Journal:
 
     def append(self, record: Any) -> None:
         """Add a record: what JSON can hold, and arrays, which come back exactly."""
-        line = _line(record)
+        line = line_of(record)
         with writing(self.path):
             done = 0
             while done < len(line):  # a disk that is nearly full takes a part first
@@ -74,7 +74,7 @@ class Journal:
 
     def __iter__(self) -> Iterator[Any]:
         """The records after the first, read from the file."""
-        lines = _records(self.path)
+        lines = records_of(self.path)
         next(lines)
         for _, record in lines:
             yield record
@@ -93,23 +93,38 @@ class Journal:
 
     def _examine(self, identity: Mapping[str, Any]) -> int:
         """Count the records of the file; returns the size of its whole lines."""
-        records = _records(self.path)
+        records = records_of(self.path)
         size, first = next(records, (0, None))
-        if not isinstance(first, dict) or not identity.keys() <= first.keys():
-            raise ValueError(f"{self.path} is no journal of this command; move it away")
-        different = [name for name in identity if first[name] != identity[name]]
-        if different:
-            raise ValueError(
-                f"{self.path} is of another run, with other {' and '.join(different)}; repeat the "
-                "command of that run, or move the file away to start again"
-            )
+        check_identity(self.path, first, identity)
         for end, record in records:
             self.n_records += 1
             size, self.last = end, record
         return size
 
 
-def _line(record: Any) -> bytes:
+def check_identity(path: Path, first: Any, identity: Mapping[str, Any]) -> None:
+    """Refuse a file whose first record is not that of this run.
+
+    Args:
+        path: the file, for messages.
+        first: its first record.
+        identity: what the results of this run depend on.
+
+    Raises:
+        ValueError: naming the file and what differs.
+    """
+    if not isinstance(first, dict) or not identity.keys() <= first.keys():
+        raise ValueError(f"{path} is no journal of this command; move it away")
+    different = [name for name in identity if first[name] != identity[name]]
+    if different:
+        raise ValueError(
+            f"{path} is of another run, with other {' and '.join(different)}; repeat the "
+            "command of that run, or move the file away to start again"
+        )
+
+
+def line_of(record: Any) -> bytes:
+    """A record, of what JSON can hold and arrays, as a line with its checksum."""
     text = json.dumps(record, default=_packed).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
@@ -127,8 +142,12 @@ def _unpacked(value: dict[str, Any]) -> Any:
     return np.load(BytesIO(base64.b64decode(value[_ARRAY])), allow_pickle=False)
 
 
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """The records of a journal, each with the place in the file where it ends."""
+def records_of(path: Path) -> Iterator[tuple[int, Any]]:
+    """The records of a journal, each with the place in the file where it ends.
+
+    Raises:
+        ValueError: for a line that is damaged, but for the last one, which is left out.
+    """
     end = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

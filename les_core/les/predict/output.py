@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from les.data.labels import PREDICTED
 
 #: Results that become entries of a structure, and columns of its atoms.
@@ -39,6 +41,20 @@ def format_of(path: Path) -> str:
         f"the name {path} must end with .xyz or .extxyz (extended XYZ), or with .traj (ASE's "
         "trajectories), which are the formats of predictions"
     )
+
+
+def wanted(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a calculator's results that are written, as numbers and arrays."""
+    return {
+        key: _plain(value)
+        for key, value in results.items()
+        if key.removesuffix(SPREAD) in (*INFO_KEYS, *ARRAY_KEYS)
+    }
+
+
+def _plain(value: Any) -> Any:
+    array = np.asarray(value)
+    return array if array.ndim else array.item()
 
 
 def attach(atoms: Any, results: Mapping[str, Any]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from les.backends.arguments import add_model_options
+from les.data.structure_files import one_structure
 from les.optional_packages import optional
 from les.parser import ArgumentParser
-from les.spectra.arguments import load_model, one_structure
+from les.spectra.arguments import load_model
 from les.targets import check_target, claim
 
 if TYPE_CHECKING:

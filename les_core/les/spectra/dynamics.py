@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from les.data.spin import SPIN_NAMES
-from les.data.total_charge import TOTAL_CHARGE_NAMES
+from les.dynamics.start import described
 from les.spectra.frames import require_charges, volume
-from les.spectra.motion import Motion
+from les.spectra.motion import CurrentMotion
 from les.spectra.protocol import Protocol
 from les.spectra.protons import warn_of_moved_protons
 from les.spectra.series import CurrentSeries
@@ -70,27 +69,20 @@ def run(
             journal of another run that is not to be replaced, and results that are not finite.
         OSError: if a file cannot be read or written.
     """
-    from tqdm import tqdm
-
     require_charges(calculator)
     cell_volume = volume(atoms)
     named = {name: value for name, value in vars(protocol).items() if name != "production"}
-    described = {**named, "structure": _described(atoms), **(identity or {})}
-    with table_journal(output, described, replace) as journal:
+    own = {**named, "structure": described(atoms), **(identity or {})}
+    with table_journal(output, own, replace) as journal:
         records = {record["step"]: record for record in journal}
         latest = max((step for step, record in records.items() if "state" in record), default=None)
-        motion = Motion(calculator, atoms, protocol)
+        motion = CurrentMotion(calculator, atoms, protocol)
         if latest is not None:
-            motion.restore(records[latest])
+            motion.restore(latest, records[latest]["state"])
         last = protocol.n_equilibration + (protocol.n_currents - 1) * protocol.every
-        with tqdm(total=last, initial=motion.step, unit="step", mininterval=1.0) as progress:
-            for record in motion.records(last):
-                progress.update(record["step"] - progress.n)
-                progress.set_postfix_str(
-                    f"{record['part']} {record['temperature']:.0f} K", refresh=False
-                )
-                records[record["step"]] = record
-                journal.append(record)
+        for record in motion.records(last):
+            records[record["step"]] = record
+            journal.append(record)
         wanted = range(protocol.n_equilibration, last + 1, protocol.every)
         chosen = [records[step] for step in wanted]
         series = CurrentSeries(
@@ -102,19 +94,3 @@ def run(
         series.write(output)
     warn_of_moved_protons(atoms, motion.atoms)
     return Run(series, np.array([record["energy"] for record in chosen]))
-
-
-def _described(atoms: Any) -> dict[str, Any]:
-    """A structure as the journal of a run compares it."""
-    return {
-        "numbers": atoms.numbers.tolist(),
-        "positions": atoms.positions.tolist(),
-        "cell": atoms.cell[:].tolist(),
-        "pbc": atoms.pbc.tolist(),
-        "momenta": atoms.get_momenta().tolist() if atoms.has("momenta") else None,
-        **{
-            name: str(atoms.info[name])
-            for name in (*TOTAL_CHARGE_NAMES, *SPIN_NAMES)
-            if name in atoms.info
-        },
-    }

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from les.dynamics.momenta import rigid_motions
 from les.ranges import is_number
-from les.spectra.frames import born_charges, require_charges, rigid_motions
+from les.spectra.frames import born_charges, require_charges
 from les.spectra.infrared import FULL_WIDTH
 from les.spectra.polarisability import require_polarisability
 from les.spectra.raman import depolarisation, polarisability_derivatives, raman_activity

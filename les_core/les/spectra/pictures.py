@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from les.files import replacing
-from les.optional_packages import optional
+from les.figures import new_figure, save
 from les.spectra.experiment import Experiment
 from les.spectra.harmonic import HarmonicModes
 from les.spectra.infrared import Spectrum
@@ -87,21 +86,6 @@ def draw_modes(modes: HarmonicModes, path: Path, resolution: float = 20.0, title
     axes.set(xlim=(0, highest), ylabel="intensity [km/mol]", title=title)
     axes.set_ylim(bottom=0.0)
     save(figure, path)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure, whole or not at all."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
-
-
-def new_figure(width: float = 7.0, height: float = 4.0) -> Any:
-    """A figure that needs no display.
-
-    Raises:
-        BackendError: without matplotlib.
-    """
-    return optional("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
 
 
 def _annotate(axes: Any, wavenumber: float, height: float) -> None:

@@ -1,0 +1,120 @@
+"""A run of molecular dynamics that writes its frames, and goes on after whatever ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from les.dynamics.checkpoint import Checkpoint, GrowingFile
+from les.dynamics.frames import Frames
+from les.dynamics.motion import Motion
+from les.dynamics.plan import Plan
+from les.dynamics.start import described, without_labels
+from les.files import remove_unfinished
+from les.locks import locked
+
+#: Files of a run.
+TRAJECTORY, LOG, PICTURE, CHECKPOINT = "trajectory.xyz", "log.csv", "thermo.png", "checkpoint"
+FILES = (TRAJECTORY, LOG, PICTURE, CHECKPOINT)
+
+
+def run(
+    calculator: Any,
+    atoms: Any,
+    plan: Plan,
+    folder: Path,
+    identity: Mapping[str, Any] | None = None,
+    replace: bool = False,
+) -> Any:
+    """Move atoms, or go on with moving them, and write what they do.
+
+    With every frame that is written, the state of all atoms takes the place of the last one in a
+    file. So a run that was killed loses no more than the steps since the last frame, and the same
+    call goes on there; with more steps it adds to a run that had ended. A run in pieces is the same
+    run.
+
+    Args:
+        calculator: any ASE calculator with forces, and with stress for a barostat.
+        atoms: the structure to begin with. Where it has velocities, they are kept.
+        plan: what is run.
+        folder: an existing folder, for :data:`FILES`.
+        identity: what else the results depend on, by name.
+        replace: begin anew where the folder has another run, which is lost.
+
+    Returns:
+        The structure at the end, with its calculator.
+
+    Raises:
+        ValueError: for a structure that cannot be moved in the ensemble, a temperature of
+            velocities that are there already, a run that is another one or longer already, and a
+            run that is not stable.
+        OSError: if a file cannot be read or written.
+    """
+    plan.ensemble.check(atoms, calculator)
+    if atoms.has("momenta") and plan.temperature is not None:
+        raise ValueError(
+            "`temperature` has no effect: the structure has velocities, which are kept, and the "
+            f"ensemble {plan.ensemble.kind} no thermostat"
+        )
+    own = {**plan.identity(), "structure": described(atoms), **(identity or {})}
+    used = getattr(calculator, "used_labels", ())
+    motion = Motion(
+        calculator,
+        without_labels(atoms, used),
+        temperature=plan.first_temperature,
+        seed=plan.seed,
+    )
+    with locked(folder):
+        checkpoint = _checkpoint(folder, own, replace)
+        sizes = {TRAJECTORY: 0, LOG: 0}
+        if checkpoint.state is not None:
+            motion.restore(checkpoint.state["step"], checkpoint.state["motion"])
+            sizes = checkpoint.state["sizes"]
+        if motion.step > plan.n_steps:
+            raise ValueError(
+                f"the run in {folder} has made {motion.step} steps already, more than the "
+                f"{plan.n_steps} that are asked for"
+            )
+        growing = {name: GrowingFile(folder / name, size) for name, size in sizes.items()}
+        try:
+            _follow(motion, plan, checkpoint, growing)
+        finally:
+            for file in growing.values():
+                file.close()
+    return motion.atoms
+
+
+def _checkpoint(folder: Path, identity: Mapping[str, Any], replace: bool) -> Checkpoint:
+    path = folder / CHECKPOINT
+    remove_unfinished(path)
+    try:
+        return Checkpoint(path, identity)
+    except ValueError:
+        if not replace:
+            raise
+        path.unlink()
+        return Checkpoint(path, identity)
+
+
+def _follow(
+    motion: Motion, plan: Plan, checkpoint: Checkpoint, growing: Mapping[str, GrowingFile]
+) -> None:
+    """Move to the end of the plan; write each frame, and then the state that goes with it."""
+    frames = Frames(motion.atoms, plan.ensemble.timestep)
+
+    def keep() -> None:
+        sizes = {name: file.size for name, file in growing.items()}
+        checkpoint.write({"step": motion.step, "motion": motion.state(), "sizes": sizes})
+
+    if checkpoint.state is None:
+        keep()  # so that what follows is known to be of this run
+    log, trajectory = growing[LOG], growing[TRAJECTORY]
+    for _ in motion.stops(plan.n_steps, plan.every, lambda _: plan.ensemble):
+        if motion.step == 0 and log.size:
+            continue  # it went on from the very beginning, which is written already
+        motion.ask_for_charges(True)
+        line = frames.line(motion.step, motion.atoms)
+        log.append(line if log.size else frames.header() + line)
+        trajectory.append(frames.frame(motion.step, motion.atoms))
+        keep()
