@@ -1,9 +1,10 @@
-r"""Conjugate gradients for many linear systems at once, each with the sum of its unknowns kept.
+r"""Conjugate gradients for many linear systems at once, with sums of their unknowns kept.
 
-Each structure of a batch has a system :math:`H x = b + \lambda` with :math:`\sum_i x_i = 0`, where
-:math:`\lambda` is one number for all of its atoms and H is symmetric, and positive on what sums to
-zero. All structures are multiplied with their H at once; their step lengths are their own, and one
-that has converged does not change any more, so that it does not matter which others it is with.
+Each structure of a batch has a system :math:`H x = b + \lambda` with :math:`\sum_i x_i = 0` in
+each of its fragments, where :math:`\lambda` is one number for all atoms of a fragment and H is
+symmetric, and positive on what sums to zero. All structures are multiplied with their H at once;
+their step lengths are their own, and one that has converged does not change any more, so that it
+does not matter which others it is with.
 """
 
 from __future__ import annotations
@@ -20,6 +21,19 @@ ROUNDING = 1e-14
 
 #: Iterations between two looks at whether all structures have converged, which make a GPU wait.
 LOOK_EVERY = 8
+
+
+class Groups(NamedTuple):
+    """Which atoms belong together, numbered from 0."""
+
+    #: The group of each atom ``[n_atoms]``.
+    owner: Tensor
+    #: Number of groups.
+    number: int
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sums ``[number]`` of ``values`` ``[n_atoms]``."""
+        return values.new_zeros(self.number).index_add(0, self.owner, values)
 
 
 class Solution(NamedTuple):
@@ -39,8 +53,8 @@ def conjugate_gradients(
     multiply: Callable[[Tensor], Tensor],
     right: Tensor,
     diagonal: Tensor,
-    owner: Tensor,
-    n_structures: int,
+    structures: Groups,
+    fragments: Groups,
     tolerance: float,
     most: int,
 ) -> Solution:
@@ -50,22 +64,19 @@ def conjugate_gradients(
         multiply: H times numbers ``[n_atoms]``.
         right: right-hand sides b ``[n_atoms]``, in the precision that is calculated in.
         diagonal: an estimate of the diagonal of H, positive ``[n_atoms]``: the preconditioner.
-        owner: structure of each atom ``[n_atoms]``.
-        n_structures: number of structures.
+        structures: whose systems are independent of one another.
+        fragments: parts of structures, or all of one, whose unknowns sum to zero.
         tolerance: of the residual, relative to that of x = 0, in the norm of the preconditioner.
         most: number of iterations at most.
     """
-
-    def total(values: Tensor) -> Tensor:
-        return values.new_zeros(n_structures).index_add(0, owner, values)
-
+    owner, total = structures.owner, structures.total
     inverse = 1.0 / diagonal
-    weight = total(inverse)
+    weight = fragments.total(inverse)
 
     def without_constant(values: Tensor) -> Tensor:
         """What the preconditioner makes sum to zero: constants do not count."""
-        mean = total(inverse * values) / weight.clamp(min=torch.finfo(weight.dtype).tiny)
-        return values - mean[owner]
+        mean = fragments.total(inverse * values) / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+        return values - mean[fragments.owner]
 
     residual = without_constant(right)
     steepest = inverse * residual

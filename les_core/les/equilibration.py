@@ -18,7 +18,9 @@ conjugate gradients, for which H is never made: only potentials of charges are n
 Derivatives are implicit (``les.minimum``).
 
 Charges flow through all of a structure, as in a metal. In an infinite crystal they screen whatever
-moves: Born effective charges vanish there, and are those of finite structures only.
+moves: Born effective charges vanish there. Where the sum is kept by each fragment of a structure
+instead (``les.fragments``), charges flow within fragments alone, and a liquid of molecules is an
+insulator, with Born effective charges (``les.response.fragments``).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from les.conjugate_gradients import Groups
+from les.fragments import charges_of_fragments, fragments_of
 from les.minimum import Minimum, Problem
 from les.neutrality import check_total_charge
 from les.sums.checks import check_finite, check_like_positions, check_tensors, has_volume
@@ -72,6 +76,8 @@ def equilibrate(
     settings: Settings,
     tolerance: float = DEFAULT_TOLERANCE,
     iterations: int = DEFAULT_ITERATIONS,
+    fragment: Tensor | None = None,
+    fragment_charge: Tensor | None = None,
 ) -> Equilibrium:
     """Charges that minimise the energy of each structure, and their energy.
 
@@ -88,9 +94,14 @@ def equilibrate(
         settings: of the sum; ``remove_self_interaction`` makes no difference here.
         tolerance: largest residual, relative to that of charges which are spread evenly.
         iterations: how many iterations there are at most.
+        fragment: label of the fragment of each atom ``[n_atoms]``, whole numbers; all of a
+            structure is one without it.
+        fragment_charge: what the charges of the fragment of each atom sum to ``[n_atoms]`` [e];
+            zero without it.
 
     Raises:
-        ValueError, TypeError: as ``les.Ewald``; for electronegativities and hardnesses that are not
+        ValueError, TypeError: as ``les.Ewald``, and as ``les.fragments`` for fragments and their
+            charges; for electronegativities and hardnesses that are not
             one finite number for each atom, hardnesses that are not positive, and a
             ``total_charge`` that requires gradients.
         RuntimeError: where charges do not converge; the message names the structure.
@@ -119,10 +130,18 @@ def equilibrate(
                 "derivatives with respect to it"
             )
         total_charge = total_charge.detach()
+    if fragment is None and fragment_charge is not None:
+        raise ValueError("`fragment_charge` needs `fragment`, which is missing")
+    n_structures = len(cell)
+    fragments = fragments_of(fragment, batch, n_structures)
+    of_fragments = charges_of_fragments(
+        fragments, fragment_charge, total_charge, batch, n_structures
+    )
     settings = settings._replace(remove_self_interaction=False)
-    problem = Problem(settings, batch, pbc, cell.shape[0], tolerance, iterations)
+    structures = Groups(batch, n_structures)
+    problem = Problem(settings, structures, fragments, pbc, tolerance, iterations)
     found: tuple[Tensor, ...] = Minimum.apply(
-        electronegativity, hardness, positions, cell, total_charge, problem
+        electronegativity, hardness, positions, cell, of_fragments, problem
     )
     result = Equilibrium(*found)
     if logger.isEnabledFor(logging.DEBUG):
@@ -134,16 +153,19 @@ def equilibrate(
     return result
 
 
-def refuse_periodic_response(cell: Tensor, pbc: Tensor | None) -> None:
-    """Refuse Born effective charges of equilibrated charges in a crystal or a slab.
+def refuse_periodic_response(
+    cell: Tensor, pbc: Tensor | None, fragment: Tensor | None = None
+) -> None:
+    """Refuse Born effective charges of a crystal or a slab through all of which charges flow.
 
     Raises:
-        ValueError: for a structure with a periodic axis.
+        ValueError: for a structure with a periodic axis, where no fragments are told.
     """
     periodic = has_volume(cell) if pbc is None else pbc.any(dim=1)
-    if bool(periodic.any()):
+    if fragment is None and bool(periodic.any()):
         raise ValueError(
             f"structure {int(torch.nonzero(periodic)[0])} is periodic: equilibrated charges flow "
             "through all of a crystal, as in a metal, and screen whatever moves, so that it has no "
-            "Born effective charges; molecules have (`charge_equilibration`)"
+            "Born effective charges; molecules have, and structures whose fragments each have a "
+            "total charge (`charge_equilibration`, `fragment`)"
         )

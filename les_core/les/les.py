@@ -19,9 +19,10 @@ from les.config import LESConfig
 from les.equilibration import refuse_periodic_response
 from les.ewald import Ewald
 from les.legacy import settings_of_pickle
-from les.long_range import atom_energies, equilibrated, not_in_graphs, scaled
+from les.long_range import atom_energies, equilibrated, not_in_graphs, refuse_fragments, scaled
 from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum
 from les.readout import ChargeReadout
+from les.response.born import born_effective_charges
 from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
 from les.settings_buffer import SETTINGS, check_same_readout, decode, encode
@@ -146,6 +147,8 @@ class Les(nn.Module):
         compute_atom_energies: bool = False,
         compute_dipole: bool = False,
         total_charge: Tensor | None = None,
+        fragment: Tensor | None = None,
+        fragment_charge: Tensor | None = None,
     ) -> dict[str, Tensor | None]:
         r"""Long-range energies of a batch of structures.
 
@@ -174,6 +177,11 @@ class Les(nn.Module):
             total_charge: ``[n_structures]`` [e], which with ``neutrality`` ``"shift"`` the charges
                 of a structure, times the square root of ``epsilon_factor``, sum to; zero without
                 it. Several channels take no other.
+            fragment: label of the fragment of each atom ``[n_atoms]``, whole numbers that differ
+                between the fragments of a structure; only with ``charge_equilibration``, whose
+                charges then sum to the total charge of each fragment.
+            fragment_charge: the total charge of the fragment of each atom ``[n_atoms]`` [e]; zero
+                without it.
 
         Returns:
             ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
@@ -182,7 +190,8 @@ class Les(nn.Module):
             they were shifted, which :func:`les.born_effective_charges` needs, ``charges``, latent
             charges times the square root of ``epsilon_factor`` [e], ``dipole``
             ``[n_structures, 3]`` [e A], ``BEC`` ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of
-            one component, and
+            one component, ``equilibration_parameters`` ``[n_atoms, 2]``, the electronegativities
+            and hardnesses that charges follow from with ``charge_equilibration``, and
             ``latent_dipoles``, ``latent_quads``, ``latent_alphas`` as passed. ``None`` for what
             was not asked for.
 
@@ -191,7 +200,8 @@ class Les(nn.Module):
                 nor a ``desc`` that can be read; for terms not supported yet; and for a
                 ``total_charge`` that is not one finite number for each structure, or given to a
                 model on which it has no effect; with ``charge_equilibration`` within TorchScript
-                and compiled code, and for Born effective charges of periodic structures.
+                and compiled code, and for Born effective charges of periodic structures without
+                fragments; as ``les.fragments`` for fragments, and for those of other models.
             RuntimeError: where charge equilibration does not converge.
         """
         if not torch.jit.is_scripting():
@@ -210,18 +220,25 @@ class Les(nn.Module):
             if given:
                 raise ValueError("`" + name + "` is not supported yet, it must be None")
         raw_charges = self._charges(latent_charges, desc, atomic_numbers)
+        parameters: Tensor | None = None
         energy: Tensor | None = None
         shares: Tensor | None = None
         if self.charge_equilibration:
             if is_compiling() or torch.jit.is_scripting():
                 raise ValueError(not_in_graphs())
             charges, of_atoms, of_structures = self._equilibrated(
-                raw_charges, whole(positions, cell, batch, pbc), total_charge, compute_bec
+                raw_charges,
+                whole(positions, cell, batch, pbc),
+                total_charge,
+                compute_bec,
+                fragment,
+                fragment_charge,
             )
-            raw_charges = charges
+            parameters, raw_charges = raw_charges, charges
             energy = of_structures if compute_energy else None
             shares = of_atoms if compute_energy and compute_atom_energies else None
         else:
+            refuse_fragments(fragment, fragment_charge)
             charges = raw_charges
             if self.neutrality != "none" or total_charge is not None:
                 structures = whole(positions, cell, batch, pbc)
@@ -248,7 +265,7 @@ class Les(nn.Module):
                 self.epsilon_factor,
             )
         bec: Tensor | None = None
-        if compute_bec:
+        if compute_bec and fragment is None:
             bec = phase_born_effective_charges(
                 raw_charges,
                 positions,
@@ -260,8 +277,11 @@ class Les(nn.Module):
                 self.training,
                 total_charge,
             )
-            if bec_output_index is not None:
-                bec = bec[:, bec_output_index]
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript would compile what follows)
+            if compute_bec and fragment is not None:
+                bec = self._born_of_fragments(charges, positions, cell, batch, pbc, fragment)
+        if bec is not None and bec_output_index is not None:
+            bec = bec[:, bec_output_index]
         return {
             "E_lr": energy,
             "E_lr_atoms": shares,
@@ -269,6 +289,7 @@ class Les(nn.Module):
             "charges": scaled(charges, self.epsilon_factor),
             "dipole": dipole,
             "raw_charges": raw_charges,
+            "equilibration_parameters": parameters,
             "latent_dipoles": latent_dipoles,
             "latent_quads": latent_quads,
             "latent_alphas": latent_alphas,
@@ -296,11 +317,36 @@ class Les(nn.Module):
         structures: Structures,
         total_charge: Tensor | None,
         compute_bec: bool,
+        fragment: Tensor | None,
+        fragment_charge: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What ``les.long_range.equilibrated`` returns."""
         if compute_bec:
-            refuse_periodic_response(structures.cell, structures.pbc)
-        return equilibrated(self.ewald, self.config(), parameters, *structures, total_charge)
+            refuse_periodic_response(structures.cell, structures.pbc, fragment)
+        sums = (total_charge, fragment, fragment_charge)
+        return equilibrated(self.ewald, self.config(), parameters, *structures, *sums)
+
+    @torch.jit.unused
+    def _born_of_fragments(
+        self,
+        charges: Tensor,
+        positions: Tensor,
+        cell: Tensor | None,
+        batch: Tensor | None,
+        pbc: Tensor | None,
+        fragment: Tensor,
+    ) -> Tensor:
+        """Born effective charges of equilibrated charges whose fragments keep their sums."""
+        return born_effective_charges(
+            charges,
+            positions,
+            cell,
+            batch,
+            pbc,
+            epsilon_factor=self.epsilon_factor,
+            create_graph=self.training,
+            fragment=fragment,
+        )
 
     def _with_sum(
         self, charges: Tensor, structures: Structures, total_charge: Tensor | None

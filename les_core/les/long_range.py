@@ -13,6 +13,7 @@ from les.equilibration import equilibrate
 from les.ewald import Ewald
 from les.neutrality import charges_with_sum, check_total_charge, shifted_charges
 from les.response.dipoles import dipole_evaluation
+from les.sums.checks import check_tensors
 from les.sums.plain import Bounds, traceable_potential
 from les.sums.reciprocal.lattice import exactly
 from les.sums.reciprocal.slab import slab_cells
@@ -28,6 +29,8 @@ class LongRange(NamedTuple):
         charges: latent charges times the square root of ``epsilon_factor`` [e].
         dipole: ``[n_structures, 3]`` [e A]; ``None`` where it was not asked for, with
             several charges on each atom, and of captured graphs.
+        parameters: electronegativities and hardnesses ``[n_atoms, 2]`` [eV/e, eV/e^2] of charges
+            that were equilibrated, else ``None``.
     """
 
     energy: Tensor
@@ -35,6 +38,7 @@ class LongRange(NamedTuple):
     latent_charges: Tensor
     charges: Tensor
     dipole: Tensor | None
+    parameters: Tensor | None = None
 
 
 def long_range(
@@ -47,6 +51,8 @@ def long_range(
     pbc: Tensor,
     compute_dipole: bool = True,
     total_charge: Tensor | None = None,
+    fragment: Tensor | None = None,
+    fragment_charge: Tensor | None = None,
 ) -> LongRange:
     """The long-range part of a model that reads latent charges itself.
 
@@ -59,16 +65,29 @@ def long_range(
         positions, cell, batch, pbc: as for ``les.Ewald``.
         compute_dipole: compute dipoles, where there is one charge on each atom.
         total_charge: ``[n_structures]`` [e], as for ``les.Les``.
+        fragment, fragment_charge: ``[n_atoms]``, as for ``les.Les``.
 
     Raises:
         ValueError, TypeError: as ``les.Ewald``, and as ``les.Les`` for a ``total_charge``.
         RuntimeError: where charge equilibration does not converge.
     """
+    parameters = None
     if config.charge_equilibration:
+        parameters = charges
         charges, shares, energy = equilibrated(
-            ewald, config, charges, positions, cell, batch, pbc, total_charge
+            ewald,
+            config,
+            charges,
+            positions,
+            cell,
+            batch,
+            pbc,
+            total_charge,
+            fragment,
+            fragment_charge,
         )
     else:
+        refuse_fragments(fragment, fragment_charge)
         charges = charges_with_sum(
             config.neutrality, charges, total_charge, batch, len(cell), config.epsilon_factor
         )
@@ -85,7 +104,8 @@ def long_range(
             config.moments_without_mean,
             config.epsilon_factor,
         )
-    return LongRange(energy, shares, charges, scaled(charges, config.epsilon_factor), dipole)
+    physical = scaled(charges, config.epsilon_factor)
+    return LongRange(energy, shares, charges, physical, dipole, parameters)
 
 
 def equilibrated(
@@ -97,6 +117,8 @@ def equilibrated(
     batch: Tensor,
     pbc: Tensor | None,
     total_charge: Tensor | None,
+    fragment: Tensor | None = None,
+    fragment_charge: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Equilibrated latent charges, energies of atoms, and energies of structures.
 
@@ -112,6 +134,9 @@ def equilibrated(
     check_total_charge(total_charge, electronegativity, len(cell))
     if total_charge is not None:
         total_charge = exactly(total_charge) / config.epsilon_factor**0.5
+    if fragment_charge is not None:
+        check_tensors(fragment_charge=fragment_charge)
+        fragment_charge = exactly(fragment_charge) / config.epsilon_factor**0.5
     found = equilibrate(
         electronegativity,
         hardness,
@@ -123,10 +148,21 @@ def equilibrated(
         ewald.settings(),
         config.equilibration_tolerance,
         config.equilibration_iterations,
+        fragment,
+        fragment_charge,
     )
     shares = found.atom_energies
     energy = exactly(shares).new_zeros(len(cell)).index_add(0, batch, exactly(shares))
     return found.charges, shares, energy.to(shares.dtype)
+
+
+def refuse_fragments(fragment: Tensor | None, fragment_charge: Tensor | None) -> None:
+    """Raise ``ValueError`` for fragments where charges are not equilibrated."""
+    if fragment is not None or fragment_charge is not None:
+        raise ValueError(
+            "`fragment` and `fragment_charge` have no effect without `charge_equilibration`, they "
+            "must be None"
+        )
 
 
 def captured_long_range(

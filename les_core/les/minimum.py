@@ -2,7 +2,7 @@ r"""The minimum of the energy of charges, as a function of autograd.
 
 Derivatives are implicit. W does not change when charges change a little, so that its first
 derivatives are those at fixed charges. For a gradient g with respect to the charges, one more
-equilibration, of :math:`\chi = -g` and total charge zero, gives charges y, and gradients are
+equilibration, of :math:`\chi = -g` and fragments without charge, gives charges y, and gradients are
 those of :math:`-\sum_i y_i(\chi_i + \eta_i q_i + \phi_i)` at fixed q and y. The second one is
 differentiated as the first one is, so that there are derivatives of any order.
 """
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from les.conjugate_gradients import Solution, conjugate_gradients
+from les.conjugate_gradients import Groups, Solution, conjugate_gradients
 from les.sums.method import Settings
 from les.sums.plan import Plan, evaluate, make_plan
 from les.sums.reciprocal.lattice import exactly
@@ -25,14 +25,16 @@ class Problem(NamedTuple):
     """What equilibration depends on without being differentiated."""
 
     settings: Settings
-    batch: Tensor
+    structures: Groups
+    #: Parts of structures, each of which keeps its total charge.
+    fragments: Groups
     pbc: Tensor | None
-    n_structures: int
     tolerance: float
     iterations: int
 
     def plan(self, charges: Tensor, positions: Tensor, cell: Tensor) -> Plan:
-        return make_plan(Given(charges, positions, cell, self.batch, self.pbc), self.settings)
+        batch = self.structures.owner
+        return make_plan(Given(charges, positions, cell, batch, self.pbc), self.settings)
 
     def potential(self, charges: Tensor, positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Energies ``[n_structures]`` and potentials ``[n_atoms]``."""
@@ -50,10 +52,10 @@ class Minimum(torch.autograd.Function):
         hardness: Tensor,
         positions: Tensor,
         cell: Tensor,
-        total_charge: Tensor | None,
+        fragment_charge: Tensor | None,
         problem: Problem,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        even = _spread_evenly(total_charge, positions, problem)
+        even = _spread_evenly(fragment_charge, positions, problem)
         plan = problem.plan(even.to(positions.dtype), positions, cell)
         solution = _solve(plan, exactly(electronegativity), exactly(hardness), even, problem)
         _check(solution, problem)
@@ -162,8 +164,8 @@ def _solve(
         multiply,
         right,
         diagonal,
-        problem.batch,
-        problem.n_structures,
+        problem.structures,
+        problem.fragments,
         problem.tolerance,
         problem.iterations,
     )
@@ -192,14 +194,13 @@ def _with_charges(plan: Plan, charges: Tensor) -> Plan:
     return plan._replace(system=plan.system._replace(charges=channel), shares=shares)
 
 
-def _spread_evenly(total_charge: Tensor | None, positions: Tensor, problem: Problem) -> Tensor:
-    """Charges ``[n_atoms]`` in float64 that sum to the total charge, all alike in a structure."""
+def _spread_evenly(fragment_charge: Tensor | None, positions: Tensor, problem: Problem) -> Tensor:
+    """Charges ``[n_atoms]`` in float64 that sum to those of fragments, alike within each."""
     even = torch.zeros_like(exactly(positions[:, 0]))
-    if total_charge is None:
+    if fragment_charge is None:
         return even
-    count = even.new_zeros(problem.n_structures).index_add(0, problem.batch, even + 1.0)
-    count = count.clamp(min=1.0)
-    return even + (total_charge.to(even.dtype) / count)[problem.batch]
+    count = problem.fragments.total(even + 1.0).clamp(min=1.0)
+    return even + (fragment_charge.to(even.dtype) / count)[problem.fragments.owner]
 
 
 def _weights_of_structures(
@@ -208,9 +209,11 @@ def _weights_of_structures(
     """Weights ``[n_structures]``, and what those of atoms are beyond them, if that is anything."""
     if weights is None:
         return None, None
-    n_atoms, batch = weights.shape[0], problem.batch
+    n_atoms, batch = weights.shape[0], problem.structures.owner
     atoms = torch.arange(n_atoms, device=batch.device)
-    first = batch.new_full([problem.n_structures], n_atoms).scatter_reduce(0, batch, atoms, "amin")
+    first = batch.new_full([problem.structures.number], n_atoms).scatter_reduce(
+        0, batch, atoms, "amin"
+    )
     of_structures = torch.cat([weights, weights.new_zeros(1)])[first]
     others = weights - of_structures[batch]
     same = not weights.requires_grad and not bool((others.detach() != 0).any())

@@ -10,10 +10,13 @@ import torch
 from ase.geometry import complete_cell
 from torch import Tensor
 
+from les.fragments import joined_fragments
 from les_cace.neighbours import Neighbours, arrange
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from les.data.fragments import Fragments
 
 
 class Structure(NamedTuple):
@@ -28,6 +31,7 @@ class Structure(NamedTuple):
     images: Tensor  # [n_pairs, 3], from the receiver's cell to the image of the sender
     total_charge: float = 0.0  # [e]
     spin: float = 1.0  # multiplicity
+    fragments: Fragments | None = None
 
 
 class Batch(NamedTuple):
@@ -41,6 +45,8 @@ class Batch(NamedTuple):
     neighbours: Neighbours
     total_charge: Tensor  # [n_structures] [e]
     spin: Tensor  # [n_structures], multiplicities
+    fragment: Tensor | None = None  # [n_atoms], labels
+    fragment_charge: Tensor | None = None  # [n_atoms] [e]
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
         """On another device, with coordinates in ``dtype``."""
@@ -58,16 +64,22 @@ class Batch(NamedTuple):
             ),
             self.total_charge.to(device),
             self.spin.to(device),
+            None if self.fragment is None else self.fragment.to(device),
+            None if self.fragment_charge is None else self.fragment_charge.to(device),
         )
 
 
 def to_structure(
-    atoms: Atoms, cutoff: float, total_charge: float = 0.0, spin: float = 1.0
+    atoms: Atoms,
+    cutoff: float,
+    total_charge: float = 0.0,
+    spin: float = 1.0,
+    fragments: Fragments | None = None,
 ) -> Structure:
     """Tensors of ``atoms``, float64, and pairs with all images within ``cutoff`` [A].
 
-    Without pbc there are no images, whatever the cell. ``total_charge`` [e] and ``spin``, a
-    multiplicity, are those of a model which uses them.
+    Without pbc there are no images, whatever the cell. ``total_charge`` [e], ``spin``, a
+    multiplicity, and ``fragments`` are those of a model which uses them.
     """
     from matscipy.neighbours import neighbour_list  # finds pairs on the first call, not on import
 
@@ -89,6 +101,7 @@ def to_structure(
         torch.as_tensor(-images, dtype=torch.float64),
         total_charge,
         spin,
+        fragments,
     )
 
 
@@ -112,4 +125,9 @@ def collate(structures: Sequence[Structure]) -> Batch:
         neighbours,
         torch.tensor([x.total_charge for x in structures], dtype=torch.float64),
         torch.tensor([x.spin for x in structures], dtype=torch.float64),
+        *joined_fragments(
+            [x.fragments for x in structures],
+            sizes.tolist(),
+            [x.total_charge for x in structures],
+        ),
     )

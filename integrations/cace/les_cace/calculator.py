@@ -91,7 +91,7 @@ class LESCalculator(ChargeCalculator):
         self.model.eval()
         periodic = bool(atoms.pbc.any() and atoms.cell.rank == 3)
         placed = self.place(atoms, self.dtype)
-        state = (self.total_charge(atoms), self.spin(atoms))
+        state = (self.total_charge(atoms), self.spin(atoms), self.fragments(atoms))
         batch = collate([to_structure(placed, self.model.cutoff, *state)])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
             out = self.model(
@@ -117,6 +117,7 @@ class LESCalculator(ChargeCalculator):
                 out.get("charges", out["latent_charges"]),
                 out["dipole"][0] if "dipole" in out else None,
                 out.get("born_effective_charges"),
+                out.get("equilibration_parameters"),
             )
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from les.data.atoms import LONG_RANGE_AXES, centred
+from les.data.fragments import fragments
 from les.data.labels import LabelKeys, labelled_frames
 from les.data.spin import spin_multiplicity
 from les.data.total_charge import total_charge
@@ -42,6 +43,7 @@ class LabelledStructures(Dataset):
         responses_needed: whether each of these must be in some frame.
         uses_total_charge: whether the model is given the total charge of a structure.
         embedded: what the model embeds, as ``les.LESConfig.embedded``.
+        uses_fragments: whether the model is given the fragments of a structure.
 
     Raises:
         DataError: as ``les.data.labels.labelled_frames``.
@@ -60,6 +62,7 @@ class LabelledStructures(Dataset):
         responses_needed: bool = True,
         uses_total_charge: bool = False,
         embedded: Collection[str] = (),
+        uses_fragments: bool = False,
     ) -> None:
         frames = labelled_frames(
             path,
@@ -71,6 +74,7 @@ class LabelledStructures(Dataset):
             responses_needed=responses_needed,
             uses_total_charge=uses_total_charge,
             embedded=embedded,
+            uses_fragments=uses_fragments,
         )
         self.labels = tuple(labels)
         self.items: list[tuple[Structure, References]] = []
@@ -81,7 +85,9 @@ class LabelledStructures(Dataset):
             }
             charge = total_charge(atoms) if uses_total_charge else 0.0
             spin = spin_multiplicity(atoms) if "spin" in embedded else 1.0
-            self.items.append((to_structure(centred(atoms), cutoff, charge, spin), references))
+            parts = fragments(atoms, charge) if uses_fragments else None
+            structure = to_structure(centred(atoms), cutoff, charge, spin, parts)
+            self.items.append((structure, references))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -171,6 +171,8 @@ class CACE(nn.Module):
         neighbours: Neighbours,
         total_charge: Tensor | None = None,
         spin: Tensor | None = None,
+        fragment: Tensor | None = None,
+        fragment_charge: Tensor | None = None,
         *,
         compute_forces: bool = True,
         compute_stress: bool = False,
@@ -189,6 +191,8 @@ class CACE(nn.Module):
             total_charge: ``[n_structures]`` [e], which the charges sum to with ``neutrality``
                 ``"shift"``, zero without it; other models have no use for it.
             spin: multiplicities 2 S + 1 ``[n_structures]``, of a model that embeds them.
+            fragment, fragment_charge: ``[n_atoms]``, as for ``les.Les``, of a model with
+                ``charge_equilibration``.
             compute_forces: compute ``forces``.
             compute_stress: compute ``stress``.
             compute_bec: compute ``born_effective_charges``.
@@ -202,7 +206,8 @@ class CACE(nn.Module):
             channel ``charges`` ``[n_atoms]``, latent charges times the square root of
             ``epsilon_factor`` [e], ``dipole`` ``[n_structures, 3]`` [e A] and
             ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the
-            polarisation first.
+            polarisation first; with ``charge_equilibration`` also ``equilibration_parameters``
+            ``[n_atoms, 2]``, electronegativities and hardnesses [eV/e, eV/e^2].
 
         Raises:
             ValueError: as ``les.Ewald``, and as ``les.charge_states.ChargeStateEmbedding`` for a
@@ -214,7 +219,7 @@ class CACE(nn.Module):
             self.require_physical_charges()
             assert self.les_config is not None
             if self.les_config.charge_equilibration:
-                refuse_periodic_response(cell, pbc)
+                refuse_periodic_response(cell, pbc, fragment)
         element = self.representation.elements(numbers)
         if not positions.requires_grad and (compute_forces or compute_stress or compute_bec):
             positions = positions.detach().requires_grad_()
@@ -245,9 +250,12 @@ class CACE(nn.Module):
             charges = self.charge_readout(of_charges, element)
             structures = (moved, strained_cell, batch, pbc)
             total = total_charge if self.les_config.uses_total_charge else None
-            added = long_range(
-                self.ewald, self.les_config, charges, *structures, total_charge=total
-            )
+            sums = {
+                "total_charge": total,
+                "fragment": fragment,
+                "fragment_charge": fragment_charge,
+            }
+            added = long_range(self.ewald, self.les_config, charges, *structures, **sums)
             energies = energies + added.atom_energies
             out.update(les_energy=added.energy, latent_charges=added.latent_charges)
             if added.dipole is not None:
@@ -255,6 +263,8 @@ class CACE(nn.Module):
             if self.les_config.charge_equilibration:
                 # They depend on all positions, and not along edges.
                 charges, edges = added.latent_charges, None
+                assert added.parameters is not None
+                out["equilibration_parameters"] = added.parameters
             if compute_bec:
                 out["born_effective_charges"] = born_effective_charges(
                     charges,
@@ -268,6 +278,7 @@ class CACE(nn.Module):
                     method=bec_method,
                     edges=edges,
                     total_charge=total,
+                    fragment=fragment,
                 )
         energy = energies.new_zeros(len(cell)).index_add(0, batch, energies)
         out.update(energy=energy, energies=energies)

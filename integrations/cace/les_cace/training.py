@@ -139,6 +139,7 @@ def _train(
         responses_needed=False,
         uses_total_charge=config is not None and config.uses_total_charge,
         embedded=() if config is None else config.embedded,
+        uses_fragments=config is not None and config.charge_equilibration,
     )
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
@@ -171,6 +172,7 @@ def _read(
             responses_needed=responses_needed,
             uses_total_charge=config is not None and config.uses_total_charge,
             embedded=() if config is None else config.embedded,
+            uses_fragments=config is not None and config.charge_equilibration,
         )
 
     data = {"train": read(options.train_file, zs)}

@@ -134,8 +134,14 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
             self.results["magmoms"] = _array(out["m"][0])
         if self.long_range:
             bec = out["bec"][0] if self.bec else None
+            parameters = out.get("equilibration_parameters", (None,))[0]
             self.add_charge_results(
-                atoms, out["les_energy"].item(), out["charges"][0], out["dipole"][0], bec
+                atoms,
+                out["les_energy"].item(),
+                out["charges"][0],
+                out["dipole"][0],
+                bec,
+                parameters,
             )
 
 

@@ -78,6 +78,7 @@ class LabelledGraphs(Dataset):
             responses_needed=responses_needed,
             uses_total_charge=getattr(converter, "uses_total_charge", False),
             embedded=getattr(converter, "embedded", ()),
+            uses_fragments=getattr(converter, "uses_fragments", False),
         )
         self.items: list[tuple[CrystalGraph, dict[str, Any]]] = [
             (converter(centred(atoms)), to_targets(labels, len(atoms)))

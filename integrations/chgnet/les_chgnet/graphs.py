@@ -12,18 +12,21 @@ from chgnet.graph import CrystalGraph, CrystalGraphConverter
 from pymatgen.core import Molecule, Structure
 from torch import Tensor
 
+from les.data.fragments import Fragments, fragments
 from les.data.spin import spin_multiplicity
 from les.data.total_charge import total_charge
+from les.fragments import joined_fragments
 from les_chgnet.structures import to_structure
 
 
 class BoundaryGraph(CrystalGraph):
-    """``CrystalGraph`` with ``pbc`` ``[3]``, total charge and spin, which upstream's graphs lose.
+    """``CrystalGraph`` with ``pbc`` ``[3]`` and charge state, which upstream's graphs lose.
 
     Args:
         pbc: along which axes the structure is periodic ``[3]``, boolean.
         total_charge: of the structure [e], where its converter has asked for it.
         spin: its multiplicity, likewise.
+        fragments: those that keep their total charges, likewise.
         fields: as for ``CrystalGraph``.
     """
 
@@ -33,21 +36,27 @@ class BoundaryGraph(CrystalGraph):
         pbc: Tensor,
         total_charge: float | None = None,
         spin: float | None = None,
+        fragments: Fragments | None = None,
         **fields: Any,
     ) -> None:
         super().__init__(**fields)
         self.pbc = pbc
-        self.total_charge, self.spin = total_charge, spin
+        self.total_charge, self.spin, self.fragments = total_charge, spin, fragments
 
     def to(self, device: str = "cpu") -> BoundaryGraph:
         """This graph on another device."""
         fields = super().to(device).to_dict()
-        state = {"total_charge": self.total_charge, "spin": self.spin}
-        return type(self)(pbc=self.pbc.to(device), **state, **fields)
+        return type(self)(**{**fields, "pbc": self.pbc.to(device), **self._state()})
 
     def to_dict(self) -> dict[str, Any]:
-        state = {"total_charge": self.total_charge, "spin": self.spin}
-        return {**super().to_dict(), "pbc": self.pbc, **state}
+        return {**super().to_dict(), "pbc": self.pbc, **self._state()}
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "total_charge": self.total_charge,
+            "spin": self.spin,
+            "fragments": getattr(self, "fragments", None),  # of graphs of earlier releases
+        }
 
 
 class GraphConverter(CrystalGraphConverter):
@@ -63,12 +72,14 @@ class GraphConverter(CrystalGraphConverter):
     Attributes:
         uses_total_charge: whether graphs have the total charge of their structure:
             ``les.data.total_charge`` of ``ase.Atoms``, ``charge`` of pymatgen's structures.
+        uses_fragments: whether graphs have the fragments of their structure, of ``ase.Atoms``.
         embedded: what the model embeds, as ``les.LESConfig.embedded``; ``ase.Atoms`` must say it,
             and so must pymatgen's molecules, which alone have a spin.
     """
 
     precision: Tensor
     uses_total_charge = False  # also of what earlier releases pickled
+    uses_fragments = False
     embedded: Collection[str] = ()
 
     def __init__(self, *, on_isolated_atoms: str = "ignore", **settings: Any) -> None:
@@ -80,6 +91,7 @@ class GraphConverter(CrystalGraphConverter):
         """One with the cutoffs and the algorithm of ``converter``."""
         own = cls(**converter.as_dict())
         own.uses_total_charge = getattr(converter, "uses_total_charge", False)
+        own.uses_fragments = getattr(converter, "uses_fragments", False)
         own.embedded = getattr(converter, "embedded", ())
         return own
 
@@ -93,13 +105,16 @@ class GraphConverter(CrystalGraphConverter):
 
         Raises:
             ValueError: for no atoms, for what is no total charge or no spin, or is missing where
-                the model embeds it, for isolated atoms if that is
+                the model embeds it, as ``les.data.fragments``, for isolated atoms if that is
                 what ``on_isolated_atoms`` says, and for a structure so large that the search for
                 neighbours, whose memory grows with the volume, runs out of it.
         """
         needed = "total_charge" in self.embedded
         charge = _total_charge(structure, needed) if self.uses_total_charge else None
         spin = _spin(structure) if "spin" in self.embedded else None
+        parts = None
+        if self.uses_fragments and isinstance(structure, Atoms):
+            parts = fragments(structure, charge or 0.0)
         structure = to_structure(structure)
         try:
             graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)
@@ -117,7 +132,7 @@ class GraphConverter(CrystalGraphConverter):
             fields["lattice"] = torch.tensor(matrix, dtype=dtype, requires_grad=True)
             fields["neighbor_image"] = graph.neighbor_image.to(dtype)
         pbc = torch.tensor(structure.lattice.pbc)
-        return BoundaryGraph(pbc=pbc, total_charge=charge, spin=spin, **fields)
+        return BoundaryGraph(pbc=pbc, total_charge=charge, spin=spin, fragments=parts, **fields)
 
 
 def _total_charge(structure: Structure | Molecule | Atoms, needed: bool) -> float:
@@ -163,6 +178,15 @@ def total_charges(graphs: Sequence[CrystalGraph]) -> Tensor:
     """Total charges of the structures ``[n_structures]`` [e]; 0 where a graph does not tell."""
     charges = [getattr(graph, "total_charge", None) or 0.0 for graph in graphs]
     return torch.tensor(charges, dtype=torch.float64)
+
+
+def fragments_of(graphs: Sequence[CrystalGraph]) -> tuple[Tensor | None, Tensor | None]:
+    """Labels and charges of the fragments of all atoms ``[n_atoms]``, where a graph tells any."""
+    return joined_fragments(
+        [getattr(graph, "fragments", None) for graph in graphs],
+        [len(graph.atomic_number) for graph in graphs],
+        total_charges(graphs).tolist(),
+    )
 
 
 def spins(graphs: Sequence[CrystalGraph]) -> Tensor:

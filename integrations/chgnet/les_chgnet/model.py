@@ -26,6 +26,7 @@ from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.edges import recorded_edges
 from les_chgnet.graphs import (
     GraphConverter,
+    fragments_of,
     periodic_axes,
     require_states,
     spins,
@@ -55,6 +56,8 @@ class _Batch(NamedTuple):
     pbc: Tensor  # [n_structures, 3]
     structure: Tensor  # [n_atoms]
     total_charge: Tensor | None  # [n_structures], of a model that uses it
+    fragment: Tensor | None  # [n_atoms], likewise
+    fragment_charge: Tensor | None  # [n_atoms]
 
 
 class CHGNetLES(CHGNet):
@@ -216,7 +219,9 @@ class CHGNetLES(CHGNet):
             What upstream returns, where the stress of an open structure is zero, and besides:
             ``les_energy`` ``[n_structures]`` [eV], ``charges``, latent charges times the square
             root of ``epsilon_factor``, a tuple of ``[n_atoms]`` [e], ``dipole``
-            ``[n_structures, 3]`` [e A], and with ``return_bec`` also ``bec``, a tuple of
+            ``[n_structures, 3]`` [e A], with ``charge_equilibration``
+            ``equilibration_parameters``, electronegativities and hardnesses, a tuple of
+            ``[n_atoms, 2]``, and with ``return_bec`` also ``bec``, a tuple of
             ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
 
         Raises:
@@ -227,8 +232,9 @@ class CHGNetLES(CHGNet):
         method = return_bec if isinstance(return_bec, str) else "exact" * bool(return_bec)
         if method and self.les.charge_equilibration:
             pbc = torch.stack([periodic_axes(graph) for graph in graphs])
-            refuse_periodic_response(torch.stack([graph.lattice for graph in graphs]), pbc)
-            method = "phase"  # which is exact for molecules, and needs no edges
+            cells = torch.stack([graph.lattice for graph in graphs])
+            refuse_periodic_response(cells, pbc, fragments_of(graphs)[0])
+            method = "phase"  # which is exact here, and needs no edges
         leaf: Tensor | None = None
         if method == "phase":
             graphs, leaf = with_common_positions(graphs)
@@ -269,7 +275,12 @@ class CHGNetLES(CHGNet):
         total_charge: Tensor | None = None
         if self.graph_converter.uses_total_charge:
             total_charge = total_charges(self._graphs).to(positions.device)
-        self._batch = _Batch(positions, cell, pbc, g.atom_owners.long(), total_charge)
+        parts: tuple[Tensor | None, Tensor | None] = (None, None)
+        if self.les.charge_equilibration:
+            parts = tuple(
+                None if x is None else x.to(positions.device) for x in fragments_of(self._graphs)
+            )
+        self._batch = _Batch(positions, cell, pbc, g.atom_owners.long(), total_charge, *parts)
         return super()._compute(g, **options)
 
     def _add_charge_state(self, module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
@@ -285,7 +296,7 @@ class CHGNetLES(CHGNet):
         """Hook of the energy readout: add the long-range energies of atoms to its output."""
         if self._batch is None:
             return energies
-        positions, cell, pbc, structure, total_charge = self._batch
+        positions, cell, pbc, structure, total_charge, fragment, fragment_charge = self._batch
         self._long_range = self.les(
             positions,
             cell,
@@ -296,6 +307,8 @@ class CHGNetLES(CHGNet):
             compute_atom_energies=True,
             compute_dipole=True,
             total_charge=total_charge,
+            fragment=fragment,
+            fragment_charge=fragment_charge,
         )
         atom_energies = self._long_range["E_lr_atoms"]
         assert atom_energies is not None
@@ -306,6 +319,9 @@ class CHGNetLES(CHGNet):
         prediction["les_energy"] = self._long_range["E_lr"]
         prediction["charges"] = torch.split(self._of_atoms("charges"), sizes)
         prediction["dipole"] = self._long_range["dipole"]
+        parameters = self._long_range["equilibration_parameters"]
+        if parameters is not None:
+            prediction["equilibration_parameters"] = torch.split(parameters, sizes)
 
     def _add_born_effective_charges(
         self,
@@ -316,7 +332,7 @@ class CHGNetLES(CHGNet):
     ) -> None:
         """Add them, from the common ``leaf`` of positions or the ``edges`` of the evaluation."""
         assert self._batch is not None
-        positions, cell, pbc, structure, total_charge = self._batch
+        positions, cell, pbc, structure, total_charge, fragment, _ = self._batch
         bec = born_effective_charges(
             self._of_atoms("raw_charges"),
             positions if leaf is None else leaf,
@@ -329,6 +345,7 @@ class CHGNetLES(CHGNet):
             method=method,
             edges=None if edges is None else edges(),
             total_charge=total_charge,
+            fragment=fragment,
         )
         prediction["bec"] = torch.split(bec, prediction["atoms_per_graph"].tolist())
 
@@ -340,7 +357,8 @@ class CHGNetLES(CHGNet):
 
 
 def _follow_settings(model: CHGNetLES, *_: object) -> None:
-    """Let graphs have total charges and spins if the model uses them, also of loaded settings."""
+    """Let graphs have the charge states that the model uses, also of loaded settings."""
     config = model.les.config()
     model.graph_converter.uses_total_charge = config.uses_total_charge
+    model.graph_converter.uses_fragments = config.charge_equilibration
     model.graph_converter.embedded = config.embedded

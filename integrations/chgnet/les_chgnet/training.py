@@ -160,6 +160,7 @@ def labelled(
         responses_needed=False,
         uses_total_charge=config is not None and config.uses_total_charge,
         embedded=() if config is None else config.embedded,
+        uses_fragments=config is not None and config.charge_equilibration,
     )
 
 

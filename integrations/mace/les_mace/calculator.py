@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SEVERAL_MODELS = ("models", "model_paths", "model_path")
 
 #: Outputs of models with LES that results are made of.
-KEPT = ("les_energy", "charges", "dipole", "BEC")
+KEPT = ("les_energy", "charges", "dipole", "BEC", "equilibration_parameters")
 
 
 class LESCalculator(ChargeCalculator, MACECalculator):
@@ -162,6 +162,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
                 out["charges"],
                 out["dipole"][0],
                 out["BEC"] if self.bec else None,
+                out.get("equilibration_parameters"),
             )
 
     @contextlib.contextmanager
@@ -209,7 +210,10 @@ class LESCalculator(ChargeCalculator, MACECalculator):
             atoms = atoms.copy()
             atoms.info.update(state)
         with own_cells():
-            return super()._atoms_to_batch(atoms)
+            batch = super()._atoms_to_batch(atoms)
+        for name, values in self.fragment_tensors(atoms).items():
+            batch[name] = values.to(batch["positions"].device)
+        return batch
 
 
 def _chosen(head: str | None, heads: list[str]) -> str | None:

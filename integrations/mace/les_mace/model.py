@@ -169,7 +169,10 @@ class MACELES(ScaleShiftMACE):
             ``[n_atoms]``, ``charges``, latent charges times the square root of
             ``epsilon_factor`` [e], ``dipole`` ``[n_graphs, 3]`` [e A], and with
             ``compute_bec`` also ``BEC`` ``[n_atoms, 3, 3]`` [e]. With ``neutrality`` ``"shift"``
-            charges sum to ``total_charge`` ``[n_graphs]`` in ``data``.
+            charges sum to ``total_charge`` ``[n_graphs]`` in ``data``; with
+            ``charge_equilibration`` those of fragments, ``fragment`` ``[n_atoms]`` there, to
+            ``fragment_charge`` ``[n_atoms]``, and ``equilibration_parameters`` ``[n_atoms, 2]`` are
+            electronegativities and hardnesses.
 
         Raises:
             ValueError: for LAMMPS, edge forces and atomic stresses, to which the long-range
@@ -232,6 +235,8 @@ class MACELES(ScaleShiftMACE):
             compute_atom_energies=True,
             compute_dipole=True,
             total_charge=self.total_charge(data),
+            fragment=data.get("fragment"),
+            fragment_charge=data.get("fragment_charge"),
         )
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript would compile what follows)
             if compute_bec and self.les.charge_equilibration:
@@ -274,6 +279,7 @@ class MACELES(ScaleShiftMACE):
             "charges": les_out["charges"],
             "dipole": les_out["dipole"],
             "BEC": bec,
+            "equilibration_parameters": les_out["equilibration_parameters"],
         }
 
     @torch.jit.unused
@@ -287,7 +293,9 @@ class MACELES(ScaleShiftMACE):
         """
         equilibrated = self.les.charge_equilibration
         if equilibrated:
-            refuse_periodic_response(data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3))
+            refuse_periodic_response(
+                data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3), data.get("fragment")
+            )
         exact = self.bec_method == "exact" and not equilibrated
         recording = recorded_edges(self, data["edge_index"]) if exact else contextlib.nullcontext()
         with recording as edges:
@@ -316,6 +324,7 @@ class MACELES(ScaleShiftMACE):
             method=self.bec_method,
             edges=None if edges is None else edges(),
             total_charge=self.total_charge(data),
+            fragment=data.get("fragment"),
         )
         index = self.bec_output_index
         return bec if index is None else bec[:, index]

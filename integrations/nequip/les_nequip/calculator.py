@@ -20,7 +20,14 @@ from les.backends.keywords import refuse_several_models
 from les.data.atoms import LONG_RANGE_AXES
 from les.devices import resolve_device
 from les_nequip.cluster import NequIPCluster
-from les_nequip.keys import BEC_METHOD, LES_ENERGY_KEY, METADATA_KEY, SPIN_KEY, TOTAL_CHARGE_KEY
+from les_nequip.keys import (
+    BEC_METHOD,
+    EQUILIBRATION_KEY,
+    LES_ENERGY_KEY,
+    METADATA_KEY,
+    SPIN_KEY,
+    TOTAL_CHARGE_KEY,
+)
 from les_nequip.limits import check_bec_method, check_compiled_for
 from les_nequip.loading import Loaded, load
 
@@ -174,6 +181,8 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         for key, value in state.items():
             number = torch.full((1, 1), value, dtype=torch.float64)
             data[key] = number.to(data[AtomicDataDict.POSITIONS_KEY].device)
+        for key, values in self.fragment_tensors(atoms).items():
+            data[key] = values.unsqueeze(-1).to(data[AtomicDataDict.POSITIONS_KEY].device)
         return data
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:
@@ -191,7 +200,8 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         )
         bec = out[AtomicDataDict.BORN_CHARGE_KEY].reshape(-1, 3, 3) if self.bec else None
         les_energy = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
-        self.add_charge_results(self.atoms, les_energy, charges, dipole[0], bec)
+        parameters = out.get(EQUILIBRATION_KEY)
+        self.add_charge_results(self.atoms, les_energy, charges, dipole[0], bec, parameters)
 
     @contextlib.contextmanager
     def _chosen_outputs(self) -> Iterator[None]:

@@ -20,6 +20,15 @@ SPIN_KEY: Final[str] = "spin"
 #: else: their energy is that of atoms which are divided among ranks.
 READ_KEY: Final[str] = "les_read"
 
+#: Label of the fragment of each atom ``[n_atoms, 1]``, an input.
+FRAGMENT_KEY: Final[str] = "fragment"
+
+#: Total charge of the fragment of each atom ``[n_atoms, 1]`` [e], an input.
+FRAGMENT_CHARGE_KEY: Final[str] = "fragment_charge"
+
+#: Electronegativity and hardness of each atom ``[n_atoms, 2]`` [eV/e, eV/e^2], where there are any.
+EQUILIBRATION_KEY: Final[str] = "equilibration_parameters"
+
 #: Label of a response -> its field, upstream's or ours.
 RESPONSE_FIELDS: Final = {"bec": "born_effective_charges", "dipole": LES_DIPOLE_KEY}
 

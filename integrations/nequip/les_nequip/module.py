@@ -18,6 +18,7 @@ from les import ChargeReadout, Ewald
 from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
 from les.long_range import LongRange, captured_long_range, long_range, summed_cells
+from les.response.born import born_effective_charges
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
@@ -25,6 +26,9 @@ from les_nequip.charge_states import Conditioned, n_features
 from les_nequip.edges import EdgeRecord
 from les_nequip.keys import (
     BEC_METHOD,
+    EQUILIBRATION_KEY,
+    FRAGMENT_CHARGE_KEY,
+    FRAGMENT_KEY,
     LES_DIPOLE_KEY,
     LES_ENERGY_KEY,
     METADATA_KEY,
@@ -197,7 +201,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
             slabs = not is_exporting() or self.reach.slabs(AtomicDataDict.PBC_KEY in data)
             pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
             self.reach.see(summed_cells(self.ewald, positions, cell, structure, pbc), pbc)
-            found = self._long_range(charges, positions, cell, structure, pbc, total_charge)
+            parts = self._fragments(data)
+            found = self._long_range(charges, positions, cell, structure, pbc, total_charge, *parts)
 
         energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
         shares = found.atom_energies.unsqueeze(-1)
@@ -210,6 +215,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         exporting = is_exporting() and positions.requires_grad and self._bec_obstacle() is None
         if self.config.charge_equilibration:
             charges = found.latent_charges
+            data[EQUILIBRATION_KEY] = found.parameters
         if self.compute_bec or exporting:
             data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
                 data, (charges, positions, cell, structure, pbc), total_charge
@@ -230,19 +236,31 @@ class LES(GraphModuleMixin, torch.nn.Module):
         batch: Tensor,
         pbc: Tensor,
         total_charge: Tensor | None,
+        fragment: Tensor | None,
+        fragment_charge: Tensor | None,
     ) -> LongRange:
         """The long-range part, where no graph is captured."""
         if not bool((batch[1:] < batch[:-1]).any()):
-            options = (self.compute_dipole, total_charge)
+            options = (self.compute_dipole, total_charge, fragment, fragment_charge)
             structures = (charges, positions, cell, batch, pbc)
             return long_range(self.ewald, self.config, *structures, *options)
         # Upstream allows any order of atoms.
         order = torch.argsort(batch, stable=True)
         sorted_atoms = (charges[order], positions[order], cell, batch[order], pbc)
-        found = self._long_range(*sorted_atoms, total_charge)
+        parts = (x if x is None else x[order] for x in (fragment, fragment_charge))
+        found = self._long_range(*sorted_atoms, total_charge, *parts)
         back = torch.argsort(order)
-        of_atoms = ("atom_energies", "latent_charges", "charges")
+        of_atoms = ["atom_energies", "latent_charges", "charges"]
+        of_atoms += ["parameters"] * (found.parameters is not None)
         return found._replace(**{name: getattr(found, name)[back] for name in of_atoms})
+
+    def _fragments(self, data: AtomicDataDict.Type) -> tuple[Tensor | None, Tensor | None]:
+        """Fragments ``[n_atoms]`` and their charges [e], where charges are equilibrated."""
+        if not self.config.charge_equilibration:
+            return None, None
+        keys = (FRAGMENT_KEY, FRAGMENT_CHARGE_KEY)
+        labels, charges = (data[key].view(-1) if key in data else None for key in keys)
+        return labels, charges
 
     def _atom_features(self, data: AtomicDataDict.Type) -> Tensor:
         """Scalar features of each atom ``[n_atoms, n_features]``."""
@@ -268,9 +286,17 @@ class LES(GraphModuleMixin, torch.nn.Module):
         settings = (self.config.remove_mean, self.config.epsilon_factor)
         options = (*settings, self.training, total_charge)
         if self.config.charge_equilibration:
-            # Charges depend on all positions, and not along edges; both methods agree on molecules.
-            refuse_periodic_response(arguments[2], arguments[4])
-            return phase_evaluation(*arguments, *options)
+            # Charges depend on all positions, and not along edges; both methods agree on them.
+            fragment = self._fragments(data)[0]
+            refuse_periodic_response(arguments[2], arguments[4], fragment)
+            if fragment is None:
+                return phase_evaluation(*arguments, *options)
+            return born_effective_charges(
+                *arguments,
+                epsilon_factor=self.config.epsilon_factor,
+                create_graph=self.training,
+                fragment=fragment,
+            )
         if self.bec_method == "phase":
             return phase_evaluation(*arguments, *options)
         if self.edge_record is None:

@@ -9,7 +9,15 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from les_nequip.keys import LES_DIPOLE_KEY, LES_ENERGY_KEY, SPIN_KEY, TOTAL_CHARGE_KEY
+from les_nequip.keys import (
+    EQUILIBRATION_KEY,
+    FRAGMENT_CHARGE_KEY,
+    FRAGMENT_KEY,
+    LES_DIPOLE_KEY,
+    LES_ENERGY_KEY,
+    SPIN_KEY,
+    TOTAL_CHARGE_KEY,
+)
 
 #: Our compile targets: the one of upstream that each extends, its further inputs and outputs.
 #: LAMMPS passes no `pbc`, and takes what is per atom.
@@ -29,7 +37,11 @@ def register() -> None:
     from nequip.scripts._compile_utils import COMPILE_TARGET_DICT, register_compile_targets
     from nequip.scripts._package_utils import register_libraries_as_external_for_packaging
 
-    register_fields(graph_fields=[LES_ENERGY_KEY, LES_DIPOLE_KEY, TOTAL_CHARGE_KEY, SPIN_KEY])
+    register_fields(
+        graph_fields=[LES_ENERGY_KEY, LES_DIPOLE_KEY, TOTAL_CHARGE_KEY, SPIN_KEY],
+        node_fields=[FRAGMENT_KEY, FRAGMENT_CHARGE_KEY, EQUILIBRATION_KEY],
+        long_fields=[FRAGMENT_KEY],
+    )
     targets = {}
     for name, (upstream, inputs, outputs) in COMPILE_TARGETS.items():
         target = COMPILE_TARGET_DICT[upstream]

@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from les_nequip.charge_states import INPUTS, condition
 from les_nequip.edges import record_edges
-from les_nequip.keys import TOTAL_CHARGE_KEY
+from les_nequip.keys import FRAGMENT_CHARGE_KEY, FRAGMENT_KEY, TOTAL_CHARGE_KEY
 
 #: The module that writes and runs models for LAMMPS ML-IAP.
 MLIAP = "nequip.integrations.lammps_mliap.lmp_mliap_wrapper"
@@ -66,6 +66,8 @@ def pass_input(model: GraphModel) -> None:
     fields = [AtomicDataDict.PBC_KEY]
     if any(getattr(module.config, "uses_total_charge", False) for module in modules):
         fields.append(TOTAL_CHARGE_KEY)
+    if any(getattr(module.config, "charge_equilibration", False) for module in modules):
+        fields += [FRAGMENT_KEY, FRAGMENT_CHARGE_KEY]
     for module in modules:
         fields += [INPUTS[name] for name in getattr(module.config, "embedded", ())]
     fields = list(dict.fromkeys(fields))

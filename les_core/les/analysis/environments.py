@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-#: Two atoms are bonded up to this much beyond the sum of their covalent radii [A].
-TOLERANCE = 0.3
+from les.data.bonds import bonded_pairs
 
 
 def environments(atoms: Any) -> list[str]:
     """Element and bonded neighbours of each atom: ``O(H2)`` in water, ``C(CH2N)`` in glycine.
 
     Two atoms are bonded if their distance is less than the sum of their covalent radii
-    (``ase.data.covalent_radii``) and :data:`TOLERANCE`. Neighbours are counted in alphabetical
-    order, each image of a periodic structure by itself; an atom without any is ``Na()``. The
-    covalent radii of metals are those of neutral atoms, so that cations of an oxide may count one
-    another.
+    (``ase.data.covalent_radii``) and ``les.data.bonds.TOLERANCE``. Neighbours are counted in
+    alphabetical order, each image of a periodic structure by itself; an atom without any is
+    ``Na()``. The covalent radii of metals are those of neutral atoms, so that cations of an oxide
+    may count one another.
 
     Args:
         atoms: the structure, ``ase.Atoms``, of any periodicity.
     """
-    from ase.neighborlist import natural_cutoffs, neighbor_list
-
     symbols = atoms.get_chemical_symbols()
     bonded: list[Counter[str]] = [Counter() for _ in symbols]
-    cutoffs = [radius + TOLERANCE / 2.0 for radius in natural_cutoffs(atoms)]
-    for atom, neighbour in zip(*neighbor_list("ij", atoms, cutoffs), strict=True):
+    for atom, neighbour in zip(*bonded_pairs(atoms), strict=True):
         bonded[atom][symbols[neighbour]] += 1
     return [_name(symbol, found) for symbol, found in zip(symbols, bonded, strict=True)]
 

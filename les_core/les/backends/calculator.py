@@ -12,7 +12,7 @@ from ase.calculators.calculator import all_changes
 
 from les.backends.charge_results import check_charge_options
 from les.backends.keywords import refuse_unknown_keywords
-from les.backends.reported import LONG_RANGE_RESULTS, ResultsOfCharges
+from les.backends.reported import EQUILIBRATION_RESULTS, LONG_RANGE_RESULTS, ResultsOfCharges
 from les.data.atoms import (
     ANY_AXES,
     LONG_RANGE_AXES,
@@ -55,7 +55,9 @@ class ChargeCalculator(ResultsOfCharges):
     structure is moved. Open structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see
     ``les.quadrupole_moments``. Of a model with several charges on each atom there are
     ``latent_charges`` ``[n_atoms, n_channels]`` [e] in the place of ``charges`` and what follows
-    from them.
+    from them. Of a model with ``charge_equilibration`` there are also ``electronegativity`` [eV/e]
+    and ``hardness`` [eV/e^2] of latent charges, and the arrays ``fragment`` and ``fragment_charge``
+    of a structure, see ``les.data.fragments``, say what sums of charges are kept.
 
     Training leaves the common sign of all charges open. It is fixed by the first structure
     with more than one element, so that its most electronegative element is negative
@@ -143,7 +145,8 @@ class ChargeCalculator(ResultsOfCharges):
         if config is not None:
             several = config.n_channels > 1
             names = ("latent_charges", "les_energy") if several else LONG_RANGE_RESULTS
-            self.implemented_properties += [*names, *[BORN_CHARGES] * self.bec]
+            more = EQUILIBRATION_RESULTS if config.charge_equilibration else ()
+            self.implemented_properties += [*names, *more, *[BORN_CHARGES] * self.bec]
 
     def elements(self) -> Iterable[int]:
         """Atomic numbers that the model knows."""

@@ -95,6 +95,17 @@ def charge_results(
     return results
 
 
+def equilibration_results(parameters: Tensor, sign: int) -> dict[str, NDArray[Any]]:
+    """``electronegativity`` [eV/e] and ``hardness`` [eV/e^2] ``[n_atoms]``, of latent charges.
+
+    Args:
+        parameters: both of each atom ``[n_atoms, 2]``.
+        sign: that of the charges that are reported, which electronegativities share.
+    """
+    electronegativity, hardness = array_of(parameters).T
+    return {"electronegativity": sign * electronegativity, "hardness": hardness.copy()}
+
+
 def array_of(tensor: Tensor) -> NDArray[Any]:
     """The values of a tensor, wherever it is."""
     array: NDArray[Any] = tensor.detach().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Total charge and spin of the structures that a calculator computes."""
+"""Total charge, spin and fragments of the structures that a calculator computes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from ase.calculators.calculator import Calculator
 
 from les.backends.charge_results import scale_of_charges
+from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, Fragments, fragments
 from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.total_charge import TOTAL_CHARGE_NAMES, is_fractional, total_charge
 
@@ -71,8 +73,38 @@ class ChargeStateOfAtoms(Calculator):
         """
         return spin_multiplicity(atoms, *self.spin_names) if "spin" in self.embedded else 1.0
 
+    @property
+    def uses_fragments(self) -> bool:
+        """Whether the model equilibrates charges, and fragments may keep their total charges."""
+        return self.les_config is not None and self.les_config.charge_equilibration
+
+    def fragments(self, atoms: Atoms) -> Fragments | None:
+        """The fragments of ``atoms`` that the model is given; ``None`` where there are none.
+
+        Raises:
+            ValueError: as ``les.data.fragments.fragments``.
+        """
+        return fragments(atoms, self.total_charge(atoms)) if self.uses_fragments else None
+
+    def fragment_tensors(self, atoms: Atoms) -> dict[str, torch.Tensor]:
+        """Labels and charges of the fragments of ``atoms``, by the names of their arrays."""
+        found = self.fragments(atoms)
+        if found is None:
+            return {}
+        return {
+            FRAGMENT: torch.as_tensor(found.labels),
+            FRAGMENT_CHARGE: torch.as_tensor(found.charges),
+        }
+
+    def charge_of_a_part(self, atoms: Atoms) -> float:
+        """A charge other than 0 [e] that ``atoms``, or one of their fragments, must have, or 0."""
+        found = self.fragments(atoms)
+        of_fragments = [] if found is None else found.charges.tolist()
+        charges = (self.total_charge(atoms), *of_fragments)
+        return next((charge for charge in charges if charge != 0.0), 0.0)
+
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """As ASE's: what has changed since the last calculation, with total charge and spin."""
+        """As ASE's: what has changed since the last calculation, charge state included."""
         changes: list[str] = super().check_state(atoms, tol)
         for change, uses, names in (
             ("total_charge", self.uses_total_charge, self.total_charge_names),
@@ -82,21 +114,27 @@ class ChargeStateOfAtoms(Calculator):
                 last = {name: self.atoms.info.get(name) for name in names}
                 if any(not _same(atoms.info.get(name), value) for name, value in last.items()):
                     changes.append(change)
+        if self.uses_fragments and self.atoms is not None:
+            for name in (FRAGMENT, FRAGMENT_CHARGE):
+                if not _same(atoms.arrays.get(name), self.atoms.arrays.get(name)):
+                    changes.append(name)
         return changes
 
     def charge_state_names(self) -> tuple[str, ...]:
-        """Entries of ``Atoms.info`` that the model takes a total charge or a spin from."""
+        """Entries of ``Atoms`` that the model takes a total charge, a spin or fragments from."""
         of_charge = self.total_charge_names if self.uses_total_charge else ()
-        return (*of_charge, *(self.spin_names if "spin" in self.embedded else ()))
+        of_fragments = (FRAGMENT, FRAGMENT_CHARGE) if self.uses_fragments else ()
+        return (*of_charge, *of_fragments, *(self.spin_names if "spin" in self.embedded else ()))
 
     def check_charge_state(self, atoms: Atoms) -> None:
-        """Check total charge and spin of ``atoms``; a fractional charge is logged once.
+        """Check the charge state of ``atoms``; a fractional charge is logged once.
 
         Raises:
-            ValueError: as :meth:`total_charge` and :meth:`spin`; for a total charge of a model with
-                several charges on each atom, and of one whose charges are scaled by ``eps_inf``.
+            ValueError: as :meth:`total_charge`, :meth:`spin` and :meth:`fragments`; for a charge
+                of a model with several charges on each atom, and of one whose charges are scaled by
+                ``eps_inf``.
         """
-        charge = self.total_charge(atoms)
+        charge = self.charge_of_a_part(atoms)
         self.spin(atoms)
         if charge == 0.0:
             return

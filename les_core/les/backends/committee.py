@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 #: Results that are averaged; the second ones change sign with the charges.
-EVEN = ("energy", "free_energy", "forces", "stress", "energies", "magmoms", "les_energy")
-ODD = ("charges", "dipole", "quadrupole", BORN_CHARGES)
+EVEN = (
+    "energy",
+    "free_energy",
+    "forces",
+    "stress",
+    "energies",
+    "magmoms",
+    "les_energy",
+    "hardness",
+)
+ODD = ("charges", "dipole", "quadrupole", "electronegativity", BORN_CHARGES)
 #: Correlation of the charges of two members below which a common sign means little.
 WEAK_CORRELATION = 0.1
 
@@ -138,7 +147,7 @@ class Committee(ChargeCalculator):
         """Give the charges of all members, and what follows from them, the common signs."""
         if any("charges" not in results for results in self.member_results):
             return
-        if self.total_charge(self.atoms) != 0.0:
+        if self.charge_of_a_part(self.atoms) != 0.0:
             return  # the signs of all charges follow from it
         # Each member may have decided by itself: what it has decided is undone first.
         own = [_own_sign(member) for member in self.members]

@@ -8,7 +8,12 @@ import numpy as np
 import torch
 from ase.calculators.calculator import PropertyNotImplementedError
 
-from les.backends.charge_results import array_of, charge_results, scale_of_charges
+from les.backends.charge_results import (
+    array_of,
+    charge_results,
+    equilibration_results,
+    scale_of_charges,
+)
 from les.backends.charge_state import ChargeStateOfAtoms
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign
@@ -18,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Results that there are besides the energy and its derivatives, of a model with LES.
 LONG_RANGE_RESULTS = ("charges", "dipole", "quadrupole", "les_energy")
+
+#: Results that there are besides of a model that equilibrates charges.
+EQUILIBRATION_RESULTS = ("electronegativity", "hardness")
 
 
 class ResultsOfCharges(ChargeStateOfAtoms):
@@ -40,6 +48,7 @@ class ResultsOfCharges(ChargeStateOfAtoms):
         charges: torch.Tensor,
         dipole: torch.Tensor | None,
         bec: torch.Tensor | None = None,
+        parameters: torch.Tensor | None = None,
     ) -> None:
         """Put charges and what follows from them into ``results``, with their sign fixed.
 
@@ -50,6 +59,8 @@ class ResultsOfCharges(ChargeStateOfAtoms):
                 sign has no meaning, and there is neither a dipole nor ``bec`` then.
             dipole: ``[3]`` [e A]; ``None`` for a model with several charges on each atom.
             bec: Born effective charges ``[n_atoms, 3, 3]`` [e].
+            parameters: electronegativities and hardnesses ``[n_atoms, 2]`` of latent charges, of a
+                model that equilibrates them.
         """
         self.results["les_energy"] = les_energy
         if "latent_charges" in self.implemented_properties:
@@ -58,15 +69,18 @@ class ResultsOfCharges(ChargeStateOfAtoms):
         assert dipole is not None
         assert self.les_config is not None
         numbers = torch.as_tensor(atoms.numbers, device=charges.device)
+        sign = self._sign(atoms, charges, numbers)
         self.results |= charge_results(
             atoms,
             charges,
             dipole,
             bec,
             self.les_config.moments_without_mean,
-            self._sign(atoms, charges, numbers) * scale_of_charges(self.les_config, self.eps_inf),
+            sign * scale_of_charges(self.les_config, self.eps_inf),
             self.acoustic_sum,
         )
+        if parameters is not None:
+            self.results |= equilibration_results(parameters, sign)
 
     def _sign(self, atoms: Atoms, charges: torch.Tensor, numbers: torch.Tensor) -> int:
         """The sign of the charges, which a total charge leaves no choice of.
@@ -76,7 +90,7 @@ class ResultsOfCharges(ChargeStateOfAtoms):
                 opposite sign.
         """
         sign: int = self.charge_sign(charges, numbers)
-        charge = self.total_charge(atoms)
+        charge = self.charge_of_a_part(atoms)
         if sign < 0 and charge != 0.0:
             raise ValueError(
                 f"the charges of this model are reported with the opposite sign, and would sum to "
@@ -104,7 +118,7 @@ class ResultsOfCharges(ChargeStateOfAtoms):
         Raises:
             PropertyNotImplementedError: where the model has none, or was not asked for it.
         """
-        ours = name in (*LONG_RANGE_RESULTS, "latent_charges", BORN_CHARGES)
+        ours = name in (*LONG_RANGE_RESULTS, *EQUILIBRATION_RESULTS, "latent_charges", BORN_CHARGES)
         structure = atoms if atoms is not None else self.atoms
         in_a_cell = name == "quadrupole" and structure is not None and structure.pbc.any()
         if ours and (in_a_cell or name not in self.implemented_properties):
@@ -114,6 +128,8 @@ class ResultsOfCharges(ChargeStateOfAtoms):
     def _why_not(self, name: str) -> str:
         if not self.long_range:
             return f"the model has no LES, and so no {name}"
+        if name in EQUILIBRATION_RESULTS:
+            return f"the model does not equilibrate charges, and so has no {name}"
         if "latent_charges" in self.implemented_properties:
             return f"the model has several charges on each atom, latent_charges, and so no {name}"
         if name == BORN_CHARGES:

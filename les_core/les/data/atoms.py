@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE
+
 logger = logging.getLogger("les")
 
 #: Numbers of periodic axes: with LES, and without it.
@@ -113,7 +115,7 @@ def _symbols(numbers: Iterable[int]) -> str:
     return ", ".join(chemical_symbols[number] for number in sorted(numbers))
 
 
-#: Entries of ``Atoms.info`` that ask for another state of the system, with their usual values.
+#: Entries of ``Atoms.info``, and arrays, that ask for another state, with their usual values.
 _STATE = {
     "total_charge": (0,),
     "charge": (0,),
@@ -121,7 +123,13 @@ _STATE = {
     "spin": (0, 1),
     "electric_field": (0,),
     "external_field": (0,),
+    FRAGMENT: (0,),
+    FRAGMENT_CHARGE: (0,),
 }
+
+
+#: Those of them that are arrays.
+_OF_ATOMS = (FRAGMENT, FRAGMENT_CHARGE)
 
 
 def labels_without_effect(atoms: Any) -> dict[str, Any]:
@@ -131,13 +139,14 @@ def labels_without_effect(atoms: Any) -> dict[str, Any]:
         atoms: ``ase.Atoms``.
 
     Returns:
-        Name -> value, of entries of ``atoms.info`` with other than the usual value (0; for spins
-        also 1).
+        Name -> value, of entries of ``atoms.info``, and of arrays of fragments, with other than the
+        usual value (0; for spins also 1).
     """
+    given = {**atoms.info, **{x: atoms.arrays[x] for x in _OF_ATOMS if x in atoms.arrays}}
     return {
-        name: atoms.info[name]
+        name: given[name]
         for name, usual in _STATE.items()
-        if atoms.info.get(name) is not None and not _is_usual(atoms.info[name], usual)
+        if given.get(name) is not None and not _is_usual(given[name], usual)
     }
 
 

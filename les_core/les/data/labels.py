@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from les.data.atoms import LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
 from les.data.extxyz import DataError, read_extxyz
+from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, fragments
 from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
 from les.response.labels import ResponseLabels
@@ -120,6 +121,7 @@ def labelled_frames(
     responses_needed: bool = True,
     uses_total_charge: bool = False,
     embedded: Collection[str] = (),
+    uses_fragments: bool = False,
 ) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
     """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
 
@@ -141,6 +143,7 @@ def labelled_frames(
         responses_needed: whether the file must have each of them in some frame.
         uses_total_charge: whether the model is given the total charge of a structure.
         embedded: what the model embeds, as ``les.LESConfig.embedded``, and every frame must say.
+        uses_fragments: whether the model is given the fragments of a structure.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels, for those under another
@@ -148,7 +151,7 @@ def labelled_frames(
             the model is given it, and for structures on which a model has no meaningful result.
     """
     shared = keys if isinstance(keys, LabelKeys) else LabelKeys(keys)
-    unused = UnusedLabels(names_used(uses_total_charge, embedded))
+    unused = UnusedLabels(names_used(uses_total_charge, embedded, uses_fragments))
     charges = TotalCharges(needed="total_charge" in embedded)
     tally = ResponseLabels(path, responses)
     for where, atoms in read_extxyz(path):
@@ -156,7 +159,9 @@ def labelled_frames(
         try:
             check_atoms(atoms, axes)
             if uses_total_charge:
-                charges.add(atoms)
+                charge = charges.add(atoms)
+                if uses_fragments:
+                    fragments(atoms, charge)
             if "spin" in embedded:
                 spin_multiplicity(atoms)
             if elements is not None:
@@ -192,13 +197,16 @@ def labelled_frames(
         tally.tell(required, needed=responses_needed)
 
 
-def names_used(uses_total_charge: bool, embedded: Collection[str]) -> tuple[str, ...]:
-    """Entries of ``Atoms.info`` about the state of a structure that a model uses.
+def names_used(
+    uses_total_charge: bool, embedded: Collection[str], uses_fragments: bool = False
+) -> tuple[str, ...]:
+    """Entries of ``Atoms.info``, and arrays, about the state of a structure that a model uses.
 
     Arguments are as for :func:`labelled_frames`.
     """
     charges = TOTAL_CHARGE_NAMES if uses_total_charge else ()
-    return (*charges, *(SPIN_NAMES if "spin" in embedded else ()))
+    of_fragments = (FRAGMENT, FRAGMENT_CHARGE) if uses_fragments else ()
+    return (*charges, *of_fragments, *(SPIN_NAMES if "spin" in embedded else ()))
 
 
 def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:

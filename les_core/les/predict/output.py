@@ -19,6 +19,8 @@ ARRAY_KEYS = (
     "magmoms",
     "charges",
     "latent_charges",
+    "electronegativity",
+    "hardness",
     "born_effective_charges",
 )
 #: End of the names of standard deviations over the members of a committee.

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from les.fragments import fragments_of
 from les.response.arguments import check_gradients, response_arguments
+from les.response.fragments import fragment_evaluation
 from les.response.moments import Edges, moment_evaluation
 from les.response.phase import phase_evaluation
 
@@ -33,6 +35,7 @@ def born_effective_charges(
     method: str = "exact",
     edges: Edges | None = None,
     total_charge: Tensor | None = None,
+    fragment: Tensor | None = None,
 ) -> Tensor:
     r"""Born effective charges of latent charges.
 
@@ -57,6 +60,9 @@ def born_effective_charges(
         total_charge: what the charges of each structure, times the square root of
             ``epsilon_factor``, sum to ``[n_structures]`` [e], and the Born effective charges of a
             molecule, too. It needs ``remove_mean``.
+        fragment: label of the fragment of each atom ``[n_atoms]``, of equilibrated charges, which
+            are taken as they are: those of each fragment sum to a constant. Both methods are one
+            then, which is exact and needs no ``edges`` (``les.response.fragments``).
 
     Returns:
         ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
@@ -66,7 +72,8 @@ def born_effective_charges(
             charge channels, an unknown method, an ``epsilon_factor`` that is not positive, a
             periodic structure without ``edges``, ``edges`` that are not used, positions or
             edges that do not require gradients or have wrong shapes, and a ``total_charge`` that
-            is not one finite number for each structure or comes without ``remove_mean``.
+            is not one finite number for each structure or comes without ``remove_mean``; and as
+            ``les.fragments`` for a ``fragment``, or one without end.
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
@@ -75,6 +82,13 @@ def born_effective_charges(
     q, cell, batch, periodic = response_arguments(
         charges, positions, cell, batch, pbc, remove_mean, epsilon_factor, total_charge
     )
+    if fragment is not None:
+        if edges is not None:
+            raise ValueError("`edges` have no effect with `fragment`")
+        check_gradients(positions)
+        fragments = fragments_of(fragment, batch, len(cell))
+        structures = (positions, cell, periodic, batch, fragments)
+        return fragment_evaluation(q, *structures, epsilon_factor, create_graph)
     if edges is not None:
         edges.check(len(positions))
         return moment_evaluation(

@@ -36,6 +36,7 @@ def polarisability(
     epsilon_factor: float = 1.0,
     tolerance: float = DEFAULT_TOLERANCE,
     iterations: int = DEFAULT_ITERATIONS,
+    fragment: Tensor | None = None,
 ) -> Tensor:
     """Polarisabilities of molecules with equilibrated charges, at fixed nuclei.
 
@@ -49,6 +50,7 @@ def polarisability(
         n_structures: number of structures.
         epsilon_factor: high-frequency dielectric constant.
         tolerance, iterations: of the equilibration.
+        fragment: label of the fragment of each atom ``[n_atoms]``, between which no charge flows.
 
     Returns:
         ``[n_structures, 3, 3]`` [e^2 A^2 / eV], symmetric, and positive for any direction along
@@ -77,6 +79,7 @@ def polarisability(
             ewald.settings(),
             tolerance,
             iterations,
+            fragment,
         )
         moments = positions.new_zeros(n_structures, 3)
         columns.append(moments.index_add(0, batch, found.charges.unsqueeze(1) * arms))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from les.data.fragments import FRAGMENT
 from les.ewald import Ewald
 from les.ranges import is_number
 from les.response import polarisability as response
@@ -105,6 +106,7 @@ def _of_equilibrated_charges(calculator: Any, atoms: Any) -> NDArray[np.float64]
             high_frequency_constant(calculator),
             config.equilibration_tolerance,
             config.equilibration_iterations,
+            calculator.fragment_tensors(atoms).get(FRAGMENT),
         )
     array: NDArray[np.float64] = found[0].numpy()
     return array

@@ -1,0 +1,254 @@
+"""Fragments of a structure that keep their total charges when charges are equilibrated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from les import Ewald, Les, LESConfig, born_effective_charges
+from les.equilibration import equilibrate
+from les.long_range import long_range
+from les.response.fragments import lattice_shifts
+from les.testing.derivatives import derivative
+
+CELL = torch.tensor([[7.0, 0.3, -0.7], [1.1, 6.4, 0.3], [-1.4, 0.9, 7.1]]).double()
+LABELS = torch.tensor([4, 4, 4, -1, -1, -1, 9, 9, 9])
+#: Total charges of the fragments above, for each atom.
+CHARGES = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0]).double()
+PBC = {"open": [False] * 3, "crystal": [True] * 3, "slab": [True, True, False]}
+
+
+def molecules(n=3):
+    """Positions of bent molecules of three atoms, each in one piece ``[3 n, 3]``."""
+    generator = torch.Generator(device="cpu").manual_seed(1)
+    shape = torch.tensor([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]).double()
+    centres = torch.tensor([[0.2, 0.1, 0.3], [3.3, 3.0, 2.0], [0.5, 3.9, 5.5]]).double()
+    turns = torch.linalg.qr(torch.randn(3, 3, 3, generator=generator).double())[0]
+    return torch.cat([centre + shape @ turn for centre, turn in zip(centres[:n], turns)])
+
+
+def parameters_of(positions):
+    """Electronegativities and hardnesses that follow the bonds of whole molecules."""
+    oxygen, first, second = positions.view(-1, 3, 3).unbind(1)
+    bonds = torch.stack([(first - oxygen).norm(dim=1), (second - oxygen).norm(dim=1)], dim=1)
+    chi = torch.stack([10.0 * bonds.sum(1), -9.0 * bonds[:, 0], -9.0 * bonds[:, 1] ** 2], dim=1)
+    eta = 6.0 + torch.stack([bonds[:, 0], bonds[:, 1], bonds.prod(1)], dim=1)
+    return torch.stack([chi.reshape(-1), eta.reshape(-1)], dim=1)
+
+
+def structure(kind="crystal"):
+    positions = molecules()
+    batch = torch.zeros(len(positions), dtype=torch.long)
+    return positions, CELL[None], batch, torch.tensor([PBC[kind]])
+
+
+@pytest.mark.parametrize("kind", PBC)
+def test_dense_solution(kind):
+    """One Lagrange multiplier for each fragment."""
+    positions, cell, batch, pbc = structure(kind)
+    chi, eta = parameters_of(positions).unbind(1)
+    ewald = Ewald(remove_self_interaction=False)
+    found = equilibrate(
+        chi, eta, positions, cell, batch, pbc, None, ewald.settings(),
+        fragment=LABELS, fragment_charge=CHARGES,
+    )  # fmt: skip
+    columns = [ewald(unit, positions, cell, batch, pbc, True)[1] for unit in torch.eye(9).double()]
+    members = np.array([[label == x for x in LABELS] for label in (-1, 4, 9)], dtype=float)
+    interaction = torch.stack(columns).numpy() + np.diag(eta)
+    matrix = np.block([[interaction, -members.T], [members, np.zeros((3, 3))]])
+    q = np.linalg.solve(matrix, [*-chi, 1.0, 0.0, -1.0])[:9]
+    np.testing.assert_allclose(found.charges, q, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(members @ found.charges.numpy(), [1.0, 0.0, -1.0], atol=1e-12)
+    free = equilibrate(chi, eta, positions, cell, batch, pbc, None, ewald.settings())
+    assert (free.charges - found.charges).abs().max() > 0.1
+
+
+def test_a_batch_is_each_alone():
+    """Labels mean something within a structure only."""
+    positions, cell, batch, _ = structure()
+    chi, eta = parameters_of(positions).unbind(1)
+    settings = Ewald().settings()
+    kinds = list(PBC)
+    pbc = torch.tensor([PBC[kind] for kind in kinds])
+    charges = torch.cat([0.0 * CHARGES, CHARGES, 2.0 * CHARGES])
+    together = equilibrate(
+        chi.repeat(3), eta.repeat(3), positions.repeat(3, 1), cell.repeat(3, 1, 1),
+        torch.arange(3).repeat_interleave(9), pbc, torch.zeros(3), settings,
+        fragment=LABELS.repeat(3), fragment_charge=charges,
+    )  # fmt: skip
+    for place, one in enumerate(kinds):
+        alone = equilibrate(
+            chi, eta, positions, cell, batch, torch.tensor([PBC[one]]), None, settings,
+            fragment=LABELS + 7, fragment_charge=charges[9 * place : 9 * place + 9],
+        )  # fmt: skip
+        atoms = slice(9 * place, 9 * place + 9)
+        torch.testing.assert_close(together.charges[atoms], alone.charges, rtol=0, atol=1e-12)
+        assert together.iterations[place] == alone.iterations[0]
+
+
+def test_one_fragment_is_the_structure():
+    positions, cell, batch, pbc = structure()
+    chi, eta = parameters_of(positions).unbind(1)
+    arguments = (chi, eta, positions, cell, batch, pbc, torch.tensor([1.0]), Ewald().settings())
+    plain = equilibrate(*arguments)
+    same = equilibrate(*arguments, fragment=0 * LABELS, fragment_charge=0.0 * CHARGES + 1.0)
+    torch.testing.assert_close(same.charges, plain.charges, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["open", "crystal"])
+def test_first_and_second_derivatives(kind):
+    positions, cell, _, pbc = structure(kind)
+    positions, labels = positions[:6], LABELS[:6]
+    batch = torch.zeros(6, dtype=torch.long)
+    chi, eta = parameters_of(positions).unbind(1)
+    leaves = [value.clone().requires_grad_() for value in (chi, eta, positions)]
+
+    def results(chi, eta, positions):
+        found = equilibrate(
+            chi, eta, positions, cell, batch, pbc, None, Ewald(dl=3.0).settings(), 1e-13,
+            fragment=labels,
+        )  # fmt: skip
+        return found.charges[:2], found.atom_energies[0], found.atom_energies.sum()
+
+    assert torch.autograd.gradcheck(results, leaves, fast_mode=True)
+    assert torch.autograd.gradgradcheck(results, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 1.8])
+@pytest.mark.parametrize("kind", ["crystal", "slab"])
+def test_born_effective_charges_of_a_liquid(kind, epsilon):
+    """Derivatives of the dipoles of whole molecules, wherever the cell is cut."""
+    tight = {"equilibration_tolerance": 1e-11}  # finite differences divide by a small step
+    les = Les(LESConfig(charge_equilibration=True, epsilon_factor=epsilon, **tight)).eval()
+    whole, cell, _, pbc = structure(kind)
+    images = torch.tensor([[0, 0, 0], [1, 0, 0], [-1, 2, 0], [0, 0, 0], [0, 1, 0]] * 2)[:9]
+    shift = images.double() @ CELL
+    options = {"pbc": pbc, "fragment": LABELS, "fragment_charge": CHARGES}
+
+    def evaluated(r, **more):
+        return les(r, cell, parameters_of(r - shift), **options, **more)
+
+    cut = (whole + shift).requires_grad_()
+    bec = evaluated(cut, compute_bec=True)["BEC"]
+    torch.testing.assert_close(bec.sum(dim=0), torch.zeros(3, 3).double(), rtol=0, atol=1e-6)
+    assert (bec[0].diagonal() < -0.1).all()
+    for atom, axis in ((1, 0), (3, 2)):
+
+        def dipole(amount, atom=atom, axis=axis):
+            r = cut.detach().clone()
+            r[atom, axis] += amount
+            return (evaluated(r)["charges"] @ (r - shift)).detach().numpy()
+
+        np.testing.assert_allclose(bec[atom, :, axis], derivative(dipole), rtol=0, atol=1e-6)
+    one = evaluated(cut, compute_bec=True, bec_output_index=1)["BEC"]
+    torch.testing.assert_close(one, bec[:, 1])
+
+
+def test_born_effective_charges_of_a_supercell():
+    """An atom alone that moves changes the polarisation by what one of all its images does."""
+    les = Les(LESConfig(charge_equilibration=True, dl=1.5)).double().eval()
+    found = []
+    for repeats in (1, 2):
+        shift = torch.arange(repeats).repeat_interleave(9)[:, None] * CELL[0]
+        positions = (molecules().repeat(repeats, 1) + shift).requires_grad_()
+        cell = (CELL * torch.tensor([repeats, 1.0, 1.0])[:, None])[None]
+        labels = torch.arange(3 * repeats).repeat_interleave(3)
+        out = les(
+            positions, cell, parameters_of(positions), fragment=labels,
+            fragment_charge=CHARGES.repeat(repeats), compute_bec=True,
+        )  # fmt: skip
+        found.append(out["BEC"][:9])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
+
+
+def test_training_on_born_effective_charges():
+    les = Les(LESConfig(charge_equilibration=True)).double().train()
+    _, cell, _, pbc = structure()
+    positions = molecules().requires_grad_()
+    factor = torch.ones(1).double().requires_grad_()
+
+    def loss(factor):
+        parameters = parameters_of(positions) * torch.stack([factor[0], factor[0] ** 0])
+        out = les(positions, cell, parameters, pbc=pbc, fragment=LABELS, compute_bec=True)
+        return out["BEC"].square().sum()
+
+    gradient = torch.autograd.grad(loss(factor), factor)[0]
+    expected = derivative(lambda amount: loss(factor.detach() + amount).item())
+    assert gradient.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_fragments_are_put_together():
+    """In a skewed cell, a chain that is longer than half of it."""
+    from les.conjugate_gradients import Groups
+
+    cell = torch.tensor([[5.5, 0.0, 0.0], [-3.0, 11.0, 0.0], [0.0, 0.0, 9.0]]).double()[None]
+    chain = torch.tensor([[1.2 * i, 1.9 * i, 0.3 * (i % 2)] for i in range(5)]).double()
+    wrapped = torch.remainder(chain @ torch.linalg.inv(cell[0]), 1.0) @ cell[0]
+    owner, batch = torch.zeros(5, dtype=torch.long), torch.zeros(5, dtype=torch.long)
+    pbc = torch.tensor([[True] * 3])
+    shifts = lattice_shifts(wrapped, cell, pbc, batch, Groups(owner, 1))
+    together = wrapped + shifts
+    torch.testing.assert_close(together - together[0], chain - chain[0])
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_what_has_no_end_has_no_born_effective_charges(n):
+    """A polymer: its charges flow along it, whatever its atoms are called."""
+    les = Les(LESConfig(charge_equilibration=True)).double()
+    positions = torch.tensor([[1.5 * i, 0.0, 0.2 * (i % 2)] for i in range(n)]).double()
+    positions.requires_grad_()
+    cell = torch.diag(torch.tensor([1.5 * n, 9.0, 9.0])).double()[None]
+    parameters = torch.tensor([[5.0, 8.0], [-5.0, 8.0], [1.0, 8.0]])[:n].double()
+    with pytest.raises(ValueError, match=r"fragment of atom 0 is as close to its own image"):
+        les(positions, cell, parameters, fragment=0 * LABELS[:n], compute_bec=True)
+    alone = les(positions, cell, parameters, fragment=torch.arange(n), compute_bec=True)
+    assert alone["BEC"].abs().max() == 0.0  # ions without charge, which cannot get one
+
+
+def test_refusals():
+    positions, cell, batch, pbc = structure()
+    positions.requires_grad_()
+    parameters = parameters_of(positions)
+    les = Les(LESConfig(charge_equilibration=True)).double()
+
+    def run(labels=LABELS, charges=CHARGES, total=None, **options):
+        return les(
+            positions, cell, parameters, pbc=pbc, total_charge=total,
+            fragment=labels, fragment_charge=charges, **options,
+        )  # fmt: skip
+
+    with pytest.raises(TypeError, match=r"`fragment` must hold whole numbers, got torch\.float64"):
+        run(LABELS.double())
+    with pytest.raises(ValueError, match=r"`fragment` must have shape \[n_atoms\] = \[9\]"):
+        run(LABELS[:5])
+    with pytest.raises(TypeError, match=r"`fragment_charge` must be a .*Tensor"):
+        run(charges=[0.0] * 9)
+    with pytest.raises(ValueError, match=r"`fragment_charge` must have shape .* got \[2\]"):
+        run(charges=CHARGES[:2])
+    with pytest.raises(ValueError, match=r"`fragment_charge` must be finite, got nan"):
+        run(charges=CHARGES * torch.nan)
+    uneven = CHARGES.clone()
+    uneven[4] = 0.5
+    with pytest.raises(ValueError, match=r"one number for each fragment, got .* of atom"):
+        run(charges=uneven)
+    with pytest.raises(
+        ValueError, match=r"fragments of structure 0 must sum to its total charge, 0 e, got 1 e"
+    ):
+        run(charges=CHARGES.clamp(min=0.0))
+    with pytest.raises(ValueError, match=r"its total charge, 2 e, got 0 e"):
+        run(charges=None, total=torch.tensor([2.0]).double())
+    with pytest.raises(ValueError, match=r"`fragment_charge` needs `fragment`"):
+        run(labels=None)
+    with pytest.raises(ValueError, match=r"have no effect without `charge_equilibration`"):
+        Les(LESConfig())(positions, cell, parameters[:, 0], fragment=LABELS)
+    with pytest.raises(ValueError, match=r"have no effect without `charge_equilibration`"):
+        long_range(
+            Ewald(), LESConfig(), parameters[:, 0], positions, cell, batch, pbc, fragment=LABELS
+        )
+    with pytest.raises(ValueError, match=r"`edges` have no effect with `fragment`"):
+        born_effective_charges(
+            CHARGES, positions, cell, batch, pbc, edges=object(), fragment=LABELS
+        )
+    with pytest.raises(ValueError, match=r"periodic: equilibrated charges flow"):
+        run(labels=None, charges=None, compute_bec=True)
