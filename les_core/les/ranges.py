@@ -9,6 +9,7 @@ import math
 RANGES = {
     "sigma": (1e-3, 1e3, " A"),
     "skin": (1e-3, 1e3, " A"),
+    "patience": (1.0, 1e7, " s"),
     "dl": (1e-3, 1e3, " A"),
     "norm_factor": (1e-6, 1e6, " eV A / e^2"),
     "epsilon_factor": (1e-6, 1e6, ""),

@@ -1,13 +1,15 @@
-"""LAMMPS with a model, as one of the ranks that ``mpirun`` starts for ``test_lammps.py``.
+"""LAMMPS with a model, as one of the four ranks that ``mpirun`` starts for ``test_lammps.py``.
 
 ``python lammps_worker.py FOLDER`` with a model ``model.pt``, one without LES ``short.pt``,
 structures ``*.xyz`` and ``cases.json``, which names for each structure the steps to run and
-commands of LAMMPS before its box is made and before the run. Results are ``NAME-N.npz``, N being
-the number of ranks, and what was refused ``refused-N.json``.
+commands of LAMMPS before its box is made and before the run. All four ranks run them together, and
+then two of them and one alone, so that nothing is loaded twice. Results are ``NAME-N.npz``, N being
+the number of ranks, and what was refused ``refused.json``.
 """
 
 import json
 import sys
+import time
 from pathlib import Path
 
 from mpi4py import MPI  # before lammps, which needs the library that it loads
@@ -23,9 +25,9 @@ WORLD = MPI.COMM_WORLD
 SPECIES = ["H", "O"]
 
 
-def engine(atoms, before=(), after=(), units="metal", boundary=None):
-    """LAMMPS with a structure, and no forces yet."""
-    lmp = lammps(cmdargs=["-log", "none", "-screen", "none"], comm=WORLD)
+def engine(ranks, atoms, before=(), after=(), units="metal", boundary=None):
+    """LAMMPS on some ranks with a structure, and no forces yet."""
+    lmp = lammps(cmdargs=["-log", "none", "-screen", "none"], comm=ranks)
     (a, _, _), (xy, b, _), (xz, yz, c) = atoms.cell
     shape = f"0 {a:.16g} 0 {b:.16g} 0 {c:.16g}"
     tilted = abs(xy) + abs(xz) + abs(yz) > 0
@@ -49,23 +51,23 @@ def engine(atoms, before=(), after=(), units="metal", boundary=None):
     return lmp
 
 
-def tags_of(lmp):
+def tags_of(lmp, ranks):
     """Tags of the atoms of each rank."""
     n = lmp.extract_setting("nlocal")
     own = lmp.numpy.extract_atom("id", nelem=n).tolist() if n else []
-    return WORLD.allgather(sorted(own))
+    return ranks.allgather(sorted(own))
 
 
-def run(folder, name, case):
+def run(ranks, folder, name, case):
     """Run a case, and write its results."""
     atoms = read(folder / f"{name}.xyz")
-    lmp = engine(atoms, case["before"])
+    lmp = engine(ranks, atoms, case["before"])
     couple(lmp, folder / "model.pt", SPECIES)
     lmp.commands_list(["timestep 0.0005", *case["commands"]])
     lmp.command("compute virial all pressure NULL virial")
     lmp.command("thermo_style custom step pe c_virial[*]")
     lmp.command("run 0")
-    first = tags_of(lmp)
+    first = tags_of(lmp, ranks)
     lmp.command(f"run {case['steps']}")
     low, high, xy, yz, xz, _, _ = lmp.extract_box()
     lengths = np.subtract(high, low)
@@ -78,14 +80,14 @@ def run(folder, name, case):
         "charges": np.array(lmp.gather("d_les_charge", 1, 1)),
         "vector": np.array([lmp.extract_fix("les", 0, 1, i) for i in range(4)]),
         "n_own": [len(tags) for tags in first],
-        "has_migrated": first != tags_of(lmp),
+        "has_migrated": first != tags_of(lmp, ranks),
     }
-    if WORLD.rank == 0:
-        np.savez(folder / f"{name}-{WORLD.size}.npz", **arrays)
+    if ranks.rank == 0:
+        np.savez(folder / f"{name}-{ranks.size}.npz", **arrays)
     lmp.close()
 
 
-def refusals(folder):
+def refusals(ranks, folder):
     """Messages of all that must be refused, of each rank."""
     atoms = read(folder / "water.xyz")
     messages = {}
@@ -96,10 +98,10 @@ def refusals(folder):
             message = None
         except EngineError as error:
             message = str(error)
-        messages[name] = WORLD.allgather(message)
+        messages[name] = ranks.allgather(message)
 
     def coupled(model="model.pt", elements=SPECIES, charges=None, **options):
-        lmp = engine(atoms, **options)
+        lmp = engine(ranks, atoms, **options)
         return lmp, couple(lmp, folder / model, elements, **(charges or {}))
 
     def broken(*_):
@@ -107,7 +109,7 @@ def refusals(folder):
 
     def breaks_on_one_rank():
         lmp, coupling = coupled()
-        if WORLD.rank == 1:
+        if ranks.rank == 1:
             coupling.potential.of_rank = broken
         lmp.command("run 3")
 
@@ -117,7 +119,7 @@ def refusals(folder):
         lmp.command("run 3")
 
     def atoms_without_ids():
-        lmp = engine(atoms[:0], ["atom_modify id no"], ["create_atoms 1 random 20 1 NULL"])
+        lmp = engine(ranks, atoms[:0], ["atom_modify id no"], ["create_atoms 1 random 20 1 NULL"])
         couple(lmp, folder / "model.pt", SPECIES)
         lmp.command("run 0")
 
@@ -134,12 +136,20 @@ def refusals(folder):
     refused("missing", lambda: coupled(model="missing.pt"))
     refused("one rank", breaks_on_one_rank)
     refused("late lists", lists_that_are_late)
-    if WORLD.rank == 0:
-        (folder / f"refused-{WORLD.size}.json").write_text(json.dumps(messages))
+    if ranks.rank == 0:
+        (folder / "refused.json").write_text(json.dumps(messages))
 
 
 folder = Path(sys.argv[1])
-for name, case in json.loads((folder / "cases.json").read_text()).items():
-    run(folder, name, case)
-if WORLD.size > 1:
-    refusals(folder)
+cases = json.loads((folder / "cases.json").read_text())
+two, one = (1, 2), (0,)
+for ranks in (WORLD, WORLD.Split(two.count(WORLD.rank) + 2 * one.count(WORLD.rank))):
+    if ranks is not WORLD and WORLD.rank not in two + one:
+        continue
+    for name, case in cases.items():
+        run(ranks, folder, name, case)
+    if ranks.size == len(two):
+        refusals(ranks, folder)
+done = WORLD.Ibarrier()
+while not done.Test():  # waiting in it would take a core from the others
+    time.sleep(0.05)

@@ -90,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="how far two atoms move together until neighbour lists are made anew [A] (1)",
     )
+    add(
+        "--patience",
+        type=float,
+        default=3600.0,
+        metavar="S",
+        help="how long a rank waits for the others until it takes one for lost [s] (3600)",
+    )
     add("--backend", choices=backend_names(), help="default: that of files with this ending")
     add("--head", help="of a model with several heads")
     add("--allow-pickle", action="store_true", help="read pickled models")
@@ -139,6 +146,7 @@ def _run(lmp: Any, script: Script, arguments: argparse.Namespace, communicator: 
         fix=script.fix,
         skin=arguments.skin,
         total_charge=arguments.total_charge,
+        patience=arguments.patience,
         stop=stop,
         backend=arguments.backend,
         device=arguments.device,

@@ -20,7 +20,14 @@ from torch import Tensor
 from les.engines.cluster import Cluster, find_graph
 from les.engines.lammps.atoms import Box, Seen, by_tag, largest_tag
 from les.engines.lammps.checks import check_neighbour_lists, check_settings, numbers_of_types
-from les.engines.lammps.failures import EngineError, abort, raise_after_commands, shared_message
+from les.engines.lammps.failures import (
+    EngineError,
+    Impatient,
+    abort,
+    raise_after_commands,
+    shared_message,
+    waiting,
+)
 from les.engines.potential import DividedPotential, Own, Whole
 from les.ranges import check_number
 from les.response.gauge import ChargeSign
@@ -32,6 +39,9 @@ CHARGE_FIX, CHARGE_NAME = "les_charge", "d_les_charge"
 #: Components of the vector of the fix: the dipole [e A], and the long-range energy [eV].
 VECTOR_LENGTH = 4
 
+#: How long a rank waits for others [s].
+PATIENCE = 3600.0
+
 
 def couple(
     lmp: Any,
@@ -41,6 +51,7 @@ def couple(
     fix: str = "les",
     skin: float = 1.0,
     total_charge: float = 0.0,
+    patience: float = PATIENCE,
     stop: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Coupling:
@@ -59,6 +70,8 @@ def couple(
             property ``d_les_charge`` of atoms, in the order of dumps.
         skin: how far atoms move, two of them together, until neighbour lists are made anew [A].
         total_charge: of the structure [e].
+        patience: how long a rank waits for the others [s], until it takes one of them for lost and
+            ends all by ``MPI_Abort``, with a message.
         stop: is called with the message on all ranks when a step has failed. Without it, the
             command of ``lmp`` that was being executed raises it, as an :class:`EngineError`.
         options: those of ``Backend.calculator``, for a model file, and ``backend``. A calculator
@@ -74,14 +87,19 @@ def couple(
     try:
         check_settings(lmp, fix)
         check_number("skin", skin)
+        check_number("patience", patience)
         calculator = _calculator(model, options)
         known = [int(number) for number in calculator.elements()]
         numbers = numbers_of_types(lmp, elements, known)
         size = communicator.Get_size()
-        reduction: Reduction = OneProcess() if size == 1 else MPIReduction(communicator)
+        reduction: Reduction = OneProcess()
+        if size > 1:
+            reduction = Impatient(MPIReduction(communicator), communicator, patience)
         potential = DividedPotential(calculator.short_range_part(), reduction, total_charge)
         potential.check(Box.of(lmp).pbc)
-        made = Coupling(lmp, communicator, potential, numbers, fix, calculator.charge_sign, stop)
+        made = Coupling(
+            lmp, communicator, potential, numbers, fix, calculator.charge_sign, patience, stop
+        )
     except Exception as exception:
         error = exception
     message = shared_message(error, communicator)
@@ -132,12 +150,13 @@ class Coupling:
         numbers_of_types: Sequence[int],
         fix: str,
         sign: ChargeSign,
+        patience: float,
         stop: Callable[[str], None] | None,
     ) -> None:
         self.lmp, self.communicator, self.potential, self.fix = lmp, communicator, potential, fix
         self.numbers = np.array([0, *numbers_of_types])
         self._node_tags = torch.zeros(0, dtype=torch.int64)
-        self.sign, self.stop = sign, stop
+        self.sign, self.patience, self.stop = sign, patience, stop
         self.failure: EngineError | None = None
         self.whole: Whole | None = None
         self.dipole: Tensor | None = None
@@ -187,7 +206,8 @@ class Coupling:
             yield
         except Exception as exception:
             error = exception
-        message = shared_message(error, self.communicator)
+        with waiting(self.communicator, self.patience):
+            message = shared_message(error, self.communicator)
         if message is None:
             return
         self.failure = EngineError(message)

@@ -2,15 +2,27 @@
 
 LAMMPS calls back through ctypes, which prints an exception and goes on as if nothing had happened;
 and a rank that has failed lets the others wait for it. So each rank keeps its exception, all tell
-one another before they do anything together, and all stop.
+one another before they do anything together, and all stop. A rank that is lost tells nothing: who
+waits for it too long ends all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from typing import Any
+
+from torch import Tensor
+
+from les.sums.reduction import Reduction
+
+#: In how many parts time is waited. A process that is suspended loses patience for one of them at
+#: most, however long that takes.
+N_TICKS = 60
 
 
 class EngineError(RuntimeError):
@@ -42,6 +54,50 @@ def abort(communicator: Any) -> None:
     sys.stderr.write(f"les: error on rank {communicator.Get_rank()}:\n{traceback.format_exc()}")
     sys.stderr.flush()
     communicator.Abort(1)
+
+
+@contextlib.contextmanager
+def waiting(communicator: Any, patience: float) -> Iterator[None]:
+    """Within it a rank waits for others, after ``patience`` [s] in vain for the last time.
+
+    All ranks are ended then, with a message on standard error.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        for _ in range(N_TICKS):
+            if done.wait(patience / N_TICKS):
+                return
+        sys.stderr.write(
+            f"les: error: rank {communicator.Get_rank()} has waited {patience:g} s for the other "
+            "ranks: one of them is lost or hangs\n"
+        )
+        sys.stderr.flush()
+        communicator.Abort(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+class Impatient:
+    """A ``Reduction`` that ends all ranks when one has waited too long for the others.
+
+    Args:
+        reduction: what adds up.
+        communicator: of mpi4py, the one of ``reduction``.
+        patience: how long a rank waits [s].
+    """
+
+    def __init__(self, reduction: Reduction, communicator: Any, patience: float) -> None:
+        self.reduction, self.communicator, self.patience = reduction, communicator, patience
+        self.rank, self.size = reduction.rank, reduction.size
+
+    def sum(self, values: Tensor) -> Tensor:
+        with waiting(self.communicator, self.patience):
+            return self.reduction.sum(values)
 
 
 def raise_after_commands(lmp: Any, failure: Any) -> None:
