@@ -156,7 +156,7 @@ def equilibrate(
 def refuse_periodic_response(
     cell: Tensor, pbc: Tensor | None, fragment: Tensor | None = None
 ) -> None:
-    """Refuse Born effective charges of a crystal or a slab through all of which charges flow.
+    """Refuse what a crystal or a slab has not, through all of which charges flow.
 
     Raises:
         ValueError: for a structure with a periodic axis, where no fragments are told.
@@ -166,6 +166,6 @@ def refuse_periodic_response(
         raise ValueError(
             f"structure {int(torch.nonzero(periodic)[0])} is periodic: equilibrated charges flow "
             "through all of a crystal, as in a metal, and screen whatever moves, so that it has no "
-            "Born effective charges; molecules have, and structures whose fragments each have a "
-            "total charge (`charge_equilibration`, `fragment`)"
+            "Born effective charges and no polarisability; molecules have, and structures whose "
+            "fragments each have a total charge (`charge_equilibration`, `fragment`)"
         )

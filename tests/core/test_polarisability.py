@@ -19,19 +19,23 @@ def molecule(n=6, seed=0):
 
 
 def alone(hardness, positions, **options):
-    batch = torch.zeros(len(positions), dtype=torch.long)
-    return polarisability(Ewald(), hardness, positions, batch, 1, **options)[0]
+    return polarisability(Ewald(), hardness, positions, *opened([len(positions)]), **options)[0]
+
+
+def opened(sizes):
+    """Cells, batch and periodicity of open structures with these numbers of atoms."""
+    number = len(sizes)
+    batch = torch.repeat_interleave(torch.arange(number), torch.tensor(sizes))
+    return torch.zeros(number, 3, 3).double(), batch, torch.zeros(number, 3, dtype=torch.bool)
 
 
 def test_derivative_of_the_dipole():
     """A field is taken off the electronegativities; the dipole grows by the polarisability."""
     chi, eta, positions = molecule()
-    batch = torch.zeros(len(chi), dtype=torch.long)
-    open_structure = (torch.zeros(1, 3, 3).double(), batch, torch.zeros(1, 3, dtype=torch.bool))
 
     def dipole(field):
         found = equilibrate(
-            chi - positions @ field, eta, positions, *open_structure, None, Ewald().settings()
+            chi - positions @ field, eta, positions, *opened([6]), None, Ewald().settings()
         )
         return found.charges @ positions
 
@@ -57,11 +61,49 @@ def test_two_atoms():
 def test_batch_and_place_make_no_difference():
     parts = [molecule(n, seed)[1:] for n, seed in ((4, 1), (7, 2), (1, 3))]
     hardness, positions = (torch.cat(values) for values in zip(*parts, strict=True))
-    batch = torch.repeat_interleave(torch.arange(3), torch.tensor([4, 7, 1]))
-    together = polarisability(Ewald(), hardness, positions, batch, 3)
+    together = polarisability(Ewald(), hardness, positions, *opened([4, 7, 1]))
     for found, (eta, places) in zip(together, parts, strict=True):
         np.testing.assert_allclose(found, alone(eta, places + 50.0), atol=1e-8)
     assert together[2].abs().max() == 0.0
+
+
+def crystal():
+    """Two molecules in a triclinic cell: hardnesses, positions, cell, batch, pbc and labels."""
+    _, eta, positions = molecule(6)
+    positions[3:] += torch.tensor([4.0, 3.0, 2.0])
+    cell = torch.tensor([[[8.0, 0.3, -0.7], [1.1, 8.4, 0.3], [-1.4, 0.9, 9.1]]]).double()
+    batch, fragment = torch.zeros(6, dtype=torch.long), torch.tensor([5, 5, 5, 2, 2, 2])
+    return eta, positions, cell, batch, torch.ones(1, 3, dtype=torch.bool), fragment
+
+
+@pytest.mark.parametrize("method", ["direct", "mesh"])
+def test_molecules_in_a_cell(method):
+    """The dipole of whole molecules grows in a field, wherever their atoms are wrapped to."""
+    eta, positions, cell, batch, pbc, fragment = crystal()
+    ewald = Ewald(method=method)
+    found = polarisability(ewald, eta, positions, cell, batch, pbc, fragment=fragment)[0]
+    settings = ewald.settings()
+    dipoles = []
+    for unit in torch.eye(3).double():
+        charges = equilibrate(
+            *(-positions @ unit, eta, positions, cell, batch, pbc, None, settings),
+            fragment=fragment,
+        ).charges
+        dipoles.append(charges @ positions)
+    np.testing.assert_allclose(found, torch.stack(dipoles, dim=1), atol=1e-6)
+    np.testing.assert_allclose(found, found.T, atol=1e-6)
+    wrapped = positions.clone()
+    wrapped[1] += cell[0, 0] - cell[0, 2]
+    again = polarisability(ewald, eta, wrapped, cell, batch, pbc, fragment=fragment)[0]
+    np.testing.assert_allclose(again, found, atol=1e-6)
+
+
+def test_molecules_in_a_huge_cell_are_open():
+    eta, positions, _, batch, pbc, fragment = crystal()
+    cell, ewald = 40.0 * torch.eye(3).double()[None], Ewald(dl=1.0)
+    found = polarisability(ewald, eta, positions, cell, batch, pbc, fragment=fragment)
+    expected = polarisability(ewald, eta, positions, *opened([6]), fragment=fragment)
+    np.testing.assert_allclose(found, expected, atol=2e-3 * expected.abs().max())
 
 
 def test_derivatives():
@@ -83,3 +125,6 @@ def test_bad_input():
         alone(eta, positions, epsilon_factor=0.0)
     with pytest.raises(RuntimeError, match="did not converge in 2 iterations"):
         alone(eta, positions, iterations=2)
+    eta, positions, cell, batch, pbc, _ = crystal()
+    with pytest.raises(ValueError, match=r"structure 0 is periodic: .* no polarisability"):
+        polarisability(Ewald(), eta, positions, cell, batch, pbc)

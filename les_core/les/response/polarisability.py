@@ -1,4 +1,4 @@
-r"""The polarisability of molecules whose charges are equilibrated.
+r"""The polarisability of molecules, and of cells of them, whose charges are equilibrated.
 
 In a homogeneous field :math:`\mathcal{E}` the energy of equilibrated charges
 (``les.equilibration``) is
@@ -13,6 +13,10 @@ electronegativity of each atom. W is quadratic in the charges: they are linear i
 
 is exact for any field. Its columns are the charges of three more equilibrations, without
 electronegativities but those of the field, and with a total charge of zero. Nuclei are at rest.
+
+In a periodic structure each fragment keeps its total charge (``les.fragments``), and positions are
+those that put its atoms together. The field is the macroscopic one then, which charges of the
+sum without boundaries do not change.
 """
 
 from __future__ import annotations
@@ -20,10 +24,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from les.equilibration import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, equilibrate
+from les.equilibration import (
+    DEFAULT_ITERATIONS,
+    DEFAULT_TOLERANCE,
+    equilibrate,
+    refuse_periodic_response,
+)
 from les.ewald import Ewald
+from les.fragments import fragments_of
 from les.ranges import check_number
 from les.response.dipoles import structure_mean
+from les.response.fragments import lattice_shifts
 from les.sums.checks import check_tensors
 
 
@@ -31,23 +42,25 @@ def polarisability(
     ewald: Ewald,
     hardness: Tensor,
     positions: Tensor,
+    cell: Tensor,
     batch: Tensor,
-    n_structures: int,
+    pbc: Tensor,
     epsilon_factor: float = 1.0,
     tolerance: float = DEFAULT_TOLERANCE,
     iterations: int = DEFAULT_ITERATIONS,
     fragment: Tensor | None = None,
 ) -> Tensor:
-    """Polarisabilities of molecules with equilibrated charges, at fixed nuclei.
+    """Polarisabilities of structures with equilibrated charges, at fixed nuclei.
 
     They are differentiable with respect to hardnesses and positions.
 
     Args:
         ewald: the sum.
         hardness: ``[n_atoms]`` [eV/e^2], positive.
-        positions: ``[n_atoms, 3]`` [A], of open structures.
+        positions: ``[n_atoms, 3]`` [A].
+        cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors; zero where open.
         batch: structure of each atom ``[n_atoms]``, ascending.
-        n_structures: number of structures.
+        pbc: ``[n_structures, 3]``, boolean.
         epsilon_factor: high-frequency dielectric constant.
         tolerance, iterations: of the equilibration.
         fragment: label of the fragment of each atom ``[n_atoms]``, between which no charge flows.
@@ -57,15 +70,19 @@ def polarisability(
         which a molecule extends.
 
     Raises:
-        ValueError, TypeError: as ``les.equilibration.equilibrate``, and for an ``epsilon_factor``
-            that is not positive.
+        ValueError, TypeError: as ``les.equilibration.equilibrate``; for an ``epsilon_factor``
+            that is not positive, a periodic structure without fragments, and a fragment without
+            end.
         RuntimeError: where charges do not converge.
     """
     check_number("epsilon_factor", epsilon_factor)
     check_tensors(positions=positions, hardness=hardness)
-    pbc = torch.zeros(n_structures, 3, dtype=torch.bool, device=positions.device)
-    cell = positions.new_zeros(n_structures, 3, 3)
-    arms = positions - structure_mean(positions, batch, n_structures)
+    refuse_periodic_response(cell, pbc, fragment)
+    n_structures = len(cell)
+    fragments = fragments_of(fragment, batch, n_structures)
+    shifts = lattice_shifts(positions, cell, pbc, batch, fragments)
+    places = positions + shifts.to(positions.dtype)
+    arms = places - structure_mean(places, fragments.owner, fragments.number)
     columns = []
     for axis in range(3):
         found = equilibrate(

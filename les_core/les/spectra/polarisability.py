@@ -1,4 +1,4 @@
-r"""The polarisability of molecules at fixed nuclei.
+r"""The polarisability of molecules, and of cells of them, at fixed nuclei.
 
 Only a model whose charges answer to a field has one. Equilibrated charges do, and theirs is exact
 (``les.response.polarisability``). Of another model that takes a field it is found by finite ones:
@@ -30,21 +30,16 @@ FIELD_KEYS = ("external_field", "electric_field")
 HARDNESS = "hardness"
 
 
-def answers_to_fields(calculator: Any) -> bool:
-    """Whether the charges of a model answer to a field while its nuclei are at rest."""
-    return HARDNESS in getattr(calculator, "implemented_properties", ()) or bool(
-        _field_key(calculator)
-    )
-
-
 def require_polarisability(calculator: Any, atoms: Any) -> None:
     """Raise ``ValueError`` where a model, or a structure, has no polarisability."""
-    if atoms.pbc.any():
+    equilibrates = _equilibrates(calculator)
+    if atoms.pbc.any() and not (equilibrates and FRAGMENT in atoms.arrays):
         raise ValueError(
             f"polarisabilities are of molecules, got pbc {atoms.pbc.tolist()}; of a crystal it is "
-            "eps_inf"
+            "eps_inf, and of a periodic structure of molecules what a model with "
+            f"`charge_equilibration` has where atoms.arrays say which they are, as {FRAGMENT!r}"
         )
-    if not answers_to_fields(calculator):
+    if not (equilibrates or _field_key(calculator)):
         raise ValueError(
             "the charges of this model depend on positions alone and do not answer to a field: it "
             "has no electronic polarisability; models with `charge_equilibration` have. That of "
@@ -53,12 +48,13 @@ def require_polarisability(calculator: Any, atoms: Any) -> None:
 
 
 def polarisability(calculator: Any, atoms: Any, strength: float = 0.01) -> NDArray[np.float64]:
-    """The electronic polarisability of a molecule.
+    """The electronic polarisability of a structure.
 
     Args:
         calculator: of a model with ``charge_equilibration``, or of one that takes a field, which it
             names as one of :data:`FIELD_KEYS` in ``used_labels``, and finds in ``atoms.info``.
-        atoms: open structure.
+        atoms: open structure; with ``charge_equilibration`` also a periodic one whose fragments
+            are told (``les.data.fragments``), which has that of its cell in the macroscopic field.
         strength: of finite fields [V/A].
 
     Returns:
@@ -66,13 +62,13 @@ def polarisability(calculator: Any, atoms: Any, strength: float = 0.01) -> NDArr
         polarisability volume [A^3].
 
     Raises:
-        ValueError: for a periodic structure, a strength that is not positive, and a model whose
-            charges do not answer to a field.
+        ValueError: for another periodic structure, a strength that is not positive, and a model
+            whose charges do not answer to a field.
     """
     require_polarisability(calculator, atoms)
     if not (is_number(strength) and strength > 0):
         raise ValueError(f"`strength` must be a positive field in V/A, got {strength!r}")
-    if HARDNESS in getattr(calculator, "implemented_properties", ()):
+    if _equilibrates(calculator):
         return _of_equilibrated_charges(calculator, atoms)
     key = _field_key(calculator)
     columns = []
@@ -87,6 +83,10 @@ def polarisability(calculator: Any, atoms: Any, strength: float = 0.01) -> NDArr
     return np.array(columns).T
 
 
+def _equilibrates(calculator: Any) -> bool:
+    return HARDNESS in getattr(calculator, "implemented_properties", ())
+
+
 def _field_key(calculator: Any) -> str:
     """The entry of ``Atoms.info`` by which a model takes a field; empty if it takes none."""
     labels = getattr(calculator, "used_labels", ())
@@ -95,14 +95,16 @@ def _field_key(calculator: Any) -> str:
 
 def _of_equilibrated_charges(calculator: Any, atoms: Any) -> NDArray[np.float64]:
     config = calculator.les_config
+    periodic = bool(atoms.pbc.any())
     hardness = np.array(calculator.get_property(HARDNESS, atoms), dtype=np.float64)
     with torch.device("cpu"):
         found = response.polarisability(
             Ewald(**config.sum_settings()),
             torch.from_numpy(hardness),
             torch.from_numpy(np.array(atoms.positions, dtype=np.float64)),
+            torch.from_numpy(np.array(atoms.cell[:] if periodic else np.zeros((3, 3)))[None]),
             torch.zeros(len(atoms), dtype=torch.long),
-            1,
+            torch.from_numpy(atoms.pbc[None]),
             high_frequency_constant(calculator),
             config.equilibration_tolerance,
             config.equilibration_iterations,

@@ -12,9 +12,10 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from les import Ewald
+from les.spectra.polarisability import polarisability
 from les.testing.adapter import Adapter, CalculatorFactory, assert_close, results_of
 from les.testing.derivatives import derivative
-from les.testing.structures import crystal, dimer, strained, structures
+from les.testing.structures import ROTATION, crystal, dimer, rotated, strained, structures
 from les.testing.total_charge import charged
 
 
@@ -100,6 +101,16 @@ class EquilibrationTests(Adapter):
             return results_of(calc, moved)["dipole"]
 
         np.testing.assert_allclose(bec[4, :, 2], derivative(dipole), rtol=0, atol=1e-6)
+
+    def test_polarisability(self, calculator: CalculatorFactory) -> None:
+        """It turns with the molecule, and is positive."""
+        calc = calculator()
+        atoms = dimer()
+        found = polarisability(calc, atoms)
+        np.testing.assert_allclose(found, found.T, rtol=0, atol=1e-6)
+        assert np.linalg.eigvalsh(found)[-2:].min() > 1e-3
+        turned = polarisability(calc, rotated(atoms, ROTATION))
+        np.testing.assert_allclose(turned, ROTATION @ found @ ROTATION.T, rtol=0, atol=1e-5)
 
     def test_a_crystal_has_no_born_effective_charges(self, calculator: CalculatorFactory) -> None:
         with pytest.raises(ValueError, match="periodic: equilibrated charges flow"):
