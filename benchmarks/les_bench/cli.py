@@ -143,6 +143,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="Markdown files to put it into, between their two marks, rather than print it",
     )
+    headline.add_argument(
+        "--controls",
+        action="store_true",
+        help="the table of models with LES and their controls instead",
+    )
 
     download = commands.add_parser("fetch", help="download public data, checked by sha256")
     download.add_argument("system", nargs="*", default=list(REMOTE), help="default: all listed")
@@ -275,11 +280,14 @@ def _report(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
 
 
 def _headline(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
-    from les_bench.report.headline import headline, put_into
+    from les_bench.report import controls
+    from les_bench.report.headline import BEGIN, END, headline, put_into
 
-    text = headline(arguments.folder)
+    marks = (controls.BEGIN, controls.END) if arguments.controls else (BEGIN, END)
+    make = controls.control_headline if arguments.controls else headline
+    text = make(arguments.folder)
     for path in arguments.write:
-        put_into(path, text)
+        put_into(path, text, marks)
     if not arguments.write:
         print(text)
     return 0

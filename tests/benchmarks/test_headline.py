@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from les_bench import cli
+from les_bench.report.controls import BEGIN as CONTROLS_BEGIN
+from les_bench.report.controls import END as CONTROLS_END
+from les_bench.report.controls import control_headline
 from les_bench.report.headline import BEGIN, END, headline, put_into
 from les_bench.suite.results import ResultError, read_result, write_json
 
@@ -82,3 +85,26 @@ def test_into_a_page(folder: Path, capsys) -> None:
         with pytest.raises(ValueError, match=r"page\.md: must have the lines"):
             put_into(page, "new")
         assert page.read_text() == text
+
+
+def test_controls(folder: Path, tmp_path: Path) -> None:
+    """Models with LES beside other ones of the same data and budget, without predictions."""
+    with pytest.raises(ResultError, match="has no controls of models with LES"):
+        control_headline(folder)
+    other = read_result(folder / LES / "result.json")
+    other["configuration"] |= {"control": "free sums of charges", "extra": ["--x"]}
+    other["group"] = "another"
+    other["metrics"]["test"] |= {"force_rmse": 99.0, "charge_neutrality": 0.5}
+    other["metrics"]["test"]["part_charge"] = {"mean": 0.7, "reference": 0.4, "rmse": 0.3}
+    (folder / "other").mkdir()
+    write_json(folder / "other" / "result.json", other)
+    header, _, own, control = control_headline(folder).splitlines()[:4]
+    assert "charge of the part [e] | of the reference [e]" in header
+    assert own.startswith("| salt | mace | as it is | formula | 10 | 1 | ")
+    assert control.startswith("| salt | mace | free sums of charges | formula | 10 | 1 | 99.0 |")
+    assert "| 0.70 | 0.40 |" in control
+    assert control.endswith("| 0.50 |")
+    page = tmp_path / "page.md"
+    page.write_text(f"{CONTROLS_BEGIN}\nold\n{CONTROLS_END}\n")
+    assert cli.main(["headline", str(folder), "--controls", "--write", str(page)]) == 0
+    assert page.read_text() == f"{CONTROLS_BEGIN}\n{control_headline(folder)}\n{CONTROLS_END}\n"

@@ -50,19 +50,20 @@ def headline(folder: Path) -> str:
     return f"{Table(header, [_row(group) for group in groups]).markdown()}\n\n{_sentence(groups)}"
 
 
-def put_into(path: Path, text: str) -> None:
+def put_into(path: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Replace what stands between the marks of a Markdown file.
 
     Raises:
         ValueError: if it does not have both marks, once and in their order.
     """
+    first, last = marks
     page = path.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(f"{END}\n")
-    if not begin or not end or BEGIN in rest or END in after:
-        raise ValueError(f"{path}: must have the lines {BEGIN!r} and {END!r}, once each")
+    before, begin, rest = page.partition(f"{first}\n")
+    _, end, after = rest.partition(f"{last}\n")
+    if not begin or not end or first in rest or last in after:
+        raise ValueError(f"{path}: must have the lines {first!r} and {last!r}, once each")
     with replacing(path) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{text}\n{END}\n{after}", encoding="utf-8")
+        temporary.write_text(f"{before}{first}\n{text}\n{last}\n{after}", encoding="utf-8")
 
 
 def _row(group: Group) -> list[str]:

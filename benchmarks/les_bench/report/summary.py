@@ -56,6 +56,8 @@ RESPONSE = (
     Column("charges R²", ("charges", "r2"), 3),
     Column("charges RMSE [e]", ("charges", "rmse"), 3),
     Column("best-fit scale", ("charges", "scale"), 2),
+    Column("charge of the part [e]", ("part_charge", "mean"), 2),
+    Column("of the reference [e]", ("part_charge", "reference"), 2),
     Column("dipole R²", ("dipole", "r2"), 3),
     Column("dipole RMSE [e Å]", ("dipole", "rmse"), 3),
     Column("best-fit scale", ("dipole", "scale"), 2),

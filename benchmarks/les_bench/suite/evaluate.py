@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from les.data.total_charge import total_charge
 from les.response.agreement import QUANTITIES, has_unique_moments
+from les_bench.systems.datasets import PART
 from les_bench.systems.labels import response_label
 from les_bench.systems.states import charge_state
 
@@ -39,7 +40,8 @@ def evaluate(
 
     Returns:
         ``n_atoms, unit, seconds, energy[_ref] [n_structures]``, ``forces[_ref] [n_atoms, 3]`` and,
-        where they exist, ``stress[_ref] [.., 6]`` [eV/A^3], ``charge_sum, total_charge
+        where they exist, ``stress[_ref] [.., 6]`` [eV/A^3], ``part_charge[_ref] [..]`` of the
+        structures that have a ``part``, ``charge_sum, total_charge
         [n_structures]``, what :func:`evaluate_response` returns, and
         ``doped, geometry, distance [n_structures]``, the latter [A] ``nan`` where a structure is
         not part of a scan. ``unit`` names the molecule or trajectory that a
@@ -77,6 +79,10 @@ def evaluate(
             results = predict(frame, with_bec)
         if les:
             _add_response(columns, frame, results)
+            if {PART, "REF_charges"} <= frame.arrays.keys() and "charges" in results:
+                part = frame.arrays[PART]
+                columns["part_charge_ref"].append([frame.arrays["REF_charges"][part].sum()])
+                columns["part_charge"].append([results["charges"][part].sum()])
     if any("distance" in frame.info for frame in frames):
         columns["distance"] = [[float(frame.info.get("distance", np.nan))] for frame in frames]
     if all({"doped", "geometry"} <= frame.info.keys() for frame in frames):

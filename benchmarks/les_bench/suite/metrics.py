@@ -23,6 +23,9 @@ UNITS = {
     **{f"{label}.rmse": quantity.unit for label, quantity in QUANTITIES.items()},
     "bec.acoustic_sum": "e",
     "bec.acoustic_sum_reference": "e",
+    "part_charge.mean": "e",
+    "part_charge.reference": "e",
+    "part_charge.rmse": "e",
     "wetting": "eV",
 }
 
@@ -82,6 +85,12 @@ def compute(data: Mapping[str, Array]) -> dict[str, Any]:
     if "stress" in data:
         result["stress_rmse"] = 1000 * rmse(data["stress_ref"], data["stress"])
     result |= agreements(data)
+    if "part_charge" in data:
+        result["part_charge"] = {
+            "mean": float(data["part_charge"].mean()),
+            "reference": float(data["part_charge_ref"].mean()),
+            "rmse": rmse(data["part_charge_ref"], data["part_charge"]),
+        }
     if "geometry" in data:
         labels = data["doped"], data["geometry"]
         reference = wetting_differences(data["energy_ref"], *labels)

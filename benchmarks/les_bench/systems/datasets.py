@@ -25,6 +25,8 @@ LOG = logging.getLogger("les")
 
 #: Loss per atom [eV] above which storing total energies in float32 spoils them.
 FLOAT32_TOLERANCE = 1e-5
+#: Array of a frame with the atoms of ``System.part``.
+PART = "REF_part"
 #: Source of data that are made when they are needed.
 MADE = "made"
 
@@ -100,6 +102,10 @@ def load(system: System, data: str = "auto") -> Dataset:
         split: read_frames(path, periodic=system.periodic, response=split == "response")
         for split, path in zip(paths, found, strict=True)
     }
+    if system.part is not None:
+        for frame in (frame for split in frames.values() for frame in split):
+            if (part := system.part(frame)) is not None:
+                frame.set_array(PART, part)
     if layout.split_key:
         names = [frame.info.get(layout.split_key) for frame in frames["train"]]
         both = list(zip(names, frames["train"], strict=True))

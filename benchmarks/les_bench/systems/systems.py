@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
-from les_bench.systems import copper, doped_salt, random_charges, salt
+from les_bench.systems import carbon_chain, copper, doped_salt, random_charges, salt
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class System:
     make: Callable[[], dict[str, list[Atoms]]] | None = None
     #: Whether LES can have a reason to help. Where not, a gain by it is a warning.
     electrostatic: bool = True
+    #: The atoms of a part of a structure whose charge is compared with its reference, if any.
+    part: Callable[[Atoms], NDArray[np.bool_] | None] | None = None
 
 
 SYSTEMS: dict[str, System] = {
@@ -147,6 +151,7 @@ SYSTEMS: dict[str, System] = {
             config="dipeptides",
             layout=Layout(train="carbon_chain/carbon_chain_129.xyz", test_every=5, valid_every=10),
             demo_epochs=60,
+            part=carbon_chain.end_group,
         ),
         System(
             "salt",
