@@ -17,7 +17,10 @@ FEATURES = {
     "charges": yes(),
     "channels": no("The readout gives one charge per atom; several are CACE's"),
     "total_charge": yes(),
-    "equilibration": yes("Born effective charges of molecules alone; not with TorchScript"),
+    "equilibration": yes(
+        "Born effective charges of molecules, and of fragments; not with TorchScript"
+    ),
+    "fragments": yes("Not in training"),
     "embedding": yes(),
     "field": no("The model does not know it; a warning tells"),
     "committees": yes(),

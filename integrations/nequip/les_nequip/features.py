@@ -18,9 +18,10 @@ FEATURES = {
     "channels": no("The readout gives one charge per atom; several are CACE's"),
     "total_charge": yes("Compiled models are for neutral structures"),
     "equilibration": yes(
-        "Born effective charges of molecules alone; neither in compiled models nor in compiled "
-        "training"
+        "Born effective charges of molecules, and of fragments; neither in compiled models nor in "
+        "compiled training"
     ),
+    "fragments": yes("Not in training"),
     "embedding": yes("Not in compiled models"),
     "field": no("The model does not know it; a warning tells"),
     "committees": yes(),

@@ -22,6 +22,7 @@ FEATURES = {
     "channels": "several charges on each atom",
     "total_charge": "total charge of a structure, which its charges sum to (`neutrality: shift`)",
     "equilibration": "charges that minimise the energy (`charge_equilibration: true`)",
+    "fragments": "total charges of molecules in a structure (`fragment`, `fragment_charge`)",
     "embedding": "total charge and spin in features (`embed_total_charge`, `embed_spin`)",
     "field": "external field of a structure",
     "committees": "committees (`les predict MODEL MODEL ...`, `les.backends.committee`)",
