@@ -250,12 +250,15 @@ class CACE(nn.Module):
             charges = self.charge_readout(of_charges, element)
             structures = (moved, strained_cell, batch, pbc)
             total = total_charge if self.les_config.uses_total_charge else None
-            sums = {
-                "total_charge": total,
-                "fragment": fragment,
-                "fragment_charge": fragment_charge,
-            }
-            added = long_range(self.ewald, self.les_config, charges, *structures, **sums)
+            added = long_range(
+                self.ewald,
+                self.les_config,
+                charges,
+                *structures,
+                total_charge=total,
+                fragment=fragment,
+                fragment_charge=fragment_charge,
+            )
             energies = energies + added.atom_energies
             out.update(les_energy=added.energy, latent_charges=added.latent_charges)
             if added.dipole is not None:

@@ -275,12 +275,13 @@ class CHGNetLES(CHGNet):
         total_charge: Tensor | None = None
         if self.graph_converter.uses_total_charge:
             total_charge = total_charges(self._graphs).to(positions.device)
-        parts: tuple[Tensor | None, Tensor | None] = (None, None)
-        if self.les.charge_equilibration:
-            parts = tuple(
-                None if x is None else x.to(positions.device) for x in fragments_of(self._graphs)
-            )
-        self._batch = _Batch(positions, cell, pbc, g.atom_owners.long(), total_charge, *parts)
+        fragment, fragment_charge = fragments_of(self._graphs)
+        if fragment is not None and fragment_charge is not None:
+            fragment = fragment.to(positions.device)
+            fragment_charge = fragment_charge.to(positions.device)
+        structure = g.atom_owners.long()
+        sums = (total_charge, fragment, fragment_charge)
+        self._batch = _Batch(positions, cell, pbc, structure, *sums)
         return super()._compute(g, **options)
 
     def _add_charge_state(self, module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
