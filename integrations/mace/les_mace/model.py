@@ -5,9 +5,7 @@ All coupling to the inner workings of mace-torch is in this module and ``checkpo
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -19,34 +17,14 @@ from mace.modules.models import ScaleShiftMACE
 from mace.modules.utils import compute_forces, compute_forces_virials, compute_hessians_vmap
 from torch import Tensor
 
-from les import Les, LESConfig, born_effective_charges
+from les import Les, LESConfig
 from les.charge_states import ChargeStateEmbedding
 from les.electronegativity import electronegativity_and_hardness
-from les.equilibration import refuse_periodic_response
-from les.legacy import HOST_KEYS, MULTIPOLE_KEYS
 from les_mace import lammps
-from les_mace.edges import recorded_edges
+from les_mace.born import born_charges, with_born_charges
+from les_mace.configuration import born_options, check_request, configuration
 from les_mace.joint_embedding import JointEmbedding, embedding_specs
 from les_mace.readouts import charge_readouts, layer_widths, read
-
-logger = logging.getLogger("les")
-
-#: Keys of published LES that ask for something this class does not do; they must be false.
-UNSUPPORTED = ("use_atomwise", *MULTIPOLE_KEYS)
-
-#: Keys of published hosts that only belong to these.
-WITHOUT_EFFECT = HOST_KEYS.difference(MULTIPOLE_KEYS, ("compute_bec", "bec_output_index"))
-
-
-def _configuration(les_arguments: LESConfig | Mapping[str, Any] | None) -> LESConfig:
-    """The configuration of a model; raises ``ValueError`` for what it cannot do."""
-    if isinstance(les_arguments, Mapping):
-        for key in UNSUPPORTED:
-            if les_arguments.get(key, False):
-                raise ValueError(
-                    f"`{key}` is not supported yet by MACELES, got {les_arguments[key]!r}"
-                )
-    return LESConfig.for_charges(les_arguments)
 
 
 @compile_mode("script")
@@ -77,24 +55,16 @@ class MACELES(ScaleShiftMACE):
     def __init__(
         self, les_arguments: LESConfig | Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        specs = embedding_specs(_configuration(les_arguments))
+        specs = embedding_specs(configuration(les_arguments))
         if specs and kwargs.get("embedding_specs") == specs:  # of a model that is built again
             kwargs = {**kwargs, "embedding_specs": None}
         super().__init__(**kwargs)
         self._add_charges(les_arguments)
 
     def _add_charges(self, les_arguments: LESConfig | Mapping[str, Any] | None) -> None:
-        own: Mapping[str, Any] = {}
-        if les_arguments is not None and not isinstance(les_arguments, LESConfig):
-            own = les_arguments
-        for key in WITHOUT_EFFECT & set(own):
-            logger.warning("`%s` has no effect on this model, got %r", key, own[key])
-        self.compute_bec = bool(own.get("compute_bec", False))
-        self.bec_output_index: int | None = own.get("bec_output_index")
-        if self.bec_output_index not in (None, 0, 1, 2):
-            raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {self.bec_output_index!r}")
+        self.compute_bec, self.bec_output_index = born_options(les_arguments)
         self.bec_method = "exact"
-        self.les = Les(_configuration(les_arguments), host_embeds=True)
+        self.les = Les(configuration(les_arguments), host_embeds=True)
         config = self.les.config()
         sources = [*self.readouts] * (2 if config.charge_equilibration else 1)
         self.les_readouts = charge_readouts(sources, config.initial_charge_scale)
@@ -178,21 +148,7 @@ class MACELES(ScaleShiftMACE):
             ValueError: for LAMMPS, edge forces and atomic stresses, to which the long-range
                 energy does not belong, and as ``les.Les``.
         """
-        if lammps_mliap:
-            raise ValueError(
-                "a model with LES cannot run as LAMMPS ML-IAP, which passes neither positions "
-                "nor cell; use `les lammps`"
-            )
-        if compute_edge_forces or compute_atomic_stresses:
-            raise ValueError(
-                "edge forces and atomic stresses are not defined for the long-range energy of "
-                "LES; leave `compute_edge_forces` and `compute_atomic_stresses` false"
-            )
-        if "pbc" not in data:
-            raise ValueError(
-                "a model with LES needs `pbc` in its input; LAMMPS, which does not pass it and "
-                "adds ghost atoms, is for `les lammps`"
-            )
+        check_request("pbc" in data, lammps_mliap, compute_edge_forces or compute_atomic_stresses)
         if hasattr(self, "joint_embedding"):
             for name in self.embedding_specs.keys():  # noqa: SIM118 (for TorchScript)
                 if name not in data:
@@ -207,7 +163,7 @@ class MACELES(ScaleShiftMACE):
                     "Born effective charges are not available from a model compiled by "
                     "TorchScript; use the model it was made of"
                 )
-            out, raw_charges, bec = self._with_born_effective_charges(data, training, need_strain)
+            out, raw_charges, bec = self._with_born_charges(data, training, need_strain)
         else:
             out = self.short_range(
                 data, training=training, compute_force=False, compute_displacement=need_strain
@@ -240,7 +196,7 @@ class MACELES(ScaleShiftMACE):
         )
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript would compile what follows)
             if compute_bec and self.les.charge_equilibration:
-                bec = self._born_effective_charges(les_out["latent_charges"], data, training, None)
+                bec = born_charges(self, les_out["latent_charges"], data, training)
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
         interaction_energy = interaction_energy + les_energy
@@ -283,51 +239,10 @@ class MACELES(ScaleShiftMACE):
         }
 
     @torch.jit.unused
-    def _with_born_effective_charges(
+    def _with_born_charges(
         self, data: dict[str, Tensor], training: bool, need_strain: bool
     ) -> tuple[dict[str, Tensor | None], Tensor, Tensor | None]:
-        """What ``short_range`` returns, charges, and their Born effective charges.
-
-        The last ones are ``None`` with ``charge_equilibration``: they are those of the charges that
-        follow from these.
-        """
-        equilibrated = self.les.charge_equilibration
-        if equilibrated:
-            refuse_periodic_response(
-                data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3), data.get("fragment")
-            )
-        exact = self.bec_method == "exact" and not equilibrated
-        recording = recorded_edges(self, data["edge_index"]) if exact else contextlib.nullcontext()
-        with recording as edges:
-            out = self.short_range(
-                data, training=training, compute_force=False, compute_displacement=need_strain
-            )
-        charges = self.raw_charges(out["node_feats"], data)
-        if equilibrated:
-            return out, charges, None
-        born = self._born_effective_charges(charges, data, training, edges)
-        return out, charges, born
-
-    @torch.jit.unused
-    def _born_effective_charges(
-        self, charges: Tensor, data: dict[str, Tensor], training: bool, edges: Any
-    ) -> Tensor:
-        bec = born_effective_charges(
-            charges,
-            data["positions"],
-            data["cell"].view(-1, 3, 3),
-            data["batch"],
-            data["pbc"].view(-1, 3),
-            self.les.remove_mean,
-            self.les.epsilon_factor,
-            create_graph=training or self.training,
-            method=self.bec_method,
-            edges=None if edges is None else edges(),
-            total_charge=self.total_charge(data),
-            fragment=data.get("fragment"),
-        )
-        index = self.bec_output_index
-        return bec if index is None else bec[:, index]
+        return with_born_charges(self, data, training, need_strain)
 
     def total_charge(self, data: dict[str, Tensor]) -> Tensor | None:
         """Total charges ``[n_graphs]`` [e] of a model whose charges sum to them, 0 by default."""

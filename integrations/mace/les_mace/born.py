@@ -1,0 +1,80 @@
+"""Born effective charges of a MACE model, from the graph of its evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from torch import Tensor
+
+from les import Edges, born_effective_charges
+from les.equilibration import refuse_periodic_response
+from les_mace.edges import recorded_edges
+
+
+def with_born_charges(
+    model: Any, data: dict[str, Tensor], training: bool, need_strain: bool
+) -> tuple[dict[str, Tensor | None], Tensor, Tensor | None]:
+    """What ``model.short_range`` returns, charges, and their Born effective charges.
+
+    The last ones are ``None`` with ``charge_equilibration``: they are those of the charges that
+    follow from these.
+
+    Args:
+        model: a ``MACELES``.
+        data: its input.
+        training: whether the result is trained on.
+        need_strain: whether the input is strained.
+
+    Raises:
+        ValueError: for periodic structures with ``charge_equilibration`` and without fragments, and
+            for a model of which it is not known where features go from atom to atom.
+    """
+    equilibrated = model.les.charge_equilibration
+    if equilibrated:
+        refuse_periodic_response(
+            data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3), data.get("fragment")
+        )
+    exact = model.bec_method == "exact" and not equilibrated
+    recording = recorded_edges(model, data["edge_index"]) if exact else contextlib.nullcontext()
+    with recording as edges:
+        out = model.short_range(
+            data, training=training, compute_force=False, compute_displacement=need_strain
+        )
+    charges = model.raw_charges(out["node_feats"], data)
+    if equilibrated:
+        return out, charges, None
+    found = None if edges is None else edges()
+    return out, charges, born_charges(model, charges, data, training, found)
+
+
+def born_charges(
+    model: Any,
+    charges: Tensor,
+    data: dict[str, Tensor],
+    training: bool,
+    edges: Edges | None = None,
+) -> Tensor:
+    """Born effective charges ``[n_atoms, 3, 3]`` [e], or the one component that is kept.
+
+    Args:
+        model, data, training: as above.
+        charges: ``[n_atoms]`` [e].
+        edges: the graph that they come from, where it is needed.
+    """
+    bec = born_effective_charges(
+        charges,
+        data["positions"],
+        data["cell"].view(-1, 3, 3),
+        data["batch"],
+        data["pbc"].view(-1, 3),
+        model.les.remove_mean,
+        model.les.epsilon_factor,
+        create_graph=training or model.training,
+        method=model.bec_method,
+        edges=edges,
+        total_charge=model.total_charge(data),
+        fragment=data.get("fragment"),
+    )
+    index = model.bec_output_index
+    return bec if index is None else bec[:, index]
