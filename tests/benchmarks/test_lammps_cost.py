@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -117,12 +118,27 @@ def test_predictions_repeat_what_was_measured():
     )
 
 
+def test_tables_of_earlier_results(tmp_path, capsys):
+    runs = [made_run(1000, 1), made_run(1000, 8)]
+    for run in runs:
+        run["of_ranks"][0] |= {"mebibytes": 100.0}
+        run["of_ranks"] = [{**run["of_ranks"][0]} for _ in run["of_ranks"]]
+    path = tmp_path / "lammps.json"
+    path.write_text(json.dumps({"runs": runs}))
+    assert cli.main(["lammps", "--read", str(path), "--more-ranks", "64"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [row[:2] for row in rows if row[0].isdigit() and "atoms" not in row] == [
+        *(["1000", "1"], ["1000", "8"], ["1000", "64"], ["64000", "64"])
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--ranks", "0"], "--ranks must be positive, got 0"),
         (["--steps", "0"], "--steps must be positive, got 0"),
         (["--warm-up", "-1"], "--warm-up must not be negative, got -1"),
+        (["--read", "earlier.json"], "a model and structures are needed, or --read"),
         (["--atoms", "4"], "--atoms must be multiples of the structure's 3, got 4"),
     ],
 )

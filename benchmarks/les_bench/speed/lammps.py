@@ -196,6 +196,10 @@ def main(argv: list[str] | None = None) -> int:
     network = Network(1e9 * options.bandwidth, 1e-6 * options.latency)
     runs: list[dict[str, Any]] = []
     try:
+        if options.read:
+            runs = [run for path in options.read for run in json.loads(path.read_text())["runs"]]
+            _print(runs, options.more_ranks, network)
+            return 0
         atoms = next(iter(read_structures(options.structures)))[1]
         for size in options.atoms:
             repeats(atoms, size)  # before anything takes long
@@ -209,12 +213,26 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     if max(options.ranks) * options.threads > (cores or 1):
         tqdm.write(f"step/s is of ranks that share {cores} cores, and of what else runs on them")
-    tqdm.write(
-        f"\ncomputed from these figures, with {options.bandwidth:g} GB/s and {options.latency:g} us"
-    )
-    for text in predictions(runs, options.more_ranks, network):
-        tqdm.write(text)
+    _print_predictions(runs, options.more_ranks, network)
     return 0
+
+
+def _print(runs: Sequence[dict[str, Any]], more_ranks: Sequence[int], network: Network) -> None:
+    tqdm.write(HEADER)
+    for run in runs:
+        tqdm.write(line(run))
+    _print_predictions(runs, more_ranks, network)
+
+
+def _print_predictions(
+    runs: Sequence[dict[str, Any]], more_ranks: Sequence[int], network: Network
+) -> None:
+    tqdm.write(
+        f"\ncomputed from these figures, with {network.bandwidth / 1e9:g} GB/s and "
+        f"{network.latency * 1e6:g} us"
+    )
+    for text in predictions(runs, more_ranks, network):
+        tqdm.write(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,8 +242,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("model", type=Path, help="model with LES")
-    add("structures", type=Path, help="a file of any format that ASE reads")
+    add("model", type=Path, nargs="?", help="model with LES")
+    add("structures", type=Path, nargs="?", help="a file of any format that ASE reads")
     several = {"type": int, "nargs": "+"}
     add("--atoms", **several, default=list(SIZES), help="default: %(default)s")  # type: ignore[arg-type]
     add("--ranks", **several, default=list(RANKS), help="default: %(default)s")  # type: ignore[arg-type]
@@ -241,6 +259,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--latency", type=float, default=2.0, help="of a message [us]; default: %(default)s")
     add("--skin", type=float, default=1.0, help="of neighbour lists [A]; default: %(default)s")
     add("--output", type=Path, default=Path("lammps.json"), help="default: %(default)s")
+    add(
+        "--read",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="print the tables of what was measured earlier with one model, and measure nothing",
+    )
     add("--backend", choices=backend_names())
     add("--device", default="cpu", help="default: %(default)s")
     add("--dtype", choices=("float32", "float64"), default="float64")
@@ -252,6 +277,8 @@ def _parser() -> argparse.ArgumentParser:
 def _checked(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """The options, or an exit with what is wrong with them."""
     options = parser.parse_args(argv)
+    if bool(options.read) == bool(options.structures):
+        parser.error("a model and structures are needed, or --read with earlier results")
     for name in ("steps", "threads", "bandwidth", "latency"):
         if not getattr(options, name) > 0:
             parser.error(f"--{name} must be positive, got {getattr(options, name)}")

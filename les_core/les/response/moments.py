@@ -224,9 +224,14 @@ def _open_arms(
     directions the mean is taken off everywhere in the structure, which leaves the distance from
     its centre. In an infinite crystal the mean of all charges does not feel one atom.
     """
-    arms, cell = exactly(positions), exactly(cell)
+    arms = exactly(positions)
     if remove_mean:
         arms = arms - structure_mean(arms, batch, cell.shape[0])
+    return open_part(arms, exactly(cell), batch, periodic)
+
+
+def open_part(arms: Tensor, cell: Tensor, batch: Tensor, periodic: Tensor) -> Tensor:
+    """Parts of ``arms`` ``[n_atoms, 3]`` along the open directions of their structures."""
     vectors = torch.where(periodic.unsqueeze(-1), cell, open_directions(cell, periodic))
     along = (arms.unsqueeze(1) @ reciprocal_vectors(vectors)[0].transpose(1, 2)[batch]).squeeze(1)
     along = along * ~periodic[batch]

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from les.engines.born import born_charges, born_shares
 from les.engines.cluster import find_graph
 from les.engines.potential import DividedPotential
+from les.response.born import BORN_CHARGES
 from les.sums.reduction import Reduction
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def on_ranks(
 
 
 def divided_results(
-    calculator: Any, atoms: Atoms, size: int, total_charge: float = 0.0
+    calculator: Any, atoms: Atoms, size: int, total_charge: float = 0.0, born: bool = False
 ) -> dict[str, NDArray[Any]]:
     """Results of a calculator's model for a structure that is divided among ranks.
 
@@ -79,7 +81,8 @@ def divided_results(
     no atoms where there are more than two.
 
     Returns:
-        ``energy``, ``les_energy``, ``forces``, ``virial`` and ``charges`` without a sign.
+        ``energy``, ``les_energy``, ``forces``, ``virial``, and ``charges`` without a sign; with
+        ``born`` also ``born_effective_charges``, of the same sign.
     """
     short_range = calculator.short_range_part()
     places = atoms.get_scaled_positions(wrap=True)[:, 0]
@@ -93,16 +96,34 @@ def divided_results(
         graph = find_graph(positions, tags, len(own), short_range.cutoff, short_range.n_layers)
         cluster = graph.cluster(atoms.numbers[tags], positions, len(own), total_charge)
         whole = potential.of_all(potential.of_rank(cluster), cell, pbc)
-        return own, tags[graph.nodes], whole
+        tensors = None
+        if born:
+            each = np.arange(len(tags))  # each image by itself
+            graph_of_images = find_graph(
+                positions, each, len(own), short_range.cutoff, short_range.n_layers
+            )
+            seen = graph_of_images.cluster(atoms.numbers[tags], positions, len(own), total_charge)
+            nodes = torch.from_numpy(tags[graph_of_images.nodes])
+            shares, plain = (
+                reduction.sum(x.new_zeros([len(atoms), *x.shape[1:]]).index_add(0, nodes, x))[own]
+                for x in born_shares(potential, seen)
+            )
+            places = torch.from_numpy(positions[: len(own)])
+            tensors = born_charges(potential, shares, plain, places, whole, cell, pbc)
+        return own, tags[graph.nodes], whole, tensors
 
     found = on_ranks(size, of_rank)
     forces = np.zeros((len(atoms), 3))
     charges = np.zeros((len(atoms), *found[0][2].charges.shape[1:]))
-    for own, nodes, whole in found:
+    tensors = np.zeros((len(atoms), 9))
+    for own, nodes, whole, of_own in found:
         np.subtract.at(forces, nodes, whole.gradient.numpy())
         charges[own] = whole.charges.numpy()
+        if born:
+            tensors[own] = of_own.reshape(-1, 9).numpy()
     whole = found[0][2]
     return {
+        **({BORN_CHARGES: tensors} if born else {}),
         "energy": np.array(whole.energy),
         "les_energy": np.array(whole.les_energy),
         "forces": forces,
@@ -113,7 +134,7 @@ def divided_results(
 
 def check_divided(calculator: Any, atoms: Atoms, size: int, rtol: float = 1e-10) -> None:
     """Compare results of atoms that are divided with those of the calculator for all together."""
-    found = divided_results(calculator, atoms, size)
+    found = divided_results(calculator, atoms, size, born=calculator.bec)
     copy = atoms.copy()
     copy.calc = calculator
     copy.get_forces()
@@ -125,6 +146,8 @@ def check_divided(calculator: Any, atoms: Atoms, size: int, rtol: float = 1e-10)
         "virial": -copy.get_stress(voigt=False) * copy.get_volume(),
         "charges": results.get("charges", results.get("latent_charges")),
     }
+    if calculator.bec:
+        expected[BORN_CHARGES] = results[BORN_CHARGES]
     assert abs(results["les_energy"]) > 1e-2
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=rtol, atol=rtol, err_msg=name)

@@ -51,6 +51,18 @@ def test_results_are_those_of_the_calculator(liquid, make_calculator, settings, 
     check_divided(make_calculator(**settings), liquid, size)
 
 
+@pytest.mark.parametrize("pbc", [[True, True, True], [True, True, False], [False, True, True]])
+@pytest.mark.parametrize("settings", [{}, {"neutrality": "none"}, {"epsilon_factor": 1.8}])
+def test_born_effective_charges(liquid, make_calculator, settings, pbc):
+    """Of a crystal that is smaller than the reach of the model, and of slabs."""
+    liquid.pbc = pbc
+    calculator = make_calculator(initial_charge_scale=200.0, **settings)
+    calculator.bec = True
+    check_divided(calculator, liquid, 3)
+    born = calculator.results["born_effective_charges"]
+    assert np.ptp(born, axis=0).max() > 1e-2
+
+
 def test_total_charge(liquid, make_calculator):
     calculator = make_calculator(initial_charge_scale=200.0)
     liquid.info["charge"] = 1.0

@@ -60,12 +60,13 @@ def tags_of(lmp, ranks):
 
 def run(ranks, folder, name, case):
     """Run a case, and write its results."""
-    atoms = read(folder / f"{name}.xyz")
+    atoms = read(folder / f"{name}.xyz", parallel=False)
     lmp = engine(ranks, atoms, case["before"])
-    couple(lmp, folder / "model.pt", SPECIES)
+    couple(lmp, folder / "model.pt", SPECIES, born_every=case.get("born_every", 0))
     lmp.commands_list(["timestep 0.0005", *case["commands"]])
     lmp.command("compute virial all pressure NULL virial")
-    lmp.command("thermo_style custom step pe c_virial[*]")
+    current = " c_les_current[*]" if "born_every" in case else ""
+    lmp.command(f"thermo_style custom step pe c_virial[*]{current}")
     lmp.command("run 0")
     first = tags_of(lmp, ranks)
     lmp.command(f"run {case['steps']}")
@@ -82,6 +83,10 @@ def run(ranks, folder, name, case):
         "n_own": [len(tags) for tags in first],
         "has_migrated": first != tags_of(lmp, ranks),
     }
+    if current:
+        arrays["velocities"] = np.array(lmp.gather("v", 1, 3)).reshape(-1, 3)
+        arrays["current"] = [lmp.extract_compute("les_current", 0, 1)[i] for i in range(3)]
+        arrays["born"] = np.array(lmp.gather("d2_les_born", 1, 9)).reshape(-1, 9)
     if ranks.rank == 0:
         np.savez(folder / f"{name}-{ranks.size}.npz", **arrays)
     lmp.close()
@@ -89,7 +94,7 @@ def run(ranks, folder, name, case):
 
 def refusals(ranks, folder):
     """Messages of all that must be refused, of each rank."""
-    atoms = read(folder / "water.xyz")
+    atoms = read(folder / "water.xyz", parallel=False)
     messages = {}
 
     def refused(name, function):
@@ -126,6 +131,7 @@ def refusals(ranks, folder):
     refused("no IDs", atoms_without_ids)
     refused("fix", lambda: coupled(after=["fix les all external pf/callback 10 1"]))
     refused("bec", lambda: coupled(charges={"bec": True}))
+    refused("born_every", lambda: coupled(charges={"born_every": -1}))
     refused("eps_inf", lambda: coupled(charges={"eps_inf": 1.8}))
     refused("units", lambda: coupled(units="real"))
     refused("too few elements", lambda: coupled(elements=["H"]))

@@ -44,8 +44,9 @@ CASES = {
         "cell": [[9.5, 0, 0], [1.5, 9.6, 0], [0, 0, 30]],
         "n": (3, 3, 2),
         "before": ["processors 1 1 *"],
-        "commands": ["fix nve all nve"],
+        "commands": ["velocity all create 300 1 loop all", "fix nve all nve"],
         "steps": 2,
+        "born_every": 2,
     },
 }
 #: LAMMPS's unit of pressure is that of older constants, in eV/A^3.
@@ -144,12 +145,27 @@ def test_dipole_is_that_of_ase(folder, calculator):
         np.testing.assert_allclose(found["vector"][:3], atoms.get_dipole_moment(), rtol=1e-9)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_born_effective_charges_and_current(folder, size):
+    with np.load(folder / f"slab-{size}.npz") as found:
+        start = read(folder / "slab.xyz")
+        atoms = Atoms(start.numbers, found["positions"], cell=found["cell"], pbc=start.pbc)
+        atoms.calc = LESCalculator(folder / "model.pt", dtype="float64", bec=True)
+        atoms.get_potential_energy()
+        born = atoms.calc.results["born_effective_charges"]
+        np.testing.assert_allclose(found["born"], born, rtol=0, atol=1e-9 * np.abs(born).max())
+        current = np.einsum("iab,ib->a", born.reshape(-1, 3, 3), found["velocities"])
+        assert np.abs(current).max() > 1e-3
+        np.testing.assert_allclose(found["current"], current, rtol=1e-8, atol=1e-9)
+
+
 def test_errors_are_the_same_on_all_ranks(folder):
     refused = json.loads((folder / "refused.json").read_text())
     for name, message in {
         "no IDs": "LAMMPS must have atoms with IDs, got `atom_modify id no`",
         "fix": "LAMMPS must not have a fix 'les' yet",
         "bec": "`bec` has no effect in LAMMPS",
+        "born_every": "`born_every` must be a number of steps, got -1",
         "eps_inf": "`eps_inf` has no effect in LAMMPS",
         "units": "LAMMPS must have `units metal`, got `units real`",
         "too few elements": "each of LAMMPS's 2 atom types, in their order, got 1: H",

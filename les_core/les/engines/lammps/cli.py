@@ -91,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
         help="how far two atoms move together until neighbour lists are made anew [A] (1)",
     )
     add(
+        "--born-every",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Born effective charges, d2_les_born in dumps, and the current, c_les_current[1] to "
+        "[3], at each Nth step (none)",
+    )
+    add(
         "--patience",
         type=float,
         default=3600.0,
@@ -146,6 +154,7 @@ def _run(lmp: Any, script: Script, arguments: argparse.Namespace, communicator: 
         fix=script.fix,
         skin=arguments.skin,
         total_charge=arguments.total_charge,
+        born_every=arguments.born_every,
         patience=arguments.patience,
         stop=stop,
         backend=arguments.backend,

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from les.engines.born import born_charges, born_shares
 from les.engines.cluster import Cluster, find_graph
 from les.engines.lammps.atoms import Box, Seen, by_tag, largest_tag
 from les.engines.lammps.checks import check_neighbour_lists, check_settings, numbers_of_types
@@ -36,6 +37,9 @@ from les.sums.reduction import MPIReduction, OneProcess, Reduction
 #: Fix of LAMMPS that charges are kept in, and their name in dumps.
 CHARGE_FIX, CHARGE_NAME = "les_charge", "d_les_charge"
 
+#: The same of Born effective charges, and the compute of the current that follows [e A/ps].
+BORN_FIX, BORN_NAME, CURRENT = "les_born", "d2_les_born", "les_current"
+
 #: Components of the vector of the fix: the dipole [e A], and the long-range energy [eV].
 VECTOR_LENGTH = 4
 
@@ -51,6 +55,7 @@ def couple(
     fix: str = "les",
     skin: float = 1.0,
     total_charge: float = 0.0,
+    born_every: int = 0,
     patience: float = PATIENCE,
     stop: Callable[[str], None] | None = None,
     **options: Any,
@@ -70,6 +75,11 @@ def couple(
             property ``d_les_charge`` of atoms, in the order of dumps.
         skin: how far atoms move, two of them together, until neighbour lists are made anew [A].
         total_charge: of the structure [e].
+        born_every: compute Born effective charges at each step whose number is a multiple of it;
+            without it at none. They are the property ``d2_les_born`` of atoms [e], nine numbers
+            with the component of the polarisation first, and the vector of the compute
+            ``les_current`` is the current [e A/ps] that follows from them and the velocities. In
+            between, both have charges of the last such step.
         patience: how long a rank waits for the others [s], until it takes one of them for lost and
             ends all by ``MPI_Abort``, with a message.
         stop: is called with the message on all ranks when a step has failed. Without it, the
@@ -88,6 +98,8 @@ def couple(
         check_settings(lmp, fix)
         check_number("skin", skin)
         check_number("patience", patience)
+        if isinstance(born_every, bool) or not isinstance(born_every, int) or born_every < 0:
+            raise ValueError(f"`born_every` must be a number of steps, got {born_every!r}")
         calculator = _calculator(model, options)
         known = [int(number) for number in calculator.elements()]
         numbers = numbers_of_types(lmp, elements, known)
@@ -98,7 +110,10 @@ def couple(
         potential = DividedPotential(calculator.short_range_part(), reduction, total_charge)
         potential.check(Box.of(lmp).pbc)
         made = Coupling(
-            lmp, communicator, potential, numbers, fix, calculator.charge_sign, patience, stop
+            *(lmp, communicator, potential, numbers, fix, calculator.charge_sign),
+            born_every=born_every,
+            patience=patience,
+            stop=stop,
         )
     except Exception as exception:
         error = exception
@@ -122,12 +137,16 @@ def _calculator(model: Any, options: dict[str, Any]) -> Any:
 
 
 def _checked(calculator: Any) -> Any:
-    for name, given in (("bec", calculator.bec), ("eps_inf", calculator.eps_inf is not None)):
+    instead = {
+        "bec": (calculator.bec, "give `born_every`"),
+        "eps_inf": (
+            calculator.eps_inf is not None,
+            "evaluate the trajectory with a calculator that has it",
+        ),
+    }
+    for name, (given, what) in instead.items():
         if given:
-            raise ValueError(
-                f"`{name}` has no effect in LAMMPS: leave it out, and evaluate the trajectory with "
-                "a calculator that has it"
-            )
+            raise ValueError(f"`{name}` has no effect in LAMMPS: leave it out, and {what}")
     return calculator
 
 
@@ -150,8 +169,10 @@ class Coupling:
         numbers_of_types: Sequence[int],
         fix: str,
         sign: ChargeSign,
-        patience: float,
-        stop: Callable[[str], None] | None,
+        *,
+        born_every: int = 0,
+        patience: float = PATIENCE,
+        stop: Callable[[str], None] | None = None,
     ) -> None:
         self.lmp, self.communicator, self.potential, self.fix = lmp, communicator, potential, fix
         self.numbers = np.array([0, *numbers_of_types])
@@ -161,6 +182,12 @@ class Coupling:
         self.whole: Whole | None = None
         self.dipole: Tensor | None = None
         self.single = potential.model.config.n_channels == 1
+        self.born_every = born_every
+        if born_every and not self.single:
+            raise ValueError(
+                "`born_every` is for one charge on each atom, the model has "
+                f"{potential.model.config.n_channels}"
+            )
 
     def start(self, skin: float) -> None:
         """Set what LAMMPS needs, and become its callback."""
@@ -176,6 +203,12 @@ class Coupling:
         )
         if self.single and not lmp.has_id("fix", CHARGE_FIX):
             lmp.command(f"fix {CHARGE_FIX} all property/atom {CHARGE_NAME}")
+        if self.born_every and not lmp.has_id("fix", BORN_FIX):
+            lmp.command(f"fix {BORN_FIX} all property/atom {BORN_NAME} 9")
+            for row, axis in enumerate("xyz"):
+                terms = (f"{BORN_NAME}[{3 * row + i}]*v{x}" for i, x in enumerate("xyz", start=1))
+                lmp.command(f"variable les_j{axis} atom {'+'.join(terms)}")
+            lmp.command(f"compute {CURRENT} all reduce sum v_les_jx v_les_jy v_les_jz")
         lmp.fix_external_set_vector_length(fix, VECTOR_LENGTH)
         if self.stop is None:
             raise_after_commands(lmp, lambda: self.failure)
@@ -193,8 +226,12 @@ class Coupling:
                 seen = Seen.of(self.lmp, n_own)
                 check_neighbour_lists(self.lmp)
                 own = self.potential.of_rank(self._cluster(seen))
+                due = bool(self.born_every) and step % self.born_every == 0
+                born = self._born_shares(seen) if due else None
             if self.failure is None:
                 self._together(seen, own, forces)
+                if born is not None:
+                    self._tell_born_charges(seen, *born)
         except BaseException:
             abort(self.communicator)  # others may be waiting for this rank
 
@@ -223,6 +260,37 @@ class Coupling:
         self._node_tags = torch.from_numpy(seen.tags[graph.nodes])
         numbers = self.numbers[seen.types]
         return graph.cluster(numbers, seen.positions, seen.n_own, self.potential.total_charge)
+
+    def _born_shares(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """What own charges add to Born effective charges: two tensors of all atoms seen."""
+        model, n_seen = self.potential.model, len(seen.tags)
+        each = np.arange(n_seen)  # each image by itself
+        graph = find_graph(seen.positions, each, seen.n_own, model.cutoff, model.n_layers)
+        cluster = graph.cluster(
+            self.numbers[seen.types], seen.positions, seen.n_own, self.potential.total_charge
+        )
+        nodes = torch.from_numpy(graph.nodes)
+        shares, plain = born_shares(self.potential, cluster)
+        return (
+            shares.new_zeros([n_seen, 3, 3]).index_copy(0, nodes.to(shares.device), shares).cpu(),
+            plain.new_zeros([n_seen, 3]).index_copy(0, nodes.to(plain.device), plain).cpu(),
+        )
+
+    def _tell_born_charges(self, seen: Seen, shares: Tensor, plain: Tensor) -> None:
+        """Give LAMMPS the Born effective charges; all ranks must call it."""
+        assert self.whole is not None and self.sign.sign is not None
+        reduction, n_own, whole = self.potential.reduction, seen.n_own, self.whole
+        largest = largest_tag(seen.tags, reduction.rank, reduction.size, reduction)
+        tags, box = torch.from_numpy(seen.tags), Box.of(self.lmp)
+        shares, plain = (
+            by_tag(values, tags, largest, reduction)[tags[:n_own]] for values in (shares, plain)
+        )
+        whole = whole._replace(charges=whole.charges.cpu(), mean_charge=whole.mean_charge.cpu())
+        places = torch.from_numpy(seen.positions[:n_own])
+        found = born_charges(self.potential, shares, plain, places, whole, box.cell, box.pbc)
+        if n_own:
+            tensors = self.lmp.numpy.extract_atom(BORN_NAME, nelem=n_own, dim=9)
+            tensors[:n_own] = self.sign.sign * found.reshape(-1, 9).numpy()
 
     def _together(self, seen: Seen, own: Own, forces: NDArray[Any]) -> None:
         """What ranks do together: all of them are here."""
