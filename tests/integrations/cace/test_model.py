@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from ase.io import write
 
 from les.data.total_charge import total_charge
 from les.testing import (
@@ -22,9 +23,11 @@ from les.testing import (
 from les.testing.adapter import results_of
 from les.testing.charge_states import EMBEDDED, draw_embeddings
 from les.testing.earlier import AS_BEFORE, earlier_pickle, earlier_settings
-from les.testing.structures import structures
+from les.testing.equilibration import in_fragments
+from les.testing.structures import crystal, dimer, structures
 from les_cace import CACE, LESCalculator, load_model, save_model
 from les_cace.batches import collate, to_structure
+from les_cace.data import LabelledStructures, collate_labelled
 from les_cace.symmetrize import SumOfProducts, Symmetrizer
 
 
@@ -131,6 +134,24 @@ class TestEquilibration(EquilibrationTests):
         own = CACE(model.arguments["representation"], settings).double()
         own.load_state_dict({**own.state_dict(), **parts_but_charges(model)})
         return own
+
+    def test_labelled_structures_have_their_fragments(self, model, tmp_path):
+        """Also beside others without, in one batch, as when they are computed alone."""
+        both = [in_fragments(crystal("triclinic")), dimer()]
+        for atoms in both:
+            atoms.info["energy"] = -1.0
+        path = tmp_path / "both.xyz"
+        write(path, both)
+        options = {"uses_total_charge": True, "uses_fragments": True}
+        data = LabelledStructures(path, model.cutoff, ["energy"], **options)
+        batch, _ = collate_labelled([data[0], data[1]])
+        assert batch.fragment.tolist() == [3, 3, 3, 1, 1, 1, *[0] * 6]
+        charges = model.eval()(*batch)["charges"].detach().numpy()
+        for atoms, found in zip(both, np.split(charges, 2), strict=True):
+            alone = results_of(LESCalculator(model), atoms)["charges"]
+            np.testing.assert_allclose(found, alone, rtol=0, atol=1e-7)
+        plain = LabelledStructures(path, model.cutoff, ["energy"], uses_total_charge=True)
+        assert collate_labelled([plain[0]])[0].fragment is None
 
 
 def parts_but_charges(model):
