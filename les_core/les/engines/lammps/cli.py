@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from les.backends import BackendError, backend_names
-from les.engines.lammps.failures import EngineError, abort, shared_message
+from les.engines.lammps.failures import PATIENCE, EngineError, abort, shared_message
 from les.engines.lammps.script import Script, read_script
 from les.parser import ArgumentParser
 
@@ -101,9 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--patience",
         type=float,
-        default=3600.0,
+        default=PATIENCE,
         metavar="S",
-        help="how long a rank waits for the others until it takes one for lost [s] (3600)",
+        help=f"how long a rank waits for the others until it takes one for lost [s] ({PATIENCE:g})",
     )
     add("--backend", choices=backend_names(), help="default: that of files with this ending")
     add("--head", help="of a model with several heads")

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from les.engines.born import born_charges, born_shares
 from les.engines.cluster import Cluster, find_graph
 from les.engines.lammps.atoms import Box, Seen, by_tag, largest_tag
+from les.engines.lammps.charges import Charges
 from les.engines.lammps.checks import check_neighbour_lists, check_settings, numbers_of_types
 from les.engines.lammps.failures import (
+    PATIENCE,
     EngineError,
     Impatient,
     abort,
@@ -33,18 +34,6 @@ from les.engines.potential import DividedPotential, Own, Whole
 from les.ranges import check_number
 from les.response.gauge import ChargeSign
 from les.sums.reduction import MPIReduction, OneProcess, Reduction
-
-#: Fix of LAMMPS that charges are kept in, and their name in dumps.
-CHARGE_FIX, CHARGE_NAME = "les_charge", "d_les_charge"
-
-#: The same of Born effective charges, and the compute of the current that follows [e A/ps].
-BORN_FIX, BORN_NAME, CURRENT = "les_born", "d2_les_born", "les_current"
-
-#: Components of the vector of the fix: the dipole [e A], and the long-range energy [eV].
-VECTOR_LENGTH = 4
-
-#: How long a rank waits for others [s].
-PATIENCE = 3600.0
 
 
 def couple(
@@ -157,8 +146,7 @@ class Coupling:
         potential: the model and what adds up over the ranks.
         failure: why LAMMPS was stopped, or ``None``.
         whole: results of the last step for the structure.
-        dipole: of the last step ``[3]`` [e A], of unwrapped positions; one branch of a multivalued
-            quantity. ``None`` for a model with several charges on each atom.
+        charges: what LAMMPS is told of charges, with the dipole of the last step.
     """
 
     def __init__(
@@ -177,17 +165,10 @@ class Coupling:
         self.lmp, self.communicator, self.potential, self.fix = lmp, communicator, potential, fix
         self.numbers = np.array([0, *numbers_of_types])
         self._node_tags = torch.zeros(0, dtype=torch.int64)
-        self.sign, self.patience, self.stop = sign, patience, stop
+        self.patience, self.stop = patience, stop
         self.failure: EngineError | None = None
         self.whole: Whole | None = None
-        self.dipole: Tensor | None = None
-        self.single = potential.model.config.n_channels == 1
-        self.born_every = born_every
-        if born_every and not self.single:
-            raise ValueError(
-                "`born_every` is for one charge on each atom, the model has "
-                f"{potential.model.config.n_channels}"
-            )
+        self.charges = Charges(lmp, potential, self.numbers, fix, sign, born_every)
 
     def start(self, skin: float) -> None:
         """Set what LAMMPS needs, and become its callback."""
@@ -201,15 +182,7 @@ class Coupling:
                 f"fix_modify {fix} energy yes virial yes",
             ]
         )
-        if self.single and not lmp.has_id("fix", CHARGE_FIX):
-            lmp.command(f"fix {CHARGE_FIX} all property/atom {CHARGE_NAME}")
-        if self.born_every and not lmp.has_id("fix", BORN_FIX):
-            lmp.command(f"fix {BORN_FIX} all property/atom {BORN_NAME} 9")
-            for row, axis in enumerate("xyz"):
-                terms = (f"{BORN_NAME}[{3 * row + i}]*v{x}" for i, x in enumerate("xyz", start=1))
-                lmp.command(f"variable les_j{axis} atom {'+'.join(terms)}")
-            lmp.command(f"compute {CURRENT} all reduce sum v_les_jx v_les_jy v_les_jz")
-        lmp.fix_external_set_vector_length(fix, VECTOR_LENGTH)
+        self.charges.start()
         if self.stop is None:
             raise_after_commands(lmp, lambda: self.failure)
         lmp.set_fix_external_callback(fix, self)
@@ -226,12 +199,9 @@ class Coupling:
                 seen = Seen.of(self.lmp, n_own)
                 check_neighbour_lists(self.lmp)
                 own = self.potential.of_rank(self._cluster(seen))
-                due = bool(self.born_every) and step % self.born_every == 0
-                born = self._born_shares(seen) if due else None
+                born = self.charges.born_shares(seen) if self.charges.born_due(step) else None
             if self.failure is None:
-                self._together(seen, own, forces)
-                if born is not None:
-                    self._tell_born_charges(seen, *born)
+                self._together(seen, own, born, forces)
         except BaseException:
             abort(self.communicator)  # others may be waiting for this rank
 
@@ -261,38 +231,9 @@ class Coupling:
         numbers = self.numbers[seen.types]
         return graph.cluster(numbers, seen.positions, seen.n_own, self.potential.total_charge)
 
-    def _born_shares(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """What own charges add to Born effective charges: two tensors of all atoms seen."""
-        model, n_seen = self.potential.model, len(seen.tags)
-        each = np.arange(n_seen)  # each image by itself
-        graph = find_graph(seen.positions, each, seen.n_own, model.cutoff, model.n_layers)
-        cluster = graph.cluster(
-            self.numbers[seen.types], seen.positions, seen.n_own, self.potential.total_charge
-        )
-        nodes = torch.from_numpy(graph.nodes)
-        shares, plain = born_shares(self.potential, cluster)
-        return (
-            shares.new_zeros([n_seen, 3, 3]).index_copy(0, nodes.to(shares.device), shares).cpu(),
-            plain.new_zeros([n_seen, 3]).index_copy(0, nodes.to(plain.device), plain).cpu(),
-        )
-
-    def _tell_born_charges(self, seen: Seen, shares: Tensor, plain: Tensor) -> None:
-        """Give LAMMPS the Born effective charges; all ranks must call it."""
-        assert self.whole is not None and self.sign.sign is not None
-        reduction, n_own, whole = self.potential.reduction, seen.n_own, self.whole
-        largest = largest_tag(seen.tags, reduction.rank, reduction.size, reduction)
-        tags, box = torch.from_numpy(seen.tags), Box.of(self.lmp)
-        shares, plain = (
-            by_tag(values, tags, largest, reduction)[tags[:n_own]] for values in (shares, plain)
-        )
-        whole = whole._replace(charges=whole.charges.cpu(), mean_charge=whole.mean_charge.cpu())
-        places = torch.from_numpy(seen.positions[:n_own])
-        found = born_charges(self.potential, shares, plain, places, whole, box.cell, box.pbc)
-        if n_own:
-            tensors = self.lmp.numpy.extract_atom(BORN_NAME, nelem=n_own, dim=9)
-            tensors[:n_own] = self.sign.sign * found.reshape(-1, 9).numpy()
-
-    def _together(self, seen: Seen, own: Own, forces: NDArray[Any]) -> None:
+    def _together(
+        self, seen: Seen, own: Own, born: tuple[Tensor, Tensor] | None, forces: NDArray[Any]
+    ) -> None:
         """What ranks do together: all of them are here."""
         lmp, reduction, n_own = self.lmp, self.potential.reduction, seen.n_own
         box = Box.of(lmp)
@@ -309,32 +250,6 @@ class Coupling:
         w = whole.virial.cpu().numpy()
         voigt = [w[0, 0], w[1, 1], w[2, 2], w[0, 1], w[0, 2], w[1, 2]]
         lmp.fix_external_set_virial_global(self.fix, voigt)
-        self._tell_charges(seen, box, whole)
-
-    def _tell_charges(self, seen: Seen, box: Box, whole: Whole) -> None:
-        """Give LAMMPS charges, dipole and long-range energy."""
-        lmp, n_own = self.lmp, seen.n_own
-        values = [0.0, 0.0, 0.0]
-        if self.single:
-            charges = whole.charges.cpu() * self._sign_of(seen, whole)
-            if n_own:
-                lmp.numpy.extract_atom(CHARGE_NAME, nelem=n_own)[:n_own] = charges.numpy()
-            if self.potential.model.config.moments_without_mean:
-                charges = charges - (self.sign.sign or 1) * whole.mean_charge.cpu()
-            moment = charges @ seen.unwrapped(box.cell)
-            self.dipole = self.potential.reduction.sum(moment)
-            values = self.dipole.tolist()
-        for place, value in enumerate([*values, whole.les_energy], start=1):
-            lmp.fix_external_set_vector(self.fix, place, value)
-
-    def _sign_of(self, seen: Seen, whole: Whole) -> int:
-        """The sign of all charges, which the first step decides; all ranks must call it."""
-        if self.sign.sign is None:
-            reduction, own = self.potential.reduction, seen.tags[: seen.n_own]
-            largest = largest_tag(own, reduction.rank, reduction.size, reduction)
-            numbers = torch.from_numpy(self.numbers[seen.types[: seen.n_own]])
-            pairs = torch.stack([whole.charges.cpu(), numbers.double()], dim=1)
-            all_atoms = by_tag(pairs, torch.from_numpy(own), largest, reduction)
-            present = all_atoms[all_atoms[:, 1] > 0]
-            return self.sign(present[:, 0], present[:, 1].long())
-        return self.sign.sign
+        self.charges.tell(seen, box, whole)
+        if born is not None:
+            self.charges.tell_born(seen, box, whole, *born)

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from les.sums.reduction import Reduction
 
+#: How long a rank waits for others [s], unless it is said.
+PATIENCE = 3600.0
+
 #: In how many parts time is waited. A process that is suspended loses patience for one of them at
 #: most, however long that takes.
 N_TICKS = 60
