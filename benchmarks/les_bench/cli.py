@@ -124,17 +124,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--backend", choices=backend_names(), help="default: by the name's end")
     evaluate.add_argument("--allow-pickle", action="store_true", help="read pickled models")
     evaluate.add_argument("--device", default="cpu", help="default: %(default)s")
-    evaluate.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    evaluate.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="precision of the model (default: %(default)s)",
+    )
     _add_data(evaluate)
 
     report = commands.add_parser("report", help="tables and plots of a folder of results")
-    report.add_argument("folder", type=Path, nargs="?", default=DEFAULT_OUTPUT)
+    report.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=DEFAULT_OUTPUT,
+        help="results of les bench run (default: %(default)s)",
+    )
     report.add_argument("--output", type=Path, help="folder to write to (default: the results')")
 
     headline = commands.add_parser(
         "headline", help="one small table of all pairs, from result.json files alone"
     )
-    headline.add_argument("folder", type=Path, nargs="?", default=DEFAULT_OUTPUT)
+    headline.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=DEFAULT_OUTPUT,
+        help="results of les bench run (default: %(default)s)",
+    )
     headline.add_argument(
         "--write",
         type=Path,

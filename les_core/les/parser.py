@@ -5,9 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any, NoReturn
+
+#: Whether parsers are asked for (:func:`parser_of`) rather than told to parse.
+_asked_for: ContextVar[bool] = ContextVar("asked_for", default=False)
+
+
+class _Found(BaseException):
+    """Carries a parser out of the command that was about to use it."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -45,6 +56,9 @@ def brief_errors(parser: argparse.ArgumentParser) -> None:
     parse = parser.parse_known_args
 
     def remember(args: Sequence[str] | None = None, *rest: Any, **further: Any) -> Any:
+        # One without --help looks for one option, before the parser of the command is used.
+        if _asked_for.get() and parser.add_help:
+            raise _Found(parser)
         given[:] = sys.argv[1:] if args is None else args
         return parse(args, *rest, **further)
 
@@ -60,6 +74,28 @@ def brief_errors(parser: argparse.ArgumentParser) -> None:
 
     parser.parse_known_args = remember  # type: ignore[method-assign, assignment]
     parser.error = error  # type: ignore[method-assign]
+
+
+def parser_of(
+    command: Callable[[list[str]], object], arguments: Sequence[str] = ()
+) -> argparse.ArgumentParser | None:
+    """The parser that a command uses, for its documentation and for completion in shells.
+
+    Args:
+        command: a function of a command line, which parses it before it does anything else.
+        arguments: what the command line begins with, such as the name of a command within it.
+
+    Returns:
+        The parser, which has parsed nothing; ``None`` if the command has used none.
+    """
+    token = _asked_for.set(True)
+    try:
+        command(list(arguments))
+    except _Found as found:
+        return found.parser
+    finally:
+        _asked_for.reset(token)
+    return None
 
 
 def _is_unknown(text: str, parser: argparse.ArgumentParser) -> bool:

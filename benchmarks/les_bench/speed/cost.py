@@ -140,12 +140,21 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", choices=backend_names(), default="mace")
-    parser.add_argument("--system", choices=list(SYSTEMS), default="water")
+    parser.add_argument(
+        "--model", choices=backend_names(), default="mace", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--system", choices=list(SYSTEMS), default="water", help="default: %(default)s"
+    )
     parser.add_argument("--data", default="auto", help="as for `les bench run`")
     for name, (default, _, what) in NUMBERS.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{what}; {default}")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="precision of the model (default: %(default)s)",
+    )
     given, extra = list(sys.argv[1:] if argv is None else argv), []
     if "--" in given:
         given, extra = given[: given.index("--")], given[given.index("--") + 1 :]

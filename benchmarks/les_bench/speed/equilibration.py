@@ -94,9 +94,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--hardness", type=float, nargs="+", default=[10.0], help="eV/e^2; default: 10"
     )
-    parser.add_argument("--tolerance", type=float, default=DEFAULT_TOLERANCE)
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=DEFAULT_TOLERANCE,
+        help="of the charges, relative; default: %(default)s",
+    )
     parser.add_argument("--training", action="store_true", help="with the gradient of a loss")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="precision of the sum (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     options = parser.parse_args(argv)
     if options.threads < 1:

@@ -124,7 +124,12 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="precision of the sum (default: %(default)s)",
+    )
     against = parser.add_mutually_exclusive_group()
     against.add_argument(
         "--peers", action="store_true", help="compare with other packages at the same error"

@@ -161,9 +161,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--atoms", type=int, nargs="+", default=list(SIZES), help="sizes; default: %(default)s"
     )
-    parser.add_argument("--backend", choices=backend_names())
+    parser.add_argument(
+        "--backend", choices=backend_names(), help="default: that of files with this ending"
+    )
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float32",
+        help="precision of the model (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
     options = parser.parse_args(argv)

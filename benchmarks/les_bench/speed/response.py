@@ -86,14 +86,21 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, help="model file")
     parser.add_argument("structures", type=Path, help="a file of any format that ASE reads")
     parser.add_argument("--first", type=int, default=1, help="how many of them; default: 1")
     parser.add_argument(
         "--supercell", type=int, nargs=3, default=[2, 1, 1], help="default: 2 1 1; 1 1 1 for none"
     )
-    parser.add_argument("--backend", choices=backend_names())
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    parser.add_argument(
+        "--backend", choices=backend_names(), help="default: that of files with this ending"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="precision of the model (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
     options = parser.parse_args(argv)

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, help="model file")
     parser.add_argument("structures", type=Path, help="of any format that ASE reads")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("analysis"), help="folder of the results"

@@ -27,7 +27,12 @@ def add_model_options(parser: Any) -> None:
     parser.add_argument("--head", help="of a model with several heads")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--dtype", default="float64", choices=("float32", "float64"))
+    parser.add_argument(
+        "--dtype",
+        default="float64",
+        choices=("float32", "float64"),
+        help="precision of the model (default: %(default)s)",
+    )
 
 
 def load_model(arguments: argparse.Namespace, **options: Any) -> tuple[Any, Backend]:

@@ -6,7 +6,9 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from les.backends import BackendError, backend_names, config_path, get_backend
 from les.files import replacing
@@ -15,53 +17,40 @@ from les.targets import check_target
 
 _LES_FLAGS = ("--les", "--no-les")
 
-_DESCRIPTION = """\
-Latent Ewald Summation: long-range electrostatics for machine-learned potentials.
-
-  les train MODEL [--les | --no-les] ...   train with upstream's own arguments
-  les predict MODEL [MODEL ...] STRUCTURES energies, forces, charges of structures
-  les analyse MODEL STRUCTURES             charges: by environment, sums, against references
-  les md MODEL START                       molecular dynamics: nve, nvt, npt
-  les lammps SCRIPT --model MODEL          LAMMPS with a model, on any number of MPI ranks
-  les ir {trajectory,run,harmonic}         infrared spectra
-  les born MODEL CRYSTAL                   Born effective charges for phonopy
-  les convert MODEL FILE TARGET            published models with LES as files of this package
-  les bench {run,report,headline,evaluate,fetch,list,kernels,response,
-             equilibration,cost,md-step}  models with and without LES, and speed
-  les config {list,show,copy}              the training configurations shipped with les
-  les doctor                               which models can be trained here
-
-`les --debug COMMAND ...` shows where in the code an error came from.
+_LAST = """\
+`les help COMMAND` tells more of one. `les --debug COMMAND ...` shows where in the code an error
+came from. Completion in a shell: pip install argcomplete, then
+eval "$(register-python-argcomplete les)".
 """
+
+
+class Command(NamedTuple):
+    """A command of ``les``, which parses its own arguments."""
+
+    #: Runs it on its arguments, without its name, and returns the exit status.
+    run: Callable[[list[str]], int]
+    #: What stands behind its name.
+    synopsis: str
+    #: What it does, in a few words.
+    summary: str
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (default: ``sys.argv[1:]``); returns the exit status."""
+    if "_ARGCOMPLETE" in os.environ:  # by a shell, for what is typed so far
+        from les.cli.completion import complete
+
+        complete(_parser(), {name: command.run for name, command in COMMANDS.items()})
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = argv[:1] == ["--debug"]
     argv = argv[debug:]
-    parser = ArgumentParser(
-        prog="les", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=_version())
-    # Each of these parses the rest by itself.
-    commands = {
-        "train": _train,
-        "predict": _predict,
-        "analyse": _analyse,
-        "md": _md,
-        "lammps": _lammps,
-        "ir": _ir,
-        "born": _born,
-        "convert": _convert,
-        "bench": _bench,
-        "config": _config,
-        "doctor": _doctor,
-    }
-    parser.add_argument("command", choices=commands, metavar="{" + ",".join(commands) + "}")
+    parser = _parser()
+    if not argv:
+        parser.print_help()
+        return 0
     arguments = parser.parse_args(argv[:1])
     try:
-        status = commands[arguments.command](argv[1:])
+        status = COMMANDS[arguments.command].run(argv[1:])
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # by `| head`
@@ -75,6 +64,30 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("les: interrupted", file=sys.stderr)
         return 130
+
+
+def _parser() -> ArgumentParser:
+    lines = [
+        "Latent Ewald Summation: long-range electrostatics for machine-learned potentials.",
+        "",
+    ]
+    for name, command in COMMANDS.items():
+        usage = f"  les {name} {command.synopsis}"
+        # A usage that is too long for its column has a line of its own.
+        lines += (
+            [usage, f"{'':41}{command.summary}"]
+            if len(usage) > 40
+            else [f"{usage:<41}{command.summary}"]
+        )
+    parser = ArgumentParser(
+        prog="les",
+        usage="les COMMAND ...",
+        description="\n".join([*lines, "", _LAST]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version(), help="print the version")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those above")
+    return parser
 
 
 def _version() -> str:
@@ -147,7 +160,7 @@ def _convert(argv: list[str]) -> int:
         prog="les convert",
         description="Write a published model with LES as a file that loads without running code.",
     )
-    parser.add_argument("backend", choices=backend_names())
+    parser.add_argument("backend", choices=backend_names(), help="whose model it is")
     parser.add_argument("source", type=Path, help="published model")
     parser.add_argument("target", type=Path, help="file to write")
     parser.add_argument("--force", action="store_true", help="replace the target if it is there")
@@ -178,9 +191,9 @@ def _config(argv: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all names")
     show = commands.add_parser("show", help="print one")
-    show.add_argument("name")
+    show.add_argument("name", help="MODEL/SYSTEM, as `les config list` prints it")
     copy = commands.add_parser("copy", help="write one to a file of your own")
-    copy.add_argument("name")
+    copy.add_argument("name", help="MODEL/SYSTEM, as `les config list` prints it")
     copy.add_argument("target", type=Path, nargs="?", help="default: SYSTEM.yaml here")
     copy.add_argument("--force", action="store_true", help="replace the target if it is there")
     arguments = parser.parse_args(argv)
@@ -230,3 +243,42 @@ def _doctor(argv: list[str]) -> int:
             examine_file(arguments.model, arguments.backend, arguments.allow_pickle, arguments.head)
         )
     return 0
+
+
+def _help(argv: list[str]) -> int:
+    parser = ArgumentParser(prog="les help", description="What a command does, and its options.")
+    parser.add_argument(
+        "command", nargs="?", choices=COMMANDS, metavar="COMMAND", help="one of les"
+    )
+    parser.add_argument(
+        "further", nargs="*", metavar="NAME", help="within it: les help train mace, les help ir run"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        return main([])
+    return COMMANDS[arguments.command].run([*arguments.further, "--help"])
+
+
+#: All commands, in the order in which one meets them.
+COMMANDS = {
+    "train": Command(_train, "MODEL [--les | --no-les] ...", "train with upstream's own arguments"),
+    "predict": Command(
+        _predict, "MODEL [MODEL ...] STRUCTURES", "energies, forces, charges of structures"
+    ),
+    "analyse": Command(
+        _analyse, "MODEL STRUCTURES", "charges: by environment, sums, against references"
+    ),
+    "md": Command(_md, "MODEL START", "molecular dynamics: nve, nvt, npt"),
+    "lammps": Command(
+        _lammps, "SCRIPT --model MODEL", "LAMMPS with a model, on any number of MPI ranks"
+    ),
+    "ir": Command(_ir, "{trajectory,run,harmonic} ...", "infrared spectra"),
+    "born": Command(_born, "MODEL CRYSTAL", "Born effective charges for phonopy"),
+    "convert": Command(
+        _convert, "MODEL FILE TARGET", "published models with LES as files of this package"
+    ),
+    "bench": Command(_bench, "COMMAND ...", "models with and without LES, and speed"),
+    "config": Command(_config, "{list,show,copy}", "the training configurations shipped with les"),
+    "doctor": Command(_doctor, "[MODEL]", "which models can be trained here, what is in a model"),
+    "help": Command(_help, "[COMMAND]", "what a command does, and its options"),
+}

@@ -129,7 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--allow-pickle", action="store_true", help="read pickled models")
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
-    add("--dtype", default="float64", choices=("float32", "float64"))
+    add(
+        "--dtype",
+        default="float64",
+        choices=("float32", "float64"),
+        help="precision of the model (default: %(default)s)",
+    )
     return parser
 
 

@@ -39,12 +39,12 @@ def ir(argv: Sequence[str]) -> int:
     trajectory = commands.add_parser("trajectory", help="from a trajectory with velocities")
     run = commands.add_parser("run", help="run molecular dynamics first")
     harmonic = commands.add_parser("harmonic", help="harmonic modes of a molecule")
-    trajectory.add_argument("model", type=Path)
+    trajectory.add_argument("model", type=Path, help="model file")
     trajectory.add_argument("trajectory", type=Path, help="of any format that ASE reads")
     trajectory.add_argument(
         "--interval", type=float, required=True, metavar="FS", help="time between frames [fs]"
     )
-    run.add_argument("model", type=Path)
+    run.add_argument("model", type=Path, help="model file")
     run.add_argument("structure", type=Path, help="where it begins; velocities are kept")
     for name, default, help in (
         ("temperature", 300.0, "of the thermostat [K]"),
@@ -56,7 +56,7 @@ def ir(argv: Sequence[str]) -> int:
         run.add_argument(f"--{name}", type=float, default=default, help=f"{help} ({default:g})")
     run.add_argument("--every", type=int, default=4, help="steps from current to current (4)")
     run.add_argument("--seed", type=int, default=0, help="of velocities and thermostat (0)")
-    harmonic.add_argument("model", type=Path)
+    harmonic.add_argument("model", type=Path, help="model file")
     harmonic.add_argument("structure", type=Path, help="a molecule")
     harmonic.add_argument("--no-relax", action="store_true", help="take the structure as it is")
     harmonic.add_argument(
@@ -269,7 +269,7 @@ def born(argv: Sequence[str]) -> int:
         description="Write the file BORN of phonopy: Born effective charges and the "
         "high-frequency dielectric constant of a crystal.",
     )
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, help="model file")
     parser.add_argument("structure", type=Path, help="the primitive cell, relaxed")
     parser.add_argument("-o", "--output", type=Path, default=Path("BORN"), help="(BORN)")
     parser.add_argument("--force", action="store_true", help="replace OUTPUT if it is there")

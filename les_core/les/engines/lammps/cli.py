@@ -109,7 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--head", help="of a model with several heads")
     add("--allow-pickle", action="store_true", help="read pickled models")
     add("--device", default="cpu", help="cpu, cuda or cuda:N, of each rank (cpu)")
-    add("--dtype", default="float64", choices=("float32", "float64"))
+    add(
+        "--dtype",
+        default="float64",
+        choices=("float32", "float64"),
+        help="precision of the model (default: %(default)s)",
+    )
     return parser
 
 
