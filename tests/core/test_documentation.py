@@ -1,0 +1,108 @@
+"""Pages: their place in the site, their links, and the error messages that they quote."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*DOCS, *ROOT.glob("*.md"), ROOT / "examples" / "README.md"]
+SOURCES = ("les_core/les", "integrations", "benchmarks/les_bench")
+
+#: Three dots in a quoted message stand for what differs from case to case.
+ANYTHING = "..."
+
+
+@cache
+def without_code(path: Path) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", path.read_text(encoding="utf-8"), flags=re.S | re.M)
+
+
+def anchors(path: Path) -> set[str]:
+    """Names that headings of a page may be linked by."""
+    headings = re.findall(r"^#+ (.*)$", without_code(path), re.M)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-") for text in plain}
+
+
+def links(path: Path) -> list[str]:
+    text = re.sub(r"`[^`\n]*`", "", without_code(path))
+    return [
+        link
+        for link in re.findall(r"\]\(([^()\s]+)\)", text)
+        if not re.match(r"(https?|mailto):", link)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    dead = []
+    for link in links(page):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def test_every_page_has_a_place_in_the_site():
+    index = (ROOT / "website" / "index.md").read_text(encoding="utf-8")
+    contents = " ".join(re.findall(r"```{toctree}(.*?)```", index, re.S)).split()
+    assert [path.stem for path in DOCS if path.stem not in contents] == []
+
+
+def strings(node: ast.AST) -> Iterator[str]:
+    """Texts in the source, with three dots for what is put into them."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Constant) and isinstance(each.value, str):
+            yield re.sub(r"%[-+.\d]*[a-z]", ANYTHING, each.value)
+        elif isinstance(each, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else ANYTHING
+                for part in each.values
+            )
+
+
+def plain(text: str) -> str:
+    return " ".join(text.replace("`", "").split())
+
+
+@pytest.fixture(scope="module")
+def messages() -> list[str]:
+    paths = [path for folder in SOURCES for path in (ROOT / folder).rglob("*.py")]
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in paths)
+    return [plain(text) for tree in trees for text in strings(tree) if len(text) > 20]
+
+
+def occurs(quoted: str, messages: list[str]) -> bool:
+    """Whether a message has the parts of what is quoted one after the other.
+
+    Several texts may be put together to one message: the parts may begin in one and end in another.
+    """
+    parts = [re.escape(part.strip()) for part in plain(quoted).split(ANYTHING) if part.strip()]
+    pattern = re.compile(".*".join(parts))
+    if any(pattern.search(message) for message in messages):
+        return True
+    return all(any(re.search(part, message) for message in messages) for part in parts)
+
+
+def quoted() -> list[str]:
+    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+    return [text.strip() for _, text in re.findall(r"^### (`+)(.*?)\1$", page, re.M)]
+
+
+@pytest.mark.parametrize("message", quoted())
+def test_quoted_messages_occur(message, messages):
+    assert occurs(message, messages)
+
+
+def test_messages_that_do_not_occur_are_found(messages):
+    assert len(quoted()) > 25
+    assert not occurs("the installed module ... is not that which ...", messages)
+    assert not occurs("... is damaged: it lacks the checksum of its part ...", messages)
