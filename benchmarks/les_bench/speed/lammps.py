@@ -266,9 +266,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="print the tables of what was measured earlier with one model, and measure nothing",
     )
-    add("--backend", choices=backend_names())
+    add("--backend", choices=backend_names(), help="default: that of files with this ending")
     add("--device", default="cpu", help="default: %(default)s")
-    add("--dtype", choices=("float32", "float64"), default="float64")
+    add(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="precision of the model (default: %(default)s)",
+    )
     add("--threads", type=int, default=1, help="of each rank; default: %(default)s")
     add("--allow-pickle", action="store_true", help="read pickled models")
     return parser
