@@ -62,6 +62,12 @@ def test_molecule_in_a_field(example, tmp_path, capsys):
     assert is_picture(tmp_path / "molecule_in_a_field.png")
 
 
+def test_polarisability_of_water(example, tmp_path, capsys):
+    example("polarisability_of_water", "--output", str(tmp_path))
+    assert "A^3 a molecule, reference 1.470 A^3" in capsys.readouterr().out
+    assert is_picture(tmp_path / "polarisability_of_water.png")
+
+
 def test_rock_salt_labels(example, tmp_path):
     """Labels are those of point charges; forces sum to zero."""
     output = tmp_path / "train.xyz"
