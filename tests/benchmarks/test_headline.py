@@ -46,6 +46,12 @@ def test_pages_show_what_the_files_say(page: str) -> None:
     assert f"{BEGIN}\n{headline(RESULTS)}\n{END}\n" in text
 
 
+def test_the_page_of_charge_states_shows_what_the_files_say() -> None:
+    """If not: les bench headline benchmarks/results --controls --write docs/charge-states.md."""
+    text = (ROOT / "docs" / "charge-states.md").read_text()
+    assert f"{CONTROLS_BEGIN}\n{control_headline(RESULTS)}\n{CONTROLS_END}\n" in text
+
+
 def test_errors_and_seeds(folder: Path) -> None:
     change(folder / SHORT / "result.json", force_rmse=200.0, energy_rmse=10.0)
     change(folder / LES / "result.json", force_rmse=50.0, energy_rmse=5.0)
