@@ -76,13 +76,16 @@ def lattice_shifts(
     Raises:
         ValueError: for a fragment that comes close to its own image; the message names an atom.
     """
+    from ase.geometry import complete_cell, minkowski_reduce
+
     shifts = torch.zeros_like(exactly(positions))
     owner, of_atoms = fragments.owner.cpu().numpy(), batch.cpu().numpy()
     for structure in torch.nonzero(periodic.any(dim=1)).flatten().tolist():
         atoms = np.flatnonzero(of_atoms == structure)
         places = exactly(positions.detach()).cpu().numpy()[atoms]
-        vectors = exactly(cell[structure].detach()).cpu().numpy()
         axes = periodic[structure].cpu().numpy()
+        vectors = exactly(cell[structure].detach()).cpu().numpy() * axes[:, None]
+        vectors = minkowski_reduce(complete_cell(vectors), axes)[0]
         for fragment in np.unique(owner[atoms]):
             members = np.flatnonzero(owner[atoms] == fragment)
             found = _shifts(places[members], vectors, axes)
@@ -99,13 +102,11 @@ def lattice_shifts(
 
 
 def _shifts(
-    places: NDArray[Any], cell: NDArray[Any], axes: NDArray[np.bool_]
+    places: NDArray[Any], vectors: NDArray[Any], axes: NDArray[np.bool_]
 ) -> NDArray[np.float64] | None:
-    """Shifts of the atoms of one fragment; ``None`` of one without end."""
-    from ase.geometry import complete_cell, minkowski_reduce
+    """Shifts of the atoms of one fragment, in a reduced cell; ``None`` of one without end."""
     from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
-    vectors = minkowski_reduce(complete_cell(cell * axes[:, None]), axes)[0]
     first, second = np.triu_indices(len(places))
     apart = places[second] - places[first]
     nearest = -np.round(apart @ np.linalg.inv(vectors)) * axes
