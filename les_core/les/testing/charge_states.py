@@ -14,8 +14,13 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from les.charge_states import ChargeStateEmbedding
 from les.testing.adapter import Adapter, CalculatorFactory, assert_close, model_of, results_of
-from les.testing.derivatives import derivative
-from les.testing.structures import crystal, dimer, strained, structures
+from les.testing.derivatives import (
+    born_by_differences,
+    force_by_differences,
+    shear,
+    stress_by_differences,
+)
+from les.testing.structures import crystal, dimer, structures
 
 #: Settings of the model of :class:`ChargeStateTests`.
 EMBEDDED: dict[str, Any] = {
@@ -109,27 +114,14 @@ class ChargeStateTests(Adapter):
         atoms = in_state(structures()[name], -1, 2)
         forces = results_of(calc, atoms)["forces"]
         for atom, axis in ((0, 0), (4, 2)):
-
-            def energy(shift: float, atom: int = atom, axis: int = axis) -> float:
-                moved = atoms.copy()
-                moved.positions[atom, axis] += shift
-                return results_of(calc, moved)["energy"]
-
-            assert forces[atom, axis] == pytest.approx(
-                -derivative(energy), rel=0, abs=self.force_tolerance
-            )
+            expected = force_by_differences(calc, atoms, atom, axis)
+            assert forces[atom, axis] == pytest.approx(expected, rel=0, abs=self.force_tolerance)
 
     def test_stress_of_a_charged_cell(self, calculator: CalculatorFactory) -> None:
         calc = calculator()
         atoms = in_state(crystal("triclinic"), 1, 2)
         stress = voigt_6_to_full_3x3_stress(results_of(calc, atoms)["stress"])
-
-        def energy(amount: float) -> float:
-            strain = np.zeros((3, 3))
-            strain[1, 2] = strain[2, 1] = 0.5 * amount
-            return results_of(calc, strained(atoms, strain))["energy"]
-
-        expected = derivative(energy) / atoms.get_volume()
+        expected = stress_by_differences(calc, atoms, shear(1, 2))
         assert stress[1, 2] == pytest.approx(expected, rel=0, abs=self.stress_tolerance)
 
     def test_born_effective_charges_of_an_ion(self, calculator: CalculatorFactory) -> None:
@@ -137,13 +129,8 @@ class ChargeStateTests(Adapter):
         atoms = in_state(dimer(), -1, 2)
         bec = results_of(with_bec, atoms)["born_effective_charges"].reshape(-1, 3, 3)
         np.testing.assert_allclose(bec.sum(axis=0), -np.eye(3), rtol=0, atol=1e-10)
-
-        def dipole(shift: float) -> np.ndarray:
-            moved = atoms.copy()
-            moved.positions[4, 2] += shift
-            return results_of(calc, moved)["dipole"]
-
-        np.testing.assert_allclose(bec[4, :, 2], derivative(dipole), rtol=0, atol=1e-8)
+        expected = born_by_differences(calc, atoms, 4, 2)
+        np.testing.assert_allclose(bec[4, :, 2], expected, rtol=0, atol=1e-8)
 
     def test_a_batch_of_states_is_each_alone(
         self,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from les.testing.adapter import Adapter, CalculatorFactory, results_of
@@ -19,6 +21,45 @@ def derivative(function: Callable[[float], np.ndarray | float], step: float = 1e
     return (8 * near - far) / (12 * step)
 
 
+def force_by_differences(calc: Any, atoms: Atoms, atom: int, axis: int) -> float:
+    """One component of the force on one atom [eV/A], from differences of energies."""
+    return -float(derivative(lambda shift: _moved(calc, atoms, atom, axis, shift)["energy"]))
+
+
+def born_by_differences(calc: Any, atoms: Atoms, atom: int, axis: int) -> np.ndarray:
+    """Change of the dipole with one coordinate of one atom ``[3]`` [e], from differences."""
+    return derivative(lambda shift: _moved(calc, atoms, atom, axis, shift)["dipole"])
+
+
+def stress_by_differences(calc: Any, atoms: Atoms, strain: np.ndarray) -> float:
+    """Sum of the products of stress and ``strain`` ``[3, 3]`` [eV/A^3], from differences."""
+    energy = derivative(lambda x: results_of(calc, strained(atoms, x * strain))["energy"])
+    return float(energy) / atoms.get_volume()
+
+
+def whole_stress_by_differences(calc: Any, atoms: Atoms) -> np.ndarray:
+    """The stress ``[3, 3]`` [eV/A^3], from differences of energies."""
+    stress = np.zeros((3, 3))
+    for row, column in zip(*np.triu_indices(3), strict=True):
+        value = stress_by_differences(calc, atoms, shear(row, column))
+        stress[row, column] = stress[column, row] = value
+    return stress
+
+
+def shear(row: int, column: int) -> np.ndarray:
+    """The symmetric strain ``[3, 3]`` whose product with a stress is one component of it."""
+    strain = np.zeros((3, 3))
+    strain[row, column] += 0.5
+    strain[column, row] += 0.5
+    return strain
+
+
+def _moved(calc: Any, atoms: Atoms, atom: int, axis: int, shift: float) -> dict[str, Any]:
+    moved = atoms.copy()
+    moved.positions[atom, axis] += shift
+    return results_of(calc, moved)
+
+
 class DerivativeTests(Adapter):
     """Comparison with finite differences of what is differentiated."""
 
@@ -28,33 +69,15 @@ class DerivativeTests(Adapter):
         atoms = structures()[name]
         forces = results_of(calc, atoms)["forces"]
         for atom, axis in ((0, 0), (1, 2), (4, 1)):
-
-            def energy(shift: float, atom: int = atom, axis: int = axis) -> float:
-                moved = atoms.copy()
-                moved.positions[atom, axis] += shift
-                return results_of(calc, moved)["energy"]
-
-            assert forces[atom, axis] == pytest.approx(
-                -derivative(energy), rel=0, abs=self.force_tolerance
-            )
+            expected = force_by_differences(calc, atoms, atom, axis)
+            assert forces[atom, axis] == pytest.approx(expected, rel=0, abs=self.force_tolerance)
 
     @pytest.mark.parametrize("cell", CELLS)
     def test_stress(self, calculator: CalculatorFactory, cell: str) -> None:
         calc = calculator()
         atoms = crystal(cell)
         stress = voigt_6_to_full_3x3_stress(results_of(calc, atoms)["stress"])
-        volume = abs(np.linalg.det(atoms.cell[:]))
-        expected = np.zeros((3, 3))
-        for row in range(3):
-            for column in range(row, 3):
-
-                def energy(amount: float, row: int = row, column: int = column) -> float:
-                    strain = np.zeros((3, 3))
-                    strain[row, column] += 0.5 * amount
-                    strain[column, row] += 0.5 * amount
-                    return results_of(calc, strained(atoms, strain))["energy"]
-
-                expected[row, column] = expected[column, row] = derivative(energy) / volume
+        expected = whole_stress_by_differences(calc, atoms)
         np.testing.assert_allclose(stress, expected, rtol=0, atol=self.stress_tolerance)
 
     def test_long_range_part_of_the_stress_matters(
@@ -76,12 +99,6 @@ class DerivativeTests(Adapter):
         assert np.abs(bec).max() > 1e-3
         for atom in (0, 1, 5):
             for axis in range(3):
-
-                def dipole(shift: float, atom: int = atom, axis: int = axis) -> np.ndarray:
-                    moved = atoms.copy()
-                    moved.positions[atom, axis] += shift
-                    return results_of(calc, moved)["dipole"]
-
-                np.testing.assert_allclose(
-                    bec[atom].reshape(3, 3)[:, axis], derivative(dipole), rtol=0, atol=1e-8
-                )
+                expected = born_by_differences(calc, atoms, atom, axis)
+                found = bec[atom].reshape(3, 3)[:, axis]
+                np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)

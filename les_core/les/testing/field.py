@@ -7,7 +7,7 @@ import pytest
 
 from les.spectra.field import HomogeneousField
 from les.testing.adapter import Adapter, CalculatorFactory, results_of
-from les.testing.derivatives import derivative
+from les.testing.derivatives import force_by_differences
 from les.testing.structures import crystal, dimer
 
 #: [V/A]
@@ -23,13 +23,8 @@ class FieldTests(Adapter):
         atoms = dimer()
         forces = results_of(in_field, atoms)["forces"]
         for atom, axis in ((0, 1), (4, 2)):
-
-            def energy(shift: float, atom: int = atom, axis: int = axis) -> float:
-                moved = atoms.copy()
-                moved.positions[atom, axis] += shift
-                return float(results_of(in_field, moved)["energy"])
-
-            assert forces[atom, axis] == pytest.approx(-derivative(energy), abs=1e-6)
+            expected = force_by_differences(in_field, atoms, atom, axis)
+            assert forces[atom, axis] == pytest.approx(expected, abs=1e-6)
         without = results_of(calculator(), atoms)["forces"]
         assert np.abs(forces - without).max() > 1e-4
 

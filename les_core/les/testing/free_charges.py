@@ -11,8 +11,12 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from les.testing.adapter import Adapter, CalculatorFactory, assert_close, results_of
-from les.testing.derivatives import derivative
-from les.testing.structures import crystal, dimer, strained, structures
+from les.testing.derivatives import (
+    born_by_differences,
+    force_by_differences,
+    stress_by_differences,
+)
+from les.testing.structures import crystal, dimer, structures
 
 
 class FreeChargesTests(Adapter):
@@ -54,26 +58,15 @@ class FreeChargesTests(Adapter):
         atoms = structures()[name]
         forces = results_of(calc, atoms)["forces"]
         for atom, axis in ((0, 0), (4, 2)):
-
-            def energy(shift: float, atom: int = atom, axis: int = axis) -> float:
-                moved = atoms.copy()
-                moved.positions[atom, axis] += shift
-                return results_of(calc, moved)["energy"]
-
-            assert forces[atom, axis] == pytest.approx(
-                -derivative(energy), rel=0, abs=self.force_tolerance
-            )
+            expected = force_by_differences(calc, atoms, atom, axis)
+            assert forces[atom, axis] == pytest.approx(expected, rel=0, abs=self.force_tolerance)
 
     def test_stress_is_a_derivative(self, calculator: CalculatorFactory) -> None:
         calc = calculator()
         atoms = crystal("triclinic")
         stress = voigt_6_to_full_3x3_stress(results_of(calc, atoms)["stress"])
         strain = np.array([[1.0, 0.5, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]])
-
-        def energy(amount: float) -> float:
-            return results_of(calc, strained(atoms, amount * strain))["energy"]
-
-        expected = derivative(energy) / atoms.get_volume()
+        expected = stress_by_differences(calc, atoms, strain)
         actual = (stress * strain).sum()
         assert actual == pytest.approx(expected, rel=0, abs=2 * self.stress_tolerance)
 
@@ -82,13 +75,8 @@ class FreeChargesTests(Adapter):
         bec = results_of(with_bec, dimer())["born_effective_charges"].reshape(-1, 3, 3)
         np.testing.assert_allclose(bec.sum(axis=0), np.zeros((3, 3)), rtol=0, atol=1e-10)
         for atom, axis in ((0, 0), (4, 2)):
-
-            def dipole(shift: float, atom: int = atom, axis: int = axis) -> np.ndarray:
-                moved = dimer()
-                moved.positions[atom, axis] += shift
-                return results_of(calc, moved)["dipole"]
-
-            np.testing.assert_allclose(bec[atom, :, axis], derivative(dipole), rtol=0, atol=1e-8)
+            expected = born_by_differences(calc, dimer(), atom, axis)
+            np.testing.assert_allclose(bec[atom, :, axis], expected, rtol=0, atol=1e-8)
 
     def test_a_batch_is_each_alone(
         self,

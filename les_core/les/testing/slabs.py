@@ -9,8 +9,8 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from les.testing.adapter import Adapter, CalculatorFactory, results_of
 from les.testing.batches import BatchFunction
-from les.testing.derivatives import derivative
-from les.testing.structures import ROTATION, crystal, dimer, rotated, strained
+from les.testing.derivatives import force_by_differences, whole_stress_by_differences
+from les.testing.structures import ROTATION, crystal, dimer, rotated
 
 #: Makes a layer in the plane of x and y one that stands on an edge, turned about z.
 _LYING = ROTATION @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -37,15 +37,9 @@ class SlabTests(Adapter):
         assert abs(results["les_energy"]) > 1e-3 * len(atoms)
         assert results["energies"].sum() == pytest.approx(results["energy"])
         for atom, axis in ((0, open_axis), (3, 1)):
-
-            def energy(shift: float, atom: int = atom, axis: int = axis) -> float:
-                moved = atoms.copy()
-                moved.positions[atom, axis] += shift
-                return results_of(calc, moved)["energy"]
-
-            assert results["forces"][atom, axis] == pytest.approx(
-                -derivative(energy), rel=0, abs=self.force_tolerance
-            )
+            expected = force_by_differences(calc, atoms, atom, axis)
+            actual = results["forces"][atom, axis]
+            assert actual == pytest.approx(expected, rel=0, abs=self.force_tolerance)
 
     @pytest.mark.parametrize(
         ("open_axis", "turn", "shift"),
@@ -66,18 +60,7 @@ class SlabTests(Adapter):
         if turn is not None:
             atoms = rotated(atoms, turn)
         stress = voigt_6_to_full_3x3_stress(results_of(calc, atoms)["stress"])
-        expected = np.zeros((3, 3))
-        for row in range(3):
-            for column in range(row, 3):
-
-                def energy(amount: float, row: int = row, column: int = column) -> float:
-                    strain = np.zeros((3, 3))
-                    strain[row, column] += 0.5 * amount
-                    strain[column, row] += 0.5 * amount
-                    return results_of(calc, strained(atoms, strain))["energy"]
-
-                expected[row, column] = expected[column, row] = derivative(energy)
-        expected /= atoms.get_volume()
+        expected = whole_stress_by_differences(calc, atoms)
         assert np.abs(expected).max() > 100 * self.stress_tolerance
         np.testing.assert_allclose(stress, expected, rtol=0, atol=self.stress_tolerance)
 

@@ -12,8 +12,13 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from les.testing.adapter import Adapter, CalculatorFactory, assert_close, results_of
-from les.testing.derivatives import derivative
-from les.testing.structures import crystal, dimer, strained, structures
+from les.testing.derivatives import (
+    born_by_differences,
+    force_by_differences,
+    shear,
+    stress_by_differences,
+)
+from les.testing.structures import crystal, dimer, structures
 
 
 def charged(atoms: Atoms, charge: float, name: str = "charge") -> Atoms:
@@ -68,29 +73,15 @@ class TotalChargeTests(Adapter):
             atoms.pbc = (True, True, False)
         forces = results_of(calc, atoms)["forces"]
         for atom, axis in ((0, 0), (4, 2)):
-
-            def energy(shift: float, atom: int = atom, axis: int = axis) -> float:
-                moved = atoms.copy()
-                moved.positions[atom, axis] += shift
-                return results_of(calc, moved)["energy"]
-
-            assert forces[atom, axis] == pytest.approx(
-                -derivative(energy), rel=0, abs=self.force_tolerance
-            )
+            expected = force_by_differences(calc, atoms, atom, axis)
+            assert forces[atom, axis] == pytest.approx(expected, rel=0, abs=self.force_tolerance)
 
     def test_stress_of_a_charged_cell(self, calculator: CalculatorFactory) -> None:
         calc = calculator()
         atoms = charged(crystal("triclinic"), 1)
         stress = voigt_6_to_full_3x3_stress(results_of(calc, atoms)["stress"])
         for row, column in ((0, 0), (1, 2)):
-
-            def energy(amount: float, row: int = row, column: int = column) -> float:
-                strain = np.zeros((3, 3))
-                strain[row, column] += 0.5 * amount
-                strain[column, row] += 0.5 * amount
-                return results_of(calc, strained(atoms, strain))["energy"]
-
-            expected = derivative(energy) / atoms.get_volume()
+            expected = stress_by_differences(calc, atoms, shear(row, column))
             assert stress[row, column] == pytest.approx(expected, rel=0, abs=self.stress_tolerance)
 
     @pytest.mark.parametrize("charge", [0, -1])
@@ -103,13 +94,8 @@ class TotalChargeTests(Adapter):
         bec = results_of(with_bec, atoms)["born_effective_charges"].reshape(-1, 3, 3)
         np.testing.assert_allclose(bec.sum(axis=0), charge * np.eye(3), rtol=0, atol=1e-10)
         for atom, axis in ((0, 0), (4, 2)):
-
-            def dipole(shift: float, atom: int = atom, axis: int = axis) -> np.ndarray:
-                moved = atoms.copy()
-                moved.positions[atom, axis] += shift
-                return results_of(calc, moved)["dipole"]
-
-            np.testing.assert_allclose(bec[atom, :, axis], derivative(dipole), rtol=0, atol=1e-8)
+            expected = born_by_differences(calc, atoms, atom, axis)
+            np.testing.assert_allclose(bec[atom, :, axis], expected, rtol=0, atol=1e-8)
 
     def test_a_batch_of_ions_is_each_alone(
         self,
