@@ -131,7 +131,7 @@ def equilibrated(
             f"with `charge_equilibration`, got {list(parameters.shape)}"
         )
     electronegativity, hardness = parameters.unbind(1)
-    check_total_charge(total_charge, electronegativity, len(cell))
+    check_total_charge(total_charge, electronegativity, len(cell), values=False)
     if total_charge is not None:
         total_charge = exactly(total_charge) / config.epsilon_factor**0.5
     if fragment_charge is not None:

@@ -93,10 +93,13 @@ def charges_with_sum(
     return shifted_charges(charges, total_charge, batch, n_structures, epsilon_factor)
 
 
-def check_total_charge(total_charge: Tensor | None, charges: Tensor, n_structures: int) -> None:
+def check_total_charge(
+    total_charge: Tensor | None, charges: Tensor, n_structures: int, values: bool = True
+) -> None:
     """Refuse total charges that do not belong to ``n_structures`` structures with ``charges``.
 
-    Graphs that are being captured have no values; there only shapes are checked.
+    Graphs that are being captured have no values, and with ``values`` false nobody looks at them,
+    which takes a transfer from the device; there only kinds and shapes are checked.
 
     Raises:
         TypeError: for what is not a tensor of real numbers.
@@ -119,7 +122,7 @@ def check_total_charge(total_charge: Tensor | None, charges: Tensor, n_structure
             f"`total_charge` must be on the device of the charges ({charges.device}), got "
             f"{total_charge.device}"
         )
-    if is_compiling():
+    if not values or is_compiling():
         return
     check_finite("total_charge", total_charge)
     several = charges.dim() == 2 and charges.shape[1] > 1
