@@ -64,9 +64,9 @@ class Contest:
     backend: Backend
     dataset: Dataset
     folder: Path
-    threads: int = 1
-    epochs: int = 3
-    extra: tuple[str, ...] = ()
+    threads: int
+    epochs: int
+    extra: tuple[str, ...]
 
     def epochs_of(self, name: str, *, les: bool) -> tuple[list[float], Path]:
         """Times of all epochs of a training but the first [s], and its model."""
