@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from les.data.labels import NAMES, DataError, LabelKeys, find_label, labelled_frames, read_extxyz
+from les.data.requirements import Requirements
 from les.testing.structures import dimer
 
 
@@ -227,7 +228,7 @@ def test_frames_to_train_on(training_frames, tmp_path):
         (TRAINING, {"required": ["stress"]}, "has no stress .*'REF_stress' or 'stress'"),
         (TRAINING.replace("T T T", "F F F"), {"required": ["stress"]}, "open .* has no stress"),
         (TRAINING.replace("T T T", "T F F"), {}, "pbc must have 0, 2 or 3 axes true"),
-        (TRAINING, {"elements": [1, 8]}, "knows the elements H, O, got F"),
+        (TRAINING, {"requirements": Requirements([1, 8])}, "knows the elements H, O, got F"),
         (TRAINING.replace("F 0 0 1", "F 0 0 0"), {}, "at the same place"),
     ],
 )
@@ -265,7 +266,7 @@ def test_numbers_of_periodic_axes(training_frames):
     slab = TRAINING.replace("T T T", "T T F")
     assert len(training_frames(slab)) == 1
     with pytest.raises(DataError, match="frame 0: pbc must have 0 or 3 axes true"):
-        training_frames(slab, axes=(0, 3))
+        training_frames(slab, requirements=Requirements(axes=(0, 3)))
 
 
 def test_labels_under_other_keys_are_named(training_frames):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from les.data.atoms import LONG_RANGE_AXES, centred
-from les.data.fragments import fragments
-from les.data.labels import LabelKeys, labelled_frames
-from les.data.spin import spin_multiplicity
-from les.data.total_charge import total_charge
+from les.data.atoms import centred
+from les.data.labels import ANYTHING, LabelKeys, labelled_frames
+from les.data.requirements import ChargeStates, Requirements
 from les.training.charges import ChargeStatistics
 from les.training.errors import RESULTS
 from les_cace.batches import Batch, Structure, collate, to_structure
@@ -35,15 +33,11 @@ class LabelledStructures(Dataset):
         cutoff: of the model [A].
         labels: ``"energy"``, ``"forces"``, maybe ``"stress"``; every frame without one of
             ``responses`` needs them.
-        elements: atomic numbers that the model knows; all without.
+        requirements: what the model asks of structures.
         keys: label -> key in the file, for those that differ from ``les.data.labels.NAMES``; or
             what the files of a run share.
-        axes: numbers of periodic axes that are accepted.
         responses: ``"bec"``, ``"dipole"``, those that are trained on.
         responses_needed: whether each of these must be in some frame.
-        uses_total_charge: whether the model is given the total charge of a structure.
-        embedded: what the model embeds, as ``les.LESConfig.embedded``.
-        uses_fragments: whether the model is given the fragments of a structure.
 
     Raises:
         DataError: as ``les.data.labels.labelled_frames``.
@@ -54,40 +48,30 @@ class LabelledStructures(Dataset):
         path: str | Path,
         cutoff: float,
         labels: Sequence[str],
-        elements: Sequence[int] | None = None,
+        requirements: Requirements = ANYTHING,
         keys: LabelKeys | Mapping[str, str] | None = None,
         *,
-        axes: Collection[int] = LONG_RANGE_AXES,
         responses: Sequence[str] = (),
         responses_needed: bool = True,
-        uses_total_charge: bool = False,
-        embedded: Collection[str] = (),
-        uses_fragments: bool = False,
     ) -> None:
         frames = labelled_frames(
             path,
             labels,
             keys=keys,
-            elements=elements,
-            axes=axes,
+            requirements=requirements,
             responses=responses,
             responses_needed=responses_needed,
-            uses_total_charge=uses_total_charge,
-            embedded=embedded,
-            uses_fragments=uses_fragments,
         )
         self.labels = tuple(labels)
         self.items: list[tuple[Structure, References]] = []
-        for _, atoms, values in tqdm(frames, desc=f"reading {path}", unit="frame"):
+        states = ChargeStates(requirements)
+        for where, atoms, values in tqdm(frames, desc=f"reading {path}", unit="frame"):
             references = {
                 label: _reference(label, values[label], len(atoms))
                 for label in (*labels, *responses)
             }
-            charge = total_charge(atoms) if uses_total_charge else 0.0
-            spin = spin_multiplicity(atoms) if "spin" in embedded else 1.0
-            parts = fragments(atoms, charge) if uses_fragments else None
-            structure = to_structure(centred(atoms), cutoff, charge, spin, parts)
-            self.items.append((structure, references))
+            state = states.read(atoms, where)
+            self.items.append((to_structure(centred(atoms), cutoff, **state), references))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -10,8 +10,8 @@ import torch
 
 from les.backends.model_files import check_parts
 from les.config import LESConfig
-from les.data.atoms import ANY_AXES, LONG_RANGE_AXES
 from les.data.labels import LabelKeys
+from les.data.requirements import Requirements
 from les.devices import resolve_device
 from les.files import replacing
 from les.keys import refuse_unknown
@@ -134,12 +134,9 @@ def _train(
         options,
         labels,
         keys=label_keys(options, (*LABELS, *RESPONSES)),
-        axes=LONG_RANGE_AXES if les else ANY_AXES,
+        requirements=Requirements.of(config, fragments=True),
         responses=tuple(responses),
         responses_needed=False,
-        uses_total_charge=config is not None and config.uses_total_charge,
-        embedded=() if config is None else config.embedded,
-        uses_fragments=config is not None and config.charge_equilibration,
     )
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
@@ -165,14 +162,10 @@ def _read(
             path,
             cutoff,
             labels,
-            elements,
+            Requirements.of(config, elements, fragments=True),
             keys,
-            axes=LONG_RANGE_AXES if config is not None else ANY_AXES,
             responses=tuple(responses),
             responses_needed=responses_needed,
-            uses_total_charge=config is not None and config.uses_total_charge,
-            embedded=() if config is None else config.embedded,
-            uses_fragments=config is not None and config.charge_equilibration,
         )
 
     data = {"train": read(options.train_file, zs)}

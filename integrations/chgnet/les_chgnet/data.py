@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from les.data.atoms import LONG_RANGE_AXES, centred
 from les.data.labels import DataError, LabelKeys, labelled_frames
+from les.data.requirements import Requirements
 from les.response.labels import RESPONSES
 from les_chgnet.graphs import total_charges
 
@@ -72,13 +73,15 @@ class LabelledGraphs(Dataset):
             [LABELS[letter] for letter in targets if letter != "m"],
             [LABELS[letter] for letter in targets if letter == "m"],
             keys=keys,
-            elements=ELEMENTS,
-            axes=axes,
+            requirements=Requirements(
+                ELEMENTS,
+                axes,
+                getattr(converter, "uses_total_charge", False),
+                getattr(converter, "embedded", ()),
+                getattr(converter, "uses_fragments", False),
+            ),
             responses=responses,
             responses_needed=responses_needed,
-            uses_total_charge=getattr(converter, "uses_total_charge", False),
-            embedded=getattr(converter, "embedded", ()),
-            uses_fragments=getattr(converter, "uses_fragments", False),
         )
         self.items: list[tuple[CrystalGraph, dict[str, Any]]] = [
             (converter(centred(atoms)), to_targets(labels, len(atoms)))

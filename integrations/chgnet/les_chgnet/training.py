@@ -17,6 +17,7 @@ from chgnet.trainer import Trainer
 from les.backends.model_files import check_parts
 from les.data.atoms import ANY_AXES, LONG_RANGE_AXES
 from les.data.labels import LabelKeys
+from les.data.requirements import Requirements
 from les.files import writing
 from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
@@ -38,7 +39,7 @@ from les_chgnet.trainer import ResumableTrainer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from les.config import LESConfig
     from les.training.backend import TrainingBackend
@@ -140,13 +141,11 @@ def _train(
             best = read_checkpoint(files.best)
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
-    sets = labelled(options, axes, charges)
+    sets = labelled(options, charges)
     close(backend, files.model, sets, device=str(device), bec="bec" in responses)
 
 
-def labelled(
-    options: argparse.Namespace, axes: Collection[int], config: LESConfig | None
-) -> dict[str, Frames]:
+def labelled(options: argparse.Namespace, config: LESConfig | None) -> dict[str, Frames]:
     """The labelled frames to compare with at the end."""
     required = [LABELS[letter] for letter in options.targets if letter != "m"]
     optional = ["magmoms"] * ("m" in options.targets)
@@ -155,12 +154,9 @@ def labelled(
         required,
         optional=optional,
         keys=label_keys(options, (*LABELS.values(), *RESPONSES)),
-        axes=axes,
+        requirements=Requirements.of(config, fragments=True),
         responses=tuple(response_weights(options)),
         responses_needed=False,
-        uses_total_charge=config is not None and config.uses_total_charge,
-        embedded=() if config is None else config.embedded,
-        uses_fragments=config is not None and config.charge_equilibration,
     )
 
 

@@ -21,12 +21,11 @@ import ase.io
 import numpy as np
 from mace.data import utils
 
-from les.data.atoms import ANY_AXES, LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
+from les.data.atoms import UnusedLabels
 from les.data.extxyz import DataError
-from les.data.labels import LabelKeys, find_label, names_used
-from les.data.spin import spin_multiplicity
+from les.data.labels import LabelKeys, find_label
+from les.data.requirements import ChargeStates, Requirements
 from les.data.structure_files import read_structures
-from les.data.total_charge import TotalCharges
 from les.response.labels import ResponseLabels
 from les_mace.neighbours import has_stress
 from les_mace.replaced import replaced
@@ -45,6 +44,10 @@ STRESS_LOSSES = ("stress", "huber", "universal")
 VIRIALS_LOSSES = ("virials",)
 
 
+#: Upstream's names of total charge and spin.
+STATE_KEYS = {"total_charge": "total_charge", "spin": "total_spin"}
+
+
 class UnnamedKey(str):
     """The key of a label for which nobody has named one: the plain name will do as well."""
 
@@ -58,25 +61,19 @@ class Checks:
     Attributes:
         required: labels that every frame needs.
         loss: upstream's name of the loss.
-        les: whether the model has charges.
+        requirements: what the model asks of structures.
         used: names of entries of ``atoms.info`` that the model makes use of.
-        elements: atomic numbers that the model knows which the run starts from; all without one.
         responses: label -> key, or ``None`` where nobody has named one, of the responses that are
             trained on.
         with_responses: files that must have each of these in some frame.
-        total_charge: whether the charges of the model sum to the total charge of a structure.
-        embedded: what the model embeds, as ``les.LESConfig.embedded``.
     """
 
     required: tuple[str, ...]
     loss: str
-    les: bool
+    requirements: Requirements
     used: Collection[str] = ()
-    elements: Collection[int] | None = None
     responses: Mapping[str, str | None] = field(default_factory=dict)
     with_responses: Collection[str] = ()
-    total_charge: bool = False
-    embedded: Collection[str] = ()
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -108,13 +105,7 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
         given = {**specification.info_keys, **specification.arrays_keys}
         required = () if kwargs.get("no_data_ok") else checks.required
         tally = ResponseLabels(file_path, checks.responses)
-        if checks.total_charge:
-            specification.info_keys.setdefault("total_charge", "total_charge")
-            key = specification.info_keys["total_charge"]
-            _settle_total_charge(file_path, frames, key, "total_charge" in checks.embedded)
-        if "spin" in checks.embedded:
-            specification.info_keys.setdefault("total_spin", "total_spin")
-            _settle_spin(frames, specification.info_keys["total_spin"])
+        _settle_charge_states(file_path, frames, specification.info_keys, checks.requirements)
         for where, atoms in frames:
             responses = _responses(where, atoms, found[kwargs.get("head_name")], tally)
             _check(where, atoms, given, () if responses else required, checks)
@@ -124,7 +115,7 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
             specification.update({"bec_weight": "config_bec_weight"}, {"bec": "REF_bec"})
         if "dipole" in checks.responses:
             specification.update({"dipole": "REF_dipole"})
-        used = (*checks.used, *names_used(checks.total_charge, checks.embedded))
+        used = (*checks.used, *checks.requirements.names)
         _warn(file_path, [atoms for _, atoms in frames], given, checks, used)
         read = SimpleNamespace(read=lambda *_, **__: [atoms for _, atoms in frames])
         with replaced(utils, "ase", SimpleNamespace(io=read, data=ase.data, Atoms=ase.Atoms)):
@@ -165,34 +156,28 @@ def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]], found: La
     return reference
 
 
-def _settle_total_charge(
-    path: str, frames: Iterable[tuple[str, Atoms]], key: str, needed: bool
+def _settle_charge_states(
+    path: str, frames: Iterable[tuple[str, Atoms]], keys: dict[str, str], given: Requirements
 ) -> None:
-    """Put the total charge of each frame under the ``key`` where upstream looks for it.
+    """Put total charges and spins that the model is given where upstream looks for them.
+
+    Args:
+        path: the file.
+        frames: its frames, with their places.
+        keys: upstream's name of an entry -> its key in the file, which is added where it is not
+            there.
+        given: what the model is given.
 
     Raises:
-        DataError: for what is no total charge, and for none where it is ``needed``.
+        DataError: for what is no total charge or spin, and for one that is needed and missing.
     """
-    charges = TotalCharges(key, needed=needed)
+    wanted = {"total_charge": given.total_charge, "spin": "spin" in given.embedded}
+    names = {name: STATE_KEYS[name] for name, is_wanted in wanted.items() if is_wanted}
+    own = {name: keys.setdefault(key, key) for name, key in names.items()}
+    states = ChargeStates(given, **own)
     for where, atoms in frames:
-        try:
-            atoms.info[key] = charges.add(atoms)
-        except ValueError as error:
-            raise DataError(f"{where}: {error}") from error
-    charges.tell(path)
-
-
-def _settle_spin(frames: Iterable[tuple[str, Atoms]], key: str) -> None:
-    """Put the spin multiplicity of each frame under the ``key`` where upstream looks for it.
-
-    Raises:
-        DataError: for what is no multiplicity, and for none.
-    """
-    for where, atoms in frames:
-        try:
-            atoms.info[key] = spin_multiplicity(atoms, key)
-        except ValueError as error:
-            raise DataError(f"{where}: {error}") from error
+        atoms.info.update({own[x]: value for x, value in states.read(atoms, where).items()})
+    states.tell(path)
 
 
 def _plain(atoms: Atoms, label: str) -> Any:
@@ -235,12 +220,7 @@ def _check(
     where: str, atoms: Atoms, keys: dict[str, str], required: Collection[str], checks: Checks
 ) -> None:
     """Refuse a frame that cannot be trained on; the error names file, frame and key."""
-    try:
-        check_atoms(atoms, LONG_RANGE_AXES if checks.les else ANY_AXES)
-        if checks.elements is not None:
-            check_elements(atoms, checks.elements)
-    except ValueError as error:
-        raise DataError(f"{where}: {error}") from error
+    checks.requirements.check(atoms, where)
     isolated = len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
     for label in LABELS:
         shape_of = "stress" if label == "virials" else label

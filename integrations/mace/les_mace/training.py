@@ -17,6 +17,7 @@ from mace.modules.models import ScaleShiftMACE
 from mace.tools import scripts_utils
 
 from les.config import LESConfig
+from les.data.requirements import Requirements
 from les_mace.arguments import parse
 from les_mace.charge_metrics import logged_charges
 from les_mace.charge_training import charges_at, charges_first
@@ -161,13 +162,10 @@ def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool
     return Checks(
         required,
         args.loss,
-        les,
+        Requirements.of(config, elements),
         (*used, *named),
-        elements,
         responses=keys,
         with_responses=files,
-        total_charge=config is not None and config.uses_total_charge,
-        embedded=() if config is None else config.embedded,
     )
 
 

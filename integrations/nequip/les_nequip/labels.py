@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,22 +22,18 @@ from hydra.utils import instantiate
 from nequip.data.dataset import ASEDataset, ase_dataset
 from omegaconf import DictConfig, OmegaConf
 
-from les.data.atoms import (
-    ANY_AXES,
-    LONG_RANGE_AXES,
-    UnusedLabels,
-    check_atoms,
-    check_elements,
-)
+from les.data.atoms import UnusedLabels
 from les.data.extxyz import DataError
-from les.data.labels import LabelKeys, find_label, names_used
-from les.data.spin import spin_multiplicity
-from les.data.total_charge import TotalCharges
+from les.data.labels import LabelKeys, find_label
+from les.data.requirements import ChargeStates, Requirements
 from les.response.labels import ResponseLabels
 from les_nequip.field_keys import FIELDS, FieldKeys
 from les_nequip.frames import frames_of
 from les_nequip.keys import RESPONSE_FIELDS, SPIN_KEY, TOTAL_CHARGE_KEY
 from les_nequip.missing import MISSING, all_of, places, put
+
+#: State of a structure -> the field that the model is given it in.
+STATE_KEYS = {"total_charge": TOTAL_CHARGE_KEY, "spin": SPIN_KEY}
 
 
 def labels_in_loss(config: DictConfig) -> dict[str, bool]:
@@ -59,14 +56,11 @@ class LabelledFiles:
 
     Args:
         fields: upstream's names of the labels in the loss, and whether they may be NaN.
-        elements: atomic numbers that the model knows; all without.
-        les: whether the model has LES.
+        requirements: what the model asks of structures.
         exact: fields that must have the keys of the data set's ``key_mapping``; others may also
             go by ASE's names.
         responses: label -> key, or ``None`` where nobody has named one, of the responses that are
             trained on.
-        uses_total_charge: whether the model is given the total charge of a structure.
-        embedded: what the model embeds, as ``les.LESConfig.embedded``.
 
     Attributes:
         field_keys: names of the fields in the files.
@@ -76,22 +70,17 @@ class LabelledFiles:
     def __init__(
         self,
         fields: Mapping[str, bool],
-        elements: Sequence[int] | None = None,
+        requirements: Requirements,
         *,
-        les: bool,
         exact: Collection[str] = (),
         responses: Mapping[str, str | None] | None = None,
-        uses_total_charge: bool = False,
-        embedded: Collection[str] = (),
     ) -> None:
         self.responses = tuple(responses or ())
         given = {x: key for x, key in (responses or {}).items() if key is not None}
         self.response_keys = LabelKeys(given)
-        self.uses_total_charge, self.embedded = uses_total_charge, embedded
+        self.requirements = requirements
         self._reported: set[str] = set()
         self.fields = dict(fields)
-        self.elements = elements
-        self.axes = LONG_RANGE_AXES if les else ANY_AXES
         self.field_keys = FieldKeys(exact)
         self.ase_args: dict[str, dict[str, Any]] = {}
 
@@ -99,27 +88,20 @@ class LabelledFiles:
     def of(
         cls,
         config: DictConfig,
+        requirements: Requirements,
         *,
-        les: bool,
         exact: Collection[str] = (),
         responses: Mapping[str, str | None] | None = None,
-        uses_total_charge: bool = False,
-        embedded: Collection[str] = (),
     ) -> LabelledFiles:
-        """Those of the run that ``config`` describes; the class says what the others are."""
+        """Those of the run that ``config`` describes; the class says what the others are.
+
+        ``requirements`` are completed by the elements that the model knows.
+        """
         types = OmegaConf.select(config, "training_module.model.type_names") or []
         numbers = [atomic_numbers.get(name) for name in types]
         known = None if None in numbers or not numbers else numbers
-        fields = labels_in_loss(config)
-        return cls(
-            fields,
-            known,
-            les=les,
-            exact=exact,
-            responses=responses,
-            uses_total_charge=uses_total_charge,
-            embedded=embedded,
-        )
+        requirements = replace(requirements, elements=known)
+        return cls(labels_in_loss(config), requirements, exact=exact, responses=responses)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -168,16 +150,14 @@ class LabelledFiles:
             les.data.extxyz.DataError: naming file, frame and key, for missing, mixed or bad labels
                 and for structures on which the model has no meaningful result.
         """
-        unused = UnusedLabels(names_used(self.uses_total_charge, self.embedded))
-        charges = TotalCharges(needed="total_charge" in self.embedded)
+        unused = UnusedLabels(self.requirements.names)
+        states = ChargeStates(self.requirements)
         tally = ResponseLabels(path, self.responses)
         required = [label for label, field in FIELDS.items() if field in self.fields]
         for where, atoms in self._checked(path, ase_args or {}):
             unused.add(atoms)
-            if self.uses_total_charge:
-                atoms.info[TOTAL_CHARGE_KEY] = _total_charge(atoms, where, charges)
-            if "spin" in self.embedded:
-                atoms.info[SPIN_KEY] = _spin(atoms, where)
+            state = states.read(atoms, where)
+            atoms.info.update({STATE_KEYS[name]: value for name, value in state.items()})
             found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
             waived = any(value is not None for value in found.values())
             for field, allow_nan in self.fields.items():
@@ -197,7 +177,7 @@ class LabelledFiles:
         unused.warn(path)
         if str(path) not in self._reported:  # upstream reads the training data twice
             self._reported.add(str(path))
-            charges.tell(path)
+            states.tell(path)
             tally.tell(required, needed=responses_needed)
 
     def _keep_responses(self, atoms: Any, tally: ResponseLabels, where: str) -> dict[str, Any]:
@@ -228,12 +208,7 @@ class LabelledFiles:
 
     def _checked(self, path: str | Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for where, atoms in frames_of(Path(path), ase_args):
-            try:
-                check_atoms(atoms, self.axes)
-                if self.elements is not None:
-                    check_elements(atoms, self.elements)
-            except ValueError as error:
-                raise DataError(f"{where}: {error}") from error
+            self.requirements.check(atoms, where)
             yield where, atoms
 
     def labelled(self, path: str | Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
@@ -256,8 +231,9 @@ class LabelledFiles:
         mapped = set(mapping.values())
         defaults = {f"REF_{label}": field for label, field in FIELDS.items() if field not in mapped}
         responses = {f"REF_{label}": RESPONSE_FIELDS[label] for label in self.responses}
-        charge = {TOTAL_CHARGE_KEY: TOTAL_CHARGE_KEY} if self.uses_total_charge else {}
-        spin = {SPIN_KEY: SPIN_KEY} if "spin" in self.embedded else {}
+        needs = self.requirements
+        charge = {TOTAL_CHARGE_KEY: TOTAL_CHARGE_KEY} if needs.total_charge else {}
+        spin = {SPIN_KEY: SPIN_KEY} if "spin" in needs.embedded else {}
         return {**defaults, **mapping, **responses, **charge, **spin}
 
 
@@ -267,23 +243,9 @@ def has_charged(paths: Iterable[str | Path], ase_args: Mapping[str, Any]) -> boo
     Raises:
         les.data.extxyz.DataError: as where the files are read, and for what is no total charge.
     """
-    charges = TotalCharges()
+    states = ChargeStates(Requirements(total_charge=True))
     return any(
-        _total_charge(atoms, where, charges) != 0.0
+        states.read(atoms, where)["total_charge"] != 0.0
         for path in paths
         for where, atoms in frames_of(Path(path), ase_args)
     )
-
-
-def _total_charge(atoms: Any, where: str, charges: TotalCharges) -> float:
-    try:
-        return charges.add(atoms)
-    except ValueError as error:
-        raise DataError(f"{where}: {error}") from error
-
-
-def _spin(atoms: Any, where: str) -> float:
-    try:
-        return spin_multiplicity(atoms)
-    except ValueError as error:
-        raise DataError(f"{where}: {error}") from error

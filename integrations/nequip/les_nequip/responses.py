@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from les.data.requirements import Requirements
 from les_nequip.charge_states import INPUTS
 from les_nequip.configured import resolved
 from les_nequip.keys import RESPONSE_FIELDS
@@ -50,18 +51,13 @@ def with_responses(config: DictConfig, weights: Mapping[str, float]) -> list[str
     return [*overrides, *with_trained_sign(config)]
 
 
-def state_inputs(config: DictConfig) -> tuple[bool, tuple[str, ...]]:
-    """What the model that ``config`` describes is told of the state of a structure.
-
-    Returns:
-        Whether its charges sum to the total charge, and what it embeds, as
-        ``les.LESConfig.embedded``.
-    """
+def requirements_of(config: DictConfig) -> Requirements:
+    """What the model with LES that ``config`` describes asks of structures, but for elements."""
     model = resolved(OmegaConf.select(config, MODEL))
     sections = list(_les_sections(model))
     uses_total_charge = any(section.get("neutrality") == "shift" for section in sections)
     embedded = [x for x in INPUTS if any(section.get(f"embed_{x}") for section in sections)]
-    return uses_total_charge, tuple(embedded)
+    return Requirements(total_charge=uses_total_charge, embedded=tuple(embedded))
 
 
 def with_trained_sign(config: DictConfig) -> list[str]:

@@ -14,6 +14,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
 from les.config import LESConfig
+from les.data.atoms import ANY_AXES
+from les.data.requirements import Requirements
 from les.legacy import settings_of_new_models
 from les.training.arguments import label_keys
 from les.training.closing import close
@@ -26,7 +28,7 @@ from les_nequip.labels import LabelledFiles, has_charged
 from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
 from les_nequip.overrides import override_text
 from les_nequip.program import Outcome, run
-from les_nequip.responses import state_inputs, with_responses, with_trained_sign
+from les_nequip.responses import requirements_of, with_responses, with_trained_sign
 from les_nequip.runs import RunFolder, check_continued
 from les_nequip.sections import is_unpickling, nested, refuse_consent
 from les_nequip.settings import core_config
@@ -100,9 +102,9 @@ def _train(
             )
         )
     config = command.compose()
-    charged, embedded = state_inputs(config) if les else (False, ())
+    requirements = requirements_of(config) if les else Requirements(axes=ANY_AXES)
     paths = [*_data_files(config), *([options.test_file] if options.test_file else [])]
-    if charged and not weights and has_charged(paths, _ase_args(config)):
+    if requirements.total_charge and not weights and has_charged(paths, _ase_args(config)):
         command.add(with_trained_sign(config))
         config = command.compose()
     if config.get("ckpt_path") is not None:
@@ -116,11 +118,9 @@ def _train(
     keys = label_keys(options, FIELDS)
     files = LabelledFiles.of(
         config,
-        les=les,
+        requirements,
         exact=[FIELDS[label] for label in keys],
         responses={label: getattr(options, f"{label}_key") for label in weights},
-        uses_total_charge=charged,
-        embedded=embedded,
     )
     for label in keys:
         if FIELDS[label] not in files.fields:

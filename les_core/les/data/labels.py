@@ -5,18 +5,16 @@ Needs ASE, which is imported where a file is read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from les.data.atoms import LONG_RANGE_AXES, UnusedLabels, check_atoms, check_elements
+from les.data.atoms import UnusedLabels
 from les.data.extxyz import DataError, read_extxyz
-from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, fragments
-from les.data.spin import SPIN_NAMES, spin_multiplicity
-from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
+from les.data.requirements import ChargeStates, Requirements
 from les.response.labels import ResponseLabels
 
 #: Label -> names it goes by in files, in order of preference.
@@ -58,6 +56,10 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "charges": ("charge", "mbis", "hirshfeld", "wannier", "wc_"),
     "bec": ("bec", "born"),
 }
+
+
+#: What a model asks of structures that nothing is known of.
+ANYTHING = Requirements()
 
 
 class LabelKeys:
@@ -114,14 +116,10 @@ def labelled_frames(
     optional: Sequence[str] = (),
     *,
     keys: LabelKeys | Mapping[str, str] | None = None,
-    elements: Iterable[int] | None = None,
-    axes: Collection[int] = LONG_RANGE_AXES,
+    requirements: Requirements = ANYTHING,
     told: bool = False,
     responses: Collection[str] = (),
     responses_needed: bool = True,
-    uses_total_charge: bool = False,
-    embedded: Collection[str] = (),
-    uses_fragments: bool = False,
 ) -> Iterator[tuple[str, Any, dict[str, NDArray[np.float64] | None]]]:
     """Frames fit to train on: ``"<file>: frame <n>"``, ``ase.Atoms`` and labels.
 
@@ -134,16 +132,12 @@ def labelled_frames(
         optional: labels that are ``None`` where a frame has none.
         keys: label -> key in the file, for those that differ from :data:`NAMES`; or what the files
             of a run share, which then have one key for each label.
-        elements: atomic numbers that the model knows; all without.
-        axes: numbers of periodic axes that are accepted.
+        requirements: what the model asks of structures.
         told: the file has been read before, and the warning given.
         responses: labels of ``les.response.labels.RESPONSES`` that are trained on. They are
             ``None`` where a frame has none; a frame that has one may do without the required
             labels, which are ``None`` then.
         responses_needed: whether the file must have each of them in some frame.
-        uses_total_charge: whether the model is given the total charge of a structure.
-        embedded: what the model embeds, as ``les.LESConfig.embedded``, and every frame must say.
-        uses_fragments: whether the model is given the fragments of a structure.
 
     Raises:
         DataError: naming file, frame and key, for missing or bad labels, for those under another
@@ -151,23 +145,13 @@ def labelled_frames(
             the model is given it, and for structures on which a model has no meaningful result.
     """
     shared = keys if isinstance(keys, LabelKeys) else LabelKeys(keys)
-    unused = UnusedLabels(names_used(uses_total_charge, embedded, uses_fragments))
-    charges = TotalCharges(needed="total_charge" in embedded)
+    unused = UnusedLabels(requirements.names)
+    states = ChargeStates(requirements)
     tally = ResponseLabels(path, responses)
     for where, atoms in read_extxyz(path):
         unused.add(atoms)
-        try:
-            check_atoms(atoms, axes)
-            if uses_total_charge:
-                charge = charges.add(atoms)
-                if uses_fragments:
-                    fragments(atoms, charge)
-            if "spin" in embedded:
-                spin_multiplicity(atoms)
-            if elements is not None:
-                check_elements(atoms, elements)
-        except ValueError as error:
-            raise DataError(f"{where}: {error}") from error
+        requirements.check(atoms, where)
+        states.read(atoms, where)
         labels = tally.usable(atoms, {x: shared.label(atoms, x, where) for x in responses})
         waived = any(value is not None for value in labels.values())
         has_stress = not waived or shared.find(atoms, "stress", where) is not None
@@ -193,20 +177,8 @@ def labelled_frames(
         yield where, atoms, labels
     if not told:
         unused.warn(path)
-        charges.tell(path)
+        states.tell(path)
         tally.tell(required, needed=responses_needed)
-
-
-def names_used(
-    uses_total_charge: bool, embedded: Collection[str], uses_fragments: bool = False
-) -> tuple[str, ...]:
-    """Entries of ``Atoms.info``, and arrays, about the state of a structure that a model uses.
-
-    Arguments are as for :func:`labelled_frames`.
-    """
-    charges = TOTAL_CHARGE_NAMES if uses_total_charge else ()
-    of_fragments = (FRAGMENT, FRAGMENT_CHARGE) if uses_fragments else ()
-    return (*charges, *of_fragments, *(SPIN_NAMES if "spin" in embedded else ()))
 
 
 def similar_keys(atoms: Any, label: str, names: Sequence[str]) -> list[str]:

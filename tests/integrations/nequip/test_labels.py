@@ -7,7 +7,9 @@ import pytest
 from ase.io import read, write
 from nequip.data.dataset import ASEDataset, ase_dataset
 
+from les.data.atoms import ANY_AXES, LONG_RANGE_AXES
 from les.data.extxyz import DataError
+from les.data.requirements import Requirements
 from les_nequip.labels import LabelledFiles
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
@@ -23,7 +25,8 @@ def load(files, path, **settings):
 
 @pytest.fixture(params=[True, False], ids=["les", "no-les"])
 def files(request):
-    return LabelledFiles(FIELDS, [1, 8], les=request.param)
+    axes = LONG_RANGE_AXES if request.param else ANY_AXES
+    return LabelledFiles(FIELDS, Requirements([1, 8], axes))
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_names_of_labels(files, written, data_files, prefix):
     text = data_files[0].read_text().replace("REF_", prefix)
     expected = [frame.info["REF_energy"] for frame in read(data_files[0], ":")]
     for mapping in ({}, {"REF_energy": "total_energy"}):
-        found = load(LabelledFiles(FIELDS, les=True), written(text), key_mapping=mapping)
+        found = load(LabelledFiles(FIELDS, Requirements()), written(text), key_mapping=mapping)
         assert [data["total_energy"].item() for data in found.data_list] == expected
         assert all(data["forces"].abs().max() > 0 for data in found.data_list)
     assert ase_dataset.ase.__name__ == "ase"  # nothing of upstream stays changed
@@ -79,12 +82,12 @@ def test_a_dipole_that_no_loss_has(files, written, frames):
 def test_labels_by_the_names_given(written, data_files):
     text = data_files[0].read_text().replace("REF_energy", "E0")
     mapping = {"E0": "total_energy"}
-    named = LabelledFiles(FIELDS, les=True, exact=["total_energy"])
+    named = LabelledFiles(FIELDS, Requirements(), exact=["total_energy"])
     assert len(load(named, written(text), key_mapping=mapping).data_list) == 12
     plain = data_files[0].read_text().replace("REF_energy", "energy")
     with pytest.raises(DataError, match=r"frame 0: total_energy \(key 'E0'\) is missing"):
         load(
-            LabelledFiles(FIELDS, les=True, exact=["total_energy"]),
+            LabelledFiles(FIELDS, Requirements(), exact=["total_energy"]),
             written(plain),
             key_mapping=mapping,
         )
@@ -119,7 +122,7 @@ def test_labels_of_every_frame(files, written, frames, key, value):
 
 def test_nan_where_the_loss_allows_it(written, frames):
     frames[3].info["REF_energy"] = np.nan
-    files = LabelledFiles({"total_energy": True, "forces": False}, les=True)
+    files = LabelledFiles({"total_energy": True, "forces": False}, Requirements())
     assert len(load(files, written(frames)).data_list) == 12
 
 
@@ -182,7 +185,7 @@ def test_other_formats(files, frames, tmp_path):
         energy, forces = frame.info.pop("REF_energy"), frame.arrays.pop("REF_forces")
         frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces)
     write(path, frames)
-    assert len(load(LabelledFiles(FIELDS, les=True), path).data_list) == 12
+    assert len(load(LabelledFiles(FIELDS, Requirements()), path).data_list) == 12
 
 
 def test_state_without_effect(files, written, frames, caplog):
@@ -206,11 +209,11 @@ def test_structures_that_cannot_be_trained_on(files, written, frames):
 
 def test_slabs_and_wires(written, frames):
     frames[1].pbc = [True, True, False]
-    load(LabelledFiles(FIELDS, les=True), written(frames))
+    load(LabelledFiles(FIELDS, Requirements()), written(frames))
     frames[1].pbc = [True, False, False]
     with pytest.raises(DataError, match="frame 1: pbc must have 0, 2 or 3 axes true"):
-        load(LabelledFiles(FIELDS, les=True), written(frames))
-    load(LabelledFiles(FIELDS, les=False), written(frames))
+        load(LabelledFiles(FIELDS, Requirements()), written(frames))
+    load(LabelledFiles(FIELDS, Requirements(axes=ANY_AXES)), written(frames))
 
 
 def test_labels_of_the_test_file(files, data_files, written):
@@ -222,7 +225,7 @@ def test_labels_of_the_test_file(files, data_files, written):
     path = written(text.replace("REF_forces", "forces"))
     with pytest.raises(DataError, match=r"data.xyz: frame 0: forces is there as 'forces', but"):
         files.check(path)
-    other = LabelledFiles(FIELDS, [1, 8], les=True)
+    other = LabelledFiles(FIELDS, Requirements([1, 8]))
     other.check(path)
     with pytest.raises(DataError, match=r"train.xyz: frame 0: forces is there as 'REF_forces'"):
         load(other, data_files[0])

@@ -1,0 +1,122 @@
+"""What a model asks of structures, and what of their charge state it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from les.config import LESConfig
+from les.data.atoms import ANY_AXES, LONG_RANGE_AXES, check_atoms, check_elements
+from les.data.extxyz import DataError
+from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, fragments
+from les.data.spin import SPIN_NAMES, spin_multiplicity
+from les.data.total_charge import TOTAL_CHARGE_NAMES, TotalCharges
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What structures must be like for a model, and what they say that it makes use of.
+
+    Attributes:
+        elements: atomic numbers that the model knows; all without.
+        axes: numbers of periodic axes that it takes.
+        total_charge: whether it is given the total charge of a structure.
+        embedded: what it embeds, as ``les.LESConfig.embedded``, and every structure must say.
+        fragments: whether it is given the fragments of a structure.
+    """
+
+    elements: Collection[int] | None = None
+    axes: Collection[int] = LONG_RANGE_AXES
+    total_charge: bool = False
+    embedded: tuple[str, ...] = ()
+    fragments: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        config: LESConfig | None,
+        elements: Collection[int] | None = None,
+        fragments: bool = False,
+    ) -> Requirements:
+        """Those of a model.
+
+        Args:
+            config: how it does its long-range part, ``None`` without LES.
+            elements: atomic numbers that it knows.
+            fragments: whether those of a structure are passed on to a model that equilibrates
+                charges.
+        """
+        if config is None:
+            return cls(elements, ANY_AXES)
+        state = (config.uses_total_charge, config.embedded)
+        return cls(elements, LONG_RANGE_AXES, *state, fragments and config.charge_equilibration)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Entries of ``Atoms.info``, and arrays, about the state that the model uses."""
+        charges = TOTAL_CHARGE_NAMES if self.total_charge else ()
+        of_fragments = (FRAGMENT, FRAGMENT_CHARGE) if self.fragments else ()
+        return (*charges, *of_fragments, *(SPIN_NAMES if "spin" in self.embedded else ()))
+
+    def check(self, atoms: Any, where: str) -> None:
+        """Check a structure, but for its charge state.
+
+        Args:
+            atoms: ``ase.Atoms``.
+            where: file and frame, for messages.
+
+        Raises:
+            les.data.extxyz.DataError: for one on which the model has no meaningful result.
+        """
+        try:
+            check_atoms(atoms, self.axes)
+            if self.elements is not None:
+                check_elements(atoms, self.elements)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
+
+
+class ChargeStates:
+    """Reads the charge states of the structures of one file, as far as a model is given them.
+
+    Args:
+        requirements: what the model is given.
+        names: entries of ``Atoms.info``, beside the usual ones, that may hold the total charge and
+            the spin, under ``"total_charge"`` and ``"spin"``.
+    """
+
+    def __init__(self, requirements: Requirements, **names: str) -> None:
+        self.requirements = requirements
+        self._names = {name: (key,) for name, key in names.items()}
+        needed = "total_charge" in requirements.embedded
+        self._charges = TotalCharges(*self._names.get("total_charge", ()), needed=needed)
+
+    def read(self, atoms: Any, where: str) -> dict[str, Any]:
+        """What the model is given of a structure, by name.
+
+        That is the ``total_charge`` [e], the ``spin`` multiplicity and the ``fragments``, a
+        ``les.data.fragments.Fragments`` or ``None`` where the structure has none.
+
+        Args:
+            atoms: ``ase.Atoms``.
+            where: file and frame, for messages.
+
+        Raises:
+            les.data.extxyz.DataError: for what is none, and for one that is needed and missing.
+        """
+        state: dict[str, Any] = {}
+        try:
+            if self.requirements.total_charge:
+                state["total_charge"] = self._charges.add(atoms)
+            if self.requirements.fragments:
+                state["fragments"] = fragments(atoms, state.get("total_charge", 0.0))
+            if "spin" in self.requirements.embedded:
+                state["spin"] = spin_multiplicity(atoms, *self._names.get("spin", ()))
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
+        return state
+
+    def tell(self, path: Any) -> None:
+        """Log what total charges the structures of the file ``path`` have."""
+        self._charges.tell(path)
