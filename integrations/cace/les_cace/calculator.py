@@ -11,6 +11,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
+from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
 from les_cace.batches import collate, to_structure
 from les_cace.checkpoint import load_model
@@ -89,14 +90,14 @@ class LESCalculator(ChargeCalculator):
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         Calculator.calculate(self, atoms, properties, system_changes)
         self.model.eval()
-        periodic = bool(atoms.pbc.any() and atoms.cell.rank == 3)
+        stressed = has_stress(atoms)
         placed = self.place(atoms, self.dtype)
         state = (self.total_charge(atoms), self.spin(atoms), self.fragments(atoms))
         batch = collate([to_structure(placed, self.model.cutoff, *state)])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
             out = self.model(
                 *batch.to(self.device, self.dtype),
-                compute_stress=periodic,
+                compute_stress=stressed,
                 compute_bec=self.bec,
                 bec_method=self.bec_method,
             )
@@ -108,7 +109,7 @@ class LESCalculator(ChargeCalculator):
             "energies": out["energies"].numpy(),
             "forces": out["forces"].numpy(),
         }
-        if periodic:
+        if stressed:
             self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].numpy())
         if self.long_range:
             self.add_charge_results(

@@ -14,6 +14,7 @@ from chgnet.model import CHGNet, CHGNetCalculator
 
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
+from les.data.atoms import has_stress
 from les.devices import resolve_dtype
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.checkpoint import load_model
@@ -111,7 +112,7 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         Calculator.calculate(self, atoms, properties, system_changes)
         self.model.eval()
         task = self._task
-        if not atoms.pbc.any() or atoms.cell.rank < 3:  # without a volume, no stress
+        if not has_stress(atoms):
             task = task.replace("s", "")
         options = {"return_bec": self.bec and self.bec_method} if self.long_range else {}
         placed = self.place(atoms, next(self.model.parameters()).dtype)

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
+from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
 from les_mace.checkpoint import load_model
 from les_mace.cluster import MACECluster
 from les_mace.model import MACELES
-from les_mace.neighbours import has_stress, own_cells
+from les_mace.neighbours import own_cells
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -153,7 +154,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         with self._output_kept() as out:
             MACECalculator.calculate(self, placed, properties, system_changes)
         self.atoms = atoms.copy()  # what the results belong to, as it was given
-        if not has_stress(atoms.cell[:], atoms.pbc):
+        if not has_stress(atoms):
             self.results.pop("stress", None)
         if self.long_range:
             self.add_charge_results(

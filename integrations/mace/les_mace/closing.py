@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
+from les.data.atoms import has_stress
 from les.training.closing import close
-from les_mace.neighbours import has_stress
 
 if TYPE_CHECKING:
     from mace.data import Configuration
@@ -78,7 +78,7 @@ def _frames(
             labels[label] = array.reshape(-1) if label == "energy" else array
             if label == "stress":
                 labels[label] = _voigt(array)
-                if not has_stress(atoms.cell[:], atoms.pbc):
+                if not has_stress(atoms):
                     del labels[label]
         yield f"{name} structure {index}", atoms, labels
 

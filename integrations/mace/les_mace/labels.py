@@ -21,13 +21,12 @@ import ase.io
 import numpy as np
 from mace.data import utils
 
-from les.data.atoms import UnusedLabels
+from les.data.atoms import UnusedLabels, has_stress
 from les.data.extxyz import DataError
 from les.data.labels import LabelKeys, find_label
 from les.data.requirements import ChargeStates, Requirements
 from les.data.structure_files import read_structures
 from les.response.labels import ResponseLabels
-from les_mace.neighbours import has_stress
 from les_mace.replaced import replaced
 
 if TYPE_CHECKING:
@@ -233,7 +232,7 @@ def _check(
                 "none"
             )
         trained = label == "stress" and checks.loss in STRESS_LOSSES and not waived
-        if value is not None and trained and not has_stress(atoms.cell[:], atoms.pbc):
+        if value is not None and trained and not has_stress(atoms):
             raise DataError(
                 f"{where}: has a stress (key {keys[label]!r}), but "
                 + ("no periodic axis" if not atoms.pbc.any() else "its cell has no volume")

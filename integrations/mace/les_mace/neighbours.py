@@ -22,8 +22,7 @@ from mace.data import atomic_data
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
-#: Smallest volume of a cell that counts as one [A^3].
-SMALLEST_VOLUME = 1e-6
+from les.data.atoms import SMALLEST_VOLUME
 
 #: Pairs ``[2, n_pairs]``, their shifts ``[n_pairs, 3]`` [A] and in cell vectors, the cell [A].
 Neighbourhood = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -31,11 +30,6 @@ Neighbourhood = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 #: Whether data are made for our calculator or our training; each thread has a value of its own.
 _own_cells: ContextVar[bool] = ContextVar("les_mace_own_cells", default=False)
-
-
-def has_stress(cell: NDArray[Any], pbc: NDArray[Any]) -> bool:
-    """Whether a structure has a stress: a periodic axis, and a cell ``[3, 3]`` with a volume."""
-    return bool(np.any(pbc)) and abs(float(np.linalg.det(cell))) > SMALLEST_VOLUME
 
 
 def with_own_cell(get_neighborhood: Callable[..., Neighbourhood]) -> Callable[..., Neighbourhood]:
@@ -74,7 +68,7 @@ def with_own_cell(get_neighborhood: Callable[..., Neighbourhood]) -> Callable[..
             kept = (sender != receiver) | (unit_shifts != 0).any(axis=1)
             sender, receiver, unit_shifts = sender[kept], receiver[kept], unit_shifts[kept]
         own = np.array(cell, dtype=float)
-        if not has_stress(own, periodic):
+        if abs(np.linalg.det(own)) <= SMALLEST_VOLUME:
             own[~periodic] = normals
         return np.stack((sender, receiver)), unit_shifts @ own, unit_shifts, own
 

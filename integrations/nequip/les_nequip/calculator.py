@@ -17,7 +17,7 @@ from nequip.integrations.ase import NequIPCalculator
 from les import LESConfig, dipole_moments
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
-from les.data.atoms import LONG_RANGE_AXES
+from les.data.atoms import LONG_RANGE_AXES, has_stress
 from les.devices import resolve_device
 from les_nequip.cluster import NequIPCluster
 from les_nequip.keys import (
@@ -168,7 +168,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         with self._chosen_outputs():
             NequIPCalculator.calculate(self, atoms, properties, system_changes)
         self.results["energy"] = self.results["free_energy"] = float(self.results["energy"])
-        if not atoms.pbc.any() or atoms.cell.rank < 3:
+        if not has_stress(atoms):
             self.results.pop("stress", None)
 
     def atoms_to_data(self, atoms: Atoms) -> AtomicDataDict.Type:

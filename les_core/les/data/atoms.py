@@ -15,6 +15,9 @@ from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE
 
 logger = logging.getLogger("les")
 
+#: Smallest volume of a cell that counts as one [A^3].
+SMALLEST_VOLUME = 1e-6
+
 #: Numbers of periodic axes: with LES, and without it.
 LONG_RANGE_AXES, ANY_AXES = (0, 2, 3), (0, 1, 2, 3)
 
@@ -113,6 +116,12 @@ def _symbols(numbers: Iterable[int]) -> str:
     from ase.data import chemical_symbols
 
     return ", ".join(chemical_symbols[number] for number in sorted(numbers))
+
+
+def has_stress(atoms: Any) -> bool:
+    """Whether ``ase.Atoms`` have a stress: a periodic axis, and a cell with a volume."""
+    volume = abs(float(np.linalg.det(atoms.cell[:])))
+    return bool(atoms.pbc.any()) and volume > SMALLEST_VOLUME
 
 
 #: Entries of ``Atoms.info``, and arrays, that ask for another state, with their usual values.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from les.data.atoms import UnusedLabels
+from les.data.atoms import UnusedLabels, has_stress
 from les.data.extxyz import DataError, read_extxyz
 from les.data.requirements import ChargeStates, Requirements
 from les.response.labels import ResponseLabels
@@ -154,10 +154,10 @@ def labelled_frames(
         states.read(atoms, where)
         labels = tally.usable(atoms, {x: shared.label(atoms, x, where) for x in responses})
         waived = any(value is not None for value in labels.values())
-        has_stress = not waived or shared.find(atoms, "stress", where) is not None
-        if "stress" in required and has_stress and not atoms.pbc.any():
+        asked_for = not waived or shared.find(atoms, "stress", where) is not None
+        if "stress" in required and asked_for and not atoms.pbc.any():
             raise DataError(f"{where}: an open structure (pbc false) has no stress to train on")
-        if "stress" in required and has_stress and atoms.cell.rank < 3:
+        if "stress" in required and asked_for and not has_stress(atoms):
             raise DataError(
                 f"{where}: a cell without a volume, {atoms.cell[:].tolist()}, has no stress to "
                 "train on"
