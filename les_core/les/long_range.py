@@ -165,6 +165,20 @@ def refuse_fragments(fragment: Tensor | None, fragment_charge: Tensor | None) ->
         )
 
 
+class CaptureLimits(NamedTuple):
+    """Which structures a captured graph is for.
+
+    Attributes:
+        boundary: as for ``les.sums.plain.traceable_potential``, where slabs are periodic.
+        extent: largest k-points along the vectors of :func:`summed_cells`, as there.
+        slabs: whether structures may have two periodic axes.
+    """
+
+    boundary: str
+    extent: Sequence[int]
+    slabs: bool
+
+
 def captured_long_range(
     ewald: Ewald,
     config: LESConfig,
@@ -173,9 +187,7 @@ def captured_long_range(
     cell: Tensor,
     batch: Tensor | None,
     pbc: Tensor,
-    boundary: str,
-    extent: Sequence[int],
-    slabs: bool,
+    limits: CaptureLimits,
     total_charge: Tensor | None = None,
 ) -> LongRange:
     """As :func:`long_range`, without dipoles, in a graph that is captured or compiled.
@@ -184,9 +196,7 @@ def captured_long_range(
         ewald, config, charges, positions, cell: as for :func:`long_range`.
         batch: structure of each atom ``[n_atoms]``, ascending; ``None`` for one structure.
         pbc: ``[n_structures, 3]``, boolean.
-        boundary: as for ``les.sums.plain.traceable_potential``, where slabs are periodic.
-        extent: largest k-points along the vectors of :func:`summed_cells`, as there.
-        slabs: whether structures may have two periodic axes.
+        limits: which structures the graph is for.
         total_charge: ``[n_structures]`` [e], of a configuration that uses it.
 
     Raises:
@@ -195,6 +205,7 @@ def captured_long_range(
     """
     if config.charge_equilibration:
         raise ValueError(not_in_graphs())
+    boundary, extent, slabs = limits
     owner = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
     periodic, half_height, places = pbc.all(dim=1), None, positions
     if slabs and boundary != "open":

@@ -11,7 +11,7 @@ import torch
 
 from les import Ewald, Les, LESConfig, born_effective_charges
 from les.equilibration import equilibrate
-from les.long_range import captured_long_range, long_range
+from les.long_range import CaptureLimits, captured_long_range, long_range
 from les.testing.derivatives import derivative
 from les.units import NORM_FACTOR
 
@@ -389,10 +389,9 @@ def test_refusals_of_les():
         ValueError, match=r"`total_charge` must have shape \[n_structures\] = \[1\]"
     ):
         les(positions, cell, parameters, total_charge=torch.zeros(2))
+    limits = CaptureLimits("periodic", [3] * 3, slabs=False)
     with pytest.raises(ValueError, match="can be neither compiled nor exported"):
-        captured_long_range(
-            Ewald(), config, parameters, positions, cell, batch, pbc, "periodic", [3] * 3, False
-        )
+        captured_long_range(Ewald(), config, parameters, positions, cell, batch, pbc, limits)
     with pytest.raises(torch.jit.Error, match="can be neither compiled nor exported"):
         torch.jit.script(les)(positions, cell, parameters)
     with pytest.raises(ValueError, match="exact Born effective charges of a periodic structure"):

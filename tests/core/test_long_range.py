@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from les import Ewald, Les, LESConfig, dipole_moments
-from les.long_range import captured_long_range, long_range, summed_cells
+from les.long_range import CaptureLimits, captured_long_range, long_range, summed_cells
 from les.sums.reciprocal.lattice import grid_extent
 
 EPSILON = 2.25
@@ -95,7 +95,8 @@ def test_captured(structures, open_too):
     ewald, config, expected = evaluated((*leaves, batch, pbc))
     extent = grid_extent(summed_cells(ewald, positions, cell, batch, pbc), ewald.dl)
     boundary = "mixed" if open_too else "periodic"
-    found = captured_long_range(ewald, config, *leaves, batch, pbc, boundary, extent, True)
+    limits = CaptureLimits(boundary, extent, slabs=True)
+    found = captured_long_range(ewald, config, *leaves, batch, pbc, limits)
     for name in ("energy", "atom_energies", "charges"):
         value = getattr(expected, name)
         torch.testing.assert_close(getattr(found, name), value, rtol=1e-10, atol=1e-10)
@@ -113,7 +114,6 @@ def test_captured_slab_needs_its_grid(structures):
     assert (lengths[:, 2] > 20.0).all()
     torch.testing.assert_close(summed[0], cell[0])
     extent = grid_extent(cell[:1], ewald.dl)
+    limits = CaptureLimits("mixed", extent, slabs=True)
     with pytest.raises(RuntimeError, match="build it with a larger `max_cell`"):
-        captured_long_range(
-            ewald, LESConfig(), charges, positions, cell, batch, pbc, "mixed", extent, True
-        )
+        captured_long_range(ewald, LESConfig(), charges, positions, cell, batch, pbc, limits)

@@ -17,7 +17,13 @@ from torch import Tensor
 from les import ChargeReadout, Ewald
 from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
-from les.long_range import LongRange, captured_long_range, long_range, summed_cells
+from les.long_range import (
+    CaptureLimits,
+    LongRange,
+    captured_long_range,
+    long_range,
+    summed_cells,
+)
 from les.response.born import born_effective_charges
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
@@ -192,9 +198,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
             slabs = self.reach.slabs(AtomicDataDict.PBC_KEY in data)
             pbc = periodic_axes(data, cell, setting, boundary, refuse_in_graph, slabs=slabs)
             structures = (charges, positions, cell, batch, pbc)
-            found = captured_long_range(
-                self.ewald, self.config, *structures, boundary, extent, slabs, total_charge
-            )
+            limits = CaptureLimits(boundary, extent, slabs)
+            found = captured_long_range(self.ewald, self.config, *structures, limits, total_charge)
         else:
             # nequip-compile compares its graph with this, on input that may lack `pbc`.
             boundary = self.reach.boundary() if is_exporting() else setting
