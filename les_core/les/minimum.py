@@ -16,7 +16,7 @@ from torch import Tensor
 
 from les.conjugate_gradients import Groups, Solution, conjugate_gradients
 from les.sums.method import Settings
-from les.sums.plan import Plan, evaluate, make_plan
+from les.sums.plan import Plan, evaluate, make_plan, with_charges
 from les.sums.reciprocal.lattice import exactly
 from les.sums.system import Given
 
@@ -60,7 +60,7 @@ class Minimum(torch.autograd.Function):
         solution = _solve(plan, exactly(electronegativity), exactly(hardness), even, problem)
         _check(solution, problem)
         charges = (even + solution.values).to(positions.dtype)
-        _, potential = evaluate(_with_charges(plan, charges), True)
+        _, potential = evaluate(with_charges(plan, charges.unsqueeze(-1)), True)
         assert potential is not None
         shares = electronegativity + 0.5 * (hardness * charges + potential.squeeze(-1))
         return charges, charges * shares, solution.iterations, solution.residual
@@ -152,7 +152,7 @@ def _solve(
     dtype = plan.system.positions.dtype
 
     def multiply(charges: Tensor) -> Tensor:
-        _, potential = evaluate(_with_charges(plan, charges.to(dtype)), True)
+        _, potential = evaluate(with_charges(plan, charges.to(dtype).unsqueeze(-1)), True)
         assert potential is not None
         return hardness * charges + exactly(potential.squeeze(-1))
 
@@ -181,17 +181,6 @@ def _check(solution: Solution, problem: Problem) -> None:
             f"{float(solution.residual[structure]):.1e}, it must be below "
             f"{problem.tolerance:g} (`equilibration_iterations`, `equilibration_tolerance`)"
         )
-
-
-def _with_charges(plan: Plan, charges: Tensor) -> Plan:
-    """The same structures with other charges ``[n_atoms]``."""
-    channel = charges.unsqueeze(-1)
-    shares = []
-    for share in plan.shares:
-        own = channel if share.atoms is None else channel.index_select(0, share.atoms)
-        system = share.part.system._replace(charges=own)
-        shares.append(share._replace(part=share.part._replace(system=system)))
-    return plan._replace(system=plan.system._replace(charges=channel), shares=shares)
 
 
 def _spread_evenly(fragment_charge: Tensor | None, positions: Tensor, problem: Problem) -> Tensor:

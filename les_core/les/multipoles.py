@@ -69,6 +69,16 @@ def multipole_energies(
     return energy, None if felt is None else Fields.of(felt, moments.n_sources)
 
 
+def shares_of_atoms(moments: Moments, fields: Fields) -> Tensor:
+    """Energies of atoms ``[n_atoms]`` [eV], halves of what moments feel, summed over channels."""
+    shares = moments.charges * fields.potential
+    if moments.dipoles is not None and fields.gradient is not None:
+        shares = shares + (moments.dipoles * fields.gradient).sum(dim=2)
+    if moments.quadrupoles is not None and fields.second is not None:
+        shares = shares + 0.5 * (moments.quadrupoles * fields.second).sum(dim=(2, 3))
+    return 0.5 * shares.sum(dim=1)
+
+
 def checked_moments(
     charges: Tensor,
     positions: Tensor,

@@ -125,6 +125,16 @@ def evaluate(plan: Plan, compute_potential: bool) -> Sums:
     return energy, potential if compute_potential else None
 
 
+def with_charges(plan: Plan, charges: Tensor) -> Plan:
+    """The same structures with other charges or sources ``[n_atoms, n_columns]``."""
+    shares = []
+    for share in plan.shares:
+        own = charges if share.atoms is None else charges.index_select(0, share.atoms)
+        system = share.part.system._replace(charges=own)
+        shares.append(share._replace(part=share.part._replace(system=system)))
+    return plan._replace(system=plan.system._replace(charges=charges), shares=shares)
+
+
 def kernels_of_batch(plan: Plan, of_cell: bool) -> FirstAndSecond | None:
     """Kernels that sum the whole batch, if there are some.
 

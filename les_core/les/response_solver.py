@@ -1,0 +1,179 @@
+r"""Induced moments that feel one another, as a function of autograd: s of ``s + T K s = drive``.
+
+T is the interaction of charges and dipoles, K their response to what they feel
+(``les.self_consistent``). It is solved by conjugate gradients with K in the place of the
+preconditioner, so that neither T is made nor K inverted: atoms may have no response. Derivatives
+are implicit: those of a solution are another one, which is differentiated as the first one is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from les.induced import polarised
+from les.sums.method import Settings
+from les.sums.plan import Plan, evaluate, make_plan, with_charges
+from les.sums.reciprocal.lattice import exactly
+from les.sums.system import Given
+
+#: Residual at the end, relative to the drive.
+DEFAULT_TOLERANCE = 1e-9
+
+#: Iterations after which there is no solution.
+DEFAULT_ITERATIONS = 200
+
+
+class Surroundings(NamedTuple):
+    """What induced moments depend on without being differentiated."""
+
+    settings: Settings
+    batch: Tensor
+    pbc: Tensor | None
+    n_structures: int
+    tolerance: float = DEFAULT_TOLERANCE
+    iterations: int = DEFAULT_ITERATIONS
+
+    def plan(self, sources: Tensor, positions: Tensor, cell: Tensor) -> Plan:
+        """How charges and dipoles ``[n_atoms, 4]`` are summed."""
+        given = Given(sources, positions, cell, self.batch, self.pbc)
+        return make_plan(given, self.settings, 4)
+
+    def felt(self, sources: Tensor, positions: Tensor, cell: Tensor) -> Tensor:
+        """T times charges and dipoles ``[n_atoms, 4]``."""
+        felt = evaluate(self.plan(sources, positions, cell), True)[1]
+        assert felt is not None
+        return felt
+
+    def answer(self, dual: Tensor, kappas: Tensor, alphas: Tensor) -> Tensor:
+        """K times numbers ``[n_atoms, 4]``."""
+        weight = self.total(kappas).clamp(min=torch.finfo(kappas.dtype).tiny)
+        mean = self.total(kappas * dual[:, 0]) / weight
+        charges = kappas * (dual[:, 0] - mean[self.batch])
+        return torch.cat([charges.unsqueeze(1), polarised(alphas, dual[:, 1:])], dim=1)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sums ``[n_structures]`` of numbers ``[n_atoms]`` or ``[n_atoms, n]``."""
+        values = values if values.dim() == 1 else values.sum(dim=1)
+        return values.new_zeros(self.n_structures).index_add(0, self.batch, values)
+
+
+class Dual(torch.autograd.Function):
+    """The solution s of ``s + T K s = drive``."""
+
+    @staticmethod
+    def forward(
+        drive: Tensor,
+        kappas: Tensor,
+        alphas: Tensor,
+        positions: Tensor,
+        cell: Tensor,
+        around: Surroundings,
+    ) -> Tensor:
+        return _solve(drive, kappas, alphas, positions, cell, around)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, *leaves, ctx.around = inputs
+        ctx.save_for_backward(output, *leaves)
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
+        dual, *leaves = ctx.saved_tensors
+        around, again = ctx.around, torch.is_grad_enabled()
+        kappas, alphas, positions, cell = leaves
+        # (1 + K T)^-1 = 1 - K (1 + T K)^-1 T.
+        felt = around.felt(incoming, positions, cell)
+        answer = around.answer(Dual.apply(felt, *leaves, around), kappas, alphas)
+        to_drive = incoming - answer
+        wanted = list(ctx.needs_input_grad[1:5])
+        with torch.enable_grad():
+            own: Any = aliases(leaves, wanted, again)
+            sources = around.answer(dual if again else dual.detach(), own[0], own[1])
+            product = around.felt(sources, own[2], own[3])
+            weights = to_drive if again else to_drive.detach()
+            found = gradients(-(weights * product).sum(), own, wanted, again)
+        return to_drive, *found, None
+
+
+def _solve(
+    drive: Tensor,
+    kappas: Tensor,
+    alphas: Tensor,
+    positions: Tensor,
+    cell: Tensor,
+    around: Surroundings,
+) -> Tensor:
+    """Conjugate gradients. All but T is in float64."""
+    dtype, plan = positions.dtype, around.plan(torch.zeros_like(drive), positions, cell)
+    kappas, alphas, right = exactly(kappas), exactly(alphas), exactly(drive)
+
+    def felt(sources: Tensor) -> Tensor:
+        found = evaluate(with_charges(plan, sources.to(dtype)), True)[1]
+        assert found is not None
+        return exactly(found)
+
+    residual = dual = right
+    answer = around.answer(residual, kappas, alphas)
+    induced, direction = torch.zeros_like(answer), answer
+    square = around.total(residual * answer)
+    enough = around.tolerance**2 * square
+    active = square > enough
+    for _ in range(around.iterations):
+        if not bool(active.any()):
+            break
+        product = dual + felt(direction)
+        curvature = around.total(direction * product)
+        wrong = active & ~(curvature > 0)
+        if bool(wrong.any()):
+            raise RuntimeError(
+                f"polarisation catastrophe in structure {int(torch.nonzero(wrong)[0])}: the energy "
+                "of its induced moments has no minimum; `alphas` or `kappas` are too large for "
+                "atoms so close to each other, or the width `sigma` is too small"
+            )
+        step = torch.where(active, square / curvature, 0.0)[around.batch].unsqueeze(1)
+        induced = induced + step * direction
+        residual = residual - step * product
+        answer = around.answer(residual, kappas, alphas)
+        before, square = square, around.total(residual * answer)
+        kept = torch.where(active, square / before, 0.0)[around.batch].unsqueeze(1)
+        direction, dual = answer + kept * direction, residual + kept * dual
+        active = active & (square > enough)
+    if bool(active.any()):
+        raise RuntimeError(
+            f"induced moments of structure {int(torch.nonzero(active)[0])} did not converge in "
+            f"{around.iterations} iterations"
+        )
+    return (right - felt(induced)).to(dtype)
+
+
+def aliases(values: list[Tensor | None], wanted: list[bool], again: bool) -> list[Tensor | None]:
+    """The same values, to be differentiated with respect to by themselves."""
+    found: list[Tensor | None] = []
+    for value, flag in zip(values, wanted, strict=True):
+        if value is None:
+            found.append(None)
+        elif again and value.requires_grad:
+            found.append(value.view_as(value))
+        else:
+            found.append(value.detach().requires_grad_(flag))
+    return found
+
+
+def gradients(
+    value: Tensor, leaves: list[Tensor | None], wanted: list[bool], again: bool
+) -> list[Tensor | None]:
+    """Gradients of ``value`` by those of the ``leaves`` that are wanted."""
+    chosen = [leaf for leaf, flag in zip(leaves, wanted, strict=True) if flag and leaf is not None]
+    if not value.requires_grad or not chosen:
+        found = [torch.zeros_like(leaf) for leaf in chosen]
+    else:
+        found = list(
+            torch.autograd.grad(
+                value, chosen, create_graph=again, allow_unused=True, materialize_grads=True
+            )
+        )
+    remaining = iter(found)
+    return [next(remaining) if flag else None for flag in wanted]
