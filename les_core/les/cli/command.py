@@ -155,6 +155,12 @@ def _born(argv: list[str]) -> int:
     return born(argv)
 
 
+def _distill(argv: list[str]) -> int:
+    from les.distillation.cli import main as distill
+
+    return distill(argv)
+
+
 def _convert(argv: list[str]) -> int:
     parser = ArgumentParser(
         prog="les convert",
@@ -274,6 +280,11 @@ COMMANDS = {
     ),
     "ir": Command(_ir, "{trajectory,run,harmonic} ...", "infrared spectra"),
     "born": Command(_born, "MODEL CRYSTAL", "Born effective charges for phonopy"),
+    "distill": Command(
+        _distill,
+        "{run,label,stage,teachers} ...",
+        "light students of foundation models and other teachers",
+    ),
     "convert": Command(
         _convert, "MODEL FILE TARGET", "published models with LES as files of this package"
     ),

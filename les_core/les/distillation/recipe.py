@@ -1,0 +1,112 @@
+"""All settings of a distillation, read from one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from les.config_files import read_yaml
+from les.distillation.checks import check_whole, part, texts
+from les.distillation.settings import (
+    ConfigurationSettings,
+    LimitSettings,
+    SelectionSettings,
+    SplitSettings,
+    StudentSettings,
+    TeacherSettings,
+)
+from les.keys import refuse_unknown
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a distillation.
+
+    Attributes:
+        teachers: who labels; the first one runs the dynamics.
+        configurations: where configurations come from.
+        student: what learns.
+        start: files with starting structures.
+        seed: of all random choices but those of the training.
+        selection, limits, split: see the classes.
+        folder: folder that relative names of files are in.
+    """
+
+    teachers: tuple[TeacherSettings, ...]
+    configurations: ConfigurationSettings
+    student: StudentSettings
+    start: tuple[str, ...] = ()
+    seed: int = 0
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    folder: Path = Path()
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Settings:
+        """The settings in a file.
+
+        Raises:
+            OSError: if it cannot be read.
+            ValueError: naming the file, the key, what was expected and what came.
+        """
+        try:
+            return cls.from_mapping(read_yaml(path), path.resolve().parent)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], folder: Path = Path()) -> Settings:
+        """The settings that a mapping holds; errors are as for :meth:`from_yaml`."""
+        refuse_unknown(values, [each.name for each in fields(cls) if each.name != "folder"])
+        for name in ("teachers", "configurations", "student"):
+            if name not in values:
+                raise ValueError(f"has no `{name}`")
+        teachers = values["teachers"]
+        if not isinstance(teachers, list) or not teachers:
+            raise ValueError(f"`teachers` must be a list of teachers, got {teachers!r}")
+        made = tuple(
+            part(TeacherSettings, "teachers", {"teacher": x} if isinstance(x, str) else x)
+            for x in teachers
+        )
+        names = [each.name for each in made]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two teachers have the name {name!r}; give one another `name`")
+        plan = part(ConfigurationSettings, "configurations", values["configurations"])
+        start = texts("start", values.get("start", ()))
+        if plan.needs_start and not start:
+            raise ValueError("rattles, dynamics and scans need `start`, files of structures")
+        if start and not plan.needs_start:
+            raise ValueError("`start` has no effect without rattles, dynamics and scans")
+        seed = values.get("seed", 0)
+        check_whole("seed", seed, 0)
+        return cls(
+            teachers=made,
+            configurations=plan,
+            student=part(StudentSettings, "student", values["student"]),
+            start=start,
+            seed=seed,
+            selection=part(SelectionSettings, "selection", values.get("selection") or {}),
+            limits=part(LimitSettings, "limits", values.get("limits") or {}),
+            split=part(SplitSettings, "split", values.get("split") or {}),
+            folder=folder,
+        )
+
+    def path(self, name: str) -> Path:
+        """A file that the settings name; relative names are relative to the settings' folder."""
+        return self.folder / Path(name).expanduser()
+
+    def teacher(self, name: str) -> TeacherSettings:
+        """The teacher with this name.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        for each in self.teachers:
+            if each.name == name:
+                return each
+        known = ", ".join(each.name for each in self.teachers)
+        raise ValueError(f"no teacher {name!r} (known: {known})")

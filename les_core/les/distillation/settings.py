@@ -1,0 +1,257 @@
+"""Parts of the settings of a distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from les.distillation.checks import (
+    check_numbers,
+    check_positive,
+    check_text,
+    check_whole,
+    optional_part,
+    texts,
+)
+from les.ranges import is_number
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """Who labels, and where.
+
+    Attributes:
+        teacher: a name of ``les.distillation.teachers.REGISTRY``, ``module:callable``, or a model
+            file.
+        name: what files of this teacher are called; made of ``teacher`` by default.
+        python: interpreter of the environment that the teacher lives in; empty for this one.
+        options: keyword arguments of its calculator.
+    """
+
+    teacher: str
+    name: str = ""
+    python: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_text("teacher", self.teacher)
+        plain = Path(self.teacher).name.replace(":", "-")
+        object.__setattr__(self, "name", self.name or plain)
+        if not self.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise ValueError(f"`name` must be letters, digits, '-', '_' and '.', got {self.name!r}")
+
+
+@dataclass(frozen=True)
+class RattleSettings:
+    """Random displacements of the atoms of every starting structure.
+
+    Attributes:
+        amplitudes: standard deviations of the displacements along each axis [A].
+        count: number of structures for each amplitude.
+    """
+
+    amplitudes: tuple[float, ...] = (0.02, 0.1)
+    count: int = 10
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "amplitudes", 0.0)
+        check_whole("count", self.count, 1)
+
+
+@dataclass(frozen=True)
+class DynamicsSettings:
+    """Molecular dynamics of the first teacher, with a Langevin thermostat.
+
+    Attributes:
+        temperatures: one trajectory for each, and each of the ``densities`` [K].
+        densities: densities as multiples of that of the starting structure; its molecules are moved
+            as a whole. Open structures have none, and ``1``.
+        steps: length of each trajectory, after ``equilibration`` [steps].
+        equilibration: steps before the first frame that is kept.
+        every: steps from frame to frame.
+        timestep: length of a step [fs].
+        friction: of the thermostat [1/fs].
+    """
+
+    temperatures: tuple[float, ...] = (300.0,)
+    densities: tuple[float, ...] = (1.0,)
+    steps: int = 1000
+    equilibration: int = 100
+    every: int = 50
+    timestep: float = 0.5
+    friction: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "temperatures", 0.0)
+        check_numbers(self, "densities", 0.0)
+        check_whole("every", self.every, 1)
+        check_whole("steps", self.steps, self.every)
+        check_whole("equilibration", self.equilibration, 0)
+        check_positive("timestep", self.timestep)
+        check_positive("friction", self.friction)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames of each trajectory."""
+        return self.steps // self.every
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """Pairs of molecules of the starting structures, in open space, at growing distance.
+
+    Attributes:
+        distances: smallest distances between atoms of the two [A].
+        orientations: number of scans of each pair of kinds of molecules.
+    """
+
+    distances: tuple[float, ...] = (1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0)
+    orientations: int = 2
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "distances", 0.0)
+        check_whole("orientations", self.orientations, 1)
+
+
+@dataclass(frozen=True)
+class ConfigurationSettings:
+    """Where configurations come from; at least one of these.
+
+    Attributes:
+        files: structures of the user's own, which are taken as they are. Where a structure says in
+            ``info`` its ``trajectory`` and its ``frame`` in it, that is believed; otherwise
+            successive structures of a file are taken for neighbours in time.
+        rattles: displaced starting structures.
+        dynamics: molecular dynamics.
+        scans: pairs of molecules.
+    """
+
+    files: tuple[str, ...] = ()
+    rattles: RattleSettings | None = None
+    dynamics: DynamicsSettings | None = None
+    scans: ScanSettings | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", texts("files", self.files))
+        for name, kind in (
+            ("rattles", RattleSettings),
+            ("dynamics", DynamicsSettings),
+            ("scans", ScanSettings),
+        ):
+            object.__setattr__(self, name, optional_part(kind, name, getattr(self, name)))
+        if not any((self.files, self.rattles, self.dynamics, self.scans)):
+            raise ValueError("must have at least one of files, rattles, dynamics and scans")
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether configurations are made of starting structures."""
+        return any((self.rattles, self.dynamics, self.scans))
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """Which configurations are labelled.
+
+    Attributes:
+        count: how many, chosen far from one another; ``None`` for all. Scans are all kept and not
+            counted.
+        cutoff: longest distance between atoms that the choice looks at [A].
+    """
+
+    count: int | None = None
+    cutoff: float = 6.0
+
+    def __post_init__(self) -> None:
+        if self.count is not None:
+            check_whole("count", self.count, 3)
+        check_positive("cutoff", self.cutoff)
+
+
+@dataclass(frozen=True)
+class LimitSettings:
+    """What a configuration and its labels may be, before they count as exploded.
+
+    Attributes:
+        force: largest force on an atom [eV/A].
+        energy: largest energy above the lowest of its composition [eV/atom].
+        closeness: smallest distance of two atoms, as a share of the sum of their covalent radii.
+        skip_bad: leave out configurations beyond the limits, or that the teacher cannot label,
+            rather than ending with the first.
+    """
+
+    force: float = 50.0
+    energy: float = 3.0
+    closeness: float = 0.6
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("force", "energy", "closeness"):
+            check_positive(name, getattr(self, name))
+        if not isinstance(self.skip_bad, bool):
+            raise ValueError(f"`skip_bad` must be true or false, got {self.skip_bad!r}")
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How labelled configurations are divided.
+
+    Attributes:
+        valid, test: shares of the configurations.
+        block: number of successive frames of a trajectory or file that stay together.
+        gap: frames of a trajectory that are left out between sets.
+    """
+
+    valid: float = 0.1
+    test: float = 0.1
+    block: int = 5
+    gap: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("valid", "test"):
+            share = getattr(self, name)
+            if not (is_number(share) and 0.0 < share < 0.5):
+                raise ValueError(f"`{name}` must be a share between 0 and 0.5, got {share!r}")
+        check_whole("block", self.block, 1)
+        check_whole("gap", self.gap, 0)
+        if self.block <= 2 * self.gap:
+            raise ValueError(
+                f"`block` must be more than twice `gap`, or nothing is left between two sets, got "
+                f"{self.block} and {self.gap}"
+            )
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """What learns.
+
+    Attributes:
+        backend: name of a backend.
+        config: a training configuration of upstream's own: a file, or ``MODEL/SYSTEM`` of
+            ``les config list``.
+        les: whether the student has LES.
+        epochs: number of epochs; that of the configuration by default.
+        seed: of the training.
+        options: further options of ``les train``, as they are.
+        device: where it is trained.
+        python: interpreter of the environment that the backend lives in; empty for this one.
+    """
+
+    backend: str
+    config: str
+    les: bool = True
+    epochs: int | None = None
+    seed: int = 1
+    options: tuple[str, ...] = ()
+    device: str = "cpu"
+    python: str = ""
+
+    def __post_init__(self) -> None:
+        check_text("backend", self.backend)
+        check_text("config", self.config)
+        if not isinstance(self.les, bool):
+            raise ValueError(f"`les` must be true or false, got {self.les!r}")
+        if self.epochs is not None:
+            check_whole("epochs", self.epochs, 1)
+        check_whole("seed", self.seed, 0)
+        object.__setattr__(self, "options", texts("options", self.options))

@@ -1,0 +1,223 @@
+"""Teachers: whatever gives energies and forces of a structure, by a name, a function or a file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from les.backends import BackendError, backend_of, get_backend
+from les.backends.loading import load_calculator
+from les.data.atoms import ANY_AXES, check_atoms, check_elements, labels_without_effect
+from les.data.spin import SPIN_NAMES, spin_multiplicity
+from les.data.total_charge import TOTAL_CHARGE_NAMES, total_charge
+from les.distillation.registry import REGISTRY, KnownTeacher
+from les.files import checksum
+from les.response.born import BORN_CHARGES
+
+#: Result of a calculator -> label; the first ones are of structures, the others of atoms.
+OF_STRUCTURES = {"energy": "energy", "stress": "stress", "dipole": "dipole"}
+OF_ATOMS = {"forces": "forces", "charges": "charges", "magmoms": "magmoms", BORN_CHARGES: "bec"}
+
+
+class Teacher:
+    """Gives labels of structures.
+
+    Attributes:
+        calculator: an ASE calculator.
+        provenance: what the labels depend on besides the structures: the teacher as it was named,
+            its package and version, options, and a checksum of a file.
+        elements: atomic numbers that it knows, ``None`` if only its calculator knows.
+
+    Args:
+        calculator: see above.
+        provenance: see above.
+        known: what is known of a teacher of the registry.
+    """
+
+    def __init__(
+        self, calculator: Any, provenance: Mapping[str, Any], known: KnownTeacher | None = None
+    ) -> None:
+        self.calculator = calculator
+        self.provenance = dict(provenance)
+        self.takes_charge = known is not None and known.charges
+        self._parameters: dict[str, Any] = {}
+        if self.takes_charge:
+            given = calculator.parameters
+            self._parameters = {name: given.get(name) for name in ("charge", "multiplicity")}
+        types = getattr(calculator, "type_map", None)  # of SevenNet
+        self.elements = known.elements if known is not None else None
+        if self.elements is None and isinstance(types, dict):
+            self.elements = frozenset(map(int, types))
+
+    def check(self, atoms: Any) -> None:
+        """Refuse a structure that the teacher cannot label.
+
+        Raises:
+            ValueError: for what is no structure, elements that the teacher is known not to know,
+                and a total charge, a spin or a field that it would not take note of.
+        """
+        check_atoms(atoms, ANY_AXES)
+        if self.elements is not None:
+            check_elements(atoms, self.elements)
+        used = set(getattr(self.calculator, "used_labels", ()))
+        if self.takes_charge:
+            used |= {*TOTAL_CHARGE_NAMES, *SPIN_NAMES}
+        for name, value in labels_without_effect(atoms).items():
+            if name not in used:
+                raise ValueError(f"it has {name}={value}, which this teacher cannot use")
+
+    def results(self, atoms: Any) -> dict[str, Any]:
+        """Energy [eV], forces [eV/A] and what else the teacher says of a structure.
+
+        Stress [eV/A^3] is of structures with three periodic axes, a dipole [e A] of open ones.
+
+        Raises:
+            ValueError: as :meth:`check`; and whatever the calculator raises.
+        """
+        self.check(atoms)
+        bare = atoms.copy()
+        bare.calc = None
+        self.prepare(atoms)
+        names = ["energy", "forces"]
+        if atoms.pbc.all() and "stress" in self.calculator.implemented_properties:
+            names.append("stress")
+        self.calculator.calculate(bare, names)
+        kept = (*OF_STRUCTURES, *OF_ATOMS)
+        found = {
+            name: np.array(value, dtype=float)
+            for name, value in self.calculator.results.items()
+            if name in kept and value is not None
+        }
+        if not atoms.pbc.all():
+            found.pop("stress", None)
+        if atoms.pbc.any():
+            found.pop("dipole", None)
+        return found
+
+    def prepare(self, atoms: Any) -> None:
+        """Tell the calculator the total charge and the spin of a structure, where it takes them."""
+        if not self.takes_charge:
+            return
+        state = dict(self._parameters)
+        if any(name in atoms.info for name in TOTAL_CHARGE_NAMES):
+            state["charge"] = total_charge(atoms)
+        if any(name in atoms.info for name in SPIN_NAMES):
+            state["multiplicity"] = int(spin_multiplicity(atoms))
+        self.calculator.set(**state)
+
+
+def load_teacher(text: str, options: Mapping[str, Any] | None = None) -> Teacher:
+    """The teacher of a name, of ``module:callable``, or of a model file.
+
+    Args:
+        text: which one. A file is recognised by being there.
+        options: keyword arguments of its calculator.
+
+    Raises:
+        BackendError: if it is not installed; the message says what to install.
+        ValueError: if it is none of these, or its calculator cannot be made; the message names
+            what was meant.
+    """
+    options = dict(options or {})
+    provenance: dict[str, Any] = {"teacher": text, "options": options}
+    if text in REGISTRY:
+        return _named(text, options, provenance)
+    if Path(text).is_file():
+        return _of_file(Path(text), options, provenance)
+    if ":" in text:
+        return _of_callable(text, options, provenance)
+    close = get_close_matches(text, REGISTRY, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"no teacher {text!r}{hint} (known: {', '.join(REGISTRY)}; or module:callable, or a model "
+        "file)"
+    )
+
+
+def missing(name: str) -> str | None:
+    """Why a teacher of the registry cannot be used here and what to do; ``None`` if it can."""
+    known = REGISTRY[name]
+    try:
+        importlib.import_module(known.module)
+    except ModuleNotFoundError as error:
+        return (
+            f"teacher {name!r} needs {known.distribution} (no module {error.name!r}); install it "
+            f"with: {known.install} -- if that does not go together with the student, in another "
+            "environment, which `python` of the teacher names"
+        )
+    except Exception as error:  # the package is there but broken: say how
+        return f"{known.distribution} fails to import: {type(error).__name__}: {error}"
+    return None
+
+
+def _named(name: str, options: dict[str, Any], provenance: dict[str, Any]) -> Teacher:
+    known = REGISTRY[name]
+    problem = missing(name)
+    if problem is not None:
+        raise BackendError(problem)
+    provenance |= {"package": known.distribution, "version": _version(known.distribution)}
+    return Teacher(_made(name, known.make, options), provenance, known)
+
+
+def _of_file(path: Path, options: dict[str, Any], provenance: dict[str, Any]) -> Teacher:
+    backend = get_backend(options.pop("backend", None) or backend_of(path))
+    provenance |= {
+        "package": backend.distribution,
+        "version": backend.version(),
+        "checksum": checksum(path),
+    }
+    options.setdefault("device", "cpu")
+    return Teacher(load_calculator(backend, path, **options), provenance)
+
+
+def _of_callable(text: str, options: dict[str, Any], provenance: dict[str, Any]) -> Teacher:
+    name, _, attribute = text.partition(":")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"teacher {text!r}: there is no module {error.name!r} here; install what brings it, or "
+            "name by `python` the environment that has it"
+        ) from error
+    make = getattr(module, attribute, None)
+    if not callable(make):
+        raise ValueError(f"teacher {text!r}: the module {name} has no function {attribute!r}")
+    package = metadata.packages_distributions().get(name.partition(".")[0], [None])[0]
+    provenance |= {"package": package, "version": package and _version(package)}
+    source = getattr(module, "__file__", None)
+    if package is None and source is not None:
+        provenance["checksum"] = checksum(source)
+    return Teacher(_made(text, make, options), provenance)
+
+
+def _made(text: str, make: Any, options: dict[str, Any]) -> Any:
+    try:
+        calculator = make(**options)
+    except (BackendError, OSError):  # these have a message of their own
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"teacher {text!r} cannot be made with the options {options}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not callable(getattr(calculator, "calculate", None)):
+        raise ValueError(
+            f"teacher {text!r} must give an ASE calculator, got a {type(calculator).__name__}"
+        )
+    lacking = {"energy", "forces"} - set(getattr(calculator, "implemented_properties", ()))
+    if lacking:
+        raise ValueError(f"teacher {text!r} gives no {' and no '.join(sorted(lacking))}")
+    return calculator
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
