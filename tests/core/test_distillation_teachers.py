@@ -120,6 +120,21 @@ def test_stress_and_dipole_only_where_they_mean_something():
     assert set(teacher.results(molecule("H2O"))) == {"energy", "forces"}
 
 
+@pytest.mark.parametrize("voigt", [True, False])
+def test_stress_is_in_the_order_of_voigt(voigt):
+    xx, yy, zz, yz, xz, xy = range(6)
+    teacher = springs()
+    calculate = teacher.calculator.calculate
+    full = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+    def with_stress(*arguments):
+        calculate(*arguments)
+        teacher.calculator.results["stress"] = np.arange(6) if voigt else full
+
+    teacher.calculator.calculate = with_stress
+    np.testing.assert_array_equal(teacher.results(bulk("Cu"))["stress"], np.arange(6))
+
+
 def test_charge_and_spin_reach_xtb():
     """The ion, then the molecule: one does not keep the charge of the other."""
     pytest.importorskip("tblite")

@@ -16,10 +16,7 @@ from les.response.agreement import QUANTITIES
 from les.training.errors import UNITS
 
 #: Label -> unit of its errors, in files: these are not scaled.
-FILE_UNITS = {
-    "energy": "eV/atom", "forces": "eV/A", "stress": "eV/A^3", "magmoms": "mu_B", "bec": "e",
-    "dipole": "e A",
-}  # fmt: skip
+FILE_UNITS = {"energy": "eV/atom", "forces": "eV/A", "stress": "eV/A^3", "magmoms": "mu_B"}
 
 
 def evaluate(model: Path, settings: StudentSettings, test: Path, output: Path) -> dict[str, Any]:
@@ -60,8 +57,7 @@ def evaluate(model: Path, settings: StudentSettings, test: Path, output: Path) -
             label: {
                 "mae": errors.mae(label), "rmse": errors.rmse(label), "unit": FILE_UNITS[label],
             }
-            for label in UNITS
-            if label in errors.sizes
+            for label in errors.sizes
         },
         "agreement": prediction.agreements.figures(),
         "spread_of_labels": _spread(test),

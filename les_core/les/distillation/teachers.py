@@ -75,7 +75,8 @@ class Teacher:
     def results(self, atoms: Any) -> dict[str, Any]:
         """Energy [eV], forces [eV/A] and what else the teacher says of a structure.
 
-        Stress [eV/A^3] is of structures with three periodic axes, a dipole [e A] of open ones.
+        Stress ``[6]`` [eV/A^3], in the order of Voigt, is of structures with three periodic axes,
+        a dipole [e A] of open ones.
 
         Raises:
             ValueError: as :meth:`check`; and whatever the calculator raises.
@@ -96,6 +97,8 @@ class Teacher:
         }
         if not atoms.pbc.all():
             found.pop("stress", None)
+        elif "stress" in found and found["stress"].shape == (3, 3):
+            found["stress"] = found["stress"].ravel()[[0, 4, 8, 5, 2, 1]]  # in the order of Voigt
         if atoms.pbc.any():
             found.pop("dipole", None)
         return found
