@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         command.add_argument(
             "--force", action="store_true", help="make anew what is of other settings"
         )
-    stage.add_argument("stage", choices=STAGES)
+    stage.add_argument("stage", choices=STAGES, help="which one")
     stage.add_argument("--teacher", default="", help="of a stage that is done for each teacher")
     label.add_argument("teacher", help="name, module:callable, or model file")
     label.add_argument("structures", type=Path, help="of any format that ASE reads")
