@@ -40,6 +40,7 @@ MEASUREMENTS = {
     "cost": "time that LES adds to a model, in training and with its calculator",
     "equilibration": "cost and convergence of charge equilibration",
     "lammps": "cost of a step of LAMMPS on several ranks, and what limits it",
+    "batches": "structures per second, together and one by one",
 }
 
 

@@ -17,7 +17,6 @@ from torch.overrides import TorchFunctionMode
 from les import Ewald
 from les.backends import Backend, arguments, get_backend, registry
 from les.cli import command, doctor
-from les.predict import cli as predict_command
 from les.sums.cpu import library
 
 if TYPE_CHECKING:
@@ -309,7 +308,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
     def find(name: str) -> Backend:
         return FakeBackend() if name == "fake" else get_backend(name)
 
-    for module in (arguments, command, doctor, registry, predict_command):
+    for module in (arguments, command, doctor, registry):
         monkeypatch.setattr(module, "get_backend", find)
         monkeypatch.setattr(module, "backend_names", lambda: ["fake"])
     monkeypatch.setattr(FakeBackend, "calls", [])

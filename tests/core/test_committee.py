@@ -315,3 +315,33 @@ def test_members_with_a_trained_sign(water, signs, factor):
     committee = Committee(members)
     committee.calculate(water)
     assert factor * committee.results["charges"][0] > 0.0
+
+
+class TogetherMember(Member):
+    """Can evaluate several structures, one after the other."""
+
+    evaluate = Member.calculate
+
+    def structure_of(self, atoms):
+        return atoms
+
+
+@pytest.mark.parametrize("factors", [(1.0, -1.0), (-1.0, 1.0), (-1.0, -1.2)])
+def test_structures_together(water, factors):
+    """The signs of charges are decided by the same structure as one by one."""
+    oxygen = Atoms("O3", [[0, 0, 0], [0, 0, 1.2], [0, 1.4, 0]])
+    structures = [oxygen, water, oxygen, water[[1, 0, 2]]]
+
+    def committee():
+        return Committee([TogetherMember(seed, factor) for seed, factor in enumerate(factors)])
+
+    single = committee()
+    expected = [results_of(single, atoms) for atoms in structures]
+    together = committee()
+    found = list(together.calculate_together(structures))
+    assert [results.keys() for results in found] == [results.keys() for results in expected]
+    for actual, wanted in zip(found, expected, strict=True):
+        for key, value in wanted.items():
+            np.testing.assert_allclose(actual[key], value, atol=1e-14, err_msg=key)
+    assert together.charge_sign.state() == single.charge_sign.state()
+    assert found[1]["charges"][0] < 0.0

@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Any
 from ase.calculators.calculator import Calculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
-from les_cace.batches import collate, to_structure
+from les_cace.batches import Structure, collate, to_structure
 from les_cace.checkpoint import load_model
 from les_cace.cluster import CACECluster
 from les_cace.model import CACE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from ase import Atoms
+
+#: Outputs of the model with one entry for each structure.
+OF_STRUCTURES = ("energy", "les_energy", "stress", "dipole")
 
 
 class LESCalculator(ChargeCalculator):
@@ -89,37 +93,47 @@ class LESCalculator(ChargeCalculator):
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         Calculator.calculate(self, atoms, properties, system_changes)
+        for _ in self.evaluate_together([atoms]):
+            pass
+
+    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         self.model.eval()
-        stressed = has_stress(atoms)
-        placed = self.place(atoms, self.dtype)
-        state = (self.total_charge(atoms), self.spin(atoms), self.fragments(atoms))
-        batch = collate([to_structure(placed, self.model.cutoff, *state)])
+        stressed = [has_stress(atoms) for atoms in structures]
+        batch = collate([self._structure(atoms) for atoms in structures])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
-            out = self.model(
+            found = self.model(
                 *batch.to(self.device, self.dtype),
-                compute_stress=stressed,
+                compute_stress=any(stressed),
                 compute_bec=self.bec,
                 bec_method=self.bec_method,
             )
-        out = {key: value.detach().cpu() for key, value in out.items()}
-        energy = out["energy"].item()
-        self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": out["energies"].numpy(),
-            "forces": out["forces"].numpy(),
-        }
-        if stressed:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].numpy())
-        if self.long_range:
-            self.add_charge_results(
-                atoms,
-                out["les_energy"].item(),
-                out.get("charges", out["latent_charges"]),
-                out["dipole"][0] if "dipole" in out else None,
-                out.get("born_effective_charges"),
-                out.get("equilibration_parameters"),
-            )
+        found = {name: value.detach().cpu() for name, value in found.items()}
+        outputs = divided(found, [len(atoms) for atoms in structures], OF_STRUCTURES)
+        for atoms, with_stress, out in zip(structures, stressed, outputs, strict=True):
+            energy = out["energy"].item()
+            self.results = {
+                "energy": energy,
+                "free_energy": energy,
+                "energies": out["energies"].numpy(),
+                "forces": out["forces"].numpy(),
+            }
+            if with_stress:
+                self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"].numpy())
+            if self.long_range:
+                self.add_charge_results(
+                    atoms,
+                    out["les_energy"].item(),
+                    out.get("charges", out["latent_charges"]),
+                    out.get("dipole"),
+                    out.get("born_effective_charges"),
+                    out.get("equilibration_parameters"),
+                )
+            yield
+
+    def _structure(self, atoms: Atoms) -> Structure:
+        placed = self.place(atoms, self.dtype)
+        state = (self.total_charge(atoms), self.spin(atoms), self.fragments(atoms))
+        return to_structure(placed, self.model.cutoff, *state)
 
 
 def _compiled_for_several_gradients() -> AbstractContextManager[None]:

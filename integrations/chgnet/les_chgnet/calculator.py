@@ -25,7 +25,7 @@ from les_chgnet.model import CHGNetLES
 from les_chgnet.weights import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ase import Atoms
 
@@ -57,6 +57,7 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
     """
 
     unsigned_labels = frozenset({"magmoms"})
+    _task = "efsm"
 
     def __init__(
         self,
@@ -110,40 +111,46 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         Calculator.calculate(self, atoms, properties, system_changes)
-        self.model.eval()
-        task = self._task
-        if not has_stress(atoms):
-            task = task.replace("s", "")
-        options = {"return_bec": self.bec and self.bec_method} if self.long_range else {}
-        placed = self.place(atoms, next(self.model.parameters()).dtype)
-        graph = self.graph_converter(placed).to(self.device)
-        out = self.model([graph], task=task, return_site_energies=True, **options)
+        for _ in self.evaluate_together([atoms]):
+            pass
 
-        n_atoms = len(atoms) if self.model.is_intensive else 1
-        energy = (out["e"] * n_atoms).item()
-        self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": _array(out["site_energies"][0]),
-        }
-        if "f" in out:
-            self.results["forces"] = _array(out["f"][0])
-        if "s" in out:
-            stress = _array(out["s"][0]) * self.stress_weight
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
-        if "m" in out:
-            self.results["magmoms"] = _array(out["m"][0])
-        if self.long_range:
-            bec = out["bec"][0] if self.bec else None
-            parameters = out.get("equilibration_parameters", (None,))[0]
-            self.add_charge_results(
-                atoms,
-                out["les_energy"].item(),
-                out["charges"][0],
-                out["dipole"][0],
-                bec,
-                parameters,
-            )
+    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
+        self.model.eval()
+        # Without a volume there is no stress.
+        stressed = [has_stress(atoms) for atoms in structures]
+        task = self._task if any(stressed) else self._task.replace("s", "")
+        options = {"return_bec": self.bec and self.bec_method} if self.long_range else {}
+        dtype = next(self.model.parameters()).dtype
+        graphs = [
+            self.graph_converter(self.place(atoms, dtype)).to(self.device) for atoms in structures
+        ]
+        out = self.model(graphs, task=task, return_site_energies=True, **options)
+        parameters = out.get("equilibration_parameters")
+        for number, atoms in enumerate(structures):
+            n_atoms = len(atoms) if self.model.is_intensive else 1
+            energy = (out["e"].reshape(-1)[number] * n_atoms).item()
+            self.results = {
+                "energy": energy,
+                "free_energy": energy,
+                "energies": _array(out["site_energies"][number]),
+            }
+            if "f" in out:
+                self.results["forces"] = _array(out["f"][number])
+            if "s" in out and stressed[number]:
+                stress = _array(out["s"][number]) * self.stress_weight
+                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+            if "m" in out:
+                self.results["magmoms"] = _array(out["m"][number])
+            if self.long_range:
+                self.add_charge_results(
+                    atoms,
+                    out["les_energy"].reshape(-1)[number].item(),
+                    out["charges"][number],
+                    out["dipole"][number],
+                    out["bec"][number] if self.bec else None,
+                    parameters[number] if parameters is not None else None,
+                )
+            yield
 
 
 def _array(tensor: torch.Tensor) -> Any:

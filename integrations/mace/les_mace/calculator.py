@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from ase.stress import full_3x3_to_voigt_6_stress
 from mace.calculators import MACECalculator
+from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.modules.models import ScaleShiftMACE
+from mace.tools.torch_geometric import Batch
+from mace.tools.torch_tools import default_dtype
 from numpy.typing import NDArray
 
+from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import has_stress
@@ -30,6 +35,9 @@ SEVERAL_MODELS = ("models", "model_paths", "model_path")
 
 #: Outputs of models with LES that results are made of.
 KEPT = ("les_energy", "charges", "dipole", "BEC", "equilibration_parameters")
+#: Outputs that results of several structures are made of, and those of whole structures.
+TOGETHER = ("energy", "node_energy", "forces", "stress", *KEPT)
+OF_STRUCTURES = ("energy", "stress", "les_energy", "dipole")
 
 
 class LESCalculator(ChargeCalculator, MACECalculator):
@@ -166,6 +174,43 @@ class LESCalculator(ChargeCalculator, MACECalculator):
                 out.get("equilibration_parameters"),
             )
 
+    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
+        alone = any(self.fragment_tensors(atoms) for atoms in structures)
+        if alone or self.use_compile or self.compute_atomic_stresses:
+            yield from super().evaluate_together(structures)
+            return
+        placed = [self.place(atoms, self.dtype) for atoms in structures]
+        batch = Batch.from_data_list([self._graph(atoms) for atoms in placed]).to(self.device)
+        inputs = {
+            key: value.to(self.dtype) if _is_floating(value) else value
+            for key, value in batch.to_dict().items()
+        }
+        with self._output_kept():
+            found = self.models[0](inputs, compute_stress=True)
+        found = {key: x.detach().cpu() for key in TOGETHER if (x := found.get(key)) is not None}
+        outputs = divided(found, [len(atoms) for atoms in structures], OF_STRUCTURES)
+        energy_unit = self.energy_units_to_eV
+        force_unit = energy_unit / self.length_units_to_A
+        for atoms, out in zip(structures, outputs, strict=True):
+            energy = out["energy"].item() * energy_unit
+            self.results = {
+                "energy": energy,
+                "free_energy": energy,
+                "energies": out["node_energy"].numpy() * energy_unit,
+                "forces": out["forces"].numpy() * force_unit,
+            }
+            if has_stress(atoms):
+                stress = out["stress"].numpy() * (force_unit / self.length_units_to_A**2)
+                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+            if self.long_range:
+                les_energy = out["les_energy"].item() * energy_unit
+                bec = out["BEC"] if self.bec else None
+                parameters = out.get("equilibration_parameters")
+                self.add_charge_results(
+                    atoms, les_energy, out["charges"], out["dipole"], bec, parameters
+                )
+            yield
+
     @contextlib.contextmanager
     def _output_kept(self) -> Iterator[dict[str, torch.Tensor]]:
         """What a model with LES gives besides; upstream passes on only the outputs it knows."""
@@ -201,6 +246,26 @@ class LESCalculator(ChargeCalculator, MACECalculator):
 
     def _atoms_to_batch(self, atoms: Atoms) -> Any:
         """Upstream's batch, of which all results are made."""
+        with own_cells():
+            batch = super()._atoms_to_batch(self._with_state(atoms))
+        for name, values in self.fragment_tensors(atoms).items():
+            batch[name] = values.to(batch["positions"].device)
+        return batch
+
+    def _graph(self, atoms: Atoms) -> AtomicData:
+        """What upstream's batch of one structure is made of."""
+        self.arrays_keys[self.charges_key] = "charges"  # as upstream
+        keys = KeySpecification(info_keys=self.info_keys, arrays_keys=self.arrays_keys)
+        with own_cells(), default_dtype(self.default_dtype):
+            config = config_from_atoms(
+                self._with_state(atoms), key_specification=keys, head_name=self.head
+            )
+            return AtomicData.from_config(
+                config, z_table=self.z_table, cutoff=self.r_max, heads=self.available_heads
+            )
+
+    def _with_state(self, atoms: Atoms) -> Atoms:
+        """The structure with the total charge and the spin where upstream reads them."""
         # What the long-range part has no use for stays as it is, for upstream's own embeddings.
         state = {}
         if self.uses_total_charge:
@@ -210,11 +275,11 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         if state:
             atoms = atoms.copy()
             atoms.info.update(state)
-        with own_cells():
-            batch = super()._atoms_to_batch(atoms)
-        for name, values in self.fragment_tensors(atoms).items():
-            batch[name] = values.to(batch["positions"].device)
-        return batch
+        return atoms
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def _chosen(head: str | None, heads: list[str]) -> str | None:

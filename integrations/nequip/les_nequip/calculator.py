@@ -15,6 +15,7 @@ from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.integrations.ase import NequIPCalculator
 
 from les import LESConfig, dipole_moments
+from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import LONG_RANGE_AXES, has_stress
@@ -33,6 +34,17 @@ from les_nequip.loading import Loaded, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+
+#: Outputs that results of several structures are made of: one for each structure, or each atom.
+OF_STRUCTURES = (AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.STRESS_KEY, LES_ENERGY_KEY)
+OF_ATOMS = (
+    AtomicDataDict.PER_ATOM_ENERGY_KEY,
+    AtomicDataDict.FORCE_KEY,
+    AtomicDataDict.CHARGE_KEY,
+    AtomicDataDict.BORN_CHARGE_KEY,
+    EQUILIBRATION_KEY,
+)
 
 
 class LESCalculator(ChargeCalculator, NequIPCalculator):
@@ -96,6 +108,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         )
         super().__init__(loaded.model, device, transforms=loaded.transforms, **kwargs)
         self.precision = loaded.precision
+        self._compiled = bool(loaded.outputs)
         modules: Iterable[Any] = loaded.model.modules()
         self.les_modules = [module for module in modules if getattr(module, "is_les", False)]
         self.settings = _settings(loaded, self.les_modules)
@@ -116,6 +129,9 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
             assert self.settings is not None
             name = str(model) if isinstance(model, (str, Path)) else "`model`"
             check_bec_method(self.bec_method, name, self.settings, self.les_modules)
+
+    #: The part of a batch's output that results are being made of.
+    _found: AtomicDataDict.Type | None = None
 
     @classmethod
     def from_file(
@@ -171,8 +187,32 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         if not has_stress(atoms):
             self.results.pop("stress", None)
 
+    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
+        # Compiled models are for single structures, and so are fragments, by their numbers.
+        if self._compiled or any(self.fragment_tensors(atoms) for atoms in structures):
+            yield from super().evaluate_together(structures)
+            return
+        batch = AtomicDataDict.batched_from_list([self.atoms_to_data(x) for x in structures])
+        with self._chosen_outputs():
+            found = self.call_model(batch)
+        kept = {key: found[key].detach() for key in (*OF_STRUCTURES, *OF_ATOMS) if key in found}
+        outputs = divided(kept, [len(atoms) for atoms in structures], OF_STRUCTURES)
+        for atoms, out in zip(structures, outputs, strict=True):
+            self._found = out
+            try:
+                self.evaluate(atoms, None, None)
+            finally:
+                self._found = None
+            yield
+
+    def call_model(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+        """The model's output, or that part of a batch's output which is there already."""
+        return super().call_model(data) if self._found is None else self._found
+
     def atoms_to_data(self, atoms: Atoms) -> AtomicDataDict.Type:
         """Upstream's data, of the structure alone: upstream would take labels for input."""
+        if self._found is not None:
+            return {}  # has been evaluated
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         data = super().atoms_to_data(bare)
         state = {TOTAL_CHARGE_KEY: self.total_charge(atoms)} if self.uses_total_charge else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -186,6 +186,31 @@ class ChargeCalculator(ResultsOfCharges):
         """
         self.evaluate(self.structure_of(atoms), properties, system_changes)
         self.check_results()
+
+    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
+        """Fill ``results`` for one checked structure after the other; yields after each.
+
+        Adapters evaluate them as one batch; where that is not possible, they come one by one.
+        """
+        for atoms in structures:
+            self.evaluate(atoms, None, all_changes)
+            yield
+
+    def calculate_together(self, structures: Sequence[Atoms]) -> Iterator[dict[str, Any]]:
+        """All results of each structure, from one evaluation of the model for all of them.
+
+        They are those of :meth:`calculate`, up to rounding, but for what upstream's calculator
+        gives beside what its model and LES have in common. In the end the calculator has the last
+        structure and its results.
+
+        Raises:
+            ValueError: as :meth:`calculate`, for the first structure that is refused.
+        """
+        checked = [self.structure_of(atoms) for atoms in structures]
+        for atoms, _ in zip(checked, self.evaluate_together(checked), strict=True):
+            self.atoms = atoms.copy()
+            self.check_results()
+            yield dict(self.results)
 
     def structure_of(self, atoms: Atoms | None) -> Atoms:
         """The structure to compute: ``atoms``, or that of the last calculation.

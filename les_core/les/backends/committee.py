@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 
+from les.backends.batches import results_together
 from les.backends.calculator import ChargeCalculator
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign, charge_sign
@@ -126,15 +127,34 @@ class Committee(ChargeCalculator):
             ValueError: if a member refuses the structure; the message names the member.
         """
         Calculator.calculate(self, atoms, properties, system_changes)
-        self.results = {}
-        self.member_results = []
+        for _ in self.calculate_together([self.atoms]):
+            pass
+
+    def calculate_together(self, structures: Sequence[Atoms]) -> Iterator[dict[str, Any]]:
+        """All results of each structure, from one evaluation by each member for all of them.
+
+        Raises:
+            ValueError: if a member refuses a structure; the message names the member.
+        """
+        self.results, self.member_results = {}, []
+        found = []
         for name, member in zip(self.names, self.members, strict=True):
             try:
-                member.calculate(self.atoms)
+                # The sign that a member gives may be decided by one of the structures.
+                each = results_together(member, structures)
+                found.append([(results, _own_sign(member)) for results in each])
             except (ValueError, RuntimeError) as error:
                 raise ValueError(f"{name}: {error}") from error
-            self.member_results.append(dict(member.results))
-        self._align()
+        for atoms, of_members in zip(structures, zip(*found, strict=True), strict=True):
+            self.atoms = atoms.copy()
+            self.member_results = [results for results, _ in of_members]
+            self._align([sign for _, sign in of_members])
+            self._average()
+            yield dict(self.results)
+
+    def _average(self) -> None:
+        """Fill ``results`` with the means and deviations of those that all members have."""
+        self.results = {}
         common = set.intersection(*map(set, self.member_results))
         for key in (*EVEN, *ODD):
             if key in common:
@@ -143,14 +163,16 @@ class Committee(ChargeCalculator):
                 self.results[f"{key}_std"] = values.std(axis=0)
         self.check_results()
 
-    def _align(self) -> None:
-        """Give the charges of all members, and what follows from them, the common signs."""
+    def _align(self, own: Sequence[int]) -> None:
+        """Give the charges of all members, and what follows from them, the common signs.
+
+        Args:
+            own: signs that the members gave their charges by themselves, which are undone first.
+        """
         if any("charges" not in results for results in self.member_results):
             return
         if self.charge_of_a_part(self.atoms) != 0.0:
             return  # the signs of all charges follow from it
-        # Each member may have decided by itself: what it has decided is undone first.
-        own = [_own_sign(member) for member in self.members]
         raw = [sign * results["charges"] for sign, results in zip(own, self.member_results)]
         signs = self.charge_sign(np.array(raw), self.atoms.numbers)
         for results, before, after in zip(self.member_results, own, signs):

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from les.backends import Backend, backend_names, backend_of, get_backend
-from les.backends.loading import load_calculator
+from les.backends import Backend
+from les.backends.arguments import add_model_options, identity_of_models, load_models
+from les.backends.batches import BATCH_SIZE, MOST_ATOMS
 from les.parser import ArgumentParser
-from les.ranges import check_number
 from les.response.born import METHODS
 from les.response.sum_rules import ACOUSTIC_SUMS
 
@@ -32,34 +32,22 @@ def main(argv: Sequence[str]) -> int:
     for name in ("bec_method", "acoustic_sum"):
         if getattr(arguments, name) and not arguments.bec:
             parser.error(f"--{name.replace('_', '-')} has no effect without --bec")
-    if arguments.eps_inf is not None:
-        check_number("--eps-inf", arguments.eps_inf, "epsilon_factor")
+    if arguments.batch_size < 1:
+        raise ValueError(f"`--batch-size` must be positive, got {arguments.batch_size}")
     *models, structures = arguments.files
+    models = [*arguments.model, *models]
     if not models:
         raise ValueError("les predict needs a model file, and then a file of structures")
     from les.predict.evaluate import check, predict
 
     output = arguments.output
-    check(output, arguments.files, force=arguments.force, resume=arguments.resume)
-    options = {
-        "dtype": arguments.dtype,
-        "bec": arguments.bec_method or arguments.bec,
-        "allow_pickle": arguments.allow_pickle,
-        "device": _device(arguments.device),
-        "head": arguments.head,
-        "acoustic_sum": arguments.acoustic_sum,
-        "eps_inf": arguments.eps_inf,
-    }
-    backends = [get_backend(arguments.backend or backend_of(model)) for model in models]
-    calculators = [
-        load_calculator(backend, model, **options)
-        for backend, model in zip(backends, models, strict=True)
-    ]
-    calculator = calculators[0]
-    if len(models) > 1:
-        from les.backends.committee import Committee
-
-        calculator = Committee(calculators, names=[str(model) for model in models])
+    check(output, [*models, structures], force=arguments.force, resume=arguments.resume)
+    calculator, backends = load_models(
+        arguments,
+        models,
+        bec=arguments.bec_method or arguments.bec,
+        acoustic_sum=arguments.acoustic_sum,
+    )
     prediction = predict(
         calculator,
         structures,
@@ -68,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
         resume=arguments.resume,
         skip_bad=arguments.skip_bad,
         force=arguments.force,
+        batch_size=arguments.batch_size,
     )
     if prediction.errors.sizes:
         from les.training.errors import table
@@ -102,12 +91,25 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="model files, and last the file of structures, of any format that ASE reads",
     )
+    add(
+        "--model",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a model file, as the first ones of FILE; several are a committee",
+    )
+    add(
+        "--batch-size",
+        type=int,
+        default=BATCH_SIZE,
+        metavar="N",
+        help=f"structures that are evaluated together, up to {MOST_ATOMS} atoms ({BATCH_SIZE})",
+    )
     add("-o", "--output", type=Path, default=Path("predictions.xyz"), help=".xyz or .traj")
     add("--force", action="store_true", help="replace OUTPUT if it is there")
     add("--resume", action="store_true", help="go on with an interrupted run, if there is one")
     add("--skip-bad", action="store_true", help="leave out structures that cannot be evaluated")
-    add("--backend", choices=backend_names(), help="default: that of files with this ending")
-    add("--head", help="of a model with several heads")
     add("--bec", action="store_true", help="also Born effective charges")
     add(
         "--bec-method",
@@ -120,46 +122,17 @@ def _parser() -> argparse.ArgumentParser:
         help="spread the sum of Born effective charges over the atoms, so that none is left "
         "(default: kept)",
     )
-    add(
-        "--eps-inf",
-        type=float,
-        metavar="EPS",
-        help="high-frequency dielectric constant: multiply charges, dipoles, quadrupoles and Born "
-        "effective charges by sqrt(EPS / epsilon_factor of the model)",
-    )
-    add("--allow-pickle", action="store_true", help="read pickled models")
-    add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
-    add(
-        "--dtype",
-        default="float64",
-        choices=("float32", "float64"),
-        help="precision of the model (default: %(default)s)",
-    )
+    add_model_options(parser)
     return parser
-
-
-def _device(name: str) -> str:
-    from les.devices import resolve_device
-
-    return str(resolve_device(name))
 
 
 def _identity(
     arguments: argparse.Namespace, models: Sequence[Path], backends: Sequence[Backend]
 ) -> dict[str, Any]:
     """What the results depend on besides the structures."""
-    from les import __version__
-    from les.files import checksum
-
     return {
-        # A name that is no file is one of a model that comes with its backend.
-        "models": [checksum(model) if model.is_file() else str(model) for model in models],
-        "backends": [backend.name for backend in backends],
-        "--head": arguments.head,
+        **identity_of_models(arguments, models, backends),
         "--bec": arguments.bec,
         "--bec-method": arguments.bec_method or METHODS[0],
         "--acoustic-sum": arguments.acoustic_sum or ACOUSTIC_SUMS[0],
-        "--eps-inf": arguments.eps_inf,
-        "--dtype": arguments.dtype,
-        "versions": [__version__, *(backend.version() for backend in backends)],
     }

@@ -7,21 +7,22 @@ import logging
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from les.backends.attempt import BadStructureError, attempt
-from les.backends.signs import restore_sign, state_of_sign
-from les.data.atoms import ANY_AXES, UnusedLabels, check_atoms, unused_labels_told
+from les.backends.attempt import BadStructureError
+from les.backends.batches import BATCH_SIZE
+from les.backends.signs import restore_sign
+from les.data.atoms import UnusedLabels
 from les.data.extxyz import DataError
 from les.data.structure_files import Entry, count_structures, entries
 from les.files import checksum, replacing
 from les.locks import locked
 from les.predict.comparison import Comparison
 from les.predict.journal import Journal, journal_path
-from les.predict.output import attach, format_of, wanted, writer
+from les.predict.outcomes import outcomes
+from les.predict.output import attach, format_of, writer
 from les.response.agreement import Agreements
 from les.targets import check_target
 from les.training.errors import Errors
@@ -72,11 +73,12 @@ def predict(
     resume: bool = False,
     skip_bad: bool = False,
     force: bool = False,
+    batch_size: int = BATCH_SIZE,
 ) -> Prediction:
     """Write the structures of a file with a calculator's results to ``output``.
 
-    Each result goes at once to a journal beside ``output``, from which ``output`` is written when
-    all are there. So whatever ends the process, ``resume`` goes on where it was.
+    The results of each batch go at once to a journal beside ``output``, from which ``output`` is
+    written when all are there. So whatever ends the process, ``resume`` goes on where it was.
 
     Args:
         calculator: an ASE calculator.
@@ -87,6 +89,7 @@ def predict(
         skip_bad: leave out structures that cannot be read or evaluated, rather than ending with
             the first. The others then say their place in the input as ``LES_frame``.
         force: replace an ``output`` that is there.
+        batch_size: structures that the model evaluates together, fewer where they are large.
 
     Returns:
         What has been written.
@@ -104,7 +107,7 @@ def predict(
     with locked(journal_path(output)):
         journal = Journal(journal_path(output), {"structures": content, **(identity or {})}, mode)
         try:
-            _evaluate(calculator, structures, journal, total, skip_bad)
+            _evaluate(calculator, structures, journal, total, skip_bad, batch_size)
             journal.close()
             if checksum(structures) != content:
                 raise ValueError(f"{structures} has changed since this run began")
@@ -151,7 +154,12 @@ def _each(structures: Path) -> Iterator[Entry]:
 
 
 def _evaluate(
-    calculator: Any, structures: Path, journal: Journal, total: int, skip_bad: bool
+    calculator: Any,
+    structures: Path,
+    journal: Journal,
+    total: int,
+    skip_bad: bool,
+    batch_size: int,
 ) -> None:
     """Append the results of all structures that the journal does not have."""
     from tqdm import tqdm
@@ -163,24 +171,16 @@ def _evaluate(
     if journal.last is not None:
         restore_sign(calculator, journal.last["sign"])
     with tqdm(total=total, initial=done, unit="structure") as progress:
-        for where, load in islice(_each(structures), done, None):
-            record: dict[str, Any] = {}
-            try:
-                record["results"] = attempt(where, load, partial(_results, calculator))
-            except BadStructureError as error:
+        rest = islice(_each(structures), done, None)
+        for outcome, sign in outcomes(calculator, rest, batch_size):
+            if isinstance(outcome, BadStructureError):
                 if not skip_bad:
-                    raise ValueError(f"{error} (--skip-bad leaves it out)") from error
-                record["bad"] = str(error)
-            record["sign"] = state_of_sign(calculator)
-            journal.append(record)
+                    raise ValueError(f"{outcome} (--skip-bad leaves it out)") from outcome
+                record: dict[str, Any] = {"bad": str(outcome)}
+            else:
+                record = {"results": outcome}
+            journal.append({**record, "sign": sign})
             progress.update()
-
-
-def _results(calculator: Any, atoms: Any) -> dict[str, Any]:
-    check_atoms(atoms, ANY_AXES)  # what the model supports, its calculator knows
-    with unused_labels_told():
-        calculator.calculate(atoms)
-    return wanted(calculator.results)
 
 
 def _assemble(
