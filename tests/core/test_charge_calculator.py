@@ -291,3 +291,18 @@ def test_options_without_effect():
         SomeCalculator(config=SEVERAL, eps_inf=1.78)
     with pytest.raises(TypeError, match=r"`acoustic_sums`; did you mean `acoustic_sum`\?"):
         SomeCalculator(acoustic_sums="kept")
+
+
+def test_ase_exports_what_it_knows():
+    """Results that ASE has no name for would be an error there."""
+    from les.spectra.classical import FlexibleWater, water_molecule
+
+    atoms = water_molecule()
+    atoms.calc = FlexibleWater(bec=True)
+    found = atoms.get_properties(["energy", "charges", "dipole", "born_effective_charges"])
+    assert found["energy"] == atoms.calc.results["energy"]
+    np.testing.assert_array_equal(found["charges"], atoms.calc.results["charges"])
+    bec = atoms.calc.results["born_effective_charges"]
+    np.testing.assert_array_equal(found["born_effective_charges"], bec.reshape(-1, 3, 3))
+    assert "les_energy" in atoms.calc.results
+    assert "les_energy" not in found

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase.io import read, write
+from ase.units import Bohr, Hartree
+
+from les.spectra.classical import FlexibleWater, water_molecule
 
 pytest.importorskip("calorine")
 pytest.importorskip("phonopy")
@@ -79,8 +83,62 @@ def test_rock_salt_labels(example, tmp_path):
         assert -35.0 < atoms.get_potential_energy() < -20.0
 
 
+def test_water_in_openmm(example, tmp_path, capsys):
+    """Energies are the model's, in the units of ASE."""
+    pytest.importorskip("openmmml", reason="openmmml is not installed")
+    example("water_in_openmm", "--steps", "20", "--output", str(tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("5 fs, temperature ")
+    assert abs(float(lines[1].split()[-2])) < 1e-4
+    assert "its dipole is" in lines[3]
+    assert is_picture(tmp_path / "water_in_openmm.png")
+
+
+def test_water_in_ipi(example, tmp_path, capsys):
+    """Each bead has its dipole, in atomic units, and energy is conserved."""
+    pytest.importorskip("ipi", reason="ipi is not installed")
+    options = ("--steps", "4", "--beads", "2", "--output", str(tmp_path))
+    example("water_in_ipi", *options)
+    assert "1 fs, 2 beads, 24 atoms" in capsys.readouterr().out
+    model = FlexibleWater()
+    model.calculate(read(tmp_path / "start.xyz"))
+    for bead in "01":
+        dipole = np.loadtxt(tmp_path / f"water.dipole_{bead}")[0]
+        np.testing.assert_allclose(Bohr * dipole, model.results["dipole"], rtol=1e-6)
+    log = np.loadtxt(tmp_path / "water.out")
+    np.testing.assert_allclose(log[0, 4], model.results["energy"], atol=1e-5)
+    np.testing.assert_allclose(log[:, 2], log[0, 2], atol=2e-2)
+    assert is_picture(tmp_path / "water_in_ipi.png")
+
+
+def test_ipi_driver(monkeypatch, tmp_path):
+    """Born effective charges have a row for each displacement, and sum to zero."""
+    pytest.importorskip("ipi", reason="ipi is not installed")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    driver = runpy.run_path(str(EXAMPLES / "ipi_driver.py"))["LESDriver"]
+    atoms = water_molecule()
+    write(tmp_path / "molecule.xyz", atoms)
+    made = driver(template=str(tmp_path / "molecule.xyz"), bec=True)
+    sys.modules.pop("models", None)
+    positions, cell = atoms.positions / Bohr, np.diag(3 * [np.inf])
+    energy, forces, _, extras = made(cell, positions)
+    model = FlexibleWater()
+    model.calculate(atoms)
+    assert Hartree * energy == pytest.approx(model.results["energy"], rel=1e-6)
+    np.testing.assert_allclose(Hartree / Bohr * forces, model.results["forces"], atol=1e-6)
+    bec = np.array(json.loads(extras)["BEC"])
+    assert bec.shape == (9, 3)
+    np.testing.assert_allclose(bec.reshape(3, 3, 3).sum(axis=0), 0.0, atol=1e-8)
+    step = np.zeros((3, 3))
+    step[1, 0] = 1e-4
+    dipoles = [
+        np.array(json.loads(made(cell, positions + sign * step)[3])["dipole"]) for sign in (1, -1)
+    ]
+    np.testing.assert_allclose(bec[3], (dipoles[0] - dipoles[1]) / 2e-4, atol=1e-5)
+
+
 def test_every_example_is_listed_and_tested():
-    names = {path.name for path in EXAMPLES.glob("*.py")} - {"models.py"}
+    names = {path.name for path in EXAMPLES.glob("*.py")} - {"models.py", "ipi_driver.py"}
     page = (EXAMPLES / "README.md").read_text()
     assert all(f"[{name}]({name})" in page for name in names)
     tested = Path(__file__).read_text()

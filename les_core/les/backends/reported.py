@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.outputs import Properties, all_outputs
 
 from les.backends.charge_results import (
     array_of,
@@ -109,6 +110,16 @@ class ResultsOfCharges(ChargeStateOfAtoms):
                     f"the model gives NaN or infinite values for the {name} of this structure; it "
                     "may be far from what the model was trained on, or the model is broken"
                 )
+
+    def export_properties(self) -> Properties:
+        """As ASE's, of the results that ASE knows, which would refuse the others.
+
+        Born effective charges have the shape ``[n_atoms, 3, 3]`` there.
+        """
+        known = {name: value for name, value in self.results.items() if name in all_outputs}
+        if BORN_CHARGES in known:
+            known[BORN_CHARGES] = np.reshape(known[BORN_CHARGES], (-1, 3, 3))
+        return Properties(known)
 
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
