@@ -53,6 +53,27 @@ def test_kept_for_later_processes(compiled, forgotten, monkeypatch):
     assert native.describe() == f"compiled, {file}"
 
 
+def test_kernels_that_came_with_the_package(compiled, forgotten, monkeypatch, tmp_path):
+    """Without a compiler, as from a wheel; others are compiled if these cannot be loaded."""
+    shipped = tmp_path / "compiled"
+    monkeypatch.setattr(native, "SHIPPED", shipped)
+    assert found() is not None
+    (kept,) = forgotten.iterdir()
+    shipped.mkdir()
+    file = kept.rename(shipped / kept.name)
+    forget()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    assert found() is not None
+    assert native.describe() == f"compiled, {file}"
+    assert not any(forgotten.iterdir())
+    file.unlink()
+    file.with_name(f"{file.stem}0.so").write_bytes(b"of another system")
+    forget()
+    assert found() is None
+    assert native.describe().endswith("no C compiler")
+
+
 def test_compiler_that_cannot_be_read(forgotten, monkeypatch):
     monkeypatch.setenv("CC", 'gcc "')
     with pytest.warns(UserWarning, match='cannot read CC=gcc "'):

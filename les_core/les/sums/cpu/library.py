@@ -11,8 +11,9 @@ import shlex
 import shutil
 import subprocess
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +57,13 @@ _INSTRUCTIONS = {
 }
 
 _NUMBERS = {torch.float32: ("float", "floorf"), torch.float64: ("double", "floor")}
+
+
+#: Machines that these instructions are for, by their names in Python.
+_X86 = ("x86_64", "AMD64")
+
+#: Kernels that came with the package, as in wheels for one system.
+SHIPPED = Path(__file__).with_name("compiled")
 
 
 class _NoCompilerError(OSError):
@@ -108,27 +116,61 @@ def _is_off() -> bool:
 @functools.lru_cache(maxsize=2)
 def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
     """The kernels and their file, or what stands in their way."""
-    real, floor = _NUMBERS[dtype]
-    instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ())
-    constants = {"REAL": real, "FLOOR": floor, "MOST": MOST}
-    constants |= {"LANES": LANES, "DEGREE": DEGREE, "END": END}
-    flags = [*_FLAGS, *instructions, *(f"-D{name}={value}" for name, value in constants.items())]
-    files = [Path(__file__).with_name(name) for name in (*SOURCES, *HEADERS)]
+    variant = _variant(dtype, torch.backends.cpu.get_cpu_capability())
     try:
         # Archives of Python modules, like those of torch.package, have no sources.
-        if not all(file.is_file() for file in files):
+        if not all(file.is_file() for file in variant.files):
             raise _NoCompilerError("no sources")
-        key = hashlib.sha256("\n".join([platform.system(), platform.machine(), *flags]).encode())
-        for source in files:
-            key.update(source.read_bytes())
-        name = f"kernels-{key.hexdigest()[:32]}"
-
-        def build(folder: Path) -> Path:
-            return compile_library([*_compiler(), *flags], files[: len(SOURCES)], folder, name)
-
-        return kept_library(name, build, _load)
+        name = variant.name()
+        for file in SHIPPED.glob(f"{name}-*.so"):
+            with suppress(OSError):  # of another C library
+                return _load(file), file
+        return kept_library(name, lambda folder: _build(variant, folder), _load)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return None, error
+
+
+def compile_all(folder: Path) -> list[Path]:
+    """Compile the kernels for both precisions and all instructions of such machines.
+
+    Args:
+        folder: where the files go, which may then be put into a package, as ``SHIPPED``.
+
+    Raises:
+        OSError: if there is no compiler, or it fails.
+    """
+    capabilities = ["DEFAULT", *(_INSTRUCTIONS if platform.machine() in _X86 else ())]
+    variants = [_variant(dtype, each) for dtype in _NUMBERS for each in capabilities]
+    return [_build(variant, folder) for variant in variants]
+
+
+class _Variant(NamedTuple):
+    """Kernels for one precision and one kind of CPU."""
+
+    flags: list[str]
+    files: list[Path]
+
+    def name(self) -> str:
+        """Tells all that the compiled kernels depend on, but for the compiler."""
+        what = [platform.system(), platform.machine(), *self.flags]
+        key = hashlib.sha256("\n".join(what).encode())
+        for source in self.files:
+            key.update(source.read_bytes())
+        return f"kernels-{key.hexdigest()[:32]}"
+
+
+def _variant(dtype: torch.dtype, capability: str) -> _Variant:
+    real, floor = _NUMBERS[dtype]
+    constants = {"REAL": real, "FLOOR": floor, "MOST": MOST}
+    constants |= {"LANES": LANES, "DEGREE": DEGREE, "END": END}
+    flags = [*_FLAGS, *_INSTRUCTIONS.get(capability, ())]
+    flags += [f"-D{name}={value}" for name, value in constants.items()]
+    return _Variant(flags, [Path(__file__).with_name(name) for name in (*SOURCES, *HEADERS)])
+
+
+def _build(variant: _Variant, folder: Path) -> Path:
+    command = [*_compiler(), *variant.flags]
+    return compile_library(command, variant.files[: len(SOURCES)], folder, variant.name())
 
 
 def _load(file: Path) -> ctypes.CDLL:
