@@ -115,7 +115,7 @@ class Distillation:
             "seed": settings.seed,
         }
         if plan.dynamics is not None:
-            identity["teacher"] = _described(settings.teachers[0])
+            identity["teacher"] = _described(settings, settings.teachers[0])
         # Without `skip_bad` limits decide whether there is a result, not which.
         limits = asdict(settings.limits) if settings.limits.skip_bad else None
         of_stage = {**identity, "limits": limits}
@@ -160,7 +160,7 @@ class Distillation:
         folder.mkdir(exist_ok=True)
         identity = {
             "structures": checksum(given),
-            "teacher": _described(teacher),
+            "teacher": _described(self.settings, teacher),
             "limits": asdict(self.settings.limits),
         }
         record = Record(folder / "labels.json", identity, replace=self.force)
@@ -298,8 +298,11 @@ def _load(settings: Settings, teacher: TeacherSettings) -> Any:
     return load_teacher(str(path) if path.is_file() else teacher.teacher, teacher.options)
 
 
-def _described(teacher: TeacherSettings) -> dict[str, Any]:
-    return {"teacher": teacher.teacher, "options": teacher.options}
+def _described(settings: Settings, teacher: TeacherSettings) -> dict[str, Any]:
+    """A teacher as records compare it; a model file may be another one under the same name."""
+    path = settings.path(teacher.teacher)
+    content = checksum(path) if path.is_file() else None
+    return {"teacher": teacher.teacher, "options": teacher.options, "checksum": content}
 
 
 def _made(path: Path, stage: str) -> Path:
