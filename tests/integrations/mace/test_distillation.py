@@ -106,6 +106,7 @@ def test_from_a_molecule_to_a_student(les_command, settings, folder, capsys):
         assert itself["agreement"][label]["rmse"] < 1e-6
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_says_why(les_command, settings, folder, capsys):
     student = {**SETTINGS["student"], "options": ["--no_such_option=1"]}
     path = settings(student=student)
