@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from les.data.atoms import has_stress
 from les.data.labels import NAMES, DataError, LabelKeys, find_label, labelled_frames, read_extxyz
 from les.data.requirements import Requirements
 from les.testing.structures import dimer
@@ -334,3 +335,19 @@ def test_a_response_does_for_energy_and_forces(tmp_path, caplog):
     with pytest.raises(DataError, match=r"right key with --bec_key \(of that shape: mybec\)$"):
         labelled_response(tmp_path, [other], responses=("bec",))
     assert labelled_response(tmp_path, [whole], responses=("bec",), responses_needed=False)
+
+
+def test_cells_without_a_volume_have_no_stress(tmp_path):
+    """Vectors may be missing, or lie in one plane."""
+    flat, bare, whole = dimer(), dimer(), dimer()
+    flat.cell = [[8.0, 0.0, 0.0], [0.0, 8.0, 0.0], [8.0, -8.0, 0.0]]
+    bare.cell = [[8.0, 0.0, 0.0], [0.0, 8.0, 0.0], [0.0, 0.0, 0.0]]
+    whole.cell = [8.0, 8.0, 20.0]
+    for atoms, expected in ((flat, False), (bare, False), (whole, True)):
+        assert not has_stress(atoms)
+        atoms.pbc = (True, True, False)
+        assert has_stress(atoms) == expected
+    flat.info.update(REF_energy=1.0, REF_stress=np.zeros(9))
+    write(tmp_path / "flat.xyz", flat, format="extxyz")
+    with pytest.raises(DataError, match=r"frame 0: a cell without a volume, .* has no stress"):
+        list(labelled_frames(tmp_path / "flat.xyz", ("energy", "stress")))
