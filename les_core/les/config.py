@@ -8,7 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from les.config_checks import check_agreement, check_values, refuse_without_effect
+from les.config_checks import (
+    OF_MULTIPOLES,
+    check_agreement,
+    check_values,
+    refuse_without_effect,
+)
 from les.config_files import read_yaml
 from les.equilibration import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE
 from les.keys import refuse_unknown, refuse_unused
@@ -120,6 +125,18 @@ class LESConfig:
     equilibration_tolerance: float = DEFAULT_TOLERANCE
     #: Number of iterations after which charge equilibration has failed.
     equilibration_iterations: int = DEFAULT_ITERATIONS
+
+    #: The host model passes dipoles of atoms (``les.multipoles``); it is an error if it does not.
+    use_dipole: bool = False
+    #: The host model passes traceless quadrupoles of atoms.
+    use_quadrupole: bool = False
+    #: The host model passes kappas, from which charges are induced (``les.induced``).
+    use_induced_charge: bool = False
+    #: The host model passes polarisabilities of atoms.
+    use_induced_dipole: bool = False
+    #: Induced moments feel one another and minimise the energy (``les.self_consistent``), unlike
+    #: the published ones.
+    self_consistent: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.n_hidden, Sequence) and not isinstance(self.n_hidden, str):
@@ -248,6 +265,7 @@ class LESConfig:
         known = {field.name for field in fields(cls)} - set(FROM_THE_MODEL)
         refuse_unknown(settings, known | set(also))
         own = {name: value for name, value in settings.items() if name in known}
+        refuse_unused(own, cls().to_dict(), OF_MULTIPOLES)
         if not several_channels:
             refuse_unused(own, cls().to_dict(), ("n_channels",))
         refuse_without_effect(own)
@@ -272,7 +290,7 @@ class LESConfig:
             settings = cls.resolve(settings)
         given = settings.to_dict() if isinstance(settings, LESConfig) else settings
         if isinstance(given, Mapping):
-            refuse_unused(given, cls().to_dict(), OF_THE_READOUT)
+            refuse_unused(given, cls().to_dict(), (*OF_THE_READOUT, *OF_MULTIPOLES))
         return cls.resolve(settings)
 
     @classmethod

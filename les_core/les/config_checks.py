@@ -16,6 +16,15 @@ SIGNS = ("open", "trained")
 #: Fields without effect where charges are not equilibrated.
 OF_EQUILIBRATION = ("equilibration_tolerance", "equilibration_iterations")
 
+#: Fields of models that pass multipoles and responses to ``les.Les``.
+OF_MULTIPOLES = (
+    "use_dipole",
+    "use_quadrupole",
+    "use_induced_charge",
+    "use_induced_dipole",
+    "self_consistent",
+)
+
 
 def check_values(values: Mapping[str, Any]) -> None:
     """Check numbers that have a range, and names that are one of several.
@@ -58,11 +67,16 @@ def check_agreement(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> N
         "charge_equilibration",
         "embed_total_charge",
         "embed_spin",
+        *OF_MULTIPOLES,
     ):
         if not isinstance(values[name], bool):
             raise ValueError(f"`{name}` must be true or false, got {values[name]!r}")
     if not values["charge_equilibration"]:
         refuse_unused(values, defaults, OF_EQUILIBRATION)
+    if values["charge_equilibration"]:
+        for name in OF_MULTIPOLES:
+            if values[name]:
+                raise ValueError(f"`{name}` must be false with `charge_equilibration`, got True")
     if values["neutrality"] == "shift" and not values["remove_mean"]:
         raise ValueError(
             "`remove_mean` must be true with `neutrality` 'shift', the default, which takes "

@@ -84,28 +84,32 @@ def induced_in_one_step(
 
 
 def checked_response(
-    moments: Moments, kappas: Tensor | None = None, alphas: Tensor | None = None
+    moments: Moments,
+    kappas: Tensor | None = None,
+    alphas: Tensor | None = None,
+    names: tuple[str, str] = ("kappas", "alphas"),
 ) -> Response:
-    """Responses of the shapes that they must have.
+    """Responses of the shapes that they must have; ``names`` are those in messages.
 
     Raises:
         ValueError: for other shapes than those of :class:`Response`, values that are not finite,
             and several channels.
         TypeError: for what is no tensor, and other dtypes than that of the moments.
     """
-    check_tensors(True, kappas=kappas, alphas=alphas)
+    check_tensors(True, **dict(zip(names, (kappas, alphas), strict=True)))
     n_atoms, n_channels = moments.charges.shape
     if n_channels != 1:
         raise ValueError(
             f"induced charges and dipoles need one charge on each atom, got {n_channels} channels"
         )
-    allowed = {"kappas": [[n_atoms]], "alphas": [[n_atoms], [n_atoms, 3, 3]]}
-    for name, value in (("kappas", kappas), ("alphas", alphas)):
+    allowed = [[n_atoms]], [[n_atoms], [n_atoms, 3, 3]]
+    for name, value, shapes in zip(names, (kappas, alphas), allowed, strict=True):
         if value is None:
             continue
-        if list(value.shape) not in allowed[name]:
-            shapes = " or ".join(str(shape) for shape in allowed[name])
-            raise ValueError(f"`{name}` must have shape {shapes}, got {list(value.shape)}")
+        if list(value.shape) not in shapes:
+            raise ValueError(
+                f"`{name}` must have shape {' or '.join(map(str, shapes))}, got {list(value.shape)}"
+            )
         check_like_positions(name, value, moments.charges)
         check_finite(name, value)
     return Response(kappas, alphas)

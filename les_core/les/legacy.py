@@ -18,6 +18,7 @@ UNSAID: dict[str, Any] = {"neutrality": UNSAID_NEUTRALITY, "element_charges": Fa
 MULTIPOLE_KEYS = (
     "use_dipole",
     "use_quadrupole",
+    "use_quad",
     "use_induced_charge",
     "use_induced_dipole",
     "use_anisotropic_polarizability",
@@ -28,14 +29,23 @@ HOST_KEYS = frozenset(
     {
         "compute_bec",
         "bec_output_index",
-        *MULTIPOLE_KEYS,
+        "use_anisotropic_polarizability",
+        "alpha_1o_linear_w_pos",
+        "alpha_1o_nonlinear_readout",
         "alpha_irreps",
+        "distribute_lr_energy",
         "kappa_alpha_positive",
+        "l_max",
+        "make_alpha_positive",
+        "make_kappa_positive",
         "kappa_scale",
         "alpha_scale",
         "output_scale",
     }
 )
+
+#: Other names of settings.
+SYNONYMS = {"use_quad": "use_quadrupole"}
 
 #: Keys of published LES for what is not supported here yet, with the value that turns
 #: the feature off.
@@ -58,7 +68,12 @@ def own_settings(values: Mapping[str, Any], known: Collection[str]) -> dict[str,
         ValueError: for a key that nobody knows (the message names the closest one), and for a
             feature of published LES that is not supported yet.
     """
-    refuse_unknown(values, {*known, *HOST_KEYS, *UNSUPPORTED_KEYS})
+    refuse_unknown(values, {*known, *HOST_KEYS, *UNSUPPORTED_KEYS, *SYNONYMS})
+    for name, meant in SYNONYMS.items():
+        if name in values:
+            if values.get(meant, values[name]) != values[name]:
+                raise ValueError(f"`{name}` and `{meant}` contradict each other")
+            values = {**values, meant: values[name]}
     for name, off in UNSUPPORTED_KEYS.items():
         given = values.get(name, off)
         if given != off and given is not None and name != "fixed_atomic_charges_scaling_factor":

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from les.config import LESConfig
+from les.config_checks import OF_MULTIPOLES
 from les.equilibration import refuse_periodic_response
 from les.ewald import Ewald
+from les.latent_moments import Latent, Wanted, check_asked_for, moments_and_energies
 from les.legacy import settings_of_pickle
 from les.long_range import atom_energies, equilibrated, not_in_graphs, refuse_fragments, scaled
 from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum
@@ -85,6 +87,7 @@ class Les(nn.Module):
         self.epsilon_factor = float(config.epsilon_factor)
         self.neutrality = config.neutrality
         self.charge_equilibration = config.charge_equilibration
+        self.multipoles = any(getattr(config, name) for name in OF_MULTIPOLES)
         self.ewald = Ewald(**config.sum_settings())
         if self.atomwise is not None:
             self.atomwise.output_scaling_factor = config.output_scaling_factor
@@ -118,7 +121,11 @@ class Les(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         if SETTINGS in state["_buffers"]:
             # Earlier releases wrote neither.
-            unsaid = {"neutrality": UNSAID_NEUTRALITY, "charge_equilibration": False}
+            unsaid = {
+                "neutrality": UNSAID_NEUTRALITY,
+                "charge_equilibration": False,
+                "multipoles": False,
+            }
             super().__setstate__({**unsaid, **state})
             return
         # A pickle of published LES: its flags stay as they are, its modules become ours.
@@ -131,19 +138,20 @@ class Les(nn.Module):
         self,
         positions: Tensor,
         cell: Tensor | None = None,
-        latent_charges: Tensor | None = None,
+        e_ext: Tensor | None = None,
         desc: Tensor | None = None,
-        batch: Tensor | None = None,
-        pbc: Tensor | None = None,
-        atomic_numbers: Tensor | None = None,
+        latent_charges: Tensor | None = None,
         latent_dipoles: Tensor | None = None,
         latent_quads: Tensor | None = None,
-        latent_alphas: Tensor | None = None,
         latent_kappas: Tensor | None = None,
-        e_ext: Tensor | None = None,
+        latent_alphas: Tensor | None = None,
+        atomic_numbers: Tensor | None = None,
+        batch: Tensor | None = None,
         compute_energy: bool = True,
+        compute_field: bool = False,
         compute_bec: bool = False,
         bec_output_index: int | None = None,
+        pbc: Tensor | None = None,
         compute_atom_energies: bool = False,
         compute_dipole: bool = False,
         total_charge: Tensor | None = None,
@@ -151,6 +159,9 @@ class Les(nn.Module):
         fragment_charge: Tensor | None = None,
     ) -> dict[str, Tensor | None]:
         r"""Long-range energies of a batch of structures.
+
+        Pass what follows ``cell`` by keyword. The order is that of published LES, so that charges
+        given as a third argument are refused.
 
         Args:
             positions: ``[n_atoms, 3]`` [A].
@@ -164,8 +175,15 @@ class Les(nn.Module):
             batch: structure of each atom ``[n_atoms]``, ascending.
             pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
             atomic_numbers: ``[n_atoms]``, needed with ``desc`` and ``element_charges``.
-            latent_dipoles, latent_quads, latent_alphas, latent_kappas, e_ext: multipoles,
-                induced terms and external field; not supported yet.
+            latent_dipoles: ``[n_atoms, 3]`` [e A] (``les.multipoles``).
+            latent_quads: traceless quadrupoles ``[n_atoms, 3, 3]`` [e A^2]; of several channels
+                both have their dimension after that of atoms.
+            latent_alphas: polarisabilities ``[n_atoms]`` or ``[n_atoms, 3, 3]`` [e^2 A^2/eV], of
+                dipoles that are induced: by the published formulas (``les.induced``), or with
+                ``self_consistent`` so that the energy is smallest (``les.self_consistent``).
+            latent_kappas: the same of induced charges ``[n_atoms]`` [e^2/eV].
+            e_ext: external field ``[3]`` or ``[n_structures, 3]`` [V/A], which acts on induced
+                dipoles, with ``self_consistent`` on all charges and dipoles.
             compute_energy: compute ``E_lr``.
             compute_bec: compute Born effective charges by the published formula, an approximation
                 for large cells; ``positions`` must require gradients. Exact ones need the graph of
@@ -174,6 +192,8 @@ class Les(nn.Module):
             compute_atom_energies: compute ``E_lr_atoms``.
             compute_dipole: compute ``dipole``, that of the charges, less their mean where the
                 configuration says so; needs ``compute_energy``.
+            compute_field: of models with multipoles or induced moments, return what permanent
+                moments make atoms feel.
             total_charge: ``[n_structures]`` [e], which with ``neutrality`` ``"shift"`` the charges
                 of a structure, times the square root of ``epsilon_factor``, sum to; zero without
                 it. Several channels take no other.
@@ -190,19 +210,25 @@ class Les(nn.Module):
             they were shifted, which :func:`les.born_effective_charges` needs, ``charges``, latent
             charges times the square root of ``epsilon_factor`` [e], ``dipole``
             ``[n_structures, 3]`` [e A], ``BEC`` ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of
-            one component, ``equilibration_parameters`` ``[n_atoms, 2]``, the electronegativities
-            and hardnesses that charges follow from with ``charge_equilibration``, and
-            ``latent_dipoles``, ``latent_quads``, ``latent_alphas`` as passed. ``None`` for what
+            one component; with dipoles of atoms ``[n_atoms, 2, 3, 3]`` or ``[n_atoms, 2, 3]``, the
+            part of charges first, and then that of dipoles. ``equilibration_parameters``
+            ``[n_atoms, 2]`` are the electronegativities and hardnesses that charges follow from
+            with ``charge_equilibration``. ``latent_charges`` and ``latent_dipoles`` include what is
+            induced, ``latent_quads`` and ``latent_alphas`` are as passed. With ``compute_field``
+            ``potential`` ``[n_atoms]`` [V] and ``field`` ``[n_atoms, 3]`` [V/A]. ``None`` for what
             was not asked for.
 
         Raises:
             ValueError, TypeError: as ``les.Ewald``; if there are neither ``latent_charges``
-                nor a ``desc`` that can be read; for terms not supported yet; and for a
+                nor a ``desc`` that can be read; for multipoles that the configuration asks for and
+                that are not passed, quadrupoles that are not traceless, and multipoles within
+                TorchScript and compiled code; for a
                 ``total_charge`` that is not one finite number for each structure, or given to a
                 model on which it has no effect; with ``charge_equilibration`` within TorchScript
                 and compiled code, and for Born effective charges of periodic structures without
                 fragments; as ``les.fragments`` for fragments, and for those of other models.
-            RuntimeError: where charge equilibration does not converge.
+            RuntimeError: where charge equilibration or induced moments do not converge, and for a
+                polarisation catastrophe.
         """
         if not torch.jit.is_scripting():
             check_tensors(positions=positions)
@@ -210,16 +236,24 @@ class Les(nn.Module):
             check_tensors(True, batch=batch, pbc=pbc)
         if bec_output_index is not None and (bec_output_index < 0 or bec_output_index > 2):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {bec_output_index}")
-        for name, given in (
-            ("latent_dipoles", latent_dipoles is not None),
-            ("latent_quads", latent_quads is not None),
-            ("latent_alphas", latent_alphas is not None),
-            ("latent_kappas", latent_kappas is not None),
-            ("e_ext", e_ext is not None),
-        ):
-            if given:
-                raise ValueError("`" + name + "` is not supported yet, it must be None")
         raw_charges = self._charges(latent_charges, desc, atomic_numbers)
+        given = False
+        for value in (latent_dipoles, latent_quads, latent_alphas, latent_kappas, e_ext):
+            given = given or value is not None
+        if given or self.multipoles or compute_field:
+            if is_compiling() or torch.jit.is_scripting():
+                raise ValueError(
+                    "a model with dipoles, quadrupoles, induced moments or an external field can "
+                    "be neither compiled nor exported"
+                )
+            refuse_fragments(fragment, fragment_charge)
+            return self._with_moments(
+                [raw_charges, latent_dipoles, latent_quads, latent_kappas, latent_alphas, e_ext],
+                whole(positions, cell, batch, pbc),
+                total_charge,
+                [compute_energy, compute_atom_energies, compute_field, compute_dipole, compute_bec],
+                bec_output_index,
+            )
         parameters: Tensor | None = None
         energy: Tensor | None = None
         shares: Tensor | None = None
@@ -309,6 +343,30 @@ class Les(nn.Module):
                 "or pass `latent_charges`"
             )
         return self.atomwise(desc, atomic_numbers)
+
+    @torch.jit.unused
+    def _with_moments(
+        self,
+        latent: list[Tensor | None],
+        structures: Structures,
+        total_charge: Tensor | None,
+        wanted: list[bool],
+        bec_component: int | None,
+    ) -> dict[str, Tensor | None]:
+        """What ``les.latent_moments`` returns."""
+        config = self.config()
+        charges, *others = latent
+        assert charges is not None
+        given = Latent(charges, *others)
+        check_asked_for(config, given)
+        if config.charge_equilibration:
+            raise ValueError(
+                "multipoles, induced moments and external fields are not supported with "
+                "`charge_equilibration`"
+            )
+        energy, shares, field, dipole, bec = wanted
+        chosen = Wanted(energy, shares, field, dipole, bec, bec_component, self.training)
+        return moments_and_energies(self.ewald, config, given, structures, total_charge, chosen)
 
     @torch.jit.unused
     def _equilibrated(

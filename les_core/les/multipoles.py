@@ -84,6 +84,7 @@ def checked_moments(
     positions: Tensor,
     dipoles: Tensor | None = None,
     quadrupoles: Tensor | None = None,
+    names: tuple[str, str, str] = ("charges", "dipoles", "quadrupoles"),
 ) -> Moments:
     r"""Moments with a dimension for channels.
 
@@ -93,22 +94,24 @@ def checked_moments(
         dipoles: ``[n_atoms, 3]`` or ``[n_atoms, n_channels, 3]`` [e A].
         quadrupoles: ``[n_atoms, 3, 3]`` or ``[n_atoms, n_channels, 3, 3]`` [e A^2], symmetric and
             traceless: :math:`Q_{ab}=\sum q(r_ar_b-\delta_{ab}r^2/3)`.
+        names: what messages call the moments.
 
     Raises:
         ValueError: for other shapes, values that are not finite, and quadrupoles that are not
             symmetric or not traceless.
         TypeError: for what is no tensor, and other dtypes than that of the positions.
     """
-    check_tensors(charges=charges, positions=positions)
-    check_tensors(True, dipoles=dipoles, quadrupoles=quadrupoles)
+    of_charges, of_dipoles, of_quadrupoles = names
+    check_tensors(False, **{of_charges: charges, "positions": positions})
+    check_tensors(True, **{of_dipoles: dipoles, of_quadrupoles: quadrupoles})
     check_positions(positions)
-    check_charges("charges", charges, positions)
+    check_charges(of_charges, charges, positions)
     channels = charges if charges.dim() == 2 else charges.unsqueeze(1)
     if dipoles is not None:
-        dipoles = _with_channels("dipoles", dipoles, channels, (3,))
+        dipoles = _with_channels(of_dipoles, dipoles, channels, (3,))
     if quadrupoles is not None:
-        quadrupoles = _with_channels("quadrupoles", quadrupoles, channels, (3, 3))
-        _check_traceless(quadrupoles.detach())
+        quadrupoles = _with_channels(of_quadrupoles, quadrupoles, channels, (3, 3))
+        _check_traceless(of_quadrupoles, quadrupoles.detach())
     return Moments(channels, dipoles, quadrupoles)
 
 
@@ -125,7 +128,7 @@ def _with_channels(name: str, value: Tensor, channels: Tensor, ending: tuple[int
     return value
 
 
-def _check_traceless(quadrupoles: Tensor) -> None:
+def _check_traceless(name: str, quadrupoles: Tensor) -> None:
     if quadrupoles.numel() == 0:
         return
     trace = quadrupoles.diagonal(dim1=2, dim2=3).sum(dim=-1)
@@ -135,4 +138,4 @@ def _check_traceless(quadrupoles: Tensor) -> None:
         if bool((wrong > allowed).any()):
             atom, channel = torch.nonzero(wrong > allowed)[0].tolist()
             found = quadrupoles[atom, channel].to(torch.float64).tolist()
-            raise ValueError(f"`quadrupoles` must be {what}, got {found} of atom {atom}")
+            raise ValueError(f"`{name}` must be {what}, got {found} of atom {atom}")

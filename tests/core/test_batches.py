@@ -86,7 +86,8 @@ def test_inputs_stay_as_they_are(make_system, join):
     before = [value.clone() for value in arguments]
     Ewald()(*arguments, compute_potential=True)
     charges, positions, cell, batch = arguments
-    Les().eval()(positions.requires_grad_(), cell, charges[:, :1], batch=batch, compute_bec=True)
+    given = {"latent_charges": charges[:, :1], "batch": batch}
+    Les().eval()(positions.requires_grad_(), cell, **given, compute_bec=True)
     for value, copy in zip(arguments, before, strict=True):
         assert torch.equal(value.detach(), copy)
         assert value.grad is None
@@ -98,7 +99,7 @@ def test_les_returns_what_was_asked_for(make_system, join):
     everything = les(
         positions.requires_grad_(),
         cell,
-        charges,
+        latent_charges=charges,
         batch=batch,
         compute_bec=True,
         compute_atom_energies=True,
@@ -111,14 +112,18 @@ def test_les_returns_what_was_asked_for(make_system, join):
     sums = torch.zeros(2).double().index_add(0, batch, everything["E_lr_atoms"])
     torch.testing.assert_close(sums, everything["E_lr"])
     assert everything["latent_dipoles"] is everything["latent_quads"] is None
-    plain = les(positions, cell, charges, batch=batch)
+    plain = les(positions, cell, latent_charges=charges, batch=batch)
     assert plain["E_lr_atoms"] is plain["BEC"] is plain["latent_alphas"] is None
-    nothing = les(positions, cell, charges, batch=batch, compute_energy=False)
+    nothing = les(positions, cell, latent_charges=charges, batch=batch, compute_energy=False)
     assert nothing["E_lr"] is None
-    one = les(positions, cell, charges, batch=batch, compute_bec=True, bec_output_index=1)
+    one = les(
+        positions, cell, latent_charges=charges, batch=batch, compute_bec=True, bec_output_index=1
+    )
     torch.testing.assert_close(one["BEC"], everything["BEC"][:, 1])
     channels = charges.view(5, 2).repeat(2, 1)
-    shares = les(positions, cell, channels, batch=batch, compute_atom_energies=True)["E_lr_atoms"]
+    shares = les(positions, cell, latent_charges=channels, batch=batch, compute_atom_energies=True)[
+        "E_lr_atoms"
+    ]
     assert shares.shape == (10,)
 
 

@@ -152,7 +152,7 @@ def test_les_keeps_the_graph_in_training(positions, no_cell):
 
 def test_energy_can_still_be_differentiated_afterwards(positions, no_cell):
     les = Les().eval()
-    out = les(positions, no_cell, charges_from(positions), compute_bec=True)
+    out = les(positions, no_cell, latent_charges=charges_from(positions), compute_bec=True)
     assert torch.isfinite(torch.autograd.grad(out["E_lr"].sum(), positions)[0]).all()
 
 

@@ -264,8 +264,9 @@ def test_without_a_cell(arguments, scripted):
     assert torch.equal(les(positions, None, **options)["E_lr"], expected)
     more = les(positions, None, pbc=torch.zeros(3, 3, dtype=torch.bool), **options)["E_lr"]
     assert torch.equal(more, torch.cat([expected, torch.zeros(1)]))
-    one = les(positions, None, arguments["charges"])["E_lr"]
-    assert torch.equal(one, les(positions, torch.zeros(1, 3, 3), arguments["charges"])["E_lr"])
+    options = {"latent_charges": arguments["charges"]}
+    one = les(positions, None, **options)["E_lr"]
+    assert torch.equal(one, les(positions, torch.zeros(1, 3, 3), **options)["E_lr"])
     message = "`cell` must be given where `pbc` is true, got None"
     with pytest.raises((ValueError, torch.jit.Error), match=message):
         les(positions, None, pbc=arguments["pbc"], **options)
@@ -300,15 +301,6 @@ def test_coinciding_atoms_of_a_periodic_structure_are_no_problem(arguments):
     """The sum over k is smooth there; only open pairs would divide by zero."""
     arguments["positions"][4] = arguments["positions"][3]
     assert torch.isfinite(Ewald()(**arguments)[0]).all()
-
-
-@pytest.mark.parametrize(
-    "name", ["latent_dipoles", "latent_quads", "latent_alphas", "latent_kappas", "e_ext"]
-)
-def test_terms_to_come(arguments, name):
-    charges = arguments.pop("charges")
-    with pytest.raises(ValueError, match=f"`{name}` is not supported yet, it must be None"):
-        Les()(latent_charges=charges, **arguments, **{name: torch.rand(5, 3)})
 
 
 def test_charges_or_features(arguments):

@@ -172,7 +172,7 @@ def test_les(make_arguments):
 
     def evaluate(positions, cell, batch, pbc):
         features = torch.sin(positions)
-        out = les(positions, cell, None, features, batch, pbc, compute_atom_energies=True)
+        out = les(positions, cell, desc=features, batch=batch, pbc=pbc, compute_atom_energies=True)
         assert out["BEC"] is None
         return out["E_lr"], out["E_lr_atoms"], out["latent_charges"]
 
@@ -193,7 +193,7 @@ def test_born_effective_charges(make_arguments):
 
     def evaluate(charges, positions, cell, batch, pbc):
         charges = charges * (1.0 + weight * torch.sin(positions[:, 0]))
-        out = les(positions, cell, charges, None, batch, pbc, compute_bec=True)
+        out = les(positions, cell, latent_charges=charges, batch=batch, pbc=pbc, compute_bec=True)
         return out["E_lr"], out["BEC"]
 
     def gradients(function, charges, positions, *others):

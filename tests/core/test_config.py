@@ -244,7 +244,27 @@ def test_host_keys_are_left_to_the_host(caplog):
     caplog.set_level("DEBUG", logger="les")
     values = dict.fromkeys(HOST_KEYS, True) | {"sigma": 1.5}
     assert LESConfig.from_legacy(values) == dataclasses.replace(PUBLISHED, sigma=1.5)
-    assert "use_induced_charge" in caplog.text
+    assert "make_alpha_positive" in caplog.text
+
+
+def test_multipoles_of_hosts():
+    """What a published host asks for is kept, and what contradicts it is refused."""
+    keys = {"use_dipole": True, "use_quad": True, "use_induced_dipole": True}
+    config = LESConfig.from_legacy(keys)
+    assert config.use_dipole and config.use_quadrupole and config.use_induced_dipole
+    assert not config.use_induced_charge
+    with pytest.raises(ValueError, match="`use_quad` and `use_quadrupole` contradict"):
+        LESConfig.from_legacy({"use_quad": True, "use_quadrupole": False})
+    with pytest.raises(ValueError, match="`use_dipole` must be true or false, got 1"):
+        LESConfig.from_legacy({"use_dipole": 1})
+    with pytest.raises(ValueError, match="`use_dipole` must be false with `charge_equilibration`"):
+        LESConfig(use_dipole=True, charge_equilibration=True)
+    for settings in (
+        lambda: LESConfig.for_charges(keys),
+        lambda: LESConfig.for_features({"use_dipole": True}, 3),
+    ):
+        with pytest.raises(ValueError, match="`use_dipole` has no effect on this model"):
+            settings()
 
 
 @pytest.mark.parametrize(

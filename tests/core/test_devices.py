@@ -65,10 +65,9 @@ def model(arguments):
         out = les(
             positions,
             cell,
-            None,
-            features,
-            batch,
-            pbc,
+            desc=features,
+            batch=batch,
+            pbc=pbc,
             compute_bec=True,
             compute_atom_energies=True,
         )
@@ -84,8 +83,8 @@ def one_structure(arguments):
     charges, positions, cell, _, pbc = arguments
 
     def evaluate():
-        given = positions[:5], cell[:1], charges[:5], None, None, pbc[:1]
-        out = les(*given, compute_bec=True)
+        given = {"latent_charges": charges[:5], "pbc": pbc[:1]}
+        out = les(positions[:5], cell[:1], **given, compute_bec=True)
         return with_derivatives([out["E_lr"], out["BEC"]], arguments[:3])
 
     return evaluate

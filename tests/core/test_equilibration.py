@@ -255,7 +255,14 @@ def test_born_effective_charges_of_a_molecule(epsilon):
     positions = structure("open", n=5)[2].requires_grad_()
 
     def evaluated(r, **options):
-        return les(r, None, numbers_from(r), total_charge=total, compute_dipole=True, **options)
+        return les(
+            r,
+            None,
+            latent_charges=numbers_from(r),
+            total_charge=total,
+            compute_dipole=True,
+            **options,
+        )
 
     bec = evaluated(positions, compute_bec=True)["BEC"]
     torch.testing.assert_close(bec.sum(dim=0), -torch.eye(3).double(), rtol=0, atol=1e-6)
@@ -274,14 +281,14 @@ def test_energy_of_a_charged_supercell():
     """It is that of its cells, each with its background and its part of the total charge."""
     chi, eta, positions, cell, _, pbc = structure("crystal")
     les, parameters = Les(LESConfig(charge_equilibration=True)), torch.stack([chi, eta], dim=1)
-    one = les(positions, cell, parameters, pbc=pbc, total_charge=torch.tensor([1.0]))
+    one = les(positions, cell, latent_charges=parameters, pbc=pbc, total_charge=torch.tensor([1.0]))
     larger = cell * torch.tensor([2.0, 1.0, 1.0]).to(cell).view(1, 3, 1)
     both = torch.cat([positions, positions + cell[0, 0]])
     twice = parameters.repeat(2, 1)
-    two = les(both, larger, twice, pbc=pbc, total_charge=torch.tensor([2.0]))
+    two = les(both, larger, latent_charges=twice, pbc=pbc, total_charge=torch.tensor([2.0]))
     torch.testing.assert_close(two["E_lr"] / 2.0, one["E_lr"], rtol=1e-6, atol=0)
     torch.testing.assert_close(two["charges"][7:], one["charges"], rtol=0, atol=1e-5)
-    neutral = les(positions, cell, parameters, pbc=pbc)
+    neutral = les(positions, cell, latent_charges=parameters, pbc=pbc)
     assert abs(neutral["charges"].sum().item()) < 1e-12
     assert abs(neutral["E_lr"].item() - one["E_lr"].item()) > 1e-2
 
@@ -311,7 +318,7 @@ def test_crystals_screen_whatever_moves():
     les = Les(LESConfig(charge_equilibration=True))
     parameters = torch.stack([chi, torch.ones_like(chi)], dim=1)
     with pytest.raises(ValueError, match="structure 0 is periodic: equilibrated charges flow"):
-        les(positions, cell, parameters, compute_bec=True)
+        les(positions, cell, latent_charges=parameters, compute_bec=True)
 
 
 def test_les_and_long_range_agree():
@@ -321,7 +328,7 @@ def test_les_and_long_range_agree():
     ewald = Ewald(**config.sum_settings())
     one = long_range(ewald, config, parameters, positions, cell, batch, pbc, total_charge=total)
     options = {"compute_atom_energies": True, "compute_dipole": True, "total_charge": total}
-    out = Les(config)(positions, cell, parameters, batch=batch, pbc=pbc, **options)
+    out = Les(config)(positions, cell, latent_charges=parameters, batch=batch, pbc=pbc, **options)
     torch.testing.assert_close(out["E_lr"], one.energy)
     torch.testing.assert_close(out["E_lr_atoms"], one.atom_energies)
     torch.testing.assert_close(out["charges"], one.charges)
@@ -382,18 +389,18 @@ def test_refusals_of_les():
     with pytest.raises(
         ValueError, match=r"electronegativities and hardnesses, of shape \[n_atoms, 2\]"
     ):
-        les(positions, cell, chi)
+        les(positions, cell, latent_charges=chi)
     with pytest.raises(ValueError, match=r"`total_charge` must be finite, got inf"):
-        les(positions, cell, parameters, total_charge=torch.tensor([torch.inf]))
+        les(positions, cell, latent_charges=parameters, total_charge=torch.tensor([torch.inf]))
     with pytest.raises(
         ValueError, match=r"`total_charge` must have shape \[n_structures\] = \[1\]"
     ):
-        les(positions, cell, parameters, total_charge=torch.zeros(2))
+        les(positions, cell, latent_charges=parameters, total_charge=torch.zeros(2))
     limits = CaptureLimits("periodic", [3] * 3, slabs=False)
     with pytest.raises(ValueError, match="can be neither compiled nor exported"):
         captured_long_range(Ewald(), config, parameters, positions, cell, batch, pbc, limits)
     with pytest.raises(torch.jit.Error, match="can be neither compiled nor exported"):
-        torch.jit.script(les)(positions, cell, parameters)
+        torch.jit.script(les)(positions, cell, latent_charges=parameters)
     with pytest.raises(ValueError, match="exact Born effective charges of a periodic structure"):
         born_effective_charges(chi, positions.requires_grad_(), cell, batch, pbc)
 

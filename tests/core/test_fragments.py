@@ -127,7 +127,7 @@ def test_born_effective_charges_of_a_liquid(kind, epsilon):
     options = {"pbc": pbc, "fragment": LABELS, "fragment_charge": CHARGES}
 
     def evaluated(r, **more):
-        return les(r, cell, parameters_of(r - shift), **options, **more)
+        return les(r, cell, latent_charges=parameters_of(r - shift), **options, **more)
 
     cut = (whole + shift).requires_grad_()
     bec = evaluated(cut, compute_bec=True)["BEC"]
@@ -155,7 +155,7 @@ def test_born_effective_charges_of_a_supercell():
         cell = (CELL * torch.tensor([repeats, 1.0, 1.0])[:, None])[None]
         labels = torch.arange(3 * repeats).repeat_interleave(3)
         out = les(
-            positions, cell, parameters_of(positions), fragment=labels,
+            positions, cell, latent_charges=parameters_of(positions), fragment=labels,
             fragment_charge=CHARGES.repeat(repeats), compute_bec=True,
         )  # fmt: skip
         found.append(out["BEC"][:9])
@@ -170,7 +170,9 @@ def test_training_on_born_effective_charges():
 
     def loss(factor):
         parameters = parameters_of(positions) * torch.stack([factor[0], factor[0] ** 0])
-        out = les(positions, cell, parameters, pbc=pbc, fragment=LABELS, compute_bec=True)
+        out = les(
+            positions, cell, latent_charges=parameters, pbc=pbc, fragment=LABELS, compute_bec=True
+        )
         return out["BEC"].square().sum()
 
     gradient = torch.autograd.grad(loss(factor), factor)[0]
@@ -201,8 +203,10 @@ def test_what_has_no_end_has_no_born_effective_charges(n):
     cell = torch.diag(torch.tensor([1.5 * n, 9.0, 9.0])).double()[None]
     parameters = torch.tensor([[5.0, 8.0], [-5.0, 8.0], [1.0, 8.0]])[:n].double()
     with pytest.raises(ValueError, match=r"fragment of atom 0 is as close to its own image"):
-        les(positions, cell, parameters, fragment=0 * LABELS[:n], compute_bec=True)
-    alone = les(positions, cell, parameters, fragment=torch.arange(n), compute_bec=True)
+        les(positions, cell, latent_charges=parameters, fragment=0 * LABELS[:n], compute_bec=True)
+    alone = les(
+        positions, cell, latent_charges=parameters, fragment=torch.arange(n), compute_bec=True
+    )
     assert alone["BEC"].abs().max() == 0.0  # ions without charge, which cannot get one
 
 
@@ -214,7 +218,7 @@ def test_refusals():
 
     def run(labels=LABELS, charges=CHARGES, total=None, **options):
         return les(
-            positions, cell, parameters, pbc=pbc, total_charge=total,
+            positions, cell, latent_charges=parameters, pbc=pbc, total_charge=total,
             fragment=labels, fragment_charge=charges, **options,
         )  # fmt: skip
 
@@ -241,7 +245,7 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"`fragment_charge` needs `fragment`"):
         run(labels=None)
     with pytest.raises(ValueError, match=r"have no effect without `charge_equilibration`"):
-        Les(LESConfig())(positions, cell, parameters[:, 0], fragment=LABELS)
+        Les(LESConfig())(positions, cell, latent_charges=parameters[:, 0], fragment=LABELS)
     with pytest.raises(ValueError, match=r"have no effect without `charge_equilibration`"):
         long_range(
             Ewald(), LESConfig(), parameters[:, 0], positions, cell, batch, pbc, fragment=LABELS

@@ -168,8 +168,8 @@ def test_published_pickles_keep_their_flags(with_flag):
     assert module.atomwise is None
     charges, positions = torch.tensor([1.0, -1.0]), torch.tensor([[0.0, 0, 0], [2.0, 0, 0]])
     cell = 7.0 * torch.eye(3).unsqueeze(0)
-    expected = Les(module.config())(positions, cell, charges)["E_lr"]
-    torch.testing.assert_close(module(positions, cell, charges)["E_lr"], expected)
+    expected = Les(module.config())(positions, cell, latent_charges=charges)["E_lr"]
+    torch.testing.assert_close(module(positions, cell, latent_charges=charges)["E_lr"], expected)
     torch.jit.script(module)
 
 

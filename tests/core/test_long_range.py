@@ -65,7 +65,7 @@ def test_les_gives_the_same(structures, neutrality):
     _, config, expected = evaluated(structures, neutrality=neutrality)
     les = Les(config)
     options = {"compute_atom_energies": True, "compute_dipole": True}
-    found = les(positions, cell, charges, batch=batch, pbc=pbc, **options)
+    found = les(positions, cell, latent_charges=charges, batch=batch, pbc=pbc, **options)
     for name, value in (
         ("E_lr", expected.energy),
         ("E_lr_atoms", expected.atom_energies),
@@ -73,7 +73,7 @@ def test_les_gives_the_same(structures, neutrality):
         ("dipole", expected.dipole),
     ):
         torch.testing.assert_close(found[name], value)
-    assert les(positions, cell, charges, batch=batch, pbc=pbc)["dipole"] is None
+    assert les(positions, cell, latent_charges=charges, batch=batch, pbc=pbc)["dipole"] is None
     with pytest.raises(ValueError, match="`compute_dipole` needs `compute_energy`, got false"):
         les(positions, latent_charges=charges, compute_energy=False, compute_dipole=True)
 

@@ -44,7 +44,7 @@ def test_charges_sum_to_the_total_charge(structures, precision):
     charges, positions, cell, batch, pbc = structures
     total = torch.tensor([1.0, -2.0, 0.5])
     out = Les(SHIFT)(
-        positions.to(precision), cell.to(precision), charges.to(precision),
+        positions.to(precision), cell.to(precision), latent_charges=charges.to(precision),
         batch=batch, pbc=pbc, total_charge=total, compute_atom_energies=True,
     )  # fmt: skip
     q = out["latent_charges"]
@@ -61,11 +61,13 @@ def test_charges_sum_to_the_total_charge(structures, precision):
 def test_energy_is_that_of_the_shifted_charges(structures):
     charges, positions, cell, batch, pbc = structures
     total = torch.tensor([1.0, -2.0, 0.5]).double()
-    out = Les(SHIFT)(positions, cell, charges, batch=batch, pbc=pbc, total_charge=total)
+    out = Les(SHIFT)(
+        positions, cell, latent_charges=charges, batch=batch, pbc=pbc, total_charge=total
+    )
     plain = Les(LESConfig(neutrality="none"))
-    same = plain(positions, cell, out["latent_charges"], batch=batch, pbc=pbc)
+    same = plain(positions, cell, latent_charges=out["latent_charges"], batch=batch, pbc=pbc)
     torch.testing.assert_close(out["E_lr"], same["E_lr"], rtol=0, atol=0)
-    other = plain(positions, cell, charges, batch=batch, pbc=pbc)
+    other = plain(positions, cell, latent_charges=charges, batch=batch, pbc=pbc)
     assert (out["E_lr"] - other["E_lr"]).abs().min() > 1e-3
 
 
@@ -75,7 +77,7 @@ def test_scaled_charges_sum_to_the_total_charge(structures):
     total = torch.tensor([1.0, -2.0, 0.5]).double()
     les = Les(LESConfig(neutrality="shift", epsilon_factor=1.78))
     arguments = {"batch": batch, "pbc": pbc, "total_charge": total, "compute_dipole": True}
-    out = les(positions, cell, charges, **arguments)
+    out = les(positions, cell, latent_charges=charges, **arguments)
     torch.testing.assert_close(sums(out["charges"], batch), total, rtol=0, atol=1e-12)
     dipole = sums(out["charges"].unsqueeze(1) * positions, batch)
     torch.testing.assert_close(out["dipole"], dipole, rtol=0, atol=1e-12)
@@ -84,8 +86,10 @@ def test_scaled_charges_sum_to_the_total_charge(structures):
 def test_zero_is_the_default(structures):
     charges, positions, cell, batch, pbc = structures
     les = Les(SHIFT)
-    given = les(positions, cell, charges, batch=batch, pbc=pbc, total_charge=torch.zeros(3))
-    absent = les(positions, cell, charges, batch=batch, pbc=pbc)
+    given = les(
+        positions, cell, latent_charges=charges, batch=batch, pbc=pbc, total_charge=torch.zeros(3)
+    )
+    absent = les(positions, cell, latent_charges=charges, batch=batch, pbc=pbc)
     torch.testing.assert_close(given["E_lr"], absent["E_lr"], rtol=0, atol=0)
 
 
@@ -99,12 +103,21 @@ def test_channels_are_each_neutral(structures):
     charges, positions, cell, batch, pbc = structures
     several = torch.stack([charges, 1.0 - charges.square()], dim=1)
     les = Les(SHIFT)
-    out = les(positions, cell, several, batch=batch, pbc=pbc, total_charge=torch.zeros(3))
+    out = les(
+        positions, cell, latent_charges=several, batch=batch, pbc=pbc, total_charge=torch.zeros(3)
+    )
     torch.testing.assert_close(
         sums(out["latent_charges"], batch), torch.zeros(3, 2).double(), rtol=0, atol=1e-12
     )
     with pytest.raises(ValueError, match=r"`total_charge` must be 0 for 2 channels .* got -1.0"):
-        les(positions, cell, several, batch=batch, pbc=pbc, total_charge=torch.tensor([0, -1, 0]))
+        les(
+            positions,
+            cell,
+            latent_charges=several,
+            batch=batch,
+            pbc=pbc,
+            total_charge=torch.tensor([0, -1, 0]),
+        )
 
 
 def test_second_derivatives(structures):
@@ -129,8 +142,10 @@ def test_energy_of_a_supercell(structures):
     many = (r.unsqueeze(0) + shifts.unsqueeze(1)).reshape(-1, 3)
     larger = box * torch.tensor(repeats).double().view(1, 3, 1)
     les = Les(SHIFT)
-    one = les(r, box, q, total_charge=torch.tensor([1.0]))["E_lr"]
-    all_of_them = les(many, larger, q.repeat(6), total_charge=torch.tensor([6.0]))["E_lr"]
+    one = les(r, box, latent_charges=q, total_charge=torch.tensor([1.0]))["E_lr"]
+    all_of_them = les(many, larger, latent_charges=q.repeat(6), total_charge=torch.tensor([6.0]))[
+        "E_lr"
+    ]
     torch.testing.assert_close(all_of_them / 6, one)
 
 
@@ -167,8 +182,10 @@ def test_scripted(structures):
     total = torch.tensor([1.0, -2.0, 0.5]).double()
     les = Les(SHIFT)
     arguments = {"batch": batch, "pbc": pbc, "total_charge": total}
-    scripted = torch.jit.script(les)(positions, cell, charges, **arguments)
-    torch.testing.assert_close(scripted["E_lr"], les(positions, cell, charges, **arguments)["E_lr"])
+    scripted = torch.jit.script(les)(positions, cell, latent_charges=charges, **arguments)
+    torch.testing.assert_close(
+        scripted["E_lr"], les(positions, cell, latent_charges=charges, **arguments)["E_lr"]
+    )
 
 
 def test_captured(structures):
@@ -192,7 +209,7 @@ def test_refusals(structures):
     charges, positions, cell, batch, pbc = structures
 
     def run(config=SHIFT, **options):
-        return Les(config)(positions, cell, charges, batch=batch, pbc=pbc, **options)
+        return Les(config)(positions, cell, latent_charges=charges, batch=batch, pbc=pbc, **options)
 
     with pytest.raises(
         ValueError, match=r"`total_charge` must have shape \[n_structures\] = \[3\]"

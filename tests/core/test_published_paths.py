@@ -43,7 +43,9 @@ def test_one_component_of_bec(system, index):
     assert part.shape == (6, 3) and part.requires_grad
     assert torch.equal(part.detach(), whole[:, index])
     les = Les({"epsilon_factor": 2.0})
-    part = les(positions, cell, charges, compute_bec=True, bec_output_index=index)["BEC"]
+    part = les(positions, cell, latent_charges=charges, compute_bec=True, bec_output_index=index)[
+        "BEC"
+    ]
     assert torch.equal(part.detach(), whole[:, index])
 
 
@@ -52,8 +54,14 @@ def test_bec_module(system):
     expected = born_effective_charges(charges, positions, cell, remove_mean=False, method="phase")
     assert torch.equal(BEC(remove_mean=False)(charges, positions, cell).detach(), expected)
     assert BEC()(charges, positions, None).shape == (6, 3, 3)
-    with pytest.raises(ValueError, match="`u` is not supported yet"):
-        BEC()(charges, positions, cell, u=positions)
+    dipoles = 0.2 * positions**2
+    both = BEC(remove_mean=False, epsilon_factor=4.0)(charges, positions, cell, u=dipoles)
+    assert both.shape == (6, 2, 3, 3) and both.requires_grad
+    torch.testing.assert_close(both[:, 0].detach(), 2.0 * expected)
+    of_dipoles = torch.diag_embed(0.8 * positions)
+    torch.testing.assert_close(both[:, 1], of_dipoles)
+    one = BEC(remove_mean=False)(charges, positions, cell, u=dipoles, output_index=2)
+    torch.testing.assert_close(one[:, 1], 0.5 * of_dipoles[:, 2])
 
 
 def test_kernels_are_those_of_the_sum(make_system):

@@ -38,7 +38,9 @@ def test_energies(reference_dir, cell, variant, through_les):
     charges = values["charges"].requires_grad_()
     positions = values["positions"].requires_grad_()
     if through_les:  # the published dictionary means the published cutoff
-        energy = Les(options)(positions, values["cell"].unsqueeze(0), charges)["E_lr"]
+        energy = Les(options)(positions, values["cell"].unsqueeze(0), latent_charges=charges)[
+            "E_lr"
+        ]
     else:
         ewald = Ewald(cutoff="sharp", **options)
         energy, potential = ewald(
@@ -69,6 +71,35 @@ def test_multipoles(reference_dir, cell):
         assert relative(found, values[name]) < 1e-9
 
 
+@pytest.mark.parametrize("variant", ["multipoles", "induced", "multipoles_induced"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_induced(reference_dir, cell, variant):
+    """All that published LES takes, by its dictionary and its keywords."""
+    file = reference_dir / "oracles" / "les_energy_reference.npz"
+    values, options = load_case(file, f"{cell}_{variant}")
+    names = {
+        "positions": "forces",
+        "charges": "dE_dq",
+        "dipoles": "dE_d_latent_dipoles",
+        "quadrupoles": "dE_d_latent_quads",
+        "kappas": "dE_d_latent_kappas",
+        "alphas": "dE_d_latent_alphas",
+    }
+    leaves = {name: values[name].requires_grad_() for name in names if name in values}
+    latent = {
+        "latent_" + name.replace("quadrupoles", "quads"): leaf
+        for name, leaf in leaves.items()
+        if name != "positions"
+    }
+    les = Les(options)
+    energy = les(leaves["positions"], values["cell"].unsqueeze(0), **latent)["E_lr"]
+    assert relative(energy.detach(), values["energy"]) < 1e-9
+    to_positions, *others = torch.autograd.grad(energy.sum(), list(leaves.values()))
+    found = zip(leaves, [-to_positions, *others], strict=True)
+    for name, gradient in found:
+        assert relative(gradient, values[names[name]]) < 1e-9
+
+
 def test_energies_in_one_batch(reference_dir, join):
     file = reference_dir / "oracles" / "les_energy_reference.npz"
     cases = [load_case(file, f"{cell}_default")[0] for cell in CELLS]
@@ -96,7 +127,9 @@ def test_born_effective_charges(reference_dir, cell, remove_mean, through_les):
     torch.testing.assert_close(charges.detach(), values["charges"])
     if through_les:
         les = Les({"remove_mean": remove_mean, "epsilon_factor": epsilon_factor})
-        bec = les(positions, matrix.unsqueeze(0), charges, compute_bec=True)["BEC"].detach()
+        bec = les(positions, matrix.unsqueeze(0), latent_charges=charges, compute_bec=True)[
+            "BEC"
+        ].detach()
     else:
         bec = born_effective_charges(
             charges,

@@ -185,7 +185,7 @@ class MACELES(ScaleShiftMACE):
         les_out = self.les(
             strained_positions,
             strained_cell,
-            raw_charges,
+            latent_charges=raw_charges,
             batch=data["batch"],
             pbc=data["pbc"].view(-1, 3),
             compute_atom_energies=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from les.response.atomic_dipoles import born_effective_charges_of_dipoles
 from les.response.phase import phase_born_effective_charges
 
 
@@ -38,15 +39,14 @@ class BEC(nn.Module):
             q: charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e].
             r: positions ``[n_atoms, 3]`` [A], must require gradients.
             cell: ``[n_structures, 3, 3]`` [A]; without it structures are open.
-            u: dipoles; not supported yet.
+            u: dipoles of atoms ``[n_atoms, 3]`` [e A].
             batch: structure of each atom ``[n_atoms]``.
             output_index: keep only this component of the polarisation.
 
         Returns:
-            ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` with ``output_index``.
+            ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` with ``output_index``. With ``u``
+            ``[n_atoms, 2, 3, 3]`` or ``[n_atoms, 2, 3]``: the part of charges, and that of dipoles.
         """
-        if u is not None:
-            raise ValueError("`u` is not supported yet, it must be None")
         bec = phase_born_effective_charges(
             q,
             r,
@@ -57,4 +57,9 @@ class BEC(nn.Module):
             self.epsilon_factor,
             torch.is_grad_enabled(),
         )
-        return bec if output_index is None else bec[:, output_index]
+        if u is not None:
+            of_dipoles = born_effective_charges_of_dipoles(
+                u, r, self.epsilon_factor, torch.is_grad_enabled()
+            )
+            bec = torch.stack([bec, of_dipoles], dim=1)
+        return bec if output_index is None else bec.select(-2, output_index)

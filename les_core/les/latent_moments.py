@@ -1,0 +1,195 @@
+"""What ``les.Les`` makes of multipoles and induced moments: energies, moments and responses."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from les.config import LESConfig
+from les.ewald import Ewald
+from les.induced import Induced, checked_response, field_at_atoms, induced_in_one_step
+from les.long_range import scaled
+from les.multipoles import checked_moments, multipole_energies, shares_of_atoms
+from les.neutrality import charges_with_sum
+from les.response.atomic_dipoles import born_effective_charges_of_dipoles, sum_of_dipoles
+from les.response.dipoles import dipole_evaluation, single_channel
+from les.response.phase import phase_born_effective_charges
+from les.response_solver import Surroundings
+from les.self_consistent import self_consistent_energies
+from les.structures import Structures
+from les.sums.sources import Fields, Moments
+
+#: What ``les.Les`` calls moments and responses.
+MOMENT_NAMES = ("latent_charges", "latent_dipoles", "latent_quads")
+RESPONSE_NAMES = ("latent_kappas", "latent_alphas")
+
+
+class Latent(NamedTuple):
+    """What a host model passes of its atoms; see ``les.Les``."""
+
+    charges: Tensor
+    dipoles: Tensor | None
+    quadrupoles: Tensor | None
+    kappas: Tensor | None
+    alphas: Tensor | None
+    external: Tensor | None
+
+
+class Wanted(NamedTuple):
+    """What is asked for."""
+
+    energy: bool
+    atom_energies: bool
+    field: bool
+    dipole: bool
+    bec: bool
+    bec_component: int | None
+    #: Whether results are trained on.
+    training: bool
+
+
+def moments_and_energies(
+    ewald: Ewald,
+    config: LESConfig,
+    latent: Latent,
+    structures: Structures,
+    total_charge: Tensor | None,
+    wanted: Wanted,
+) -> dict[str, Tensor | None]:
+    """What ``les.Les`` returns, of models with dipoles, quadrupoles or induced moments.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as ``les.Les``.
+    """
+    positions, cell, batch, pbc = structures
+    raw, n, factor = latent.charges, len(cell), config.epsilon_factor
+    moments = checked_moments(
+        raw, positions, latent.dipoles, latent.quadrupoles, names=MOMENT_NAMES
+    )
+    charges = charges_with_sum(config.neutrality, raw, total_charge, batch, n, factor)
+    moments = moments._replace(charges=charges.view(moments.charges.shape))
+    induced: Induced | None = None
+    fields: Fields | None = None
+    if latent.kappas is None and latent.alphas is None:
+        _refuse_field(latent)
+        if wanted.energy or wanted.field:
+            energy, fields = multipole_energies(ewald.settings(), moments, *structures)
+            shares = None if fields is None else shares_of_atoms(moments, fields)
+    else:
+        energy, shares, induced, fields = _induced(
+            ewald, config, latent, moments, structures, wanted.field
+        )
+    dipoles = latent.dipoles
+    if induced is not None:
+        extra = induced.charges.view(charges.shape)
+        raw, charges = raw + extra, charges + extra
+        dipoles = induced.dipoles if dipoles is None else dipoles + induced.dipoles.view_as(dipoles)
+    results: dict[str, Tensor | None] = {
+        "E_lr": energy if wanted.energy else None,
+        "E_lr_atoms": shares if wanted.energy and wanted.atom_energies else None,
+        "latent_charges": charges,
+        "charges": scaled(charges, factor),
+        "raw_charges": raw,
+        "equilibration_parameters": None,
+        "latent_dipoles": dipoles,
+        "latent_quads": latent.quadrupoles,
+        "latent_alphas": latent.alphas,
+        "dipole": None,
+        "BEC": None,
+    }
+    if wanted.field and fields is not None:
+        results["potential"] = fields.potential.view(charges.shape)
+        if fields.gradient is not None:
+            results["field"] = -fields.gradient.squeeze(1)
+    own = None if dipoles is None else dipoles.reshape(-1, 3)
+    if wanted.dipole:
+        if not wanted.energy:
+            raise ValueError("`compute_dipole` needs `compute_energy`, got false")
+        single = single_channel(charges)
+        dipole = dipole_evaluation(single, positions, batch, n, config.moments_without_mean, factor)
+        if own is not None:
+            dipole = dipole + sum_of_dipoles(own, batch, n, factor)
+        results["dipole"] = dipole
+    if wanted.bec:
+        bec = phase_born_effective_charges(
+            raw,
+            positions,
+            cell,
+            batch,
+            pbc,
+            config.remove_mean,
+            factor,
+            wanted.training,
+            total_charge,
+        )
+        if own is not None:
+            of_dipoles = born_effective_charges_of_dipoles(own, positions, factor, wanted.training)
+            bec = torch.stack([bec, of_dipoles], dim=1)
+        if wanted.bec_component is not None:
+            bec = bec.select(-2, wanted.bec_component)
+        results["BEC"] = bec
+    return results
+
+
+def _induced(
+    ewald: Ewald,
+    config: LESConfig,
+    latent: Latent,
+    moments: Moments,
+    structures: Structures,
+    compute_fields: bool,
+) -> tuple[Tensor, Tensor, Induced, Fields | None]:
+    """Energies, shares of them, induced moments, and what permanent moments make atoms feel."""
+    positions, cell, batch, pbc = structures
+    response = checked_response(moments, latent.kappas, latent.alphas, names=RESPONSE_NAMES)
+    external: Tensor | None = None
+    if latent.external is not None:
+        external = field_at_atoms(latent.external, positions, batch, len(cell))
+    if moments.dipoles is None:  # so that there are fields
+        moments = moments._replace(dipoles=positions.new_zeros(len(positions), 1, 3))
+    if config.self_consistent:
+        if external is not None:
+            external = config.epsilon_factor**0.5 * external
+        around = Surroundings(ewald.settings(), batch, pbc, len(cell))
+        energy, induced = self_consistent_energies(
+            around, moments, response, positions, cell, external
+        )
+        fields = None
+        if compute_fields:
+            _, fields = multipole_energies(ewald.settings(), moments, *structures)
+        return energy, induced.atom_energies, induced, fields
+    if latent.alphas is None:
+        _refuse_field(latent)
+    energy, fields = multipole_energies(ewald.settings(), moments, *structures)
+    assert fields is not None
+    induced = induced_in_one_step(response, fields, external)
+    energy = energy.index_add(0, batch, induced.atom_energies)
+    return energy, shares_of_atoms(moments, fields) + induced.atom_energies, induced, fields
+
+
+def _refuse_field(latent: Latent) -> None:
+    if latent.external is not None:
+        raise ValueError(
+            "`e_ext` has no effect without `latent_alphas`: in the published formulas an external "
+            "field acts on induced dipoles alone (others have `self_consistent`)"
+        )
+
+
+def check_asked_for(config: LESConfig, latent: Latent) -> None:
+    """What the configuration asks for has to be there.
+
+    Raises:
+        ValueError: for a host model that does not pass it.
+    """
+    for key, name, value in (
+        ("use_dipole", "latent_dipoles", latent.dipoles),
+        ("use_quadrupole", "latent_quads", latent.quadrupoles),
+        ("use_induced_charge", "latent_kappas", latent.kappas),
+        ("use_induced_dipole", "latent_alphas", latent.alphas),
+    ):
+        if getattr(config, key) and value is None:
+            raise ValueError(
+                f"`{key}` is asked for, but the model passes no `{name}`: it has no such readout"
+            )

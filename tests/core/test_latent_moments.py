@@ -1,0 +1,154 @@
+"""Multipoles, induced moments and fields through ``Les``."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+
+from les import Les, LESConfig
+
+FLOAT = torch.float64
+
+
+@pytest.fixture
+def molecule(make_system):
+    """Positions, and moments and responses that depend on them."""
+    charges, positions, _ = make_system("open", 5)
+    positions.requires_grad_()
+    phase = torch.sin(positions)
+    latent = {
+        "latent_charges": charges * (1.0 + 0.1 * phase[:, 0]),
+        "latent_dipoles": 0.3 * phase,
+        "latent_alphas": 0.02 + 0.01 * phase[:, 1] ** 2,
+    }
+    return positions, latent
+
+
+def test_born_effective_charges_and_dipoles(molecule):
+    """Of molecules derivatives of the dipole, which has dipoles of atoms, induced ones included."""
+    positions, latent = molecule
+    les = Les(LESConfig(epsilon_factor=1.7, neutrality="none", remove_mean=False))
+    out = les(positions, **latent, compute_bec=True, compute_dipole=True)
+    assert out["BEC"].shape == (5, 2, 3, 3)
+    assert out["latent_dipoles"].shape == (5, 3)
+    assert (out["latent_dipoles"] - latent["latent_dipoles"]).abs().max() > 1e-3
+    total = out["charges"] @ positions + 1.7**0.5 * out["latent_dipoles"].sum(0)
+    torch.testing.assert_close(out["dipole"][0], total)
+    rows = [torch.autograd.grad(x, positions, retain_graph=True)[0] for x in total]
+    torch.testing.assert_close(out["BEC"].sum(1), torch.stack(rows, dim=1))
+    part = les(positions, **latent, compute_bec=True, bec_output_index=1)["BEC"]
+    torch.testing.assert_close(part, out["BEC"][:, :, 1])
+
+
+def test_energies_of_atoms(molecule, make_system):
+    positions, latent = molecule
+    latent["latent_kappas"] = 0.5 * latent["latent_alphas"]
+    for config in (LESConfig(), LESConfig(self_consistent=True)):
+        out = Les(config)(positions, **latent, compute_atom_energies=True)
+        torch.testing.assert_close(out["E_lr_atoms"].sum(), out["E_lr"][0])
+    del latent["latent_kappas"], latent["latent_alphas"]
+    out = Les()(positions, **latent, compute_atom_energies=True, compute_field=True)
+    shares = 0.5 * out["latent_charges"] * out["potential"]
+    shares = shares - 0.5 * (latent["latent_dipoles"] * out["field"]).sum(1)
+    torch.testing.assert_close(out["E_lr_atoms"], shares)
+    torch.testing.assert_close(shares.sum(), out["E_lr"][0])
+
+
+def test_published_field(molecule):
+    """In one step a field adds to the induced dipoles, and to the energy their part in it."""
+    positions, latent = molecule
+    field = torch.tensor([0.2, 0.1, -0.3], dtype=FLOAT)
+    les = Les({})
+    without, with_field = les(positions, **latent), les(positions, **latent, e_ext=field)
+    alphas = latent["latent_alphas"].unsqueeze(1)
+    change = with_field["latent_dipoles"] - without["latent_dipoles"]
+    torch.testing.assert_close(change, alphas * field)
+    permanent = {**latent, "latent_alphas": None}
+    own = les(positions, **permanent, compute_field=True)["field"]
+    expected = -0.5 * (own * alphas * field).sum()
+    torch.testing.assert_close(with_field["E_lr"] - without["E_lr"], expected.view(1))
+
+
+def test_consistent_field(molecule):
+    """The dipole is minus the derivative of the energy by the field."""
+    positions, latent = molecule
+    field = torch.tensor([[0.2, 0.1, -0.3]], dtype=FLOAT, requires_grad=True)
+    les = Les(LESConfig(self_consistent=True, epsilon_factor=1.7))
+    out = les(positions, **latent, e_ext=field, compute_dipole=True)
+    (gradient,) = torch.autograd.grad(out["E_lr"].sum(), field, retain_graph=True)
+    torch.testing.assert_close(out["dipole"], -gradient)
+
+
+def test_batches_and_channels(make_system, join):
+    """Whole numbers of any type say which atom belongs where; no cell means open."""
+    systems = [make_system("open", n, seed=n, channels=2) for n in (4, 6)]
+    charges, positions, cell, batch = join(systems)
+    dipoles = torch.randn(10, 2, 3, dtype=FLOAT)
+    latent = {"latent_charges": charges, "latent_dipoles": dipoles}
+    les = Les({})
+    expected = les(positions, cell, **latent, batch=batch)["E_lr"]
+    assert torch.equal(les(positions, **latent, batch=batch.int())["E_lr"], expected)
+    parts = [
+        les(positions[batch == i], **{k: v[batch == i] for k, v in latent.items()})["E_lr"]
+        for i in range(2)
+    ]
+    torch.testing.assert_close(torch.cat(parts), expected)
+    with pytest.raises(ValueError, match="need one charge on each atom, got 2 channels"):
+        les(positions, **latent, batch=batch, latent_alphas=torch.ones(10, dtype=FLOAT))
+
+
+def test_what_is_asked_for_has_to_be_there(molecule):
+    positions, latent = molecule
+    asked = {
+        "use_dipole": "latent_dipoles",
+        "use_quad": "latent_quads",
+        "use_induced_charge": "latent_kappas",
+        "use_induced_dipole": "latent_alphas",
+    }
+    charges = latent["latent_charges"]
+    for key, name in asked.items():
+        les = Les({key: True})
+        file = io.BytesIO()
+        torch.save(les, file)
+        file.seek(0)
+        loaded = Les({})
+        loaded.load_state_dict(les.state_dict())
+        for model in (les, copy.deepcopy(les), torch.load(file, weights_only=False), loaded):
+            with pytest.raises(ValueError, match=f"is asked for, but the model passes no `{name}`"):
+                model(positions, latent_charges=charges)
+
+
+def test_charges_by_place_are_refused(molecule):
+    """The third argument of published LES is the external field."""
+    positions, latent = molecule
+    with pytest.raises(ValueError, match="one of `latent_charges` and `desc` must be given"):
+        Les({})(positions, None, latent["latent_charges"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latent_quads": torch.ones(5, 3, 3, dtype=FLOAT)}, "`latent_quads` must be traceless"),
+        ({"latent_dipoles": torch.ones(5, 2, dtype=FLOAT)}, "`latent_dipoles` must have shape"),
+        ({"latent_alphas": torch.ones(5, 3, dtype=FLOAT)}, "`latent_alphas` must have shape"),
+        ({"latent_kappas": torch.ones(4, dtype=FLOAT)}, "`latent_kappas` must have shape"),
+        ({"e_ext": torch.ones(5, 3, dtype=FLOAT)}, "`e_ext` must have shape"),
+        ({"e_ext": torch.ones(3, dtype=FLOAT), "latent_alphas": None}, "`e_ext` has no effect"),
+    ],
+)
+def test_bad_input(molecule, change, message):
+    positions, latent = molecule
+    with pytest.raises(ValueError, match=message):
+        Les({})(positions, **{**latent, **change})
+
+
+def test_not_with_equilibrated_charges(molecule):
+    positions, latent = molecule
+    numbers = torch.ones(5, 2, dtype=FLOAT)
+    with pytest.raises(ValueError, match="not supported with `charge_equilibration`"):
+        Les(LESConfig(charge_equilibration=True))(
+            positions, latent_charges=numbers, latent_dipoles=latent["latent_dipoles"]
+        )
