@@ -103,16 +103,18 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, help="model file")
     parser.add_argument("structure", type=Path, help="a file with one structure")
     parser.add_argument("--number", type=int, default=32, help="copies; default: %(default)s")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[32], help="of batches; default: %(default)s"
     )
     parser.add_argument("--bec", action="store_true", help="with Born effective charges")
-    parser.add_argument("--backend", choices=backend_names())
+    parser.add_argument("--backend", choices=backend_names(), help="default: by the file's ending")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s"
+    )
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
     options = parser.parse_args(argv)
