@@ -14,7 +14,9 @@ or a layer, has no such R along some axes, and is refused.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -76,19 +78,16 @@ def lattice_shifts(
     Raises:
         ValueError: for a fragment that comes close to its own image; the message names an atom.
     """
-    from ase.geometry import complete_cell, minkowski_reduce
-
     shifts = torch.zeros_like(exactly(positions))
     owner, of_atoms = fragments.owner.cpu().numpy(), batch.cpu().numpy()
     for structure in torch.nonzero(periodic.any(dim=1)).flatten().tolist():
         atoms = np.flatnonzero(of_atoms == structure)
         places = exactly(positions.detach()).cpu().numpy()[atoms]
         axes = periodic[structure].cpu().numpy()
-        vectors = exactly(cell[structure].detach()).cpu().numpy() * axes[:, None]
-        vectors = minkowski_reduce(complete_cell(vectors), axes)[0]
+        vectors = _reduced(exactly(cell[structure].detach()).cpu().numpy()[axes])
         for fragment in np.unique(owner[atoms]):
             members = np.flatnonzero(owner[atoms] == fragment)
-            found = _shifts(places[members], vectors, axes)
+            found = _shifts(places[members], vectors)
             if found is None:
                 raise ValueError(
                     f"the fragment of atom {atoms[members[0]]} is as close to its own image in the "
@@ -101,32 +100,69 @@ def lattice_shifts(
     return shifts
 
 
-def _shifts(
-    places: NDArray[Any], vectors: NDArray[Any], axes: NDArray[np.bool_]
-) -> NDArray[np.float64] | None:
-    """Shifts of the atoms of one fragment, in a reduced cell; ``None`` of one without end."""
-    from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+def _reduced(vectors: NDArray[Any]) -> NDArray[Any]:
+    """The shortest vectors of the same lattice, which at most three vectors ``[n, 3]`` span.
 
-    first, second = np.triu_indices(len(places))
+    A vector is exchanged while a sum with the others, each added once, taken off once or left out,
+    is shorter: in three dimensions what is left is reduced in the sense of H. Minkowski.
+    """
+    rows = vectors.copy()
+    steps = _steps(len(rows) - 1)
+    index = 0
+    unchanged = 0
+    while unchanged < len(rows):
+        sums = rows[index] + steps @ np.delete(rows, index, axis=0)
+        lengths = np.linalg.norm(sums, axis=1)
+        shorter = lengths.min() < (1.0 - 1e-9) * np.linalg.norm(rows[index])
+        if shorter:
+            rows[index] = sums[lengths.argmin()]
+        unchanged = 0 if shorter else unchanged + 1
+        index = (index + 1) % len(rows)
+    return rows
+
+
+def _steps(number: int) -> NDArray[np.int_]:
+    """All ``number`` values out of -1, 0 and 1, ``[3^number, number]``."""
+    return np.array(list(itertools.product((-1, 0, 1), repeat=number)), dtype=int)
+
+
+def _shifts(places: NDArray[Any], vectors: NDArray[Any]) -> NDArray[np.float64] | None:
+    """Shifts of the atoms of one fragment, in a reduced cell; ``None`` of one without end."""
+    n_atoms = len(places)
+    first, second = np.triu_indices(n_atoms)
     apart = places[second] - places[first]
-    nearest = -np.round(apart @ np.linalg.inv(vectors)) * axes
-    steps = np.stack(np.meshgrid(*[[-1, 0, 1] if x else [0] for x in axes], indexing="ij"), axis=-1)
-    images = (nearest[:, None] + steps.reshape(1, -1, 3)) @ vectors
+    nearest = -np.round(apart @ np.linalg.pinv(vectors))
+    images = (nearest[:, None] + _steps(len(vectors))) @ vectors
     lengths = np.linalg.norm(apart[:, None] + images, axis=-1)
     best = lengths.argmin(axis=1)
     pairs = np.arange(len(first))
-    between = np.zeros((len(places), len(places)))
-    between[first, second] = lengths[pairs, best]
-    shift = np.zeros((len(places), len(places), 3))
+    between = np.full((n_atoms, n_atoms), np.inf)
+    between[first, second] = between[second, first] = lengths[pairs, best]
+    shift = np.zeros((n_atoms, n_atoms, 3))
     shift[first, second] = images[pairs, best]
     shift[second, first] = -images[pairs, best]
-    tree = minimum_spanning_tree(between)
-    order, before = breadth_first_order(tree, 0, directed=False)
     found = np.zeros_like(places)
-    for atom in order[1:]:
-        found[atom] = found[before[atom]] + shift[before[atom], atom]
+    longest = 0.0
+    for before, atom in _shortest_tree(between):
+        found[atom] = found[before] + shift[before, atom]
+        longest = max(longest, between[before, atom])
     # Every other image than the one that was taken must be farther away than what is linked.
     taken = (found[second] - found[first])[:, None]
     others = np.abs(images - taken).max(axis=-1) > 1e-6
-    longest = float(tree.max()) if len(places) > 1 else 0.0
     return None if (lengths[others] < REACH * longest).any() else found
+
+
+def _shortest_tree(lengths: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Links of the shortest tree, from atom 0 on (R. C. Prim, Bell Syst. Tech. J. 36, 1389 (1957)).
+
+    ``lengths`` ``[n_atoms, n_atoms]`` are those of all links. Each link is from an atom that is in
+    the tree to one that is not.
+    """
+    inside = np.arange(len(lengths)) == 0
+    nearest, before = lengths[0].copy(), np.zeros(len(lengths), dtype=int)
+    while not inside.all():
+        atom = int(np.where(inside, np.inf, nearest).argmin())
+        yield int(before[atom]), atom
+        inside[atom] = True
+        closer = lengths[atom] < nearest
+        nearest[closer], before[closer] = lengths[atom][closer], atom

@@ -11,6 +11,7 @@ import pytest
 import torch
 from ase.io import write
 
+from les.data.requirements import Requirements
 from les.data.total_charge import total_charge
 from les.testing import (
     AdapterTests,
@@ -142,15 +143,16 @@ class TestEquilibration(EquilibrationTests):
             atoms.info["energy"] = -1.0
         path = tmp_path / "both.xyz"
         write(path, both)
-        options = {"uses_total_charge": True, "uses_fragments": True}
-        data = LabelledStructures(path, model.cutoff, ["energy"], **options)
+        asked = Requirements(total_charge=True, fragments=True)
+        data = LabelledStructures(path, model.cutoff, ["energy"], asked)
         batch, _ = collate_labelled([data[0], data[1]])
         assert batch.fragment.tolist() == [3, 3, 3, 1, 1, 1, *[0] * 6]
         charges = model.eval()(*batch)["charges"].detach().numpy()
         for atoms, found in zip(both, np.split(charges, 2), strict=True):
             alone = results_of(LESCalculator(model), atoms)["charges"]
             np.testing.assert_allclose(found, alone, rtol=0, atol=1e-7)
-        plain = LabelledStructures(path, model.cutoff, ["energy"], uses_total_charge=True)
+        asked = Requirements(total_charge=True)
+        plain = LabelledStructures(path, model.cutoff, ["energy"], asked)
         assert collate_labelled([plain[0]])[0].fragment is None
 
 
