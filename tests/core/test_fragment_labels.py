@@ -15,6 +15,7 @@ from les.data.atoms import UnusedLabels, labels_without_effect
 from les.data.extxyz import DataError
 from les.data.fragments import fragments, molecules
 from les.data.labels import labelled_frames
+from les.data.requirements import Requirements
 from les.fragments import joined_fragments
 from les.predict.output import attach
 
@@ -84,16 +85,16 @@ def test_files(waters: Atoms, tmp_path, caplog) -> None:
     path = tmp_path / "waters.xyz"
     waters.write(path)
     assert labels_without_effect(waters).keys() == {"charge", "fragment", "fragment_charge"}
-    options = {"uses_total_charge": True}
+    asked = Requirements(total_charge=True, fragments=True)
     with caplog.at_level(logging.WARNING, logger="les"):
-        list(labelled_frames(path, ["energy"], **options, uses_fragments=True))
+        list(labelled_frames(path, ["energy"], asked))
         assert not caplog.text
-        list(labelled_frames(path, ["energy"], **options))
+        list(labelled_frames(path, ["energy"], Requirements(total_charge=True)))
     assert "have a fragment other than 0, which this model cannot use" in caplog.text
     waters.arrays["fragment_charge"][-1] = 0.0
     waters.write(path)
     with pytest.raises(DataError, match="frame 0: the charges of the 4 fragments must sum to"):
-        list(labelled_frames(path, ["energy"], **options, uses_fragments=True))
+        list(labelled_frames(path, ["energy"], asked))
     unused = UnusedLabels(("fragment",))
     unused.add(waters)
     assert "fragment" not in unused.counts
