@@ -87,14 +87,14 @@ def test_files(waters: Atoms, tmp_path, caplog) -> None:
     assert labels_without_effect(waters).keys() == {"charge", "fragment", "fragment_charge"}
     asked = Requirements(total_charge=True, fragments=True)
     with caplog.at_level(logging.WARNING, logger="les"):
-        list(labelled_frames(path, ["energy"], asked))
+        list(labelled_frames(path, ["energy"], requirements=asked))
         assert not caplog.text
-        list(labelled_frames(path, ["energy"], Requirements(total_charge=True)))
+        list(labelled_frames(path, ["energy"], requirements=Requirements(total_charge=True)))
     assert "have a fragment other than 0, which this model cannot use" in caplog.text
     waters.arrays["fragment_charge"][-1] = 0.0
     waters.write(path)
     with pytest.raises(DataError, match="frame 0: the charges of the 4 fragments must sum to"):
-        list(labelled_frames(path, ["energy"], asked))
+        list(labelled_frames(path, ["energy"], requirements=asked))
     unused = UnusedLabels(("fragment",))
     unused.add(waters)
     assert "fragment" not in unused.counts
