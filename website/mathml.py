@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
@@ -11,7 +13,9 @@ from sphinx.writers.html5 import HTML5Translator
 def show(translator: HTML5Translator, node: nodes.Element) -> None:
     """Write a formula, within a line or on lines of its own."""
     block = isinstance(node, nodes.math_block)
-    translator.body.append(tex2mathml(node.astext(), as_block=block))
+    # Browsers stretch brackets by themselves, so that their sizes need no command.
+    text = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", node.astext())
+    translator.body.append(tex2mathml(text, as_block=block))
     raise nodes.SkipNode
 
 
