@@ -14,7 +14,7 @@ def show(translator: HTML5Translator, node: nodes.Element) -> None:
     """Write a formula, within a line or on lines of its own."""
     block = isinstance(node, nodes.math_block)
     # Browsers stretch brackets by themselves, so that their sizes need no command.
-    text = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", node.astext())
+    text = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", node.astext()).replace("\\dots", "\\ldots")
     translator.body.append(tex2mathml(text, as_block=block))
     raise nodes.SkipNode
 
