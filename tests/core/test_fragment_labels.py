@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from les import LESConfig
 from les.analysis.environments import environments
 from les.data.atoms import UnusedLabels, labels_without_effect
 from les.data.extxyz import DataError
@@ -113,3 +114,19 @@ def test_batches(waters: Atoms) -> None:
 def test_predictions_of_atoms_are_columns(waters: Atoms) -> None:
     attach(waters, {"electronegativity": np.arange(10.0), "hardness": np.ones(10)})
     assert {"LES_electronegativity", "LES_hardness"} <= waters.arrays.keys()
+
+
+def test_training_that_cannot_pass_them_on_refuses_them(waters, tmp_path):
+    """Charges would flow between fragments in training, and not afterwards."""
+    config = LESConfig(charge_equilibration=True)
+    waters.info["energy"] = -1.0
+    path = tmp_path / "waters.xyz"
+    waters.write(path)
+    asked = Requirements.of(config)
+    assert list(labelled_frames(path, ["energy"], requirements=asked))
+    waters.arrays["fragment"] = molecules(waters)
+    waters.write(path)
+    with pytest.raises(DataError, match="frame 0: has several fragments"):
+        list(labelled_frames(path, ["energy"], requirements=asked))
+    given = Requirements.of(config, fragments=True)
+    assert list(labelled_frames(path, ["energy"], requirements=given))

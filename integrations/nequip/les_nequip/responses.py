@@ -57,7 +57,8 @@ def requirements_of(config: DictConfig) -> Requirements:
     sections = list(_les_sections(model))
     uses_total_charge = any(section.get("neutrality") == "shift" for section in sections)
     embedded = [x for x in INPUTS if any(section.get(f"embed_{x}") for section in sections)]
-    return Requirements(total_charge=uses_total_charge, embedded=tuple(embedded))
+    flows = any(section.get("charge_equilibration") for section in sections)
+    return Requirements(total_charge=uses_total_charge, embedded=tuple(embedded), whole=flows)
 
 
 def with_trained_sign(config: DictConfig) -> list[str]:

@@ -278,7 +278,7 @@ COMMANDS = {
     "lammps": Command(
         _lammps, "SCRIPT --model MODEL", "LAMMPS with a model, on any number of MPI ranks"
     ),
-    "ir": Command(_ir, "{trajectory,run,harmonic} ...", "infrared spectra"),
+    "ir": Command(_ir, "{trajectory,run,harmonic} ...", "infrared and Raman spectra"),
     "born": Command(_born, "MODEL CRYSTAL", "Born effective charges for phonopy"),
     "distill": Command(
         _distill,

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from les.config import LESConfig
-from les.data.atoms import ANY_AXES, LONG_RANGE_AXES, check_atoms, check_elements
+from les.data.atoms import (
+    ANY_AXES,
+    LONG_RANGE_AXES,
+    check_atoms,
+    check_elements,
+    labels_without_effect,
+)
 from les.data.extxyz import DataError
 from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, fragments
 from les.data.spin import SPIN_NAMES, spin_multiplicity
@@ -24,6 +30,8 @@ class Requirements:
         total_charge: whether it is given the total charge of a structure.
         embedded: what it embeds, as ``les.LESConfig.embedded``, and every structure must say.
         fragments: whether it is given the fragments of a structure.
+        whole: whether charges flow through all of a structure, because it is not given them: then
+            structures with fragments are refused.
     """
 
     elements: Collection[int] | None = None
@@ -31,6 +39,7 @@ class Requirements:
     total_charge: bool = False
     embedded: tuple[str, ...] = ()
     fragments: bool = False
+    whole: bool = False
 
     @classmethod
     def of(
@@ -50,7 +59,8 @@ class Requirements:
         if config is None:
             return cls(elements, ANY_AXES)
         state = (config.uses_total_charge, config.embedded)
-        return cls(elements, LONG_RANGE_AXES, *state, fragments and config.charge_equilibration)
+        flows = config.charge_equilibration
+        return cls(elements, LONG_RANGE_AXES, *state, flows and fragments, flows and not fragments)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,6 +85,12 @@ class Requirements:
                 check_elements(atoms, self.elements)
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
+        if self.whole and FRAGMENT in labels_without_effect(atoms):
+            raise DataError(
+                f"{where}: has several fragments ({FRAGMENT!r}), and this model would be trained "
+                "as if charges flowed between them: models with `charge_equilibration` are trained "
+                "with fragments by CACE and CHGNet alone; take the array out to train without"
+            )
 
 
 class ChargeStates:

@@ -34,7 +34,8 @@ class Charges:
         numbers: atomic numbers of LAMMPS's atom types, which begin with 1 ``[n_types + 1]``.
         fix: name of the ``fix external`` whose vector has dipole and long-range energy.
         sign: that of the charges.
-        born_every: at which multiples of steps there are Born effective charges; 0 for none.
+        born_every: at which multiples of steps, beside the first step, there are Born effective
+            charges; 0 for none.
 
     Attributes:
         dipole: of the last step ``[3]`` [e A], of unwrapped positions; one branch of a multivalued
@@ -54,7 +55,7 @@ class Charges:
         born_every: int,
     ) -> None:
         self.lmp, self.potential, self.numbers, self.fix = lmp, potential, numbers, fix
-        self.sign, self.born_every = sign, born_every
+        self.sign, self.born_every, self.has_born = sign, born_every, False
         self.dipole: Tensor | None = None
         n_channels = potential.model.config.n_channels
         self.single = n_channels == 1
@@ -93,8 +94,8 @@ class Charges:
             lmp.fix_external_set_vector(self.fix, place, value)
 
     def born_due(self, step: int) -> bool:
-        """Whether there are Born effective charges at this step."""
-        return self.born_every > 0 and step % self.born_every == 0
+        """Whether there are Born effective charges at this step: the first one, and multiples."""
+        return self.born_every > 0 and (not self.has_born or step % self.born_every == 0)
 
     def born_shares(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """What own charges add to Born effective charges; no other rank is asked.
@@ -133,6 +134,7 @@ class Charges:
         whole = whole._replace(charges=whole.charges.cpu(), mean_charge=whole.mean_charge.cpu())
         places = torch.from_numpy(seen.positions[:n_own])
         found = born_charges(self.potential, shares, plain, places, whole, box.cell, box.pbc)
+        self.has_born = True
         if n_own:
             tensors = self.lmp.numpy.extract_atom(BORN_NAME, nelem=n_own, dim=9)
             tensors[:n_own] = (self.sign.sign or 1) * found.reshape(-1, 9).numpy()

@@ -64,11 +64,11 @@ def couple(
             property ``d_les_charge`` of atoms, in the order of dumps.
         skin: how far atoms move, two of them together, until neighbour lists are made anew [A].
         total_charge: of the structure [e].
-        born_every: compute Born effective charges at each step whose number is a multiple of it;
-            without it at none. They are the property ``d2_les_born`` of atoms [e], nine numbers
-            with the component of the polarisation first, and the vector of the compute
-            ``les_current`` is the current [e A/ps] that follows from them and the velocities. In
-            between, both have charges of the last such step.
+        born_every: compute Born effective charges at the first step and at each whose number is a
+            multiple of it; without it at none. They are the property ``d2_les_born`` of atoms [e],
+            nine numbers with the component of the polarisation first, and the vector of the
+            compute ``les_current`` is the current [e A/ps] that follows from them and the
+            velocities. In between, both have charges of the last such step.
         patience: how long a rank waits for the others [s], until it takes one of them for lost and
             ends all by ``MPI_Abort``, with a message.
         stop: is called with the message on all ranks when a step has failed. Without it, the
