@@ -11,6 +11,7 @@ import pytest
 from les.engines.cluster import find_graph
 from les.engines.lammps import EngineError, cli
 from les.engines.lammps.atoms import unpacked_images
+from les.engines.lammps.charges import Charges
 from les.engines.lammps.script import read_script
 
 FIX = "fix les all external pf/callback 1 1"
@@ -185,3 +186,12 @@ def test_atoms_at_the_same_place_are_named():
     positions = np.array([[0.0, 0, 0], [1.0, 0, 0], [1.0, 0, 0]])
     with pytest.raises(ValueError, match="the atoms 4 and 9 are at the same place"):
         find_graph(positions, np.array([2, 9, 4]), 1, 1.1, 1)
+
+
+def test_born_effective_charges_begin_with_the_first_step():
+    """Else what dumps and the current have before the first multiple would be zero."""
+    state = SimpleNamespace(born_every=4, has_born=False)
+    assert Charges.born_due(state, 1)
+    state.has_born = True
+    assert [Charges.born_due(state, step) for step in (3, 4, 5, 8)] == [False, True, False, True]
+    assert not Charges.born_due(SimpleNamespace(born_every=0, has_born=False), 0)
