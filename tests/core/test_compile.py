@@ -144,8 +144,8 @@ def test_settings_and_float32(make_arguments, dtype, tolerance, cutoff):
     ewald = Ewald(1.1, 1.7, spacing=0.5, order=5, **options)
     model = Model(ewald, dtype)
     evaluate = with_forces(model)
-    compiled = engine_for(torch.empty(0).device, dtype).compiled
-    n_atoms = crossovers(ewald.settings(), compiled, False)[0] - 1
+    in_kernels = engine_for(torch.empty(0).device, dtype).compiled
+    n_atoms = crossovers(ewald.settings(), in_kernels, False)[0] - 1
     arguments = make_arguments("periodic", dtype, n_atoms=n_atoms)
     expected = train(model, evaluate, arguments)
     assert_same(train(model, compiled(evaluate), arguments), expected, tolerance)

@@ -11,7 +11,7 @@ from ase import units
 
 from les.spectra.dielectric import static_dielectric_constant
 from les.spectra.experiment import read_experiment
-from les.spectra.infrared import PERIODIC_COLUMNS, infrared_spectrum, window_of
+from les.spectra.infrared import PERIODIC_COLUMNS, Spectrum, infrared_spectrum, window_of
 from les.spectra.peaks import maxima, peaks
 from les.spectra.pictures import draw_spectrum
 from les.spectra.series import LIGHT, CurrentSeries
@@ -229,3 +229,21 @@ def test_measured_water(data_dir):
     found = maxima(experiment.values[inside], 0.03)
     tops = [experiment.wavenumber[inside][top] for top, _, _ in found]
     np.testing.assert_allclose(tops, [684.0, 1648.0, 3414.0], atol=1.0)
+
+
+def test_errors_of_a_peak_beside_a_lower_one():
+    """A piece in which the lower peak is the higher one does not move the other."""
+    grid = np.arange(0.0, 3000.0, 10.0)
+
+    def lines(*heights):
+        centres = (700.0, 1650.0)
+        return sum(
+            height * np.exp(-0.5 * np.square((grid - centre) / 60.0))
+            for height, centre in zip(heights, centres, strict=True)
+        )
+
+    pieces = np.array([lines(1.5, 1.0), lines(0.6, 2.0), lines(0.8, 2.0), lines(0.5, 1.5)])
+    whole = pieces.mean(axis=0)
+    found = peaks(Spectrum(grid, whole, pieces.std(axis=0), 20.0, pieces))
+    assert [round(peak.wavenumber) for peak in found] == [700, 1650]
+    assert all(peak.error < 10.0 for peak in found)

@@ -43,12 +43,31 @@ def peaks(spectrum: Spectrum, prominence: float = 0.03, absorption: bool = False
         heights = spectrum.absorption
         pieces = spectrum.by_index(pieces)
     found = []
-    for top, left, right in maxima(heights, prominence):
+    for top, left, right in between_neighbours(heights, maxima(heights, prominence)):
         error = math.nan
         if len(pieces) > 1:
             tops = grid[left + pieces[:, left : right + 1].argmax(axis=1)]
             error = float(tops.std(ddof=1)) / math.sqrt(len(tops))
         found.append(Peak(float(grid[top]), error, float(heights[top])))
+    return found
+
+
+def between_neighbours(
+    heights: NDArray[np.float64], tops: list[tuple[int, int, int]]
+) -> list[tuple[int, int, int]]:
+    """What :func:`maxima` gives, with the valleys towards the next maxima on both sides.
+
+    The valley that a maximum rises above may lie beyond lower maxima.
+    """
+    places = [top for top, _, _ in tops]
+    found = []
+    for number, (top, left, right) in enumerate(tops):
+        if number > 0:
+            before = places[number - 1]
+            left = before + int(heights[before : top + 1].argmin())
+        if number + 1 < len(tops):
+            right = top + int(heights[top : places[number + 1] + 1].argmin())
+        found.append((top, left, right))
     return found
 
 
