@@ -25,6 +25,9 @@ DEFAULT_TOLERANCE = 1e-9
 #: Iterations after which there is no solution.
 DEFAULT_ITERATIONS = 200
 
+#: Residual at which no direction without a minimum is left in a drive that has all of them.
+PROBE_TOLERANCE = 1e-6
+
 
 class Surroundings(NamedTuple):
     """What induced moments depend on without being differentiated."""
@@ -96,6 +99,34 @@ class Dual(torch.autograd.Function):
             weights = to_drive if again else to_drive.detach()
             found = gradients(-(weights * product).sum(), own, wanted, again)
         return to_drive, *found, None
+
+
+def require_minimum(
+    kappas: Tensor, alphas: Tensor, positions: Tensor, cell: Tensor, around: Surroundings
+) -> None:
+    """Look for a polarisation catastrophe in all directions, not only in those of a drive.
+
+    Where a structure is symmetric its drive may have no part of the moments whose energy has no
+    minimum, and conjugate gradients never meet them. They grow from any drive that has a part of
+    them, as random numbers do. With the interaction of moments with themselves there are none.
+
+    Args:
+        kappas, alphas: responses, as they are solved with.
+        positions, cell: as for ``les.Ewald``.
+        around: settings of the sum, and the structures.
+
+    Raises:
+        RuntimeError: for a polarisation catastrophe, and where iterations do not converge.
+    """
+    if not around.settings.remove_self_interaction:
+        return
+    generator = torch.Generator(device="cpu").manual_seed(0)  # the same on all devices
+    drive = torch.randn(
+        len(positions), 4, dtype=torch.float64, device="cpu", generator=generator
+    ).to(positions)
+    leaves = [value.detach() for value in (kappas, alphas, positions, cell)]
+    with torch.no_grad():
+        _solve(drive, *leaves, around._replace(tolerance=PROBE_TOLERANCE))
 
 
 def _solve(

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from les.induced import Induced, Response
 from les.multipoles import multipole_energies, shares_of_atoms
-from les.response_solver import Dual, Surroundings, aliases, gradients
+from les.response_solver import Dual, Surroundings, aliases, gradients, require_minimum
 from les.sums.checks import has_volume
 from les.sums.reciprocal.lattice import exactly
 from les.sums.sources import Moments
@@ -84,6 +84,7 @@ def self_consistent_energies(
     if external is not None:
         _refuse_flow(around, response, cell)
     kappas, alphas = _checked(response, positions)
+    require_minimum(kappas, alphas, positions, cell, around)
     field = torch.zeros_like(positions) if external is None else external
     charges, dipoles, quadrupoles = moments
     if dipoles is None:
@@ -115,6 +116,7 @@ def polarisabilities(
     """
     _refuse_flow(around, response, cell)
     kappas, alphas = _checked(response, positions)
+    require_minimum(kappas, alphas, positions, cell, around)
     columns = []
     for axis in range(3):
         field = torch.zeros_like(positions)

@@ -158,6 +158,19 @@ def test_polarisation_catastrophe(system):
     energies(charges, positions, cell, dipoles, None, 1e3 * alphas, remove_self_interaction=False)
 
 
+@pytest.mark.parametrize("charges", [(1.0, -1.0), (1.0, 1.0), (0.0, 0.0)])
+@pytest.mark.parametrize("alpha", [2.0, 5.0])
+def test_a_catastrophe_that_symmetry_hides(charges, alpha):
+    """Equal charges induce opposite dipoles, which are stable; parallel ones are not."""
+    positions = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]], dtype=FLOAT)
+    q, cell = torch.tensor(charges, dtype=FLOAT), torch.zeros(1, 3, 3, dtype=FLOAT)
+    dipoles, alphas = torch.zeros_like(positions), torch.full_like(q, alpha)
+    structure = (q, positions, cell, dipoles, None)
+    with pytest.raises(RuntimeError, match="polarisation catastrophe in structure 0"):
+        energies(*structure, alphas)
+    energies(*structure, 0.01 * alphas)
+
+
 @pytest.mark.parametrize(
     ("place", "spoilt", "message"),
     [
