@@ -11,8 +11,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 
+from les.data.fragments import molecules as molecule_labels
 from les.distillation import configurations, dynamics
-from les.distillation.molecules import at_density, molecules
+from les.distillation.molecules import at_density, whole_molecules
 from les.distillation.provenance import plain
 from les.distillation.recipe import Settings
 from les.distillation.scans import scans
@@ -68,7 +69,7 @@ def settings_of(folder, **plan):
 
 
 def test_molecules_are_whole(liquid):
-    parts = molecules(liquid)
+    parts = whole_molecules(liquid)
     assert [members.tolist() for members, _ in parts] == [[0, 1, 2], [3, 4, 5]]
     expected = molecule("H2O").get_all_distances()
     for _, positions in parts:
@@ -76,15 +77,22 @@ def test_molecules_are_whole(liquid):
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+def test_molecules_are_those_of_fragments():
+    """An oxygen and a hydrogen that are 1.2 A apart are bonded for both, 1.3 A apart for none."""
+    for distance, n_molecules in ((1.2, 1), (1.3, 2)):
+        pair = Atoms("OH", [[0, 0, 0], [0, 0, distance]])
+        assert len(whole_molecules(pair)) == len(set(molecule_labels(pair))) == n_molecules
+
+
 def test_a_crystal_has_no_molecules():
-    assert molecules(bulk("NaCl", "rocksalt", a=5.64) * 2) is None
-    assert molecules(bulk("Cu")) is None
+    assert whole_molecules(bulk("NaCl", "rocksalt", a=5.64) * 2) is None
+    assert whole_molecules(bulk("Cu")) is None
 
 
 def test_density_moves_molecules_as_a_whole(liquid):
     thinner = at_density(liquid, 0.8)
     assert thinner.get_volume() == pytest.approx(liquid.get_volume() / 0.8)
-    for before, after in zip(molecules(liquid), molecules(thinner), strict=True):
+    for before, after in zip(whole_molecules(liquid), whole_molecules(thinner), strict=True):
         np.testing.assert_allclose(
             after[1] - after[1].mean(axis=0), before[1] - before[1].mean(axis=0), atol=1e-9
         )

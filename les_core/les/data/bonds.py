@@ -20,8 +20,24 @@ def bonded_pairs(atoms: Any) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
     Args:
         atoms: ``ase.Atoms``, of any periodicity.
     """
+    first, second, _ = bond_vectors(atoms)
+    return first, second
+
+
+def bond_vectors(
+    atoms: Any,
+) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.float64]]:
+    """Both atoms of all bonds, as :func:`bonded_pairs`, and vectors from the first to the second.
+
+    Args:
+        atoms: ``ase.Atoms``, of any periodicity.
+
+    Returns:
+        First and second atoms ``[n_bonds]``, and vectors ``[n_bonds, 3]`` [A], which lead to the
+        periodic image that is bonded.
+    """
     from ase.neighborlist import natural_cutoffs, neighbor_list
 
     cutoffs = [radius + TOLERANCE / 2.0 for radius in natural_cutoffs(atoms)]
-    first, second = neighbor_list("ij", atoms, cutoffs)
-    return first, second
+    first, second, vectors = neighbor_list("ijD", atoms, cutoffs)
+    return first, second, vectors

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Two atoms are bonded up to this multiple of the sum of their covalent radii.
-BOND = 1.2
+from les.data.bonds import bond_vectors
 
 
-def molecules(atoms: Any) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]] | None:
-    """The molecules of a structure, each whole.
+def whole_molecules(atoms: Any) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]] | None:
+    """The molecules of a structure, each whole; what is bonded, ``les.data.bonds`` decides.
 
     Args:
         atoms: ``ase.Atoms`` of any periodicity.
@@ -24,10 +23,7 @@ def molecules(atoms: Any) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]
         to a periodic image of where it began, as in a crystal of ions or a metal: there are no
         molecules then.
     """
-    from ase.data import covalent_radii
-    from ase.neighborlist import neighbor_list
-
-    first, second, vectors = neighbor_list("ijD", atoms, BOND * covalent_radii[atoms.numbers])
+    first, second, vectors = bond_vectors(atoms)
     bonds: list[list[tuple[int, NDArray[np.float64]]]] = [[] for _ in atoms]
     for i, j, vector in zip(first, second, vectors, strict=True):
         bonds[i].append((int(j), vector))
@@ -74,7 +70,7 @@ def at_density(atoms: Any, factor: float) -> Any:
             f"a structure with pbc {atoms.pbc.tolist()} has no density to multiply by {factor:g}"
         )
     length = factor ** (-1.0 / 3.0)
-    parts = molecules(atoms)
+    parts = whole_molecules(atoms)
     scaled.set_cell(atoms.cell * length, scale_atoms=parts is None)
     for members, positions in parts or []:
         centre = positions.mean(axis=0)

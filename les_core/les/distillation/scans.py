@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from les.data.total_charge import TOTAL_CHARGE_NAMES, total_charge
-from les.distillation.molecules import molecules
+from les.distillation.molecules import whole_molecules
 from les.distillation.settings import ScanSettings
 
 
@@ -47,7 +47,7 @@ def _kinds(starts: Sequence[Any]) -> dict[str, Any]:
 
     kinds: dict[str, Any] = {}
     for number, atoms in enumerate(starts):
-        parts = molecules(atoms)
+        parts = whole_molecules(atoms)
         if parts is None:
             raise ValueError(
                 f"starting structure {number} ({atoms.get_chemical_formula()}) is one network of "
