@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -60,12 +62,24 @@ def test_defaults_and_names(tmp_path):
         ({"limits": {"force": "x"}}, "limits: `force` must be a positive number, got 'x'"),
         ({"student": {"backend": "mace"}}, "student: has no `config`"),
         ({"student": {**STUDENT, "les": 1}}, "`les` must be true or false, got 1"),
+        ({"teachers": [{"teacher": "x", "name": 7}]}, "`name` must be a text, got 7"),
+        ({"teachers": [{"teacher": "x", "python": 3}]}, "`python` must be a text, got 3"),
+        ({"teachers": [{"teacher": "x", "options": [1]}]}, "`options` must be a mapping of names"),
+        ({"teachers": [{"teacher": "x", "options": 3}]}, "`options` must be a mapping of names"),
+        ({"teachers": [{"teacher": "x", "options": {1: 2}}]}, "must be a mapping of names"),
+        ({"student": {**STUDENT, "device": 3}}, "student: `device` must be a text, got 3"),
+        ({"student": {**STUDENT, "python": ["x"]}}, "`python` must be a text, got ['x']"),
+        ({"selection": 0}, "`selection` must be a mapping of keys to values, got 0"),
+        ({"limits": []}, "`limits` must be a mapping of keys to values, got []"),
+        ({"split": False}, "`split` must be a mapping of keys to values, got False"),
+        ({"configurations": {"dynamics": {"steps": 130, "every": 50}}},
+         "dynamics: `steps` must be a multiple of `every` (50), got 130"),
         ({"seed": -1}, "`seed` must be a whole number of at least 0, got -1"),
     ],
 )  # fmt: skip
 def test_bad_settings(changes, message, tmp_path):
     path = tmp_path / "distill.yaml"
     path.write_text(yaml.safe_dump(changed(**changes)))
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         Settings.from_yaml(path)
     assert str(error.value).startswith(f"{path}: ")

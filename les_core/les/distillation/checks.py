@@ -41,10 +41,16 @@ def optional_part(kind: type[Part], where: str, values: Any) -> Part | None:
     return values if values is None or isinstance(values, kind) else part(kind, where, values)
 
 
-def check_text(name: str, value: Any) -> None:
-    """Raise ``ValueError``, which names the value, unless it is a text that is not empty."""
-    if not isinstance(value, str) or not value:
+def check_text(name: str, value: Any, *, empty: bool = False) -> None:
+    """Raise ``ValueError``, which names the value, unless it is a text; ``empty`` allows none."""
+    if not isinstance(value, str) or not (value or empty):
         raise ValueError(f"`{name}` must be a text, got {value!r}")
+
+
+def check_options(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless a value is a mapping of names to values."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"`{name}` must be a mapping of names to values, got {value!r}")
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:

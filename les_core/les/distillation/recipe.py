@@ -83,16 +83,20 @@ class Settings:
             raise ValueError("`start` has no effect without rattles, dynamics and scans")
         seed = values.get("seed", 0)
         check_whole("seed", seed, 0)
+        kinds = {"selection": SelectionSettings, "limits": LimitSettings, "split": SplitSettings}
+        others: dict[str, Any] = {
+            name: part(kind, name, values[name])
+            for name, kind in kinds.items()
+            if values.get(name) is not None
+        }
         return cls(
             teachers=made,
             configurations=plan,
             student=part(StudentSettings, "student", values["student"]),
             start=start,
             seed=seed,
-            selection=part(SelectionSettings, "selection", values.get("selection") or {}),
-            limits=part(LimitSettings, "limits", values.get("limits") or {}),
-            split=part(SplitSettings, "split", values.get("split") or {}),
             folder=folder,
+            **others,
         )
 
     def path(self, name: str) -> Path:

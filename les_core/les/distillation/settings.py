@@ -8,6 +8,7 @@ from typing import Any
 
 from les.distillation.checks import (
     check_numbers,
+    check_options,
     check_positive,
     check_text,
     check_whole,
@@ -36,6 +37,9 @@ class TeacherSettings:
 
     def __post_init__(self) -> None:
         check_text("teacher", self.teacher)
+        for name in ("name", "python"):
+            check_text(name, getattr(self, name), empty=True)
+        check_options("options", self.options)
         plain = Path(self.teacher).name.replace(":", "-")
         object.__setattr__(self, "name", self.name or plain)
         if not self.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
@@ -67,7 +71,7 @@ class DynamicsSettings:
         temperatures: one trajectory for each, and each of the ``densities`` [K].
         densities: densities as multiples of that of the starting structure; its molecules are moved
             as a whole. Open structures have none, and ``1``.
-        steps: length of each trajectory, after ``equilibration`` [steps].
+        steps: length of each trajectory, after ``equilibration``, a multiple of ``every`` [steps].
         equilibration: steps before the first frame that is kept.
         every: steps from frame to frame.
         timestep: length of a step [fs].
@@ -87,6 +91,10 @@ class DynamicsSettings:
         check_numbers(self, "densities", 0.0)
         check_whole("every", self.every, 1)
         check_whole("steps", self.steps, self.every)
+        if self.steps % self.every != 0:
+            raise ValueError(
+                f"`steps` must be a multiple of `every` ({self.every}), got {self.steps}"
+            )
         check_whole("equilibration", self.equilibration, 0)
         check_positive("timestep", self.timestep)
         check_positive("friction", self.friction)
@@ -247,8 +255,9 @@ class StudentSettings:
     python: str = ""
 
     def __post_init__(self) -> None:
-        check_text("backend", self.backend)
-        check_text("config", self.config)
+        for name in ("backend", "config", "device"):
+            check_text(name, getattr(self, name))
+        check_text("python", self.python, empty=True)
         if not isinstance(self.les, bool):
             raise ValueError(f"`les` must be true or false, got {self.les!r}")
         if self.epochs is not None:
