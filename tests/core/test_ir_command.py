@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.io import write
+from ase.io import read, write
 
 from les import cli
 from les.backends import arguments
@@ -91,6 +91,15 @@ def test_run_of_another_model(models, fails):
     assert "is of another run, with other --eps-inf" in fails(*RUN, "--eps-inf", "2.0")
     (models / "ir" / "currents.csv.journal").unlink()
     assert "currents.csv exists already" in fails(*RUN)
+
+
+def test_run_of_other_isotopes(models, fails):
+    """What moves in another way is another run."""
+    assert cli.main([*RUN]) == 0
+    heavy = read(RUN[3])
+    heavy.set_masses([18.0, *heavy.get_masses()[1:]])
+    write(RUN[3], heavy)
+    assert "of another run, with other structure" in fails(*RUN)
 
 
 def test_run_that_is_forced(models):

@@ -13,7 +13,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian
 from ase.io import read, write
 
 from les import cli
@@ -22,7 +22,9 @@ from les.dynamics.ensemble import Ensemble
 from les.dynamics.motion import Motion, UnstableError
 from les.dynamics.plan import Plan
 from les.dynamics.run import FILES, run
+from les.dynamics.start import without_labels
 from les.spectra.classical import FlexibleWater, water_box, water_molecule
+from les.testing.equilibration import in_fragments
 
 pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")
 
@@ -364,6 +366,53 @@ def test_total_charges_go_on(tmp_path):
     run(FlexibleWater(), atoms, SHORT, tmp_path)
     infos = [frame.info for frame in read(tmp_path / "trajectory.xyz", ":")]
     assert all(info["charge"] == 0 and "name" not in info for info in infos)
+
+
+class Reader(Argon):
+    """Reads an entry of its own, as if energies depended on it."""
+
+    used_labels = ("solvent",)
+
+
+def test_fragments_go_on(tmp_path):
+    """So do entries that the model reads: they belong to what is moved."""
+    atoms = in_fragments(Atoms("OH2" * 2, np.random.default_rng(0).uniform(0.0, 9.0, (6, 3))))
+    atoms.info.update(solvent="water", REF_energy=1.0)
+    seen = without_labels(atoms, Reader.used_labels)
+    assert seen.info == {"solvent": "water"}
+    for name in ("fragment", "fragment_charge"):
+        np.testing.assert_array_equal(seen.arrays[name], atoms.arrays[name])
+
+
+CHANGES = {
+    "masses": lambda atoms: atoms.set_masses([20.0, *atoms.get_masses()[1:]]),
+    "momenta": lambda atoms: atoms.set_momenta(np.ones((len(atoms), 3))),
+    "constraints": lambda atoms: atoms.set_constraint(FixAtoms([1])),
+    "other constraints": lambda atoms: atoms.set_constraint(FixCartesian([1], [True, False, True])),
+    "charge": lambda atoms: atoms.info.update(charge=1),
+    "field": lambda atoms: atoms.info.update(external_field=np.array([0.0, 0.0, 0.1])),
+    "own entry": lambda atoms: atoms.info.update(solvent="water"),
+    "fragments": lambda atoms: atoms.set_array("fragment", np.arange(len(atoms))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_another_structure(change, tmp_path):
+    """A run does not go on with atoms that move in another way; it does with the same ones."""
+    plan = Plan(Ensemble("nve", 1.0), n_steps=1, every=1, temperature=10.0)
+    atoms = Atoms("Ar2", [[0.0, 0.0, 0.0], [0.0, 0.0, 3.8]])
+    if change is CHANGES["momenta"]:
+        plan = Plan(Ensemble("nvt", 1.0, 10.0, 0.01), n_steps=1, every=1)
+    elif change is CHANGES["other constraints"]:
+        atoms.set_constraint(FixCartesian([1], [True, True, False]))
+    run(Reader(), atoms, plan, tmp_path)
+    run(Reader(), atoms.copy(), plan, tmp_path)
+    change(atoms)
+    with pytest.raises(ValueError, match="of another run, with other structure"):
+        run(Reader(), atoms, plan, tmp_path)
+    (tmp_path / "checkpoint").unlink()
+    run(Reader(), atoms, plan, tmp_path)
+    run(Reader(), atoms, plan, tmp_path)  # what was changed is known again
 
 
 def test_only_one_run_at_a_time(tmp_path):

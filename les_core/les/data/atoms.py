@@ -125,7 +125,7 @@ def has_stress(atoms: Any) -> bool:
 
 
 #: Entries of ``Atoms.info``, and arrays, that ask for another state, with their usual values.
-_STATE = {
+STATE = {
     "total_charge": (0,),
     "charge": (0,),
     "total_spin": (0, 1),
@@ -154,7 +154,7 @@ def labels_without_effect(atoms: Any) -> dict[str, Any]:
     given = {**atoms.info, **{x: atoms.arrays[x] for x in _OF_ATOMS if x in atoms.arrays}}
     return {
         name: given[name]
-        for name, usual in _STATE.items()
+        for name, usual in STATE.items()
         if given.get(name) is not None and not _is_usual(given[name], usual)
     }
 
@@ -205,5 +205,5 @@ class UnusedLabels:
                 self.n_structures,
                 path,
                 name,
-                " or ".join(map(str, _STATE[name])),
+                " or ".join(map(str, STATE[name])),
             )

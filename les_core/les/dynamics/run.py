@@ -57,8 +57,8 @@ def run(
             "`temperature` has no effect: the structure has velocities, which are kept, and the "
             f"ensemble {plan.ensemble.kind} no thermostat"
         )
-    own = {**plan.identity(), "structure": described(atoms), **(identity or {})}
     used = getattr(calculator, "used_labels", ())
+    own = {**plan.identity(), "structure": described(atoms, used), **(identity or {})}
     motion = Motion(
         calculator,
         without_labels(atoms, used),

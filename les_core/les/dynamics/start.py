@@ -5,22 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from les.data.spin import SPIN_NAMES
-from les.data.total_charge import TOTAL_CHARGE_NAMES
+import numpy as np
+
+from les.data.atoms import STATE
+from les.data.bare import bare
 
 
-def described(atoms: Any) -> dict[str, Any]:
-    """A structure as plain values, by which a run tells whether it is its own."""
+def described(atoms: Any, used: Iterable[str] = ()) -> dict[str, Any]:
+    """What the motion of a structure depends on, by which a run tells whether it is its own.
+
+    Args:
+        atoms: the structure, ``ase.Atoms``.
+        used: names of entries and arrays that the model reads, beside those of the state.
+
+    Returns:
+        Plain values, which are alike for the same structure and come back from JSON as they were.
+    """
+    from ase.io.jsonio import encode
+
+    names = sorted({*STATE, *used})
     return {
         "numbers": atoms.numbers.tolist(),
         "positions": atoms.positions.tolist(),
         "cell": atoms.cell[:].tolist(),
         "pbc": atoms.pbc.tolist(),
+        "masses": atoms.get_masses().tolist(),
         "momenta": atoms.get_momenta().tolist() if atoms.has("momenta") else None,
-        **{
-            name: str(atoms.info[name])
-            for name in (*TOTAL_CHARGE_NAMES, *SPIN_NAMES)
-            if name in atoms.info
+        "constraints": [[type(each).__name__, encode(each.todict())] for each in atoms.constraints],
+        "entries": {name: encode(atoms.info[name]) for name in names if name in atoms.info},
+        "arrays": {
+            name: np.asarray(atoms.arrays[name]).tolist() for name in names if name in atoms.arrays
         },
     }
 
@@ -28,24 +42,10 @@ def described(atoms: Any) -> dict[str, Any]:
 def without_labels(atoms: Any, used: Iterable[str] = ()) -> Any:
     """The structure alone, since labels of where a run begins are none of what it comes to.
 
-    Kept are atoms with their masses, momenta and constraints, the cell, the total charge and the
-    spin.
+    Kept are atoms with their masses, momenta and constraints, the cell, and the state.
 
     Args:
         atoms: the structure, ``ase.Atoms``.
-        used: names of further entries that the model reads.
+        used: names of entries and arrays that the model reads, beside those of the state.
     """
-    from ase import Atoms
-
-    bare = Atoms(
-        atoms.numbers,
-        atoms.positions,
-        cell=atoms.cell,
-        pbc=atoms.pbc,
-        masses=atoms.get_masses() if atoms.has("masses") else None,
-        momenta=atoms.get_momenta() if atoms.has("momenta") else None,
-        constraint=atoms.constraints,
-    )
-    kept = {*TOTAL_CHARGE_NAMES, *SPIN_NAMES, *used}
-    bare.info.update({name: value for name, value in atoms.info.items() if name in kept})
-    return bare
+    return bare(atoms, ("masses", "momenta", *used), constraints=True)

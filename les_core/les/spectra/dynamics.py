@@ -72,7 +72,8 @@ def run(
     require_charges(calculator)
     cell_volume = volume(atoms)
     named = {name: value for name, value in vars(protocol).items() if name != "production"}
-    own = {**named, "structure": described(atoms), **(identity or {})}
+    used = getattr(calculator, "used_labels", ())
+    own = {**named, "structure": described(atoms, used), **(identity or {})}
     with table_journal(output, own, replace) as journal:
         records = {record["step"]: record for record in journal}
         latest = max((step for step, record in records.items() if "state" in record), default=None)
