@@ -180,6 +180,32 @@ def test_training_on_born_effective_charges():
     assert gradient.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_born_effective_charges_far_from_the_origin():
+    """Places of fragments make no difference, to what float32 has of them."""
+    les = Les(LESConfig(charge_equilibration=True, epsilon_factor=1.8)).eval()
+    exact, shift = molecules(), 2.0**17 * torch.tensor([1.0, -2.0, 1.0])
+
+    def found(positions, move=0.0):
+        positions = (positions.detach() + move).requires_grad_()
+        parameters = parameters_of(positions - move)
+        open_axes = torch.zeros(1, 3, dtype=torch.bool)
+        options = {"pbc": open_axes, "fragment": LABELS, "compute_bec": True}
+        return les(positions, None, latent_charges=parameters, **options)["BEC"]
+
+    near = (exact.float() + shift - shift).detach()  # of the same digits
+    torch.testing.assert_close(found(near, shift), found(near), rtol=0, atol=2e-5)
+
+
+def test_charges_that_do_not_keep_the_sums_of_fragments():
+    positions, cell, batch, pbc = structure()
+    positions.requires_grad_()
+    charges = parameters_of(positions)[:, 0] / 10.0
+    with pytest.raises(ValueError, match="`charges` of each `fragment` must keep their sum"):
+        born_effective_charges(charges, positions, cell, batch, pbc, fragment=LABELS)
+    means = charges.view(3, 3).mean(dim=1).repeat_interleave(3)
+    born_effective_charges(charges - means, positions, cell, batch, pbc, fragment=LABELS)
+
+
 def test_fragments_are_put_together():
     """In a skewed cell, a chain that is longer than half of it."""
     from les.conjugate_gradients import Groups

@@ -71,7 +71,8 @@ def born_effective_charges(
         ValueError, TypeError: as ``les.Ewald``, but not within ``torch.compile``; for several
             charge channels, an unknown method, an ``epsilon_factor`` that is not positive, a
             periodic structure without ``edges``, ``edges`` that are not used, positions or
-            edges that do not require gradients or have wrong shapes, and a ``total_charge`` that
+            edges that do not require gradients or have wrong shapes, charges that do not keep the
+            sums of the fragments, and a ``total_charge`` that
             is not one finite number for each structure or comes without ``remove_mean``; and as
             ``les.fragments`` for a ``fragment``, or one without end.
     """

@@ -6,10 +6,11 @@ The polarisation of a structure is the sum of the dipoles of its fragments,
     Z^*_{i\alpha\beta} = \sqrt{\epsilon_\infty}\,\partial P_\alpha/\partial r_{i\beta},
 
 with lattice vectors R that put the atoms of a fragment together. Which image of a fragment is taken
-makes no difference to the derivative, because the sum of its charges does not change; and what is
-moved is an atom with all its images, as in the definition of Born effective charges, without a
-macroscopic field. So this is exact in a cell of any size. A fragment without end, such as a polymer
-or a layer, has no such R along some axes, and is refused.
+makes no difference to the derivative, because the sum of its charges does not change, nor does the
+origin, which is put at its centre for the sake of rounding; and what is moved is an atom with all
+its images, as in the definition of Born effective charges, without a macroscopic field. So this is
+exact in a cell of any size. A fragment without end, such as a polymer or a layer, has no such R
+along some axes, and is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from les.conjugate_gradients import Groups
+from les.response.dipoles import structure_mean
 from les.sums.reciprocal.lattice import exactly
+
+#: Change of the sum of a fragment's charges with positions that is rounding [e/A].
+ROUNDING = 1e-4
 
 #: A fragment that comes as close to its own image as this times its longest link has no end.
 REACH = 1.5
@@ -54,18 +59,49 @@ def fragment_evaluation(
         create_graph: keep the result differentiable.
 
     Raises:
-        ValueError: for a fragment without end.
+        ValueError: for a fragment without end, and charges whose sum in a fragment changes with
+            positions.
     """
+    _require_kept_sums(charges, positions, fragments)
     together = exactly(positions) + lattice_shifts(positions, cell, periodic, batch, fragments)
+    centre = structure_mean(together.detach(), fragments.owner, fragments.number)
+    arms = together - centre
     q = math.sqrt(epsilon_factor) * exactly(charges)
     rows = [
         torch.autograd.grad(
-            (q * together[:, axis]).sum(), positions, retain_graph=True, create_graph=create_graph
+            (q * arms[:, axis]).sum(), positions, retain_graph=True, create_graph=create_graph
         )[0]
         for axis in range(3)
     ]
     result = torch.stack(rows, dim=1)
     return result if create_graph else result.detach()
+
+
+def _require_kept_sums(charges: Tensor, positions: Tensor, fragments: Groups) -> None:
+    """Raise ``ValueError`` where the sums of fragments change, of all of them at once.
+
+    Their sum with random weights changes where one of them does.
+    """
+    if not charges.requires_grad:
+        return
+    generator = torch.Generator(device="cpu").manual_seed(0)  # the same on all devices
+    weights = 0.5 + torch.rand(
+        fragments.number, dtype=torch.float64, device="cpu", generator=generator
+    )
+    weights = weights.to(charges.device)[fragments.owner]
+    change = torch.autograd.grad(
+        (weights * exactly(charges)).sum(),
+        positions,
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )[0].abs()
+    if bool((change > ROUNDING).any()):
+        atom = int(change.amax(dim=1).argmax())
+        raise ValueError(
+            "`charges` of each `fragment` must keep their sum, got some that change with the place "
+            f"of atom {atom}: Born effective charges would depend on the origin"
+        )
 
 
 def lattice_shifts(
