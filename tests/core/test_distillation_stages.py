@@ -174,11 +174,56 @@ def test_changed_files_are_noticed(distillation):
     path = made.folder / "chosen.xyz"
     text = path.read_text()
     path.write_text(text.replace("0.0", "0.1", 1))
-    with pytest.raises(ValueError, match=r"chosen.xyz has changed since it was made; .*selection"):
+    with pytest.raises(ValueError, match=r"chosen.xyz has changed since it was made; .*--force"):
         perform(made)
     path.unlink()
     with pytest.raises(ValueError, match=r"chosen.xyz is missing since it was made"):
         perform(made)
+    forced = distillation(force=True)
+    assert perform(forced) == [False, True, False, False]
+    assert perform(made) == [False] * 4
+    (made.folder / "lj" / "labels.xyz").unlink()
+    assert perform(forced) == [False, False, True, False]
+
+
+def test_what_another_training_has_left_is_never_gone_on_with(tmp_path, monkeypatch):
+    """Neither after kill -9 at any moment while its record is replaced, nor without a record."""
+    path, left = tmp_path / "training.json", tmp_path / "student"
+
+    def begun(identity, **options):
+        return Record(path, {"sets": identity}, leftovers=left, **options)
+
+    def leave():
+        left.mkdir(exist_ok=True)
+        (left / "checkpoint").write_text("of the first")
+
+    begun("first")
+    leave()
+    begun("first")
+    assert (left / "checkpoint").exists()  # the same training goes on
+    with pytest.raises(ValueError, match="is of a run with other sets"):
+        begun("second")
+    assert (left / "checkpoint").exists()
+    for name in ("rmtree", "write"):
+        begun("first", replace=True)
+        leave()
+        with monkeypatch.context() as patch:
+            if name == "rmtree":
+                patch.setattr("shutil.rmtree", killed)
+            else:
+                patch.setattr(Record, "_write", killed)
+            with pytest.raises(KeyboardInterrupt):
+                begun("second", replace=True)
+        begun("second")
+        assert not left.exists(), name
+    leave()
+    path.unlink()
+    begun("second")
+    assert not left.exists()
+
+
+def killed(*_):
+    raise KeyboardInterrupt
 
 
 def test_stages_in_the_wrong_order(distillation):

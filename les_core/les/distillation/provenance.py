@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,12 +23,12 @@ class Record:
     Args:
         path: the file.
         identity: what the results depend on, by names that a message can use.
-        replace: forget what an earlier run with another identity has made.
-        guarded: whether what an unfinished stage has left, such as a journal, says itself whose it
-            is, so that nothing is continued with other settings.
-
-    Attributes:
-        replaced: whether there was a record of another run, which has been replaced.
+        replace: forget what an earlier run has made, if it has another identity, or if one of its
+            files is missing or has changed since.
+        leftovers: a folder from which an unfinished stage goes on and that does not say itself
+            whose it is. It is removed before a new record is written, and what an unfinished stage
+            has left there is given up only with ``replace``. Without such a folder a stage that has
+            not ended may have other settings.
 
     Raises:
         ValueError: if the file is of a run with another identity; the message says what differs.
@@ -39,27 +40,32 @@ class Record:
         identity: Mapping[str, Any],
         *,
         replace: bool = False,
-        guarded: bool = True,
+        leftovers: Path | None = None,
     ) -> None:
         self.path = path
         self.identity = plain(identity)
-        self.replaced = False
         self._content: dict[str, Any] = {}
         if path.exists():
             self._content = _read(path)
-            known = self._content.get("depends_on", {})
+            known = self._content["depends_on"]
             different = [
                 name for name in {**self.identity, **known}
                 if self.identity.get(name) != known.get(name)
             ]  # fmt: skip
-            replace = replace or (guarded and self._content["finished"] is None)
-            if different and not replace:
+            unfinished = self._content["finished"] is None
+            if different and not (replace or (unfinished and leftovers is None)):
                 raise ValueError(
                     f"{path} is of a run with other {' and '.join(different)}; choose another "
                     "folder, or make it and all that follows from it anew by --force"
                 )
-            self.replaced = bool(different)
-        if not self._content or self.replaced:
+            if different or (replace and self._changed()):
+                self._content = {}
+        if not self._content:
+            # In this order: whenever the process is killed, what is left is that of the record, or
+            # there is no record.
+            path.unlink(missing_ok=True)
+            if leftovers is not None and leftovers.exists():
+                shutil.rmtree(leftovers)
             self._content = {"depends_on": self.identity, "finished": None}
             self._write()
 
@@ -70,17 +76,13 @@ class Record:
         Raises:
             ValueError: if one of them is missing or has changed; the message names it.
         """
-        if self._content["finished"] is None:
-            return False
-        for name, digest in self._content["files"].items():
-            path = self.path.parent / name
-            if not path.is_file() or checksum(path) != digest:
-                what = "has changed" if path.is_file() else "is missing"
-                raise ValueError(
-                    f"{path} {what} since it was made; put it back, or remove {self.path} to make "
-                    "it anew"
-                )
-        return True
+        changed = self._changed()
+        if changed:
+            raise ValueError(
+                f"{changed} since it was made; put it back, or make it and all that follows from "
+                "it anew by --force"
+            )
+        return self._content["finished"] is not None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -105,6 +107,16 @@ class Record:
         }
         self._write()
 
+    def _changed(self) -> str:
+        """Which file of a stage that has ended is not as it was left, and how; empty for none."""
+        for name, digest in self._content.get("files", {}).items():
+            path = self.path.parent / name
+            if not path.is_file():
+                return f"{path} is missing"
+            if checksum(path) != digest:
+                return f"{path} has changed"
+        return ""
+
     def _write(self) -> None:
         write_json(self.path, self._content)
 
@@ -123,7 +135,8 @@ def write_json(path: Path, content: Any) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-        known = content["depends_on"], content["finished"]
+        if not isinstance(content["depends_on"], dict) or "finished" not in content:
+            raise TypeError
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is no record of a stage; move it away") from None
-    return content if known else {}
+    return dict(content)

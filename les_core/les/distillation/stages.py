@@ -201,12 +201,14 @@ class Distillation:
             "config": checksum(config),
             "student": _without(asdict(self.settings.student), "config", "python"),
         }
-        record = Record(folder / "training.json", identity, replace=self.force, guarded=False)
+        directory = folder / student.NAME
+        path = folder / "training.json"
+        record = Record(path, identity, replace=self.force, leftovers=directory)
         if record.finished:
             return False
-        job = student.training_job(self.settings.student, config, folder, folder / student.NAME)
+        job = student.training_job(self.settings.student, config, folder, directory)
         label = f"training on {teacher.name}"
-        model = student.train(job, self.settings.student, label, fresh=record.replaced)
+        model = student.train(job, self.settings.student, label)
         record.finish([model], model=os.path.relpath(model, folder))
         return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -51,7 +50,7 @@ def training_job(settings: StudentSettings, config: Path, sets: Path, folder: Pa
     )
 
 
-def train(job: TrainingJob, settings: StudentSettings, label: str, *, fresh: bool) -> Path:
+def train(job: TrainingJob, settings: StudentSettings, label: str) -> Path:
     """Train, or go on with a training that was interrupted; returns the model.
 
     What upstream prints goes to ``train.log`` in the folder of the job.
@@ -60,14 +59,11 @@ def train(job: TrainingJob, settings: StudentSettings, label: str, *, fresh: boo
         job: data and options.
         settings: backend, environment, and whether with LES.
         label: what the progress bar says.
-        fresh: remove first what another training has left.
 
     Raises:
         ValueError: if the training fails; the message shows the end of its log.
     """
     backend = get_backend(settings.backend)
-    if fresh and job.directory.exists():
-        shutil.rmtree(job.directory)
     job.directory.mkdir(parents=True, exist_ok=True)
     log = job.directory / "train.log"
     command = [
