@@ -15,6 +15,7 @@ extensions = ["mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleo
 source_suffix = {".md": "markdown"}
 
 # Pages load nothing from elsewhere: fonts and scripts are those of the browser and of this site.
+html_show_copyright = False
 html_theme = "furo"
 html_title = f"les {version}"
 html_copy_source = False
