@@ -106,3 +106,14 @@ def test_messages_that_do_not_occur_are_found(messages):
     assert len(quoted()) > 25
     assert not occurs("the installed module ... is not that which ...", messages)
     assert not occurs("... is damaged: it lacks the checksum of its part ...", messages)
+
+
+def test_formulas_of_the_site(monkeypatch):
+    """One half is one half, and not twelve above what follows."""
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(str(ROOT / "website"))
+    mathml = pytest.importorskip("mathml")
+    assert mathml.understood(r"\tfrac12\sum \Big(q\Big)") == r"\tfrac{1}{2}\sum (q)"
+    halves = mathml.tex2mathml(mathml.understood(r"\tfrac12\sum"))
+    assert "<mn>1</mn>" in halves
+    assert "<mn>12</mn>" not in halves
