@@ -220,6 +220,36 @@ def test_fragments_are_put_together():
     torch.testing.assert_close(together - together[0], chain - chain[0])
 
 
+def test_a_molecule_with_one_long_bond_has_an_end():
+    """Its own image is 3.0 A away, where its other bond is 1.1 A."""
+    from les.conjugate_gradients import Groups
+
+    places = torch.tensor([[0.0, 0.0, 0.0], [2.1, 0.0, 0.0], [3.2, 0.0, 0.0]]).double()
+    cell = torch.diag(torch.tensor([6.2, 9.0, 9.0])).double()[None]
+    owner, pbc = torch.zeros(3, dtype=torch.long), torch.tensor([[True] * 3])
+    moved = places - torch.tensor([[0, 0, 0], [0, 9, 0], [0, 0, -9]])
+    shifts = lattice_shifts(moved, cell, pbc, owner, Groups(owner, 1))
+    torch.testing.assert_close(moved + shifts, places)
+    with pytest.raises(ValueError, match="as close to its own image"):
+        lattice_shifts(
+            moved, cell - torch.tensor([0.8, 0.0, 0.0]).diag(), pbc, owner, Groups(owner, 1)
+        )
+
+
+def test_a_fragment_of_many_atoms():
+    """A chain that winds through the cell, in memory that grows as its number of atoms."""
+    from les.conjugate_gradients import Groups
+
+    n = 400
+    turn = 0.1 * torch.arange(n).double()
+    chain = torch.stack([8.0 * turn.cos(), 8.0 * turn.sin(), 0.6 * turn], dim=1)
+    cell = torch.tensor([[19.0, 0.0, 0.0], [2.0, 20.0, 0.0], [0.0, 1.0, 30.0]]).double()[None]
+    wrapped = torch.remainder(chain @ torch.linalg.inv(cell[0]), 1.0) @ cell[0]
+    owner, pbc = torch.zeros(n, dtype=torch.long), torch.tensor([[True] * 3])
+    together = wrapped + lattice_shifts(wrapped, cell, pbc, owner, Groups(owner, 1))
+    torch.testing.assert_close(together - together[0], chain - chain[0])
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_what_has_no_end_has_no_born_effective_charges(n):
     """A polymer: its charges flow along it, whatever its atoms are called."""

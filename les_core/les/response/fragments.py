@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,8 @@ from les.sums.reciprocal.lattice import exactly
 #: Change of the sum of a fragment's charges with positions that is rounding [e/A].
 ROUNDING = 1e-4
 
-#: A fragment that comes as close to its own image as this times its longest link has no end.
+#: A fragment has no end where two of its atoms come as close across an image as this times the sum
+#: of their radii, which are half of the longest link of each.
 REACH = 1.5
 
 
@@ -114,26 +114,28 @@ def lattice_shifts(
     Raises:
         ValueError: for a fragment that comes close to its own image; the message names an atom.
     """
-    shifts = torch.zeros_like(exactly(positions))
-    owner, of_atoms = fragments.owner.cpu().numpy(), batch.cpu().numpy()
-    for structure in torch.nonzero(periodic.any(dim=1)).flatten().tolist():
-        atoms = np.flatnonzero(of_atoms == structure)
-        places = exactly(positions.detach()).cpu().numpy()[atoms]
-        axes = periodic[structure].cpu().numpy()
-        vectors = _reduced(exactly(cell[structure].detach()).cpu().numpy()[axes])
-        for fragment in np.unique(owner[atoms]):
-            members = np.flatnonzero(owner[atoms] == fragment)
-            found = _shifts(places[members], vectors)
-            if found is None:
-                raise ValueError(
-                    f"the fragment of atom {atoms[members[0]]} is as close to its own image in the "
-                    "next cell as to itself: charges flow without end along it, as in a metal, and "
-                    "it has no Born effective charges (`fragment`)"
-                )
-            shifts[torch.as_tensor(atoms[members], device=shifts.device)] = torch.as_tensor(
-                found, device=shifts.device
+    places = exactly(positions.detach()).cpu().numpy()
+    axes, cells = periodic.cpu().numpy(), exactly(cell.detach()).cpu().numpy()
+    of_atoms, owner = batch.cpu().numpy(), fragments.owner.cpu().numpy()
+    vectors = {
+        structure: _reduced(cells[structure][axes[structure]])
+        for structure in np.flatnonzero(axes.any(axis=1)).tolist()
+    }
+    shifts = np.zeros_like(places)
+    order = np.argsort(owner, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
+        if len(members) == 0 or int(of_atoms[members[0]]) not in vectors:
+            continue
+        images = _Images(places[members], vectors[int(of_atoms[members[0]])])
+        found, reach = _joined(images)
+        if _meets_itself(images, found, reach):
+            raise ValueError(
+                f"the fragment of atom {members[0]} is as close to its own image in the next cell "
+                "as to itself: charges flow without end along it, as in a metal, and it has no "
+                "Born effective charges (`fragment`)"
             )
-    return shifts
+        shifts[members] = found - images.places
+    return torch.as_tensor(shifts, device=positions.device)
 
 
 def _reduced(vectors: NDArray[Any]) -> NDArray[Any]:
@@ -162,43 +164,68 @@ def _steps(number: int) -> NDArray[np.int_]:
     return np.array(list(itertools.product((-1, 0, 1), repeat=number)), dtype=int)
 
 
-def _shifts(places: NDArray[Any], vectors: NDArray[Any]) -> NDArray[np.float64] | None:
-    """Shifts of the atoms of one fragment, in a reduced cell; ``None`` of one without end."""
-    n_atoms = len(places)
-    first, second = np.triu_indices(n_atoms)
-    apart = places[second] - places[first]
-    nearest = -np.round(apart @ np.linalg.pinv(vectors))
-    images = (nearest[:, None] + _steps(len(vectors))) @ vectors
-    lengths = np.linalg.norm(apart[:, None] + images, axis=-1)
-    best = lengths.argmin(axis=1)
-    pairs = np.arange(len(first))
-    between = np.full((n_atoms, n_atoms), np.inf)
-    between[first, second] = between[second, first] = lengths[pairs, best]
-    shift = np.zeros((n_atoms, n_atoms, 3))
-    shift[first, second] = images[pairs, best]
-    shift[second, first] = -images[pairs, best]
-    found = np.zeros_like(places)
-    longest = 0.0
-    for before, atom in _shortest_tree(between):
-        found[atom] = found[before] + shift[before, atom]
-        longest = max(longest, between[before, atom])
-    # Every other image than the one that was taken must be farther away than what is linked.
-    taken = (found[second] - found[first])[:, None]
-    others = np.abs(images - taken).max(axis=-1) > 1e-6
-    return None if (lengths[others] < REACH * longest).any() else found
+class _Images:
+    """The images of the atoms of one fragment around each other, one row of pairs at a time."""
+
+    def __init__(self, places: NDArray[Any], vectors: NDArray[Any]) -> None:
+        """``vectors`` ``[n, 3]`` are those of a reduced cell."""
+        self.places = places
+        self._vectors, self._inverse = vectors, np.linalg.pinv(vectors)
+        self.offsets = _steps(len(vectors)) @ vectors
+        self._squares = (self.offsets**2).sum(axis=1)
+        self._codes = 3 ** np.arange(len(vectors))[::-1]
+
+    def around(self, atom: int, first: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Vectors from an atom to all others from ``first`` on, and how far away images are.
+
+        Returns:
+            Vectors to one image of each ``[n_others, 3]``, and the lengths of them with each of the
+            ``offsets`` added ``[n_others, n_offsets]``.
+        """
+        apart = self.places[first:] - self.places[atom]
+        apart = apart - np.round(apart @ self._inverse) @ self._vectors
+        squares = (apart**2).sum(axis=1)[:, None] + 2.0 * apart @ self.offsets.T + self._squares
+        return apart, np.sqrt(squares.clip(min=0.0))
+
+    def leave_out(self, lengths: NDArray[Any], difference: NDArray[Any]) -> None:
+        """Take the images at lattice vectors ``difference`` ``[n_others, 3]`` out of lengths."""
+        steps = np.round(difference @ self._inverse).astype(int)
+        inside = np.flatnonzero((np.abs(steps) <= 1).all(axis=1))
+        lengths[inside, (steps[inside] + 1) @ self._codes] = np.inf
 
 
-def _shortest_tree(lengths: NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """Links of the shortest tree, from atom 0 on (R. C. Prim, Bell Syst. Tech. J. 36, 1389 (1957)).
+def _joined(images: _Images) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The atoms of a fragment put together, and the longest link of each.
 
-    ``lengths`` ``[n_atoms, n_atoms]`` are those of all links. Each link is from an atom that is in
-    the tree to one that is not.
+    Links are those of the shortest tree (R. C. Prim, Bell Syst. Tech. J. 36, 1389 (1957)), each
+    from an atom that is in the tree to one that is not.
     """
-    inside = np.arange(len(lengths)) == 0
-    nearest, before = lengths[0].copy(), np.zeros(len(lengths), dtype=int)
-    while not inside.all():
-        atom = int(np.where(inside, np.inf, nearest).argmin())
-        yield int(before[atom]), atom
-        inside[atom] = True
-        closer = lengths[atom] < nearest
-        nearest[closer], before[closer] = lengths[atom][closer], atom
+    n_atoms = len(images.places)
+    rows = np.arange(n_atoms)
+    joined, reach = images.places.copy(), np.zeros(n_atoms)
+    outside = rows != 0
+    nearest, before = np.full(n_atoms, np.inf), np.zeros(n_atoms, dtype=int)
+    atom = 0
+    for _ in range(n_atoms - 1):
+        apart, lengths = images.around(atom)
+        best = lengths.argmin(axis=1)
+        shortest = lengths[rows, best]
+        closer = outside & (shortest < nearest)
+        nearest[closer], before[closer] = shortest[closer], atom
+        joined[closer] = joined[atom] + (apart + images.offsets[best])[closer]
+        atom = int(np.where(outside, nearest, np.inf).argmin())
+        outside[atom] = False
+        for end in (atom, before[atom]):
+            reach[end] = max(reach[end], nearest[atom])
+    return joined, reach
+
+
+def _meets_itself(images: _Images, joined: NDArray[Any], reach: NDArray[Any]) -> bool:
+    """Whether another image than the one in its place is as close to an atom as what is linked."""
+    for atom in range(len(joined)):
+        apart, lengths = images.around(atom, atom)
+        images.leave_out(lengths, joined[atom:] - joined[atom] - apart)
+        radii = 0.5 * (reach[atom] + reach[atom:])
+        if (lengths < REACH * radii[:, None]).any():
+            return True
+    return False
