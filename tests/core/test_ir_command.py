@@ -118,6 +118,17 @@ def test_run_that_is_forced(models):
     assert journal.read_bytes() == first
 
 
+def test_what_a_run_reads_is_not_replaced(models, fails):
+    """Also where a journal says that the folder is that of the run."""
+    (models / "ir").mkdir()
+    write("ir/currents.csv", water_box(), format="extxyz")
+    (models / "ir" / "currents.csv.journal").write_text("")
+    kept = (models / "ir" / "currents.csv").read_bytes()
+    run = (*RUN[:3], "ir/currents.csv", *RUN[4:])
+    assert "is what is read (ir/currents.csv)" in fails(*run, "--force")
+    assert (models / "ir" / "currents.csv").read_bytes() == kept
+
+
 def test_trajectory(models, capsys, caplog, fails):
     frames = []
     atoms = water_molecule()

@@ -142,6 +142,37 @@ def test_a_file_that_was_cut(models, fails):
     assert cli.main([*MD]) == 0
     (models / "md" / "trajectory.xyz").write_text("")
     assert "trajectory.xyz has 0 bytes, and " in fails(*MD)
+    assert cli.main([*MD, "--force"]) == 0
+    assert len(read(models / "md" / "trajectory.xyz", ":")) == 5
+    (models / "md" / "log.csv").unlink()
+    assert cli.main([*MD, "--force"]) == 0
+    assert len(np.genfromtxt(models / "md" / "log.csv", delimiter=",", names=True)) == 5
+
+
+def test_force_begins_a_shorter_run(models, fails):
+    """A run that can go on goes on, with ``--force`` as well."""
+    assert cli.main([*MD]) == 0
+    first = (models / "md" / "trajectory.xyz").read_text()
+    assert cli.main([*MD[:4], "15", *MD[5:], "--force"]) == 0
+    assert (models / "md" / "trajectory.xyz").read_text().startswith(first)
+    shorter = (*MD[:4], "6", *MD[5:])
+    assert "begin anew with --force" in fails(*shorter)
+    assert cli.main([*shorter, "--force"]) == 0
+    assert first.startswith((models / "md" / "trajectory.xyz").read_text())
+    assert len(read(models / "md" / "trajectory.xyz", ":")) == 3
+
+
+@pytest.mark.parametrize("option", [(), ("--force",)])
+def test_what_is_read_is_not_replaced(models, fails, option):
+    """No run begins in the file that it would write, be it its own, or one of another name."""
+    assert cli.main([*MD]) == 0
+    frames = models / "md" / "trajectory.xyz"
+    write(frames, read(frames))
+    kept = frames.read_bytes()
+    (models / "link.xyz").symlink_to(frames)
+    for start in ("md/trajectory.xyz", "link.xyz"):
+        assert f"is what is read ({start})" in fails(*MD[:2], start, *MD[3:], *option)
+    assert frames.read_bytes() == kept
 
 
 SCRIPT = """

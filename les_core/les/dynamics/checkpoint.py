@@ -16,21 +16,15 @@ class GrowingFile:
 
     Args:
         path: the file.
-        size: how much of it belongs to the state [bytes]; what follows is cut off.
+        size: how much of it belongs to the state [bytes]; what follows is cut off, and so much must
+            be there (:func:`require_size`).
 
     Raises:
-        ValueError: if it is shorter.
         OSError: if it cannot be written.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
-        found = path.stat().st_size if path.exists() else 0
-        if found < size:
-            raise ValueError(
-                f"{path} has {found} bytes, and {size} when the run was last alive; put back what "
-                "is missing, or begin anew with --force"
-            )
         self._file = path.open("ab")
         self._file.truncate(size)
         self.size = size
@@ -46,6 +40,24 @@ class GrowingFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def require_size(path: Path, size: int) -> None:
+    """Refuse a file that has lost something of what belongs to the state.
+
+    Args:
+        path: the file.
+        size: how much of it belongs to the state [bytes].
+
+    Raises:
+        ValueError: if it is shorter.
+    """
+    found = path.stat().st_size if path.exists() else 0
+    if found < size:
+        raise ValueError(
+            f"{path} has {found} bytes, and {size} when the run was last alive; put back what "
+            "is missing, or begin anew with --force"
+        )
 
 
 class Checkpoint:

@@ -42,8 +42,8 @@ def main(argv: Sequence[str]) -> int:
     from les.dynamics.run import CHECKPOINT, FILES, LOG, PICTURE, TRAJECTORY, run
 
     folder = arguments.output
-    if not (folder / CHECKPOINT).exists():  # which says whose run it is
-        claim(folder, FILES, arguments.files, force=arguments.force)
+    known = (folder / CHECKPOINT).exists()  # which says whose run it is
+    claim(folder, FILES, arguments.files, force=known or arguments.force)
     calculator, backends = load_models(arguments, models, bec=arguments.bec)
     atoms = one_structure(start)
     identity = {**identity_of_models(arguments, models, backends), "--bec": arguments.bec}
@@ -110,6 +110,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of velocities, thermostat and barostat (0)")
     add("--bec", action="store_true", help="also Born effective charges of each frame")
     add("-o", "--output", type=Path, default=Path("md"), help="folder of the results (md)")
-    add("--force", action="store_true", help="replace results of another run")
+    add("--force", action="store_true", help="begin anew where the run in OUTPUT cannot go on")
     add_model_options(parser)
     return parser

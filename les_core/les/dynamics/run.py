@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from les.dynamics.checkpoint import Checkpoint, GrowingFile
+from les.dynamics.checkpoint import Checkpoint, GrowingFile, require_size
 from les.dynamics.frames import Frames
 from les.dynamics.motion import Motion
 from les.dynamics.plan import Plan
@@ -40,15 +40,16 @@ def run(
         plan: what is run.
         folder: an existing folder, for :data:`FILES`.
         identity: what else the results depend on, by name.
-        replace: begin anew where the folder has another run, which is lost.
+        replace: begin anew where the run in the folder cannot go on: another one, a longer one, or
+            one that has lost something of its files. That run is lost.
 
     Returns:
         The structure at the end, with its calculator.
 
     Raises:
         ValueError: for a structure that cannot be moved in the ensemble, a temperature of
-            velocities that are there already, a run that is another one or longer already, and a
-            run that is not stable.
+            velocities that are there already, a run that is another one, longer already or not
+            whole, unless it is replaced, and a run that is not stable.
         OSError: if a file cannot be read or written.
     """
     plan.ensemble.check(atoms, calculator)
@@ -66,16 +67,11 @@ def run(
         seed=plan.seed,
     )
     with locked(folder):
-        checkpoint = _checkpoint(folder, own, replace)
+        checkpoint = _checkpoint(folder, own, plan.n_steps, replace)
         sizes = {TRAJECTORY: 0, LOG: 0}
         if checkpoint.state is not None:
             motion.restore(checkpoint.state["step"], checkpoint.state["motion"])
             sizes = checkpoint.state["sizes"]
-        if motion.step > plan.n_steps:
-            raise ValueError(
-                f"the run in {folder} has made {motion.step} steps already, more than the "
-                f"{plan.n_steps} that are asked for"
-            )
         growing = {name: GrowingFile(folder / name, size) for name, size in sizes.items()}
         try:
             _follow(motion, plan, checkpoint, growing)
@@ -85,16 +81,35 @@ def run(
     return motion.atoms
 
 
-def _checkpoint(folder: Path, identity: Mapping[str, Any], replace: bool) -> Checkpoint:
+def _checkpoint(
+    folder: Path, identity: Mapping[str, Any], n_steps: int, replace: bool
+) -> Checkpoint:
+    """The checkpoint of a run that can go on to ``n_steps``, or that of a new one."""
     path = folder / CHECKPOINT
     remove_unfinished(path)
     try:
-        return Checkpoint(path, identity)
+        found = Checkpoint(path, identity)
+        _require_resumable(found, folder, n_steps)
     except ValueError:
         if not replace:
             raise
         path.unlink()
         return Checkpoint(path, identity)
+    return found
+
+
+def _require_resumable(checkpoint: Checkpoint, folder: Path, n_steps: int) -> None:
+    """Refuse a run that is longer already, and one whose files are not whole."""
+    if checkpoint.state is None:
+        return
+    step = checkpoint.state["step"]
+    if step > n_steps:
+        raise ValueError(
+            f"the run in {folder} has made {step} steps already, more than the {n_steps} that are "
+            "asked for; ask for more, or begin anew with --force"
+        )
+    for name, size in checkpoint.state["sizes"].items():
+        require_size(folder / name, size)
 
 
 def _follow(

@@ -112,11 +112,9 @@ def _spectrum(arguments: argparse.Namespace) -> int:
         check_resolution(length, protocol.interval, arguments.resolution, arguments.highest)
     if measured is not None:
         check_overlap(measured, arguments.highest, arguments.experiment)
-    if running and journal_path(currents).exists():
-        pass  # its journal says whose it is
-    else:
-        names = ("currents.csv", "spectrum.csv", "spectrum.png", *_raman_files(arguments))
-        claim(folder, names, [given], force=arguments.force)
+    known = running and journal_path(currents).exists()  # which says whose run it is
+    names = ("currents.csv", "spectrum.csv", "spectrum.png", *_raman_files(arguments))
+    claim(folder, names, [given], force=known or arguments.force)
     calculator, identity = load_model(arguments)
     eps_inf = high_frequency_constant(calculator)
     if running:
