@@ -35,6 +35,26 @@ SECTIONS = (
             "les.spectra.polarisability",
         ),
     ),
+    Section(
+        "dynamics",
+        "Molecular dynamics",
+        (
+            "les.dynamics.run",
+            "les.dynamics.plan",
+            "les.dynamics.ensemble",
+            "les.dynamics.motion",
+        ),
+    ),
+    Section(
+        "distillation",
+        "Distillation",
+        (
+            "les.distillation.stages",
+            "les.distillation.recipe",
+            "les.distillation.settings",
+            "les.distillation.teachers",
+        ),
+    ),
     Section("lammps", "LAMMPS", ("les.engines.lammps",)),
     Section("testing", "Tests that adapters share", ("les.testing",)),
 )
