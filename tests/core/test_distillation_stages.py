@@ -17,8 +17,9 @@ from ase.io import read, write
 from les import cli
 from les.distillation.provenance import Record
 from les.distillation.recipe import Settings
-from les.distillation.stages import Distillation
+from les.distillation.stages import KEPT, Distillation
 from les.files import checksum
+from les.locks import locked
 
 #: A teacher that kills its process, so that nothing can be tidied, once there is no file `alive`.
 TEACHER = """
@@ -186,6 +187,17 @@ def test_changed_files_are_noticed(distillation):
     assert perform(forced) == [False, False, True, False]
 
 
+def test_another_teacher_under_the_same_name(distillation, folder):
+    """Labels of a module that has changed since are not taken for its labels."""
+    made = distillation()
+    perform(made)
+    module = folder / "mortal.py"
+    module.write_text(module.read_text().replace("epsilon=0.5", "epsilon=0.4"))
+    for stage, teacher in (STEPS[0], STEPS[2]):
+        with pytest.raises(ValueError, match=rf"{stage}.json is of a run with other teacher; "):
+            made.perform(stage, teacher)
+
+
 def test_what_another_training_has_left_is_never_gone_on_with(tmp_path, monkeypatch):
     """Neither after kill -9 at any moment while its record is replaced, nor without a record."""
     path, left = tmp_path / "training.json", tmp_path / "student"
@@ -269,7 +281,7 @@ def test_a_student_that_is_not_installed(distillation, fails, monkeypatch):
     assert not list(made.folder.iterdir())
 
 
-def test_one_stage(distillation, fails):
+def test_one_stage(distillation, fails, monkeypatch):
     made = distillation()
     argv = ["distill", "stage", str(made.source), "-o", str(made.folder)]
     assert "the stage labels needs --teacher" in fails(*argv, "labels")
@@ -277,6 +289,10 @@ def test_one_stage(distillation, fails):
         *argv, "selection", "--teacher", "lj"
     )
     assert cli.main([*argv, "configurations"]) == 0
+    with locked(made.folder):
+        assert "is in use by process" in fails(*argv, "selection")
+        monkeypatch.setenv(KEPT, str(made.folder.resolve()))  # as of a process that `run` starts
+        assert cli.main([*argv, "selection"]) == 0
     found = read(made.folder / "configurations.xyz", ":")
     assert len(found) == 9
     assert np.isfinite([atoms.positions for atoms in found]).all()

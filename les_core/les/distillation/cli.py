@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if STAGES[arguments.stage] != bool(arguments.teacher):
             which = "needs" if STAGES[arguments.stage] else "is not of one teacher: leave out"
             raise ValueError(f"the stage {arguments.stage} {which} --teacher")
-        distillation.perform(arguments.stage, arguments.teacher)
+        distillation.perform_alone(arguments.stage, arguments.teacher)
         return 0
     print(run(distillation, lambda text: print(text, file=sys.stderr)))
     print(f"results in {arguments.output / 'results.json'}; students:")

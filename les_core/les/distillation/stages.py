@@ -19,7 +19,7 @@ from les.distillation.registry import REGISTRY
 from les.distillation.selection import select
 from les.distillation.settings import TeacherSettings
 from les.distillation.split import split
-from les.distillation.teachers import load_teacher, missing
+from les.distillation.teachers import load_teacher, missing, provenance_of
 from les.files import checksum
 from les.locks import locked
 from les.predict.journal import journal_path
@@ -34,6 +34,9 @@ STAGES = {
     "training": True,
     "evaluation": True,
 }
+
+#: Environment variable of processes that :func:`run` starts: the folder that it has locked.
+KEPT = "LES_DISTILL_LOCKED"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,19 @@ class Distillation:
         if STAGES[stage]:
             return bool(getattr(self, f"_{stage}")(self.settings.teacher(teacher)))
         return bool(getattr(self, f"_{stage}")())
+
+    def perform_alone(self, stage: str, teacher: str = "") -> bool:
+        """As :meth:`perform`, while no other process works in the folder.
+
+        Of a process that :func:`run` has started, that one keeps all others out.
+
+        Raises:
+            OSError: if another process works in the folder; further as :meth:`perform`.
+        """
+        if os.environ.get(KEPT) == str(self.folder.resolve()):
+            return self.perform(stage, teacher)
+        with locked(self.folder):
+            return self.perform(stage, teacher)
 
     def check(self) -> None:
         """Refuse at once what would end the run only after hours.
@@ -125,7 +141,6 @@ class Distillation:
         teacher = None
         if plan.dynamics is not None:
             teacher = _load(settings, settings.teachers[0])
-            identity["provenance"] = teacher.provenance
         output = self.folder / "configurations.xyz"
         with table_journal(output, plain(identity), self.force) as journal:
             facts = configurations.make(settings, teacher, journal, output)
@@ -287,8 +302,9 @@ def _elsewhere(distillation: Distillation, python: str, stage: str, teacher: str
         *(["--teacher", teacher] if teacher else []),
         *(["--force"] if distillation.force else []),
     ]
+    environment = {**os.environ, KEPT: str(distillation.folder.resolve())}
     sys.stderr.flush()
-    with child(command, Path.cwd(), os.environ, sys.stderr) as process:
+    with child(command, Path.cwd(), environment, sys.stderr) as process:
         code = process.wait()
     if code != 0:
         raise ValueError(f"{stage} with {python} ended with status {code}")
@@ -296,15 +312,18 @@ def _elsewhere(distillation: Distillation, python: str, stage: str, teacher: str
 
 def _load(settings: Settings, teacher: TeacherSettings) -> Any:
     """The teacher; a model file may be named relative to the settings' folder."""
-    path = settings.path(teacher.teacher)
-    return load_teacher(str(path) if path.is_file() else teacher.teacher, teacher.options)
+    return load_teacher(_named(settings, teacher), teacher.options)
 
 
 def _described(settings: Settings, teacher: TeacherSettings) -> dict[str, Any]:
-    """A teacher as records compare it; a model file may be another one under the same name."""
+    """A teacher as records compare it: another one may be there under the same name."""
+    found = provenance_of(_named(settings, teacher), teacher.options)
+    return {**found, "teacher": teacher.teacher}
+
+
+def _named(settings: Settings, teacher: TeacherSettings) -> str:
     path = settings.path(teacher.teacher)
-    content = checksum(path) if path.is_file() else None
-    return {"teacher": teacher.teacher, "options": teacher.options, "checksum": content}
+    return str(path) if path.is_file() else teacher.teacher
 
 
 def _made(path: Path, stage: str) -> Path:

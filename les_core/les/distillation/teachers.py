@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -128,19 +129,55 @@ def load_teacher(text: str, options: Mapping[str, Any] | None = None) -> Teacher
             what was meant.
     """
     options = dict(options or {})
-    provenance: dict[str, Any] = {"teacher": text, "options": options}
+    provenance = provenance_of(text, options)
     if text in REGISTRY:
-        return _named(text, options, provenance)
+        known = REGISTRY[text]
+        return Teacher(_made(text, known.make, options), provenance, known)
     if Path(text).is_file():
-        return _of_file(Path(text), options, provenance)
-    if ":" in text:
-        return _of_callable(text, options, provenance)
-    close = get_close_matches(text, REGISTRY, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(
-        f"no teacher {text!r}{hint} (known: {', '.join(REGISTRY)}; or module:callable, or a model "
-        "file)"
-    )
+        backend = get_backend(options.pop("backend", None) or backend_of(text))
+        options.setdefault("device", "cpu")
+        return Teacher(load_calculator(backend, Path(text), **options), provenance)
+    return Teacher(_made(text, _function(text)[1], options), provenance)
+
+
+def provenance_of(text: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What labels of a teacher depend on besides the structures, without a calculator being made.
+
+    Args:
+        text, options: as for :func:`load_teacher`.
+
+    Returns:
+        The teacher and the options as they are given, the package that it comes from with its
+        version, and the checksum of a model file or of the module with a function.
+
+    Raises:
+        BackendError, ValueError: as :func:`load_teacher`.
+    """
+    provenance: dict[str, Any] = {"teacher": text, "options": dict(options or {})}
+    if text in REGISTRY:
+        problem = missing(text)
+        if problem is not None:
+            raise BackendError(problem)
+        package: str | None = REGISTRY[text].distribution
+    elif Path(text).is_file():
+        backend = get_backend(provenance["options"].get("backend") or backend_of(text))
+        found = {"package": backend.distribution, "version": backend.version()}
+        return provenance | found | {"checksum": checksum(text)}
+    elif ":" in text:
+        module, _ = _function(text)
+        name = module.__name__.partition(".")[0]
+        package = metadata.packages_distributions().get(name, [None])[0]
+        source = getattr(module, "__file__", None)
+        if source is not None and Path(source).is_file():
+            provenance["checksum"] = checksum(source)
+    else:
+        close = get_close_matches(text, REGISTRY, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"no teacher {text!r}{hint} (known: {', '.join(REGISTRY)}; or module:callable, or a "
+            "model file)"
+        )
+    return provenance | {"package": package, "version": package and _version(package)}
 
 
 def missing(name: str) -> str | None:
@@ -159,27 +196,8 @@ def missing(name: str) -> str | None:
     return None
 
 
-def _named(name: str, options: dict[str, Any], provenance: dict[str, Any]) -> Teacher:
-    known = REGISTRY[name]
-    problem = missing(name)
-    if problem is not None:
-        raise BackendError(problem)
-    provenance |= {"package": known.distribution, "version": _version(known.distribution)}
-    return Teacher(_made(name, known.make, options), provenance, known)
-
-
-def _of_file(path: Path, options: dict[str, Any], provenance: dict[str, Any]) -> Teacher:
-    backend = get_backend(options.pop("backend", None) or backend_of(path))
-    provenance |= {
-        "package": backend.distribution,
-        "version": backend.version(),
-        "checksum": checksum(path),
-    }
-    options.setdefault("device", "cpu")
-    return Teacher(load_calculator(backend, path, **options), provenance)
-
-
-def _of_callable(text: str, options: dict[str, Any], provenance: dict[str, Any]) -> Teacher:
+def _function(text: str) -> tuple[ModuleType, Any]:
+    """The module and the function that ``module:callable`` names."""
     name, _, attribute = text.partition(":")
     try:
         module = importlib.import_module(name)
@@ -191,12 +209,7 @@ def _of_callable(text: str, options: dict[str, Any], provenance: dict[str, Any])
     make = getattr(module, attribute, None)
     if not callable(make):
         raise ValueError(f"teacher {text!r}: the module {name} has no function {attribute!r}")
-    package = metadata.packages_distributions().get(name.partition(".")[0], [None])[0]
-    provenance |= {"package": package, "version": package and _version(package)}
-    source = getattr(module, "__file__", None)
-    if package is None and source is not None:
-        provenance["checksum"] = checksum(source)
-    return Teacher(_made(text, make, options), provenance)
+    return module, make
 
 
 def _made(text: str, make: Any, options: dict[str, Any]) -> Any:
