@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 
+from les.data.fragments import fragments
 from les.data.fragments import molecules as molecule_labels
 from les.distillation import configurations, dynamics
 from les.distillation.molecules import at_density, whole_molecules
@@ -20,6 +21,7 @@ from les.distillation.scans import scans
 from les.distillation.settings import DynamicsSettings, LimitSettings, ScanSettings
 from les.distillation.teachers import load_teacher
 from les.predict.journal import Journal
+from les.testing.equilibration import in_fragments
 
 STUDENT = {"backend": "mace", "config": "mace/water"}
 LJ = "ase.calculators.lj:LennardJones"
@@ -131,6 +133,15 @@ def test_scans_that_cannot_be(liquid):
     liquid.info["charge"] = 1
     with pytest.raises(ValueError, match="a total charge of 1 e and 2 molecules"):
         list(scans([liquid], ScanSettings(), np.random.default_rng(0)))
+    del liquid.info["charge"]
+    for name in ("spin", "fragment"):
+        given = liquid.copy()
+        if name == "spin":
+            given.info["spin"] = 3
+        else:
+            in_fragments(given)
+        with pytest.raises(ValueError, match=f"starting structure 0 has {name}: how molecules"):
+            list(scans([given], ScanSettings(), np.random.default_rng(0)))
 
 
 # --- dynamics
@@ -248,6 +259,38 @@ def test_all_sources(teacher, liquid, journal_of, tmp_path):
     made("b.xyz")
     assert (tmp_path / "a.xyz").read_bytes() == (tmp_path / "b.xyz").read_bytes()
     assert found[1].pbc.all()
+
+
+def test_fragments_are_kept(teacher, liquid, journal_of, tmp_path):
+    """In what comes from files, rattles and dynamics; the teacher uses them."""
+    write(tmp_path / "start.xyz", in_fragments(liquid))
+    write(tmp_path / "own.xyz", liquid)
+    settings = settings_of(
+        tmp_path,
+        files="own.xyz",
+        rattles={"amplitudes": [0.01], "count": 1},
+        dynamics={"steps": 2, "every": 2, "equilibration": 0, "timestep": 0.2},
+    )
+    teacher.calculator.used_labels = {"fragment", "fragment_charge"}
+    configurations.make(settings, teacher, journal_of("journal"), tmp_path / "made.xyz")
+    found = read(tmp_path / "made.xyz", ":")
+    assert [atoms.info["origin"] for atoms in found] == ["file", "rattle", "dynamics"]
+    for atoms in found:
+        kept = fragments(atoms)
+        assert kept.labels.tolist() == [3, 3, 3, 1, 1, 1]
+        assert kept.charges.tolist() == [1.0, 1.0, 1.0, -1.0, -1.0, -1.0]
+
+
+@pytest.mark.parametrize("name", ["start.xyz", "own.xyz"])
+def test_a_field_would_be_lost(name, journal_of, tmp_path):
+    for each in ("start.xyz", "own.xyz"):
+        write(tmp_path / each, molecule("H2O"))
+    water = molecule("H2O")
+    water.info["electric_field"] = [0.0, 0.0, 0.1]
+    write(tmp_path / name, [molecule("H2O"), water])
+    settings = settings_of(tmp_path, rattles={"count": 1}, files="own.xyz")
+    with pytest.raises(ValueError, match=f"{name}: frame 1: it has electric_field=.* not keep"):
+        configurations.make(settings, None, journal_of("journal"), tmp_path / "made.xyz")
 
 
 def test_starts_with_atoms_too_close(tmp_path):

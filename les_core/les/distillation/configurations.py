@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from les.data.atoms import labels_without_effect
+from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE
 from les.data.labels import NAMES
+from les.data.spin import SPIN_NAMES
 from les.data.structure_files import read_structures
+from les.data.total_charge import TOTAL_CHARGE_NAMES
 from les.distillation import dynamics
 from les.distillation.limits import check_distances
 from les.distillation.recipe import Settings
@@ -22,15 +26,16 @@ from les.predict.output import writer
 
 #: Entries of ``Atoms.info`` that say where a configuration comes from.
 ORIGIN, TRAJECTORY, FRAME = "origin", "trajectory", "frame"
-#: Entries that are kept of structures that are read: what the system is.
-STATE = ("charge", "total_charge", "spin", "total_spin")
+#: Entries, and arrays, that are kept of structures that are read: what the system is.
+STATE, PARTS = (*TOTAL_CHARGE_NAMES, *SPIN_NAMES), (FRAGMENT, FRAGMENT_CHARGE)
 
 
 def read_starts(settings: Settings) -> list[Any]:
-    """All starting structures, bare but for charge and spin.
+    """All starting structures, bare but for charge, spin and fragments.
 
     Raises:
-        ValueError: for a file that cannot be read, and atoms that are too close to one another.
+        ValueError: for a file that cannot be read, atoms that are too close to one another, and
+            what is said of the state of a structure and would be lost, such as a field.
     """
     found = []
     for name in settings.start:
@@ -39,7 +44,7 @@ def read_starts(settings: Settings) -> list[Any]:
                 check_distances(atoms, settings.limits)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
-            found.append(_bare(atoms))
+            found.append(_bare(where, atoms))
     return found
 
 
@@ -85,12 +90,12 @@ def _all(
 ) -> Iterator[tuple[str, str, int, Any]]:
     plan = settings.configurations
     for number, name in enumerate(plan.files):
-        for frame, (_, atoms) in enumerate(read_structures(settings.path(name))):
+        for frame, (where, atoms) in enumerate(read_structures(settings.path(name))):
             trajectory, place = atoms.info.get(TRAJECTORY), atoms.info.get(FRAME)
             if trajectory is not None and place is not None:
-                yield "file", f"file-{number}-{trajectory}", int(place), _bare(atoms)
+                yield "file", f"file-{number}-{trajectory}", int(place), _bare(where, atoms)
             else:
-                yield "file", f"file-{number}", frame, _bare(atoms)
+                yield "file", f"file-{number}", frame, _bare(where, atoms)
     if plan.rattles is not None:
         generator = np.random.default_rng((settings.seed, 1))
         for number, atoms in enumerate(_rattled(starts, plan.rattles, generator)):
@@ -117,12 +122,16 @@ def _rattled(
                 yield moved
 
 
-def _bare(atoms: Any) -> Any:
+def _bare(where: str, atoms: Any) -> Any:
     """A copy without labels, velocities and constraints."""
     from ase import Atoms
 
+    for name, value in labels_without_effect(atoms).items():
+        if name not in (*STATE, *PARTS):
+            raise ValueError(f"{where}: it has {name}={value}, which a distillation does not keep")
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     bare.info = {name: atoms.info[name] for name in STATE if name in atoms.info}
+    bare.arrays |= {name: atoms.arrays[name].copy() for name in PARTS if name in atoms.arrays}
     return bare
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from les.data.atoms import labels_without_effect
 from les.data.total_charge import TOTAL_CHARGE_NAMES, total_charge
 from les.distillation.molecules import whole_molecules
 from les.distillation.settings import ScanSettings
@@ -26,7 +27,8 @@ def scans(
         generator: of the orientations.
 
     Raises:
-        ValueError: if a structure has no molecules, or a total charge that several molecules share.
+        ValueError: if a structure has no molecules, or a total charge that several molecules share,
+            and for a spin or fragments.
     """
     kinds = _kinds(starts)
     for one, other in combinations_with_replacement(kinds, 2):
@@ -53,6 +55,12 @@ def _kinds(starts: Sequence[Any]) -> dict[str, Any]:
                 f"starting structure {number} ({atoms.get_chemical_formula()}) is one network of "
                 "bonds, without molecules to scan"
             )
+        for name in labels_without_effect(atoms):
+            if name not in TOTAL_CHARGE_NAMES:
+                raise ValueError(
+                    f"starting structure {number} has {name}: how molecules share it is not known, "
+                    "so there can be no scans"
+                )
         charge = total_charge(atoms)
         if charge != 0.0 and len(parts) > 1:
             raise ValueError(
