@@ -151,7 +151,12 @@ def _solve(
     induced, direction = torch.zeros_like(answer), answer
     square = around.total(residual * answer)
     enough = around.tolerance**2 * square
-    active = square > enough
+    if not bool(torch.isfinite(square).all()):
+        wrong = torch.nonzero(~torch.isfinite(square))
+        raise RuntimeError(
+            f"what charges and dipoles of structure {int(wrong[0])} feel is no finite number"
+        )
+    active = ~(square <= enough)  # what is no number has not converged
     for _ in range(around.iterations):
         if not bool(active.any()):
             break
@@ -171,7 +176,7 @@ def _solve(
         before, square = square, around.total(residual * answer)
         kept = torch.where(active, square / before, 0.0)[around.batch].unsqueeze(1)
         direction, dual = answer + kept * direction, residual + kept * dual
-        active = active & (square > enough)
+        active = active & ~(square <= enough)
     if bool(active.any()):
         raise RuntimeError(
             f"induced moments of structure {int(torch.nonzero(active)[0])} did not converge in "

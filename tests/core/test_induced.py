@@ -8,7 +8,7 @@ import torch
 from les import Ewald
 from les.induced import checked_response
 from les.multipoles import checked_moments, multipole_energies
-from les.response_solver import Surroundings
+from les.response_solver import Dual, Surroundings
 from les.self_consistent import polarisabilities, self_consistent_energies
 
 FLOAT = torch.float64
@@ -169,6 +169,15 @@ def test_a_catastrophe_that_symmetry_hides(charges, alpha):
     with pytest.raises(RuntimeError, match="polarisation catastrophe in structure 0"):
         energies(*structure, alphas)
     energies(*structure, 0.01 * alphas)
+
+
+def test_a_drive_that_is_no_number_is_not_converged(system):
+    _, positions, cell, _, kappas, alphas = system()
+    batch = torch.zeros(len(positions), dtype=torch.long)
+    around = Surroundings(Ewald().settings(), batch, None, 1)
+    drive = torch.full((len(positions), 4), torch.nan, dtype=FLOAT)
+    with pytest.raises(RuntimeError, match="structure 0 feel is no finite number"):
+        Dual.apply(drive, kappas, alphas, positions, cell, around)
 
 
 @pytest.mark.parametrize(
