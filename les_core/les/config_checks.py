@@ -77,6 +77,13 @@ def check_agreement(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> N
         for name in OF_MULTIPOLES:
             if values[name]:
                 raise ValueError(f"`{name}` must be false with `charge_equilibration`, got True")
+    if values["self_consistent"] and not (
+        values["use_induced_charge"] or values["use_induced_dipole"]
+    ):
+        raise ValueError(
+            "`self_consistent` needs `use_induced_charge` or `use_induced_dipole`, without which "
+            "it has no effect, got True"
+        )
     if values["neutrality"] == "shift" and not values["remove_mean"]:
         raise ValueError(
             "`remove_mean` must be true with `neutrality` 'shift', the default, which takes "

@@ -64,8 +64,9 @@ def charges_of_fragments(
 
     Raises:
         TypeError: for what is not a tensor.
-        ValueError: for another shape or device, values that are not finite or differ within a
-            fragment, and fragments whose charges do not sum to that of their structure.
+        ValueError: for another shape or device, values that are not finite, require gradients
+            or differ within a fragment, and fragments whose charges do not sum to that of their
+            structure.
     """
     owner, number = fragments.owner, fragments.number
     if fragment_charge is None:
@@ -73,9 +74,7 @@ def charges_of_fragments(
             return total_charge
         of_fragments = total_charge.new_zeros(number)
     else:
-        check_tensors(fragment_charge=fragment_charge)
-        _check_shape("fragment_charge", fragment_charge, batch)
-        check_finite("fragment_charge", fragment_charge)
+        _check_charges(fragment_charge, batch)
         given = fragment_charge.detach().double()
         of_fragments = given.new_zeros(number).scatter(0, owner, given)
         differs = (of_fragments[owner] - given).abs() > ROUNDING
@@ -121,6 +120,17 @@ def joined_fragments(
             labels.append(torch.as_tensor(one.labels))
             charges.append(torch.as_tensor(one.charges))
     return torch.cat(labels), torch.cat(charges)
+
+
+def _check_charges(fragment_charge: Tensor, batch: Tensor) -> None:
+    check_tensors(fragment_charge=fragment_charge)
+    _check_shape("fragment_charge", fragment_charge, batch)
+    check_finite("fragment_charge", fragment_charge)
+    if fragment_charge.requires_grad:
+        raise ValueError(
+            "`fragment_charge` must not require gradients: charge equilibration has no "
+            "derivatives with respect to it"
+        )
 
 
 def _check_shape(name: str, values: Tensor, batch: Tensor) -> None:

@@ -288,6 +288,8 @@ def test_refusals():
         run(charges=CHARGES[:2])
     with pytest.raises(ValueError, match=r"`fragment_charge` must be finite, got nan"):
         run(charges=CHARGES * torch.nan)
+    with pytest.raises(ValueError, match=r"`fragment_charge` must not require gradients"):
+        run(charges=CHARGES.clone().requires_grad_())
     uneven = CHARGES.clone()
     uneven[4] = 0.5
     with pytest.raises(ValueError, match=r"one number for each fragment, got .* of atom"):
@@ -310,5 +312,10 @@ def test_refusals():
         born_effective_charges(
             CHARGES, positions, cell, batch, pbc, edges=object(), fragment=LABELS
         )
+    for name, value in (("method", "phase"), ("total_charge", torch.zeros(1).double())):
+        with pytest.raises(ValueError, match=f"`{name}` has no effect with `fragment`"):
+            born_effective_charges(
+                CHARGES, positions, cell, batch, pbc, fragment=LABELS, **{name: value}
+            )
     with pytest.raises(ValueError, match=r"periodic: equilibrated charges flow"):
         run(labels=None, charges=None, compute_bec=True)

@@ -46,7 +46,7 @@ def test_born_effective_charges_and_dipoles(molecule):
 def test_energies_of_atoms(molecule, make_system):
     positions, latent = molecule
     latent["latent_kappas"] = 0.5 * latent["latent_alphas"]
-    for config in (LESConfig(), LESConfig(self_consistent=True)):
+    for config in (LESConfig(), LESConfig(self_consistent=True, use_induced_dipole=True)):
         out = Les(config)(positions, **latent, compute_atom_energies=True)
         torch.testing.assert_close(out["E_lr_atoms"].sum(), out["E_lr"][0])
     del latent["latent_kappas"], latent["latent_alphas"]
@@ -55,6 +55,11 @@ def test_energies_of_atoms(molecule, make_system):
     shares = shares - 0.5 * (latent["latent_dipoles"] * out["field"]).sum(1)
     torch.testing.assert_close(out["E_lr_atoms"], shares)
     torch.testing.assert_close(shares.sum(), out["E_lr"][0])
+
+
+def test_self_consistent_needs_a_response():
+    with pytest.raises(ValueError, match="`self_consistent` needs `use_induced_charge` or"):
+        LESConfig(self_consistent=True)
 
 
 def test_published_field(molecule):
@@ -76,7 +81,7 @@ def test_consistent_field(molecule):
     """The dipole is minus the derivative of the energy by the field."""
     positions, latent = molecule
     field = torch.tensor([[0.2, 0.1, -0.3]], dtype=FLOAT, requires_grad=True)
-    les = Les(LESConfig(self_consistent=True, epsilon_factor=1.7))
+    les = Les(LESConfig(self_consistent=True, use_induced_dipole=True, epsilon_factor=1.7))
     out = les(positions, **latent, e_ext=field, compute_dipole=True)
     (gradient,) = torch.autograd.grad(out["E_lr"].sum(), field, retain_graph=True)
     torch.testing.assert_close(out["dipole"], -gradient)

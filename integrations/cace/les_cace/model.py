@@ -278,9 +278,9 @@ class CACE(nn.Module):
                     self.les_config.remove_mean,
                     self.les_config.epsilon_factor,
                     create_graph=self.training,
-                    method=bec_method,
+                    method=bec_method if fragment is None else "exact",
                     edges=edges,
-                    total_charge=total,
+                    total_charge=total if fragment is None else None,
                     fragment=fragment,
                 )
         energy = energies.new_zeros(len(cell)).index_add(0, batch, energies)

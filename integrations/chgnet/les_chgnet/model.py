@@ -343,9 +343,9 @@ class CHGNetLES(CHGNet):
             self.les.remove_mean,
             self.les.epsilon_factor,
             create_graph=self.training,
-            method=method,
+            method=method if fragment is None else "exact",
             edges=None if edges is None else edges(),
-            total_charge=total_charge,
+            total_charge=total_charge if fragment is None else None,
             fragment=fragment,
         )
         prediction["bec"] = torch.split(bec, prediction["atoms_per_graph"].tolist())

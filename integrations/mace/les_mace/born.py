@@ -62,6 +62,7 @@ def born_charges(
         charges: ``[n_atoms]`` [e].
         edges: the graph that they come from, where it is needed.
     """
+    fragment = data.get("fragment")  # it decides on the method and the sums of charges
     bec = born_effective_charges(
         charges,
         data["positions"],
@@ -71,10 +72,10 @@ def born_charges(
         model.les.remove_mean,
         model.les.epsilon_factor,
         create_graph=training or model.training,
-        method=model.bec_method,
+        method=model.bec_method if fragment is None else "exact",
         edges=edges,
-        total_charge=model.total_charge(data),
-        fragment=data.get("fragment"),
+        total_charge=model.total_charge(data) if fragment is None else None,
+        fragment=fragment,
     )
     index = model.bec_output_index
     return bec if index is None else bec[:, index]

@@ -62,7 +62,8 @@ def born_effective_charges(
             molecule, too. It needs ``remove_mean``.
         fragment: label of the fragment of each atom ``[n_atoms]``, of equilibrated charges, which
             are taken as they are: those of each fragment sum to a constant. Both methods are one
-            then, which is exact and needs no ``edges`` (``les.response.fragments``).
+            then, which is exact and takes neither ``method`` nor ``edges`` nor ``total_charge``
+            (``les.response.fragments``).
 
     Returns:
         ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
@@ -86,6 +87,10 @@ def born_effective_charges(
     if fragment is not None:
         if edges is not None:
             raise ValueError("`edges` have no effect with `fragment`")
+        if method != "exact":
+            raise ValueError(f"`method` has no effect with `fragment`, got {method!r}")
+        if total_charge is not None:
+            raise ValueError("`total_charge` has no effect with `fragment`")
         check_gradients(positions)
         fragments = fragments_of(fragment, batch, len(cell))
         structures = (positions, cell, periodic, batch, fragments)

@@ -26,6 +26,9 @@ from les.spectra.phonons import high_frequency_constant
 #: Entries of ``Atoms.info`` by which models take a field [V/A].
 FIELD_KEYS = ("external_field", "electric_field")
 
+#: Of finite fields [V/A].
+STRENGTH = 0.01
+
 #: The result of models with ``charge_equilibration`` that says how charges answer [eV/e^2].
 HARDNESS = "hardness"
 
@@ -47,7 +50,9 @@ def require_polarisability(calculator: Any, atoms: Any) -> None:
         )
 
 
-def polarisability(calculator: Any, atoms: Any, strength: float = 0.01) -> NDArray[np.float64]:
+def polarisability(
+    calculator: Any, atoms: Any, strength: float | None = None
+) -> NDArray[np.float64]:
     """The electronic polarisability of a structure.
 
     Args:
@@ -55,21 +60,28 @@ def polarisability(calculator: Any, atoms: Any, strength: float = 0.01) -> NDArr
             names as one of :data:`FIELD_KEYS` in ``used_labels``, and finds in ``atoms.info``.
         atoms: open structure; with ``charge_equilibration`` also a periodic one whose fragments
             are told (``les.data.fragments``), which has that of its cell in the macroscopic field.
-        strength: of finite fields [V/A].
+        strength: of finite fields [V/A], 0.01 without it; equilibrated charges need none.
 
     Returns:
         ``[3, 3]`` [e^2 A^2 / eV], which is e A^2 / V; times 14.4 eV A / e^2 it is the
         polarisability volume [A^3].
 
     Raises:
-        ValueError: for another periodic structure, a strength that is not positive, and a model
+        ValueError: for another periodic structure, a strength that is not positive or
+            has no effect, and a model
             whose charges do not answer to a field.
     """
     require_polarisability(calculator, atoms)
-    if not (is_number(strength) and strength > 0):
+    if strength is not None and not (is_number(strength) and strength > 0):
         raise ValueError(f"`strength` must be a positive field in V/A, got {strength!r}")
     if _equilibrates(calculator):
+        if strength is not None:
+            raise ValueError(
+                f"`strength` has no effect with `charge_equilibration`, got {strength!r}: the "
+                "polarisability of equilibrated charges needs no finite fields"
+            )
         return _of_equilibrated_charges(calculator, atoms)
+    strength = STRENGTH if strength is None else strength
     key = _field_key(calculator)
     columns = []
     for axis in np.eye(3):

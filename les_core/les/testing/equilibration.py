@@ -97,6 +97,8 @@ class EquilibrationTests(Adapter):
         found = polarisability(calc, atoms)
         np.testing.assert_allclose(found, found.T, rtol=0, atol=1e-6)
         assert np.linalg.eigvalsh(found)[-2:].min() > 1e-3
+        with pytest.raises(ValueError, match="`strength` has no effect"):
+            polarisability(calc, atoms, strength=0.01)
         turned = polarisability(calc, rotated(atoms, ROTATION))
         np.testing.assert_allclose(turned, ROTATION @ found @ ROTATION.T, rtol=0, atol=1e-5)
 
