@@ -219,6 +219,15 @@ def test_two_dipoles_far_apart(unit_ewald):
     assert energy.item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["dipoles", "quadrupoles"])
+def test_two_atoms_at_the_same_place(kind):
+    positions = torch.tensor([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).double()
+    charges = torch.tensor([1.0, -1.0, 0.5]).double()
+    shape = (3, 3) if kind == "dipoles" else (3, 3, 3)
+    with pytest.raises(ValueError, match="`positions` must differ, got atoms 0 and 2 of an open"):
+        Ewald().multipoles(charges, positions, **{kind: torch.zeros(shape).double()})
+
+
 def test_itself(unit_ewald):
     """What a dipole and a quadrupole do to themselves, of one atom in vacuum."""
     nothing, position = torch.zeros(1, dtype=torch.float64), torch.zeros(1, 3, dtype=torch.float64)

@@ -340,3 +340,12 @@ def too_many_points(points: float, where: str, n_structures: int) -> str:
         "Molecules need no cell; the one of a slab is twice as high as the slab, from which "
         "an atom may have left"
     )
+
+
+def coincidence(positions: Tensor, first: int, second: int) -> ValueError:
+    """The error for two atoms of an open structure at one of ``positions`` ``[n_atoms, 3]``."""
+    place = positions[first].detach().to(torch.float64).tolist()
+    return ValueError(
+        f"`positions` must differ, got atoms {first} and {second} of an open structure at the same "
+        f"place, {place}"
+    )

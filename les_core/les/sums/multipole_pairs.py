@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from les.sums.boys import boys
+from les.sums.checks import coincidence
 from les.sums.method import Sums
 from les.sums.sources import PAIRS_OF_AXES
 
@@ -38,14 +39,26 @@ def sum_over_multipole_pairs(
 
     Returns:
         Sum per structure ``[n_structures]``, and a tensor like ``sources`` (or ``None``).
+
+    Raises:
+        ValueError: if two atoms are at the same place.
     """
     seen = sources.unflatten(1, (n_sources, -1)).unsqueeze(3)  # of atoms j, the last axis
     r = positions.unsqueeze(1)
     d = [(x.unsqueeze(3) - x.unsqueeze(2)) for x in r.unbind(3)]  # [n_structures, 1, i, j]
+    _refuse_coincidence(d, positions)
     g = _interactions(d, sigma, 2 if n_sources == 4 else 4)
     felt = torch.stack(_felt(seen, d, g), dim=1).flatten(1, 2)
     energy = 0.5 * (sources * felt).flatten(1).sum(dim=1)
     return energy, felt if compute_potential else None
+
+
+def _refuse_coincidence(d: list[Tensor], positions: Tensor) -> None:
+    same = (d[0].detach() == 0.0) & (d[1].detach() == 0.0) & (d[2].detach() == 0.0)
+    coincident = same.squeeze(1).triu(diagonal=1)
+    if bool(coincident.any()):
+        found: list[int] = torch.nonzero(coincident)[0].tolist()
+        raise coincidence(positions[found[0]], found[1], found[2])
 
 
 def _interactions(d: list[Tensor], sigma: float, highest: int) -> list[Tensor]:

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from les.sums.checks import coincidence
 from les.sums.function import energy_and_gradients
 from les.sums.method import Engine, Part, Settings, Sums
 from les.sums.multipole_pairs import sum_over_multipole_pairs
@@ -107,9 +108,4 @@ def _refuse_coincidence(distance: Tensor, positions: Tensor, first: Tensor, seco
     coincident = distance.detach() == 0.0
     if bool(coincident.any()):
         found: list[int] = torch.nonzero(coincident)[0].tolist()
-        i, j = int(first[found[0]]), int(second[found[0]])
-        place: list[float] = positions[found[1], i].to(torch.float64).tolist()
-        raise ValueError(
-            f"`positions` must differ, got atoms {i} and {j} of an open structure at the same "
-            f"place, {place}"
-        )
+        raise coincidence(positions[found[1]], int(first[found[0]]), int(second[found[0]]))
