@@ -124,9 +124,9 @@ def require_minimum(
     drive = torch.randn(
         len(positions), 4, dtype=torch.float64, device="cpu", generator=generator
     ).to(positions)
-    leaves = [value.detach() for value in (kappas, alphas, positions, cell)]
+    around = around._replace(tolerance=PROBE_TOLERANCE)
     with torch.no_grad():
-        _solve(drive, *leaves, around._replace(tolerance=PROBE_TOLERANCE))
+        _solve(drive, kappas, alphas, positions, cell, around)
 
 
 def _solve(
