@@ -41,9 +41,10 @@ def fragments_of(fragment: Tensor | None, batch: Tensor, n_structures: int) -> G
     if fragment.is_floating_point() or fragment.is_complex() or fragment.dtype == torch.bool:
         raise TypeError(f"`fragment` must hold whole numbers, got {fragment.dtype}")
     _check_shape("fragment", fragment, batch)
-    labels = torch.stack([batch, fragment.to(batch.dtype)])
-    distinct, owner = torch.unique(labels, dim=1, return_inverse=True)
-    return Groups(owner, distinct.shape[1])
+    # One number for each atom: rows of two are slow to compare, and labels may be of any size.
+    labels, label = torch.unique(fragment, return_inverse=True)
+    distinct, owner = torch.unique(batch * len(labels) + label, return_inverse=True)
+    return Groups(owner, len(distinct))
 
 
 def charges_of_fragments(

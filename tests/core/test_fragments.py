@@ -8,6 +8,7 @@ import torch
 
 from les import Ewald, Les, LESConfig, born_effective_charges
 from les.equilibration import equilibrate
+from les.fragments import fragments_of
 from les.long_range import long_range
 from les.response.fragments import lattice_shifts
 from les.testing.derivatives import derivative
@@ -85,6 +86,14 @@ def test_a_batch_is_each_alone():
         atoms = slice(9 * place, 9 * place + 9)
         torch.testing.assert_close(together.charges[atoms], alone.charges, rtol=0, atol=1e-12)
         assert together.iterations[place] == alone.iterations[0]
+
+
+def test_labels_of_any_size():
+    batch = torch.tensor([0, 0, 0, 1, 1, 1])
+    labels = torch.tensor([2**63 - 1, -(2**63), 2**63 - 1, 2**63 - 1, 5, -(2**63)])
+    found = fragments_of(labels, batch, 2)
+    assert found.owner.tolist() == [1, 0, 1, 4, 3, 2]
+    assert found.number == 5
 
 
 def test_one_fragment_is_the_structure():
