@@ -59,7 +59,8 @@ class Ewald(nn.Module):
         norm_factor: ``2 pi k_e`` [eV A / e^2].
         accuracy: largest relative error of forces (root mean square), from which ``dl`` and the
             mesh follow. A ``dl`` other than the default is kept, and has to be fine enough.
-            Without it, the mesh differs from the direct sum by less than 1e-5.
+            Without it, the mesh differs from the direct sum by less than 1e-5. Both hold for
+            charges; with dipoles and quadrupoles errors are larger.
         spacing: largest distance of mesh points along a lattice vector [A], below ``dl / 2``,
             in place of ``accuracy``.
         order: of the B-splines of the mesh, 4 to 8; together with ``spacing``.
