@@ -92,6 +92,9 @@ def test_molecules_in_a_cell(method):
         dipoles.append(charges @ positions)
     np.testing.assert_allclose(found, torch.stack(dipoles, dim=1), atol=1e-6)
     np.testing.assert_allclose(found, found.T, atol=1e-6)
+    options = {"epsilon_factor": 1.7, "fragment": fragment}
+    scaled = polarisability(ewald, eta, positions, cell, batch, pbc, **options)[0]
+    np.testing.assert_allclose(scaled, 1.7 * found, rtol=1e-12)
     wrapped = positions.clone()
     wrapped[1] += cell[0, 0] - cell[0, 2]
     again = polarisability(ewald, eta, wrapped, cell, batch, pbc, fragment=fragment)[0]
