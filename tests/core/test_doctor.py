@@ -85,6 +85,13 @@ def test_doctor_of_another_programs_model(fake, model, fails, monkeypatch):
     )
 
 
+def test_a_wrong_name_is_told_before_what_is_not_installed(fake, fails, monkeypatch, tmp_path):
+    monkeypatch.setattr(fake, "symbol", "no_such_upstream:Model")
+    monkeypatch.setattr(fake, "model_suffixes", (".fake",))
+    monkeypatch.chdir(tmp_path)
+    assert "no model file nosuch.fake" in fails("doctor", "nosuch.fake")
+
+
 def test_what_doctor_says_of_settings():
     fine = doctor.examine_model(LESConfig(accuracy=1e-4))
     assert re.search(r"crystals up to [5-9]e-05", fine)

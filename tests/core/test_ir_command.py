@@ -196,7 +196,9 @@ def test_harmonic(models, capsys):
 def test_born(models, capsys, fails):
     command = ("born", "RigidIons.pt", "crystal.xyz", "--eps-inf", "2.25")
     assert cli.main([*command]) == 0
-    assert "Na    1.5000   " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Na    1.5000   " in out
+    assert "BORN: with eps_inf = 2.25" in out
     lines = (models / "BORN").read_text().splitlines()
     assert [float(x) for x in lines[1].split()] == [2.25, 0, 0, 0, 2.25, 0, 0, 0, 2.25]
     assert "BORN exists already" in fails(*command)

@@ -39,6 +39,10 @@ def load_calculator(backend: Backend, model: str | Path, **options: Any) -> Any:
         elif not any_other and all(each.name != name for each in known):
             option = "--" + name.replace("_", "-")
             raise BackendError(f"models of {backend.name} have no {lacking} by {option}")
+    named = any(str(model).endswith(suffix) for suffix in backend.model_suffixes)
+    if named and backend.problem() is not None and not Path(model).exists():
+        # A wrong name is told before what would have to be installed to read the file.
+        raise FileNotFoundError(f"no model file {model}")
     try:
         return backend.calculator(model, **options)
     except (BackendError, OSError, ValueError):  # these have a message of their own

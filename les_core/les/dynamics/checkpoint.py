@@ -80,7 +80,8 @@ class Checkpoint:
         self.state: Any = None
         if path.exists():
             records = [record for _, record in records_of(path)]
-            check_identity(path, records[0] if records else None, identity)
+            first = records[0] if records else None
+            check_identity(path, first, identity, "give --force")
             if len(records) != 2:
                 raise ValueError(f"{path} is damaged; move it away to start again")
             self.state = records[1]

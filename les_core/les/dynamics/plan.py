@@ -39,7 +39,7 @@ class Plan:
         if self.n_steps % self.every:
             raise ValueError(
                 f"the number of steps must be a multiple of `every` = {self.every}, from one frame "
-                f"to the next, got {self.n_steps}"
+                f"to the next (--every), got {self.n_steps}"
             )
         given = self.temperature
         if given is not None and not (is_number(given) and given > 0):

@@ -36,7 +36,11 @@ ENGINES: dict[str, Engine] = {
     ),
     "LAMMPS, `les lammps`": Engine(
         "lammps",
-        {**_ALL, "Born charges": no("They are not summed over ranks"), "several ranks": yes()},
+        {
+            **_ALL,
+            "Born charges": yes("By `--born-every`, with the current"),
+            "several ranks": yes(),
+        },
     ),
     "TorchSim": Engine(
         "",

@@ -102,13 +102,16 @@ class Journal:
         return size
 
 
-def check_identity(path: Path, first: Any, identity: Mapping[str, Any]) -> None:
+def check_identity(
+    path: Path, first: Any, identity: Mapping[str, Any], again: str = "move the file away"
+) -> None:
     """Refuse a file whose first record is not that of this run.
 
     Args:
         path: the file, for messages.
         first: its first record.
         identity: what the results of this run depend on.
+        again: what to do to start again, for messages.
 
     Raises:
         ValueError: naming the file and what differs.
@@ -119,7 +122,7 @@ def check_identity(path: Path, first: Any, identity: Mapping[str, Any]) -> None:
     if different:
         raise ValueError(
             f"{path} is of another run, with other {' and '.join(different)}; repeat the "
-            "command of that run, or move the file away to start again"
+            f"command of that run, or {again} to start again"
         )
 
 

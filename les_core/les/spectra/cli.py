@@ -276,7 +276,7 @@ def born(argv: Sequence[str]) -> int:
     )
     add_model_options(parser)
     arguments = parser.parse_args(argv)
-    from les.spectra.phonons import write_born
+    from les.spectra.phonons import high_frequency_constant, write_born
 
     check_target(arguments.output, [arguments.model, arguments.structure], force=arguments.force)
     calculator, _ = load_model(arguments)
@@ -286,5 +286,5 @@ def born(argv: Sequence[str]) -> int:
     for symbol, tensor in zip(atoms.symbols, charges, strict=True):
         rows = "  ".join(" ".join(f"{x:8.4f}" for x in row) for row in tensor)
         print(f"{symbol:2s}  {rows}")
-    print(arguments.output)
+    print(f"{arguments.output}: with eps_inf = {high_frequency_constant(calculator):g}")
     return 0
