@@ -27,8 +27,8 @@ def check_charge_options(
 
     Raises:
         ValueError: for values that there are not; for ``bec`` and ``eps_inf`` with a model that has
-            no charges, or several on each atom; and for an ``acoustic_sum`` to be spread without
-            ``bec``.
+            no charges, or several on each atom; for the method ``"phase"`` with one that
+            equilibrates charges; and for an ``acoustic_sum`` to be spread without ``bec``.
     """
     for name, given in (("bec", bec), ("eps_inf", eps_inf is not None)):
         if given and config is None:
@@ -39,6 +39,11 @@ def check_charge_options(
             )
     if isinstance(bec, str) and bec not in METHODS:
         raise ValueError(f"`bec` must be true, false or one of {', '.join(METHODS)}, got {bec!r}")
+    if bec == "phase" and config is not None and config.charge_equilibration:
+        raise ValueError(
+            "`bec='phase'` has no effect on equilibrated charges, whose Born effective charges are "
+            "derivatives of the dipoles of molecules: give bec=True"
+        )
     if acoustic_sum not in ACOUSTIC_SUMS:
         raise ValueError(
             f"`acoustic_sum` must be one of {', '.join(ACOUSTIC_SUMS)}, got {acoustic_sum!r}"

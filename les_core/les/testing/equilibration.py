@@ -102,6 +102,10 @@ class EquilibrationTests(Adapter):
         turned = polarisability(calc, rotated(atoms, ROTATION))
         np.testing.assert_allclose(turned, ROTATION @ found @ ROTATION.T, rtol=0, atol=1e-5)
 
+    def test_the_method_of_phases_is_refused(self, calculator: CalculatorFactory) -> None:
+        with pytest.raises(ValueError, match="`bec='phase'` has no effect on equilibrated charges"):
+            calculator(bec="phase")
+
     def test_a_crystal_has_no_born_effective_charges(self, calculator: CalculatorFactory) -> None:
         with pytest.raises(ValueError, match="periodic: equilibrated charges flow"):
             calculator(bec=True).calculate(crystal("triclinic"))
