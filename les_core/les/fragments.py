@@ -8,19 +8,30 @@ and the total charge of that fragment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from les.conjugate_gradients import Groups
 from les.sums.checks import check_finite, check_tensors
 
-if TYPE_CHECKING:
-    from les.data.fragments import Fragments
-
 #: Difference of total charges that is rounding [e].
 ROUNDING = 1e-5
+
+
+class Fragments(NamedTuple):
+    """The fragments of one structure.
+
+    Attributes:
+        labels: of the fragment of each atom ``[n_atoms]``.
+        charges: total charge of the fragment of each atom ``[n_atoms]`` [e].
+    """
+
+    labels: NDArray[np.int64]
+    charges: NDArray[np.float64]
 
 
 def fragments_of(fragment: Tensor | None, batch: Tensor, n_structures: int) -> Groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -143,24 +144,41 @@ def test_pre_commit_runs_the_tested_ruff() -> None:
 
 
 def test_what_the_core_names_can_be_packaged() -> None:
-    """Packaging a model copies the core with all that its modules name, called or not."""
+    """Packaging a model copies the core with all that its modules name, called or not.
+
+    What these modules name is copied as well, be it for the sake of types alone.
+    """
     code = """import sys, les
 for name, module in list(sys.modules.items()):
     if name.partition('.')[0] == 'les':
-        print(module.__file__)
+        print(name)
 """
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    named = {
-        name.partition(".")[0]
-        for path in run.stdout.split()
-        for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8")))
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
+    waiting, seen, named = run.stdout.split(), set(), set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        found = names_in(module)
+        named |= {name.partition(".")[0] for name in found}
+        waiting += [name for name in found if name.partition(".")[0] == "les"]
     assert {"torch", "numpy"} <= named
     assert named - sys.stdlib_module_names <= {"les", "numpy", "torch", "yaml"}
+
+
+def names_in(module: str) -> set[str]:
+    """Modules that the source of a module names; none where it is no module, but part of one."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # within what is no package
+        return set()
+    if spec is None or spec.origin is None:
+        return set()
+    named = set()
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return named

@@ -5,30 +5,16 @@ A fragment is a part of a structure that keeps its total charge when charges are
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from les.data.bonds import bonded_pairs
+from les.fragments import ROUNDING, Fragments
 
 #: Arrays of ``Atoms`` that hold them: labels of fragments, and the charge of each atom's fragment.
 FRAGMENT, FRAGMENT_CHARGE = "fragment", "fragment_charge"
-
-#: Difference of total charges that is rounding [e].
-ROUNDING = 1e-5
-
-
-class Fragments(NamedTuple):
-    """The fragments of one structure.
-
-    Attributes:
-        labels: of the fragment of each atom ``[n_atoms]``.
-        charges: total charge of the fragment of each atom ``[n_atoms]`` [e].
-    """
-
-    labels: NDArray[np.int64]
-    charges: NDArray[np.float64]
 
 
 def fragments(atoms: Any, total_charge: float = 0.0) -> Fragments | None:
