@@ -219,9 +219,10 @@ def test_names_without_chgnet(program, run_program):
 @pytest.mark.parametrize(
     "command", ["train chgnet --les --name=x", "predict m.pth.tar x.xyz", "train chgnet-pretrained"]
 )
-def test_commands_without_chgnet(command, run_program):
+def test_commands_without_chgnet(command, run_program, tmp_path):
+    (tmp_path / "m.pth.tar").touch()
     program = f"from les.cli import main; sys.exit(main({command.split()!r}))"
-    result = run_program("-c", WITHOUT_CHGNET + program, check=False)
+    result = run_program("-c", WITHOUT_CHGNET + program, check=False, cwd=tmp_path)
     assert result.returncode == 1
     name = "chgnet-pretrained" if "pretrained" in command else "chgnet"
     assert result.stderr.startswith(f"les: error: backend {name!r}: chgnet is not installed")

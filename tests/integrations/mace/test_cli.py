@@ -150,9 +150,10 @@ def test_names_without_mace(name, run_program):
 
 
 @pytest.mark.parametrize("command", ["train mace --les --name=x", "predict model.pt x.xyz"])
-def test_commands_without_mace(command, run_program):
+def test_commands_without_mace(command, run_program, tmp_path):
+    (tmp_path / "model.pt").touch()
     program = f"from les.cli import main; sys.exit(main({command.split()!r}))"
-    result = run_program("-c", WITHOUT_MACE + program, check=False)
+    result = run_program("-c", WITHOUT_MACE + program, check=False, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("les: error: backend 'mace': mace-torch is not installed")
     assert 'pip install "les[mace]"' in result.stderr
