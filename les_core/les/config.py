@@ -15,7 +15,7 @@ from les.config_checks import (
     refuse_without_effect,
 )
 from les.config_files import read_yaml
-from les.equilibration import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE
+from les.conjugate_gradients import DEFAULT_CONVERGENCE
 from les.keys import refuse_unknown, refuse_unused
 from les.legacy import UNSAID, own_settings, stored_settings
 from les.neutrality import DEFAULT_NEUTRALITY
@@ -122,9 +122,9 @@ class LESConfig:
     #: that minimise the energy and sum to the total charge (``les.equilibration``).
     charge_equilibration: bool = False
     #: Largest residual of equilibrated charges, relative to that of charges spread evenly.
-    equilibration_tolerance: float = DEFAULT_TOLERANCE
+    equilibration_tolerance: float = DEFAULT_CONVERGENCE.tolerance
     #: Number of iterations after which charge equilibration has failed.
-    equilibration_iterations: int = DEFAULT_ITERATIONS
+    equilibration_iterations: int = DEFAULT_CONVERGENCE.iterations
 
     #: The host model passes dipoles of atoms (``les.multipoles``); it is an error if it does not.
     use_dipole: bool = False

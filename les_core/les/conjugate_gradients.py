@@ -36,6 +36,22 @@ class Groups(NamedTuple):
         return values.new_zeros(self.number).index_add(0, self.owner, values)
 
 
+class Convergence(NamedTuple):
+    """Where iterations end.
+
+    Attributes:
+        tolerance: largest residual, relative to that of the start.
+        iterations: how many iterations there are at most.
+    """
+
+    tolerance: float = 1e-8
+    iterations: int = 200
+
+
+#: Where iterations end unless something else is asked for.
+DEFAULT_CONVERGENCE = Convergence()
+
+
 class Solution(NamedTuple):
     """Where conjugate gradients have come to."""
 
@@ -55,8 +71,7 @@ def conjugate_gradients(
     diagonal: Tensor,
     structures: Groups,
     fragments: Groups,
-    tolerance: float,
-    most: int,
+    convergence: Convergence,
 ) -> Solution:
     """Solve the systems of all structures.
 
@@ -66,9 +81,10 @@ def conjugate_gradients(
         diagonal: an estimate of the diagonal of H, positive ``[n_atoms]``: the preconditioner.
         structures: whose systems are independent of one another.
         fragments: parts of structures, or all of one, whose unknowns sum to zero.
-        tolerance: of the residual, relative to that of x = 0, in the norm of the preconditioner.
-        most: number of iterations at most.
+        convergence: where iterations end; residuals are in the norm of the preconditioner, and
+            relative to that of x = 0.
     """
+    tolerance, most = convergence
     owner, total = structures.owner, structures.total
     inverse = 1.0 / diagonal
     weight = fragments.total(inverse)

@@ -31,20 +31,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from les.conjugate_gradients import Groups
+from les.conjugate_gradients import DEFAULT_CONVERGENCE, Convergence, Groups
 from les.fragments import charges_of_fragments, fragments_of
 from les.minimum import Minimum, Problem
 from les.neutrality import check_total_charge
+from les.structures import NO_SUMS, ChargeSums, Structures
 from les.sums.checks import check_finite, check_like_positions, check_tensors, has_volume
 from les.sums.method import Settings
 
 logger = logging.getLogger("les")
-
-#: Residual of the charges at the end, relative to that of charges which are spread evenly.
-DEFAULT_TOLERANCE = 1e-8
-
-#: Iterations after which equilibration has failed.
-DEFAULT_ITERATIONS = 200
 
 
 class Equilibrium(NamedTuple):
@@ -68,16 +63,10 @@ class Equilibrium(NamedTuple):
 def equilibrate(
     electronegativity: Tensor,
     hardness: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor,
-    pbc: Tensor | None,
-    total_charge: Tensor | None,
+    structures: Structures,
     settings: Settings,
-    tolerance: float = DEFAULT_TOLERANCE,
-    iterations: int = DEFAULT_ITERATIONS,
-    fragment: Tensor | None = None,
-    fragment_charge: Tensor | None = None,
+    sums: ChargeSums = NO_SUMS,
+    convergence: Convergence = DEFAULT_CONVERGENCE,
 ) -> Equilibrium:
     """Charges that minimise the energy of each structure, and their energy.
 
@@ -87,17 +76,11 @@ def equilibrate(
     Args:
         electronegativity: ``[n_atoms]`` [eV/e].
         hardness: ``[n_atoms]`` [eV/e^2], beyond the interaction of a Gaussian charge with itself.
-        positions, cell, pbc: as for ``les.Ewald``.
-        batch: structure of each atom ``[n_atoms]``, ascending.
-        total_charge: what the charges of each structure sum to ``[n_structures]`` [e]; zero
-            without it.
+        structures: where the atoms are.
         settings: of the sum; ``remove_self_interaction`` makes no difference here.
-        tolerance: largest residual, relative to that of charges which are spread evenly.
-        iterations: how many iterations there are at most.
-        fragment: label of the fragment of each atom ``[n_atoms]``, whole numbers; all of a
-            structure is one without it.
-        fragment_charge: what the charges of the fragment of each atom sum to ``[n_atoms]`` [e];
-            zero without it.
+        sums: what the charges of each structure, and of its fragments, sum to.
+        convergence: where iterations end; residuals are relative to that of charges which are
+            spread evenly.
 
     Raises:
         ValueError, TypeError: as ``les.Ewald``, and as ``les.fragments`` for fragments and their
@@ -106,6 +89,8 @@ def equilibrate(
             ``total_charge`` that requires gradients.
         RuntimeError: where charges do not converge; the message names the structure.
     """
+    positions, cell, batch, pbc = structures
+    total_charge, fragment, fragment_charge = sums
     for name, value in (("electronegativity", electronegativity), ("hardness", hardness)):
         check_tensors(False, **{name: value})
         if value.shape != positions.shape[:1]:
@@ -138,8 +123,7 @@ def equilibrate(
         fragments, fragment_charge, total_charge, batch, n_structures
     )
     settings = settings._replace(remove_self_interaction=False)
-    structures = Groups(batch, n_structures)
-    problem = Problem(settings, structures, fragments, pbc, tolerance, iterations)
+    problem = Problem(settings, Groups(batch, n_structures), fragments, pbc, convergence)
     found: tuple[Tensor, ...] = Minimum.apply(
         electronegativity, hardness, positions, cell, of_fragments, problem
     )

@@ -13,6 +13,7 @@ from les.induced import Induced, checked_response, field_at_atoms, induced_in_on
 from les.long_range import scaled
 from les.multipoles import checked_moments, multipole_energies, shares_of_atoms
 from les.neutrality import charges_with_sum
+from les.response.arguments import BornSettings
 from les.response.atomic_dipoles import born_effective_charges_of_dipoles, sum_of_dipoles
 from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
@@ -63,7 +64,7 @@ def moments_and_energies(
     Raises:
         ValueError, TypeError, RuntimeError: as ``les.Les``.
     """
-    positions, cell, batch, pbc = structures
+    positions, cell, batch, _ = structures
     raw, n, factor = latent.charges, len(cell), config.epsilon_factor
     moments = checked_moments(
         raw, positions, latent.dipoles, latent.quadrupoles, names=MOMENT_NAMES
@@ -113,17 +114,8 @@ def moments_and_energies(
             dipole = dipole + sum_of_dipoles(own, batch, n, factor)
         results["dipole"] = dipole
     if wanted.bec:
-        bec = phase_born_effective_charges(
-            raw,
-            positions,
-            cell,
-            batch,
-            pbc,
-            config.remove_mean,
-            factor,
-            wanted.training,
-            total_charge,
-        )
+        settings = BornSettings(config.remove_mean, factor, wanted.training)
+        bec = phase_born_effective_charges(raw, *structures, settings, total_charge)
         if own is not None:
             of_dipoles = born_effective_charges_of_dipoles(own, positions, factor, wanted.training)
             bec = torch.stack([bec, of_dipoles], dim=1)

@@ -24,11 +24,12 @@ from les.legacy import settings_of_pickle
 from les.long_range import atom_energies, equilibrated, not_in_graphs, refuse_fragments, scaled
 from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum
 from les.readout import ChargeReadout
+from les.response.arguments import BornSettings
 from les.response.born import born_effective_charges
 from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
 from les.settings_buffer import SETTINGS, check_same_readout, decode, encode
-from les.structures import Structures, whole
+from les.structures import ChargeSums, Structures, whole
 from les.sums.checks import as_indices, check_charges, check_tensors, is_compiling
 
 logger = logging.getLogger("les")
@@ -260,13 +261,9 @@ class Les(nn.Module):
         if self.charge_equilibration:
             if is_compiling() or torch.jit.is_scripting():
                 raise ValueError(not_in_graphs())
+            sums = ChargeSums(total_charge, fragment, fragment_charge)
             charges, of_atoms, of_structures = self._equilibrated(
-                raw_charges,
-                whole(positions, cell, batch, pbc),
-                total_charge,
-                compute_bec,
-                fragment,
-                fragment_charge,
+                raw_charges, whole(positions, cell, batch, pbc), sums, compute_bec
             )
             parameters, raw_charges = raw_charges, charges
             energy = of_structures if compute_energy else None
@@ -300,20 +297,19 @@ class Les(nn.Module):
             )
         bec: Tensor | None = None
         if compute_bec and fragment is None:
+            settings = BornSettings(self.remove_mean, self.epsilon_factor, self.training)
             bec = phase_born_effective_charges(
-                raw_charges,
-                positions,
-                cell,
-                batch,
-                pbc,
-                self.remove_mean,
-                self.epsilon_factor,
-                self.training,
-                total_charge,
+                raw_charges, positions, cell, batch, pbc, settings, total_charge
             )
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript would compile what follows)
             if compute_bec and fragment is not None:
-                bec = self._born_of_fragments(charges, positions, cell, batch, pbc, fragment)
+                bec = born_effective_charges(
+                    charges,
+                    *whole(positions, cell, batch, pbc),
+                    epsilon_factor=self.epsilon_factor,
+                    create_graph=self.training,
+                    fragment=fragment,
+                )
         if bec is not None and bec_output_index is not None:
             bec = bec[:, bec_output_index]
         return {
@@ -373,38 +369,13 @@ class Les(nn.Module):
         self,
         parameters: Tensor,
         structures: Structures,
-        total_charge: Tensor | None,
+        sums: ChargeSums,
         compute_bec: bool,
-        fragment: Tensor | None,
-        fragment_charge: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What ``les.long_range.equilibrated`` returns."""
         if compute_bec:
-            refuse_periodic_response(structures.cell, structures.pbc, fragment)
-        sums = (total_charge, fragment, fragment_charge)
-        return equilibrated(self.ewald, self.config(), parameters, *structures, *sums)
-
-    @torch.jit.unused
-    def _born_of_fragments(
-        self,
-        charges: Tensor,
-        positions: Tensor,
-        cell: Tensor | None,
-        batch: Tensor | None,
-        pbc: Tensor | None,
-        fragment: Tensor,
-    ) -> Tensor:
-        """Born effective charges of equilibrated charges whose fragments keep their sums."""
-        return born_effective_charges(
-            charges,
-            positions,
-            cell,
-            batch,
-            pbc,
-            epsilon_factor=self.epsilon_factor,
-            create_graph=self.training,
-            fragment=fragment,
-        )
+            refuse_periodic_response(structures.cell, structures.pbc, sums.fragment)
+        return equilibrated(self.ewald, self.config(), parameters, structures, sums)
 
     def _with_sum(
         self, charges: Tensor, structures: Structures, total_charge: Tensor | None

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from les.config import LESConfig
+from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
 from les.ewald import Ewald
 from les.neutrality import charges_with_sum, check_total_charge, shifted_charges
 from les.response.dipoles import dipole_evaluation
+from les.structures import NO_SUMS, ChargeSums, Structures
 from les.sums.checks import check_tensors
 from les.sums.plain import Bounds, traceable_potential
 from les.sums.reciprocal.lattice import exactly
@@ -45,14 +46,10 @@ def long_range(
     ewald: Ewald,
     config: LESConfig,
     charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor,
-    pbc: Tensor,
+    structures: Structures,
+    sums: ChargeSums = NO_SUMS,
+    *,
     compute_dipole: bool = True,
-    total_charge: Tensor | None = None,
-    fragment: Tensor | None = None,
-    fragment_charge: Tensor | None = None,
 ) -> LongRange:
     """The long-range part of a model that reads latent charges itself.
 
@@ -62,34 +59,23 @@ def long_range(
             charges.
         charges: as they are read ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e]; with
             ``charge_equilibration`` electronegativities and hardnesses ``[n_atoms, 2]``.
-        positions, cell, batch, pbc: as for ``les.Ewald``.
+        structures: where the atoms are.
+        sums: what charges sum to, as for ``les.Les``.
         compute_dipole: compute dipoles, where there is one charge on each atom.
-        total_charge: ``[n_structures]`` [e], as for ``les.Les``.
-        fragment, fragment_charge: ``[n_atoms]``, as for ``les.Les``.
 
     Raises:
-        ValueError, TypeError: as ``les.Ewald``, and as ``les.Les`` for a ``total_charge``.
+        ValueError, TypeError: as ``les.Ewald``, and as ``les.Les`` for ``sums``.
         RuntimeError: where charge equilibration does not converge.
     """
+    positions, cell, batch, pbc = structures
     parameters = None
     if config.charge_equilibration:
         parameters = charges
-        charges, shares, energy = equilibrated(
-            ewald,
-            config,
-            charges,
-            positions,
-            cell,
-            batch,
-            pbc,
-            total_charge,
-            fragment,
-            fragment_charge,
-        )
+        charges, shares, energy = equilibrated(ewald, config, charges, structures, sums)
     else:
-        refuse_fragments(fragment, fragment_charge)
+        refuse_fragments(sums.fragment, sums.fragment_charge)
         charges = charges_with_sum(
-            config.neutrality, charges, total_charge, batch, len(cell), config.epsilon_factor
+            config.neutrality, charges, sums.total_charge, batch, len(cell), config.epsilon_factor
         )
         energy, potential = ewald(charges, positions, cell, batch, pbc, True)
         assert potential is not None
@@ -112,13 +98,8 @@ def equilibrated(
     ewald: Ewald,
     config: LESConfig,
     parameters: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor,
-    pbc: Tensor | None,
-    total_charge: Tensor | None,
-    fragment: Tensor | None = None,
-    fragment_charge: Tensor | None = None,
+    structures: Structures,
+    sums: ChargeSums,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Equilibrated latent charges, energies of atoms, and energies of structures.
 
@@ -131,28 +112,24 @@ def equilibrated(
             f"with `charge_equilibration`, got {list(parameters.shape)}"
         )
     electronegativity, hardness = parameters.unbind(1)
-    check_total_charge(total_charge, electronegativity, len(cell), values=False)
+    n_structures, scale = len(structures.cell), config.epsilon_factor**0.5
+    total_charge, fragment, fragment_charge = sums
+    check_total_charge(total_charge, electronegativity, n_structures, values=False)
     if total_charge is not None:
-        total_charge = exactly(total_charge) / config.epsilon_factor**0.5
+        total_charge = exactly(total_charge) / scale
     if fragment_charge is not None:
         check_tensors(fragment_charge=fragment_charge)
-        fragment_charge = exactly(fragment_charge) / config.epsilon_factor**0.5
+        fragment_charge = exactly(fragment_charge) / scale
     found = equilibrate(
         electronegativity,
         hardness,
-        positions,
-        cell,
-        batch,
-        pbc,
-        total_charge,
+        structures,
         ewald.settings(),
-        config.equilibration_tolerance,
-        config.equilibration_iterations,
-        fragment,
-        fragment_charge,
+        ChargeSums(total_charge, fragment, fragment_charge),
+        Convergence(config.equilibration_tolerance, config.equilibration_iterations),
     )
-    shares = found.atom_energies
-    energy = exactly(shares).new_zeros(len(cell)).index_add(0, batch, exactly(shares))
+    shares, owner = found.atom_energies, structures.batch
+    energy = exactly(shares).new_zeros(n_structures).index_add(0, owner, exactly(shares))
     return found.charges, shares, energy.to(shares.dtype)
 
 
@@ -172,30 +149,28 @@ class CaptureLimits(NamedTuple):
         boundary: as for ``les.sums.plain.traceable_potential``, where slabs are periodic.
         extent: largest k-points along the vectors of :func:`summed_cells`, as there.
         slabs: whether structures may have two periodic axes.
+        single: whether there is one structure at a time.
     """
 
     boundary: str
     extent: Sequence[int]
     slabs: bool
+    single: bool = False
 
 
 def captured_long_range(
     ewald: Ewald,
     config: LESConfig,
     charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor | None,
-    pbc: Tensor,
+    structures: Structures,
     limits: CaptureLimits,
     total_charge: Tensor | None = None,
 ) -> LongRange:
     """As :func:`long_range`, without dipoles, in a graph that is captured or compiled.
 
     Args:
-        ewald, config, charges, positions, cell: as for :func:`long_range`.
-        batch: structure of each atom ``[n_atoms]``, ascending; ``None`` for one structure.
-        pbc: ``[n_structures, 3]``, boolean.
+        ewald, config, charges: as for :func:`long_range`.
+        structures: where the atoms are, with ``pbc`` told.
         limits: which structures the graph is for.
         total_charge: ``[n_structures]`` [e], of a configuration that uses it.
 
@@ -205,28 +180,29 @@ def captured_long_range(
     """
     if config.charge_equilibration:
         raise ValueError(not_in_graphs())
-    boundary, extent, slabs = limits
-    owner = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
+    positions, cell, batch, pbc = structures
+    assert pbc is not None
+    boundary, extent, slabs, single = limits
     periodic, half_height, places = pbc.all(dim=1), None, positions
     if slabs and boundary != "open":
         periodic = pbc.any(dim=1)
-        cell, half_height, places = slab_cells(cell, pbc, positions, owner, ewald.sigma)
+        cell, half_height, places = slab_cells(cell, pbc, positions, batch, ewald.sigma)
     if config.uses_total_charge:
         charges = shifted_charges(
-            charges, total_charge, owner, cell.shape[0], config.epsilon_factor
+            charges, total_charge, batch, cell.shape[0], config.epsilon_factor
         )
     bounds = Bounds(boundary, list(extent), periodic, half_height)
-    potential = traceable_potential(ewald.settings(), charges, places, cell, batch, bounds)
+    owner = None if single else batch
+    potential = traceable_potential(ewald.settings(), charges, places, cell, owner, bounds)
     shares = atom_energies(charges, potential)
-    energy = shares.new_zeros(cell.shape[0]).index_add(0, owner, shares)
+    energy = shares.new_zeros(cell.shape[0]).index_add(0, batch, shares)
     return LongRange(energy, shares, charges, scaled(charges, config.epsilon_factor), None)
 
 
-def summed_cells(
-    ewald: Ewald, positions: Tensor, cell: Tensor, batch: Tensor, pbc: Tensor
-) -> Tensor:
+def summed_cells(ewald: Ewald, structures: Structures) -> Tensor:
     """The cells ``[n_structures, 3, 3]`` [A] that ``ewald`` sums in: slabs have other ones."""
-    if not bool((pbc.sum(dim=1) == 2).any()):
+    positions, cell, batch, pbc = structures
+    if pbc is None or not bool((pbc.sum(dim=1) == 2).any()):
         return cell.detach()
     return slab_cells(cell.detach(), pbc, positions.detach(), batch, ewald.sigma)[0]
 

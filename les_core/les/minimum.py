@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from les.conjugate_gradients import Groups, Solution, conjugate_gradients
+from les.conjugate_gradients import Convergence, Groups, Solution, conjugate_gradients
 from les.sums.method import Settings
 from les.sums.plan import Plan, evaluate, make_plan, with_charges
 from les.sums.reciprocal.lattice import exactly
@@ -29,8 +29,7 @@ class Problem(NamedTuple):
     #: Parts of structures, each of which keeps its total charge.
     fragments: Groups
     pbc: Tensor | None
-    tolerance: float
-    iterations: int
+    convergence: Convergence
 
     def plan(self, charges: Tensor, positions: Tensor, cell: Tensor) -> Plan:
         batch = self.structures.owner
@@ -160,26 +159,20 @@ def _solve(
     if bool((even != 0).any()):
         right = right - multiply(even)
     diagonal = hardness + 2.0 * plan.settings.coefficients(False)[1]
-    return conjugate_gradients(
-        multiply,
-        right,
-        diagonal,
-        problem.structures,
-        problem.fragments,
-        problem.tolerance,
-        problem.iterations,
-    )
+    groups = (problem.structures, problem.fragments)
+    return conjugate_gradients(multiply, right, diagonal, *groups, problem.convergence)
 
 
 def _check(solution: Solution, problem: Problem) -> None:
     failed = ~solution.converged
     if bool(failed.any()):
         structure = int(torch.nonzero(failed)[0])
+        tolerance, most = problem.convergence
         raise RuntimeError(
             f"charge equilibration of structure {structure} did not converge in "
-            f"{problem.iterations} iterations: the relative residual is "
+            f"{most} iterations: the relative residual is "
             f"{float(solution.residual[structure]):.1e}, it must be below "
-            f"{problem.tolerance:g} (`equilibration_iterations`, `equilibration_tolerance`)"
+            f"{tolerance:g} (`equilibration_iterations`, `equilibration_tolerance`)"
         )
 
 

@@ -1,4 +1,4 @@
-"""A batch of structures as models pass it on: positions, cells, and which atom belongs where."""
+"""A batch of structures as models pass it on, and what its charges sum to."""
 
 # No postponed annotations: TorchScript takes the types of a NamedTuple from them.
 
@@ -31,6 +31,38 @@ class Structures(NamedTuple):
     cell: Tensor
     batch: Tensor
     pbc: Tensor | None
+
+    def in_order(self, order: Tensor) -> "Structures":
+        """The same with atoms in the order of the indices ``order`` ``[n_atoms]``."""
+        return self._replace(positions=self.positions[order], batch=self.batch[order])
+
+
+class ChargeSums(NamedTuple):
+    """What the charges of structures sum to, and those of their fragments.
+
+    Attributes:
+        total_charge: that of each structure ``[n_structures]`` [e]; zero without it.
+        fragment: label of the fragment of each atom ``[n_atoms]``, whole numbers, of charges that
+            are equilibrated; all of a structure is one fragment without it.
+        fragment_charge: total charge of the fragment of each atom ``[n_atoms]`` [e]; zero without
+            it.
+    """
+
+    total_charge: Tensor | None = None
+    fragment: Tensor | None = None
+    fragment_charge: Tensor | None = None
+
+    def in_order(self, order: Tensor) -> "ChargeSums":
+        """The same with atoms in the order of the indices ``order`` ``[n_atoms]``."""
+        fragment, charge = self.fragment, self.fragment_charge
+        return self._replace(
+            fragment=None if fragment is None else fragment[order],
+            fragment_charge=None if charge is None else charge[order],
+        )
+
+
+#: Of neutral structures without fragments.
+NO_SUMS = ChargeSums()
 
 
 def whole(

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from les import Ewald, Les, LESConfig, born_effective_charges
+from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
 from les.long_range import CaptureLimits, captured_long_range, long_range
+from les.structures import ChargeSums, Structures
 from les.testing.derivatives import derivative
 from les.units import NORM_FACTOR
 
@@ -27,7 +29,7 @@ SELF = 2.0 * K_E / math.sqrt(2.0 * math.pi)
 
 
 def structure(kind, n=7, dtype=torch.float64, seed=3):
-    """Electronegativities, hardnesses, positions, cell, batch and pbc of one structure."""
+    """Electronegativities, hardnesses and places of the atoms of one structure."""
     generator = torch.Generator(device="cpu").manual_seed(seed)
 
     def random(*shape):
@@ -38,7 +40,7 @@ def structure(kind, n=7, dtype=torch.float64, seed=3):
     positions = random(n, 3) @ cell
     batch = torch.zeros(n, dtype=torch.long)
     chi, eta = 20.0 * (random(n) - 0.5), 1.0 + 9.0 * random(n)
-    return chi, eta, positions, cell[None], batch, torch.tensor([pbc])
+    return chi, eta, Structures(positions, cell[None], batch, torch.tensor([pbc]))
 
 
 def settings(kind="open", **options):
@@ -47,25 +49,23 @@ def settings(kind="open", **options):
 
 def joined(parts):
     """Several structures as one batch."""
-    columns = list(zip(*parts, strict=True))
-    sizes = torch.tensor([len(positions) for positions in columns[2]])
+    sizes = torch.tensor([len(chi) for chi, *_ in parts])
     batch = torch.repeat_interleave(torch.arange(len(parts)), sizes)
+    columns = zip(*([chi, eta, *structures] for chi, eta, structures in parts), strict=True)
     chi, eta, positions, cell, _, pbc = (torch.cat(values) for values in columns)
-    return chi, eta, positions, cell, batch, pbc
+    return chi, eta, Structures(positions, cell, batch, pbc)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("total", [None, 1.5])
 def test_dense_solution(kind, total, dtype):
     """The matrix of the sum, made column by column, and a dense solver."""
-    chi, eta, positions, cell, batch, pbc = structure(kind, dtype=dtype)
+    chi, eta, structures = structure(kind, dtype=dtype)
     charge = None if total is None else torch.tensor([total])
-    found = equilibrate(chi, eta, positions, cell, batch, pbc, charge, settings(kind))
+    found = equilibrate(chi, eta, structures, settings(kind), ChargeSums(charge))
     n = len(chi)
     with_self = Ewald(method=KINDS[kind][1], remove_self_interaction=False)
-    columns = [
-        with_self(unit, positions, cell, batch, pbc, True)[1] for unit in torch.eye(n).to(chi)
-    ]
+    columns = [with_self(unit, *structures, True)[1] for unit in torch.eye(n).to(chi)]
     interaction = torch.stack(columns).double().cpu().numpy()
     chi, eta = chi.double().cpu().numpy(), eta.double().cpu().numpy()
     matrix = np.block(
@@ -85,12 +85,12 @@ def test_dense_solution(kind, total, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 def test_interaction_is_positive(kind):
     """On charges that sum to zero, with the self-interaction; without it, not."""
-    _, _, positions, cell, batch, pbc = structure(kind, n=9)
+    structures = structure(kind, n=9)[2]
     lowest = []
     for removed in (False, True):
         ewald = Ewald(method=KINDS[kind][1], remove_self_interaction=removed)
-        unit = torch.eye(9).to(positions)
-        rows = [ewald(one, positions, cell, batch, pbc, True)[1] for one in unit]
+        unit = torch.eye(9).to(structures.positions)
+        rows = [ewald(one, *structures, True)[1] for one in unit]
         projector = unit - 1.0 / 9.0
         lowest.append(torch.linalg.eigvalsh(projector @ torch.stack(rows) @ projector)[0].item())
     assert lowest[0] > -1e-6
@@ -103,7 +103,7 @@ def test_two_atoms():
     chi, eta = torch.tensor([3.0, -1.0]).double(), torch.tensor([5.0, 8.0]).double()
     positions = torch.tensor([[0.0, 0.0, 0.0], [0.0, distance, 0.0]], dtype=torch.float64)
     nowhere, one = torch.zeros(1, 3, 3).double(), torch.zeros(2, dtype=torch.long)
-    found = equilibrate(chi, eta, positions, nowhere, one, None, None, settings())
+    found = equilibrate(chi, eta, Structures(positions, nowhere, one, None), settings())
     between = K_E * math.erf(distance / math.sqrt(2.0)) / distance
     hardness = 5.0 + 8.0 + 2.0 * (SELF - between)
     expected = -4.0 / hardness
@@ -113,9 +113,9 @@ def test_two_atoms():
 
 def test_hard_atoms():
     """Where hardness is large it alone decides, about the mean electronegativity."""
-    chi, _, positions, cell, batch, pbc = structure("crystal")
+    chi, _, structures = structure("crystal")
     eta = torch.linspace(1e6, 3e6, 7, dtype=torch.float64)
-    found = equilibrate(chi, eta, positions, cell, batch, pbc, None, settings())
+    found = equilibrate(chi, eta, structures, settings())
     mean = (chi / eta).sum() / (1.0 / eta).sum()
     torch.testing.assert_close(found.charges, (mean - chi) / eta, rtol=0, atol=1e-9)
 
@@ -123,14 +123,14 @@ def test_hard_atoms():
 def test_nothing_to_equilibrate():
     """A single atom has its total charge; equal ones share it; no atoms, no charges."""
     single = structure("open", n=1)
-    found = equilibrate(*single, torch.tensor([-1.0]), settings())
+    found = equilibrate(*single, settings(), ChargeSums(torch.tensor([-1.0])))
     assert found.charges.tolist() == [-1.0]
     expected = -single[0] + 0.5 * (single[1] + SELF)
     torch.testing.assert_close(found.atom_energies, expected)
-    nothing = equilibrate(*structure("open", n=0), None, settings())
+    nothing = equilibrate(*structure("open", n=0), settings())
     assert nothing.charges.shape == (0,)
-    chi, eta, *others = structure("crystal", n=2)
-    alike = equilibrate(chi * 0.0 + 4.0, eta * 0.0 + 2.0, *others, None, settings())
+    chi, eta, structures = structure("crystal", n=2)
+    alike = equilibrate(chi * 0.0 + 4.0, eta * 0.0 + 2.0, structures, settings())
     assert alike.charges.abs().max() < 1e-12
 
 
@@ -138,11 +138,11 @@ def test_a_batch_is_each_alone():
     kinds = ("open", "slab", "crystal", "open")
     parts = [structure(kind, n, seed=n) for kind, n in zip(kinds, (9, 5, 12, 1), strict=True)]
     totals = torch.tensor([0.0, 1.0, -0.5, 2.0])
-    together = equilibrate(*joined(parts), totals, settings())
+    together = equilibrate(*joined(parts), settings(), ChargeSums(totals))
     assert together.iterations.unique().numel() > 1
     start = 0
     for place, part in enumerate(parts):
-        alone = equilibrate(*part, totals[place : place + 1], settings())
+        alone = equilibrate(*part, settings(), ChargeSums(totals[place : place + 1]))
         atoms = slice(start, start + len(part[0]))
         start = atoms.stop
         assert together.iterations[place] == alone.iterations[0]
@@ -155,11 +155,11 @@ def test_a_batch_is_each_alone():
 @pytest.mark.parametrize("kind", ["open", "crystal", "slab"])
 def test_energy_is_the_lowest(kind):
     """Any other charges of the same sum have a higher one."""
-    chi, eta, positions, cell, batch, pbc = structure(kind)
-    found = equilibrate(chi, eta, positions, cell, batch, pbc, torch.tensor([1.0]), settings())
+    chi, eta, structures = structure(kind)
+    found = equilibrate(chi, eta, structures, settings(), ChargeSums(torch.tensor([1.0])))
 
     def energy(q):
-        with_self = Ewald(remove_self_interaction=False)(q, positions, cell, batch, pbc)[0][0]
+        with_self = Ewald(remove_self_interaction=False)(q, *structures)[0][0]
         return (chi * q + 0.5 * eta * q * q).sum() + with_self
 
     lowest = energy(found.charges)
@@ -173,14 +173,14 @@ def test_energy_is_the_lowest(kind):
 @pytest.mark.parametrize("kind", ["open", "crystal", "slab"])
 def test_first_and_second_derivatives(kind):
     """Of charges, of the energy, and of the shares of atoms, by everything."""
-    chi, eta, positions, cell, batch, pbc = structure(kind, n=3)
+    chi, eta, (positions, cell, batch, pbc) = structure(kind, n=3)
     leaves = [chi, eta, positions, cell] if kind != "open" else [chi, eta, positions]
     leaves = [value.clone().requires_grad_() for value in leaves]
 
     def results(chi, eta, positions, cell=cell):
-        total = torch.tensor([1.0])
+        structures, sums = Structures(positions, cell, batch, pbc), ChargeSums(torch.tensor([1.0]))
         found = equilibrate(
-            chi, eta, positions, cell, batch, pbc, total, settings(dl=3.0), tolerance=1e-13
+            chi, eta, structures, settings(dl=3.0), sums, Convergence(tolerance=1e-13)
         )
         return found.charges[:2], found.atom_energies[0], found.atom_energies.sum()
 
@@ -190,9 +190,9 @@ def test_first_and_second_derivatives(kind):
 
 def test_forces_take_no_further_solution(monkeypatch):
     """The energy does not change with the charges: no response is computed for forces."""
-    chi, eta, positions, cell, batch, pbc = structure("crystal")
-    positions.requires_grad_()
-    found = equilibrate(chi, eta, positions, cell, batch, pbc, None, settings())
+    chi, eta, structures = structure("crystal")
+    positions = structures.positions.requires_grad_()
+    found = equilibrate(chi, eta, structures, settings())
     monkeypatch.setattr("les.minimum.conjugate_gradients", None)
     weights = torch.full_like(chi, 0.7)
     torch.autograd.grad(found.atom_energies, positions, weights, retain_graph=True)
@@ -207,7 +207,7 @@ def test_training_on_forces_and_dipoles(pbc):
     config = LESConfig.for_features({"charge_equilibration": True, "n_hidden": 4, "n_layers": 2}, 3)
     les = Les(config).double()
     features = torch.randn(5, 3).double()
-    _, _, positions, cell, _, _ = structure("open", n=5)
+    positions, cell, *_ = structure("open", n=5)[2]
     positions.requires_grad_()
     weight = les.atomwise.network[-1].weight
 
@@ -252,7 +252,7 @@ def test_born_effective_charges_of_a_molecule(epsilon):
     """They have the response of all charges, and those of an ion sum to its charge."""
     les = Les(LESConfig(charge_equilibration=True, epsilon_factor=epsilon))
     total = torch.tensor([-1.0]).double()
-    positions = structure("open", n=5)[2].requires_grad_()
+    positions = structure("open", n=5)[2].positions.requires_grad_()
 
     def evaluated(r, **options):
         return les(
@@ -279,7 +279,7 @@ def test_born_effective_charges_of_a_molecule(epsilon):
 
 def test_energy_of_a_charged_supercell():
     """It is that of its cells, each with its background and its part of the total charge."""
-    chi, eta, positions, cell, _, pbc = structure("crystal")
+    chi, eta, (positions, cell, _, pbc) = structure("crystal")
     les, parameters = Les(LESConfig(charge_equilibration=True)), torch.stack([chi, eta], dim=1)
     one = les(positions, cell, latent_charges=parameters, pbc=pbc, total_charge=torch.tensor([1.0]))
     larger = cell * torch.tensor([2.0, 1.0, 1.0]).to(cell).view(1, 3, 1)
@@ -306,8 +306,8 @@ def test_crystals_screen_whatever_moves():
         cell = length * torch.eye(3).double()[None]
         batch, pbc = torch.zeros(len(chi), dtype=torch.long), torch.tensor([[True] * 3])
         positions.requires_grad_()
-        options = (cell, batch, pbc, None, settings(dl=1.5))
-        q = equilibrate(chi, torch.full_like(chi, 10.0), positions, *options).charges
+        structures = Structures(positions, cell, batch, pbc)
+        q = equilibrate(chi, torch.full_like(chi, 10.0), structures, settings(dl=1.5)).charges
         arm = (positions - positions[0]).detach()[:, 0] / length
         arm = torch.where((arm.abs() - 0.5).abs() < 1e-9, 0.0, arm - torch.round(arm)) * length
         response = torch.autograd.grad((arm * q).sum(), positions)[0][0, 0]
@@ -322,11 +322,12 @@ def test_crystals_screen_whatever_moves():
 
 
 def test_les_and_long_range_agree():
-    chi, eta, positions, cell, batch, pbc = joined([structure("slab"), structure("open", 4)])
+    chi, eta, structures = joined([structure("slab"), structure("open", 4)])
+    positions, cell, batch, pbc = structures
     config = LESConfig(charge_equilibration=True, epsilon_factor=2.25)
     parameters, total = torch.stack([chi, eta], dim=1), torch.tensor([1.0, -2.0])
     ewald = Ewald(**config.sum_settings())
-    one = long_range(ewald, config, parameters, positions, cell, batch, pbc, total_charge=total)
+    one = long_range(ewald, config, parameters, structures, ChargeSums(total))
     options = {"compute_atom_energies": True, "compute_dipole": True, "total_charge": total}
     out = Les(config)(positions, cell, latent_charges=parameters, batch=batch, pbc=pbc, **options)
     torch.testing.assert_close(out["E_lr"], one.energy)
@@ -344,15 +345,17 @@ def test_les_and_long_range_agree():
 
 def test_progress_is_told(caplog):
     with caplog.at_level(logging.DEBUG, logger="les"):
-        equilibrate(*structure("open"), None, settings())
+        equilibrate(*structure("open"), settings())
     assert "charge equilibration took" in caplog.text
 
 
 def test_refusals():
-    chi, eta, positions, cell, batch, pbc = joined([structure("open"), structure("crystal", 4)])
+    chi, eta, structures = joined([structure("open"), structure("crystal", 4)])
 
     def run(chi=chi, eta=eta, total=None, **options):
-        return equilibrate(chi, eta, positions, cell, batch, pbc, total, settings(), **options)
+        return equilibrate(
+            chi, eta, structures, settings(), ChargeSums(total), Convergence(**options)
+        )
 
     for bad in (0.0, -2.0):
         wrong = eta.clone()
@@ -383,7 +386,8 @@ def test_refusals():
 
 
 def test_refusals_of_les():
-    chi, eta, positions, cell, batch, pbc = structure("crystal")
+    chi, eta, structures = structure("crystal")
+    positions, cell, batch, pbc = structures
     config = LESConfig(charge_equilibration=True)
     les, parameters = Les(config), torch.stack([chi, eta], dim=1)
     with pytest.raises(
@@ -398,7 +402,7 @@ def test_refusals_of_les():
         les(positions, cell, latent_charges=parameters, total_charge=torch.zeros(2))
     limits = CaptureLimits("periodic", [3] * 3, slabs=False)
     with pytest.raises(ValueError, match="can be neither compiled nor exported"):
-        captured_long_range(Ewald(), config, parameters, positions, cell, batch, pbc, limits)
+        captured_long_range(Ewald(), config, parameters, structures, limits)
     with pytest.raises(torch.jit.Error, match="can be neither compiled nor exported"):
         torch.jit.script(les)(positions, cell, latent_charges=parameters)
     with pytest.raises(ValueError, match="exact Born effective charges of a periodic structure"):

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from les import Ewald, Les, LESConfig, born_effective_charges
+from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
 from les.fragments import fragments_of
 from les.long_range import long_range
 from les.response.fragments import lattice_shifts
+from les.structures import ChargeSums, Structures
 from les.testing.derivatives import derivative
 
 CELL = torch.tensor([[7.0, 0.3, -0.7], [1.1, 6.4, 0.3], [-1.4, 0.9, 7.1]]).double()
@@ -41,49 +43,44 @@ def parameters_of(positions):
 def structure(kind="crystal"):
     positions = molecules()
     batch = torch.zeros(len(positions), dtype=torch.long)
-    return positions, CELL[None], batch, torch.tensor([PBC[kind]])
+    return Structures(positions, CELL[None], batch, torch.tensor([PBC[kind]]))
 
 
 @pytest.mark.parametrize("kind", PBC)
 def test_dense_solution(kind):
     """One Lagrange multiplier for each fragment."""
-    positions, cell, batch, pbc = structure(kind)
-    chi, eta = parameters_of(positions).unbind(1)
+    structures = structure(kind)
+    chi, eta = parameters_of(structures.positions).unbind(1)
     ewald = Ewald(remove_self_interaction=False)
-    found = equilibrate(
-        chi, eta, positions, cell, batch, pbc, None, ewald.settings(),
-        fragment=LABELS, fragment_charge=CHARGES,
-    )  # fmt: skip
-    columns = [ewald(unit, positions, cell, batch, pbc, True)[1] for unit in torch.eye(9).double()]
+    sums = ChargeSums(fragment=LABELS, fragment_charge=CHARGES)
+    found = equilibrate(chi, eta, structures, ewald.settings(), sums)
+    columns = [ewald(unit, *structures, True)[1] for unit in torch.eye(9).double()]
     members = np.array([[label == x for x in LABELS] for label in (-1, 4, 9)], dtype=float)
     interaction = torch.stack(columns).numpy() + np.diag(eta)
     matrix = np.block([[interaction, -members.T], [members, np.zeros((3, 3))]])
     q = np.linalg.solve(matrix, [*-chi, 1.0, 0.0, -1.0])[:9]
     np.testing.assert_allclose(found.charges, q, rtol=0, atol=1e-7)
     np.testing.assert_allclose(members @ found.charges.numpy(), [1.0, 0.0, -1.0], atol=1e-12)
-    free = equilibrate(chi, eta, positions, cell, batch, pbc, None, ewald.settings())
+    free = equilibrate(chi, eta, structures, ewald.settings())
     assert (free.charges - found.charges).abs().max() > 0.1
 
 
 def test_a_batch_is_each_alone():
     """Labels mean something within a structure only."""
-    positions, cell, batch, _ = structure()
+    positions, cell, *_ = structure()
     chi, eta = parameters_of(positions).unbind(1)
     settings = Ewald().settings()
     kinds = list(PBC)
     pbc = torch.tensor([PBC[kind] for kind in kinds])
     charges = torch.cat([0.0 * CHARGES, CHARGES, 2.0 * CHARGES])
-    together = equilibrate(
-        chi.repeat(3), eta.repeat(3), positions.repeat(3, 1), cell.repeat(3, 1, 1),
-        torch.arange(3).repeat_interleave(9), pbc, torch.zeros(3), settings,
-        fragment=LABELS.repeat(3), fragment_charge=charges,
-    )  # fmt: skip
+    owner = torch.arange(3).repeat_interleave(9)
+    structures = Structures(positions.repeat(3, 1), cell.repeat(3, 1, 1), owner, pbc)
+    sums = ChargeSums(torch.zeros(3), LABELS.repeat(3), charges)
+    together = equilibrate(chi.repeat(3), eta.repeat(3), structures, settings, sums)
     for place, one in enumerate(kinds):
-        alone = equilibrate(
-            chi, eta, positions, cell, batch, torch.tensor([PBC[one]]), None, settings,
-            fragment=LABELS + 7, fragment_charge=charges[9 * place : 9 * place + 9],
-        )  # fmt: skip
         atoms = slice(9 * place, 9 * place + 9)
+        own = ChargeSums(fragment=LABELS + 7, fragment_charge=charges[atoms])
+        alone = equilibrate(chi, eta, structure(one), settings, own)
         torch.testing.assert_close(together.charges[atoms], alone.charges, rtol=0, atol=1e-12)
         assert together.iterations[place] == alone.iterations[0]
 
@@ -97,11 +94,10 @@ def test_labels_of_any_size():
 
 
 def test_one_fragment_is_the_structure():
-    positions, cell, batch, pbc = structure()
-    chi, eta = parameters_of(positions).unbind(1)
-    arguments = (chi, eta, positions, cell, batch, pbc, torch.tensor([1.0]), Ewald().settings())
-    plain = equilibrate(*arguments)
-    same = equilibrate(*arguments, fragment=0 * LABELS, fragment_charge=0.0 * CHARGES + 1.0)
+    structures, total = structure(), torch.tensor([1.0])
+    arguments = (*parameters_of(structures.positions).unbind(1), structures, Ewald().settings())
+    plain = equilibrate(*arguments, ChargeSums(total))
+    same = equilibrate(*arguments, ChargeSums(total, 0 * LABELS, 0.0 * CHARGES + 1.0))
     torch.testing.assert_close(same.charges, plain.charges, rtol=0, atol=1e-13)
 
 
@@ -114,10 +110,9 @@ def test_first_and_second_derivatives(kind):
     leaves = [value.clone().requires_grad_() for value in (chi, eta, positions)]
 
     def results(chi, eta, positions):
-        found = equilibrate(
-            chi, eta, positions, cell, batch, pbc, None, Ewald(dl=3.0).settings(), 1e-13,
-            fragment=labels,
-        )  # fmt: skip
+        structures, sums = Structures(positions, cell, batch, pbc), ChargeSums(fragment=labels)
+        settings = Ewald(dl=3.0).settings()
+        found = equilibrate(chi, eta, structures, settings, sums, Convergence(1e-13))
         return found.charges[:2], found.atom_energies[0], found.atom_energies.sum()
 
     assert torch.autograd.gradcheck(results, leaves, fast_mode=True)
@@ -224,7 +219,7 @@ def test_fragments_are_put_together():
     wrapped = torch.remainder(chain @ torch.linalg.inv(cell[0]), 1.0) @ cell[0]
     owner, batch = torch.zeros(5, dtype=torch.long), torch.zeros(5, dtype=torch.long)
     pbc = torch.tensor([[True] * 3])
-    shifts = lattice_shifts(wrapped, cell, pbc, batch, Groups(owner, 1))
+    shifts = lattice_shifts(Structures(wrapped, cell, batch, pbc), Groups(owner, 1))
     together = wrapped + shifts
     torch.testing.assert_close(together - together[0], chain - chain[0])
 
@@ -237,12 +232,11 @@ def test_a_molecule_with_one_long_bond_has_an_end():
     cell = torch.diag(torch.tensor([6.2, 9.0, 9.0])).double()[None]
     owner, pbc = torch.zeros(3, dtype=torch.long), torch.tensor([[True] * 3])
     moved = places - torch.tensor([[0, 0, 0], [0, 9, 0], [0, 0, -9]])
-    shifts = lattice_shifts(moved, cell, pbc, owner, Groups(owner, 1))
+    shifts = lattice_shifts(Structures(moved, cell, owner, pbc), Groups(owner, 1))
     torch.testing.assert_close(moved + shifts, places)
+    shorter = cell - torch.tensor([0.8, 0.0, 0.0]).diag()
     with pytest.raises(ValueError, match="as close to its own image"):
-        lattice_shifts(
-            moved, cell - torch.tensor([0.8, 0.0, 0.0]).diag(), pbc, owner, Groups(owner, 1)
-        )
+        lattice_shifts(Structures(moved, shorter, owner, pbc), Groups(owner, 1))
 
 
 def test_a_fragment_of_many_atoms():
@@ -255,7 +249,8 @@ def test_a_fragment_of_many_atoms():
     cell = torch.tensor([[19.0, 0.0, 0.0], [2.0, 20.0, 0.0], [0.0, 1.0, 30.0]]).double()[None]
     wrapped = torch.remainder(chain @ torch.linalg.inv(cell[0]), 1.0) @ cell[0]
     owner, pbc = torch.zeros(n, dtype=torch.long), torch.tensor([[True] * 3])
-    together = wrapped + lattice_shifts(wrapped, cell, pbc, owner, Groups(owner, 1))
+    structures = Structures(wrapped, cell, owner, pbc)
+    together = wrapped + lattice_shifts(structures, Groups(owner, 1))
     torch.testing.assert_close(together - together[0], chain - chain[0])
 
 
@@ -313,10 +308,9 @@ def test_refusals():
         run(labels=None)
     with pytest.raises(ValueError, match=r"have no effect without `charge_equilibration`"):
         Les(LESConfig())(positions, cell, latent_charges=parameters[:, 0], fragment=LABELS)
+    structures, sums = Structures(positions, cell, batch, pbc), ChargeSums(fragment=LABELS)
     with pytest.raises(ValueError, match=r"have no effect without `charge_equilibration`"):
-        long_range(
-            Ewald(), LESConfig(), parameters[:, 0], positions, cell, batch, pbc, fragment=LABELS
-        )
+        long_range(Ewald(), LESConfig(), parameters[:, 0], structures, sums)
     with pytest.raises(ValueError, match=r"`edges` have no effect with `fragment`"):
         born_effective_charges(
             CHARGES, positions, cell, batch, pbc, edges=object(), fragment=LABELS

@@ -7,6 +7,7 @@ import torch
 
 from les import Ewald, Les, LESConfig, dipole_moments
 from les.long_range import CaptureLimits, captured_long_range, long_range, summed_cells
+from les.structures import Structures
 from les.sums.reciprocal.lattice import grid_extent
 
 EPSILON = 2.25
@@ -29,7 +30,8 @@ def structures():
 def evaluated(structures, **settings):
     config = LESConfig(epsilon_factor=EPSILON, **settings)
     ewald = Ewald(**config.sum_settings())
-    return ewald, config, long_range(ewald, config, *structures)
+    charges, *others = structures
+    return ewald, config, long_range(ewald, config, charges, Structures(*others))
 
 
 @pytest.mark.parametrize("remove_mean", [True, False])
@@ -93,10 +95,12 @@ def test_captured(structures, open_too):
         batch, cell, pbc = batch[kept] - (batch[kept] == 3).long(), cell[[0, 1, 3]], pbc[[0, 1, 3]]
     leaves = [x.clone().requires_grad_() for x in (charges, positions, cell)]
     ewald, config, expected = evaluated((*leaves, batch, pbc))
-    extent = grid_extent(summed_cells(ewald, positions, cell, batch, pbc), ewald.dl)
+    extent = grid_extent(summed_cells(ewald, Structures(positions, cell, batch, pbc)), ewald.dl)
     boundary = "mixed" if open_too else "periodic"
     limits = CaptureLimits(boundary, extent, slabs=True)
-    found = captured_long_range(ewald, config, *leaves, batch, pbc, limits)
+    found = captured_long_range(
+        ewald, config, leaves[0], Structures(*leaves[1:], batch, pbc), limits
+    )
     for name in ("energy", "atom_energies", "charges"):
         value = getattr(expected, name)
         torch.testing.assert_close(getattr(found, name), value, rtol=1e-10, atol=1e-10)
@@ -107,13 +111,15 @@ def test_captured(structures, open_too):
 
 def test_captured_slab_needs_its_grid(structures):
     """The cell that a slab is summed in is higher than its own."""
-    charges, positions, cell, batch, pbc = structures
+    charges, *others = structures
+    atoms = Structures(*others)
+    _, cell, _, pbc = atoms
     ewald = Ewald()
-    summed = summed_cells(ewald, positions, cell, batch, pbc)
+    summed = summed_cells(ewald, atoms)
     lengths = torch.linalg.vector_norm(summed[pbc.sum(dim=1) == 2], dim=-1)
     assert (lengths[:, 2] > 20.0).all()
     torch.testing.assert_close(summed[0], cell[0])
     extent = grid_extent(cell[:1], ewald.dl)
     limits = CaptureLimits("mixed", extent, slabs=True)
     with pytest.raises(RuntimeError, match="build it with a larger `max_cell`"):
-        captured_long_range(ewald, LESConfig(), charges, positions, cell, batch, pbc, limits)
+        captured_long_range(ewald, LESConfig(), charges, atoms, limits)

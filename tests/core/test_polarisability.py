@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from les import Ewald
+from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
 from les.response.polarisability import polarisability
+from les.structures import ChargeSums, Structures
 
 
 def molecule(n=6, seed=0):
@@ -19,14 +21,15 @@ def molecule(n=6, seed=0):
 
 
 def alone(hardness, positions, **options):
-    return polarisability(Ewald(), hardness, positions, *opened([len(positions)]), **options)[0]
+    return polarisability(Ewald(), hardness, opened([len(positions)], positions), **options)[0]
 
 
-def opened(sizes):
-    """Cells, batch and periodicity of open structures with these numbers of atoms."""
+def opened(sizes, positions):
+    """Open structures with these numbers of atoms."""
     number = len(sizes)
     batch = torch.repeat_interleave(torch.arange(number), torch.tensor(sizes))
-    return torch.zeros(number, 3, 3).double(), batch, torch.zeros(number, 3, dtype=torch.bool)
+    cell, pbc = torch.zeros(number, 3, 3).double(), torch.zeros(number, 3, dtype=torch.bool)
+    return Structures(positions, cell, batch, pbc)
 
 
 def test_derivative_of_the_dipole():
@@ -34,9 +37,8 @@ def test_derivative_of_the_dipole():
     chi, eta, positions = molecule()
 
     def dipole(field):
-        found = equilibrate(
-            chi - positions @ field, eta, positions, *opened([6]), None, Ewald().settings()
-        )
+        structures = opened([6], positions)
+        found = equilibrate(chi - positions @ field, eta, structures, Ewald().settings())
         return found.charges @ positions
 
     found = alone(eta, positions)
@@ -61,51 +63,48 @@ def test_two_atoms():
 def test_batch_and_place_make_no_difference():
     parts = [molecule(n, seed)[1:] for n, seed in ((4, 1), (7, 2), (1, 3))]
     hardness, positions = (torch.cat(values) for values in zip(*parts, strict=True))
-    together = polarisability(Ewald(), hardness, positions, *opened([4, 7, 1]))
+    together = polarisability(Ewald(), hardness, opened([4, 7, 1], positions))
     for found, (eta, places) in zip(together, parts, strict=True):
         np.testing.assert_allclose(found, alone(eta, places + 50.0), atol=1e-8)
     assert together[2].abs().max() == 0.0
 
 
 def crystal():
-    """Two molecules in a triclinic cell: hardnesses, positions, cell, batch, pbc and labels."""
+    """Two molecules in a triclinic cell: hardnesses, structure and labels."""
     _, eta, positions = molecule(6)
     positions[3:] += torch.tensor([4.0, 3.0, 2.0])
     cell = torch.tensor([[[8.0, 0.3, -0.7], [1.1, 8.4, 0.3], [-1.4, 0.9, 9.1]]]).double()
     batch, fragment = torch.zeros(6, dtype=torch.long), torch.tensor([5, 5, 5, 2, 2, 2])
-    return eta, positions, cell, batch, torch.ones(1, 3, dtype=torch.bool), fragment
+    return eta, Structures(positions, cell, batch, torch.ones(1, 3, dtype=torch.bool)), fragment
 
 
 @pytest.mark.parametrize("method", ["direct", "mesh"])
 def test_molecules_in_a_cell(method):
     """The dipole of whole molecules grows in a field, wherever their atoms are wrapped to."""
-    eta, positions, cell, batch, pbc, fragment = crystal()
-    ewald = Ewald(method=method)
-    found = polarisability(ewald, eta, positions, cell, batch, pbc, fragment=fragment)[0]
-    settings = ewald.settings()
+    eta, structures, fragment = crystal()
+    positions, cell, *_ = structures
+    ewald, sums = Ewald(method=method), ChargeSums(fragment=fragment)
+    found = polarisability(ewald, eta, structures, fragment)[0]
     dipoles = []
     for unit in torch.eye(3).double():
-        charges = equilibrate(
-            *(-positions @ unit, eta, positions, cell, batch, pbc, None, settings),
-            fragment=fragment,
-        ).charges
-        dipoles.append(charges @ positions)
+        answer = equilibrate(-positions @ unit, eta, structures, ewald.settings(), sums)
+        dipoles.append(answer.charges @ positions)
     np.testing.assert_allclose(found, torch.stack(dipoles, dim=1), atol=1e-6)
     np.testing.assert_allclose(found, found.T, atol=1e-6)
-    options = {"epsilon_factor": 1.7, "fragment": fragment}
-    scaled = polarisability(ewald, eta, positions, cell, batch, pbc, **options)[0]
+    scaled = polarisability(ewald, eta, structures, fragment, epsilon_factor=1.7)[0]
     np.testing.assert_allclose(scaled, 1.7 * found, rtol=1e-12)
     wrapped = positions.clone()
     wrapped[1] += cell[0, 0] - cell[0, 2]
-    again = polarisability(ewald, eta, wrapped, cell, batch, pbc, fragment=fragment)[0]
+    again = polarisability(ewald, eta, structures._replace(positions=wrapped), fragment)[0]
     np.testing.assert_allclose(again, found, atol=1e-6)
 
 
 def test_molecules_in_a_huge_cell_are_open():
-    eta, positions, _, batch, pbc, fragment = crystal()
-    cell, ewald = 40.0 * torch.eye(3).double()[None], Ewald(dl=1.0)
-    found = polarisability(ewald, eta, positions, cell, batch, pbc, fragment=fragment)
-    expected = polarisability(ewald, eta, positions, *opened([6]), fragment=fragment)
+    eta, structures, fragment = crystal()
+    structures = structures._replace(cell=40.0 * torch.eye(3).double()[None])
+    ewald = Ewald(dl=1.0)
+    found = polarisability(ewald, eta, structures, fragment)
+    expected = polarisability(ewald, eta, opened([6], structures.positions), fragment)
     np.testing.assert_allclose(found, expected, atol=2e-3 * expected.abs().max())
 
 
@@ -114,7 +113,7 @@ def test_derivatives():
     eta.requires_grad_(True)
     positions.requires_grad_(True)
     assert torch.autograd.gradcheck(
-        lambda a, b: alone(a, b, tolerance=1e-13), (eta, positions), atol=1e-6
+        lambda a, b: alone(a, b, convergence=Convergence(1e-13)), (eta, positions), atol=1e-6
     )
 
 
@@ -127,7 +126,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="`epsilon_factor` must be"):
         alone(eta, positions, epsilon_factor=0.0)
     with pytest.raises(RuntimeError, match="did not converge in 2 iterations"):
-        alone(eta, positions, iterations=2)
-    eta, positions, cell, batch, pbc, _ = crystal()
+        alone(eta, positions, convergence=Convergence(iterations=2))
+    eta, structures, _ = crystal()
     with pytest.raises(ValueError, match=r"structure 0 is periodic: .* no polarisability"):
-        polarisability(Ewald(), eta, positions, cell, batch, pbc)
+        polarisability(Ewald(), eta, structures)

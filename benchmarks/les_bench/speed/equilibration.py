@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from les.equilibration import DEFAULT_TOLERANCE, equilibrate
+from les.conjugate_gradients import DEFAULT_CONVERGENCE, Convergence
+from les.equilibration import equilibrate
 from les.parser import ArgumentParser
+from les.structures import NO_SUMS, Structures
 from les_bench.speed.cases import Case, energies_of, energy_and_forces
 from les_bench.speed.timing import interleaved
 
@@ -52,9 +54,12 @@ class Equilibrated:
         """Energies of atoms ``[n_atoms]`` [eV]."""
         hardness = torch.full_like(charges, self.hardness)
         found = equilibrate(
-            *(self.hardness * charges, hardness, positions, cell, batch, None, None),
+            self.hardness * charges,
+            hardness,
+            Structures(positions, cell, batch, None),
             self.settings,
-            self.tolerance,
+            NO_SUMS,
+            Convergence(self.tolerance),
         )
         self.iterations = int(found.iterations.max())
         return found.atom_energies
@@ -97,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--tolerance",
         type=float,
-        default=DEFAULT_TOLERANCE,
+        default=DEFAULT_CONVERGENCE.tolerance,
         help="of the charges, relative; default: %(default)s",
     )
     parser.add_argument("--training", action="store_true", help="with the gradient of a loss")

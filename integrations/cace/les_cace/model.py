@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from les import ChargeReadout, Edges, Ewald, LESConfig, born_effective_charges
+from les import ChargeReadout, Edges, Ewald, LESConfig
 from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
 from les.long_range import long_range
 from les.readout import AtomReadout
+from les.response.arguments import BornSettings
+from les.response.born import born_charges_of_model
+from les.structures import ChargeSums, Structures
 from les.sums.checks import has_volume
 from les_cace.neighbours import Neighbours
 from les_cace.representation import Representation
@@ -248,17 +251,10 @@ class CACE(nn.Module):
         if self.ewald is not None:
             assert self.charge_readout is not None and self.les_config is not None
             charges = self.charge_readout(of_charges, element)
-            structures = (moved, strained_cell, batch, pbc)
+            structures = Structures(moved, strained_cell, batch, pbc)
             total = total_charge if self.les_config.uses_total_charge else None
-            added = long_range(
-                self.ewald,
-                self.les_config,
-                charges,
-                *structures,
-                total_charge=total,
-                fragment=fragment,
-                fragment_charge=fragment_charge,
-            )
+            sums = ChargeSums(total, fragment, fragment_charge)
+            added = long_range(self.ewald, self.les_config, charges, structures, sums)
             energies = energies + added.atom_energies
             out.update(les_energy=added.energy, latent_charges=added.latent_charges)
             if added.dipole is not None:
@@ -269,19 +265,11 @@ class CACE(nn.Module):
                 assert added.parameters is not None
                 out["equilibration_parameters"] = added.parameters
             if compute_bec:
-                out["born_effective_charges"] = born_effective_charges(
-                    charges,
-                    positions,
-                    cell,
-                    batch,
-                    pbc,
-                    self.les_config.remove_mean,
-                    self.les_config.epsilon_factor,
-                    create_graph=self.training,
-                    method=bec_method if fragment is None else "exact",
-                    edges=edges,
-                    total_charge=total if fragment is None else None,
-                    fragment=fragment,
+                config = self.les_config
+                settings = BornSettings(config.remove_mean, config.epsilon_factor, self.training)
+                unstrained = Structures(positions, cell, batch, pbc)
+                out["born_effective_charges"] = born_charges_of_model(
+                    charges, unstrained, sums, settings, bec_method, edges
                 )
         energy = energies.new_zeros(len(cell)).index_add(0, batch, energies)
         out.update(energy=energy, energies=energies)

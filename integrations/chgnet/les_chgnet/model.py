@@ -18,10 +18,13 @@ from chgnet.utils import determine_device
 from pymatgen.core import Molecule
 from torch import Tensor, nn
 
-from les import Edges, Les, LESConfig, born_effective_charges
+from les import Edges, Les, LESConfig
 from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
 from les.legacy import stored_settings
+from les.response.arguments import BornSettings
+from les.response.born import born_charges_of_model
+from les.structures import ChargeSums, Structures
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.edges import recorded_edges
 from les_chgnet.graphs import (
@@ -49,15 +52,10 @@ INITIAL_CHARGE_SCALE = 0.1
 
 
 class _Batch(NamedTuple):
-    """Where the atoms of a batch are."""
+    """Where the atoms of a batch are, and what their charges sum to."""
 
-    positions: Tensor  # [n_atoms, 3], of which upstream's positions are parts
-    cell: Tensor  # [n_structures, 3, 3]
-    pbc: Tensor  # [n_structures, 3]
-    structure: Tensor  # [n_atoms]
-    total_charge: Tensor | None  # [n_structures], of a model that uses it
-    fragment: Tensor | None  # [n_atoms], likewise
-    fragment_charge: Tensor | None  # [n_atoms]
+    structures: Structures  # with positions of which upstream's are parts
+    sums: ChargeSums
 
 
 class CHGNetLES(CHGNet):
@@ -279,9 +277,8 @@ class CHGNetLES(CHGNet):
         if fragment is not None and fragment_charge is not None:
             fragment = fragment.to(positions.device)
             fragment_charge = fragment_charge.to(positions.device)
-        structure = g.atom_owners.long()
-        sums = (total_charge, fragment, fragment_charge)
-        self._batch = _Batch(positions, cell, pbc, structure, *sums)
+        structures = Structures(positions, cell, g.atom_owners.long(), pbc)
+        self._batch = _Batch(structures, ChargeSums(total_charge, fragment, fragment_charge))
         return super()._compute(g, **options)
 
     def _add_charge_state(self, module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
@@ -290,26 +287,22 @@ class CHGNetLES(CHGNet):
             return features
         require_states(self._graphs, self.graph_converter.embedded)
         spin = spins(self._graphs).to(features.device)
-        state: Tensor = self.charge_states(self._batch.structure, self._batch.total_charge, spin)
+        structures, sums = self._batch
+        state: Tensor = self.charge_states(structures.batch, sums.total_charge, spin)
         return features + state
 
     def _add_long_range(self, mlp: nn.Module, inputs: tuple[Tensor], energies: Tensor) -> Tensor:
         """Hook of the energy readout: add the long-range energies of atoms to its output."""
         if self._batch is None:
             return energies
-        positions, cell, pbc, structure, total_charge, fragment, fragment_charge = self._batch
+        structures, sums = self._batch
         self._long_range = self.les(
-            positions,
-            cell,
             desc=inputs[0],
             atomic_numbers=torch.cat([graph.atomic_number for graph in self._graphs]).long(),
-            batch=structure,
-            pbc=pbc,
             compute_atom_energies=True,
             compute_dipole=True,
-            total_charge=total_charge,
-            fragment=fragment,
-            fragment_charge=fragment_charge,
+            **structures._asdict(),
+            **sums._asdict(),
         )
         atom_energies = self._long_range["E_lr_atoms"]
         assert atom_energies is not None
@@ -333,21 +326,14 @@ class CHGNetLES(CHGNet):
     ) -> None:
         """Add them, from the common ``leaf`` of positions or the ``edges`` of the evaluation."""
         assert self._batch is not None
-        positions, cell, pbc, structure, total_charge, fragment, _ = self._batch
-        bec = born_effective_charges(
-            self._of_atoms("raw_charges"),
-            positions if leaf is None else leaf,
-            cell.detach(),
-            structure,
-            pbc,
-            self.les.remove_mean,
-            self.les.epsilon_factor,
-            create_graph=self.training,
-            method=method if fragment is None else "exact",
-            edges=None if edges is None else edges(),
-            total_charge=total_charge if fragment is None else None,
-            fragment=fragment,
-        )
+        structures, sums = self._batch
+        structures = structures._replace(cell=structures.cell.detach())
+        if leaf is not None:
+            structures = structures._replace(positions=leaf)
+        settings = BornSettings(self.les.remove_mean, self.les.epsilon_factor, self.training)
+        found = None if edges is None else edges()
+        charges = self._of_atoms("raw_charges")
+        bec = born_charges_of_model(charges, structures, sums, settings, method, found)
         prediction["bec"] = torch.split(bec, prediction["atoms_per_graph"].tolist())
 
     def _of_atoms(self, name: str) -> Tensor:

@@ -7,8 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from les import Edges, born_effective_charges
+from les import Edges
 from les.equilibration import refuse_periodic_response
+from les.response.arguments import BornSettings
+from les.response.born import born_charges_of_model
+from les.structures import ChargeSums, Structures
 from les_mace.edges import recorded_edges
 
 
@@ -62,20 +65,11 @@ def born_charges(
         charges: ``[n_atoms]`` [e].
         edges: the graph that they come from, where it is needed.
     """
-    fragment = data.get("fragment")  # it decides on the method and the sums of charges
-    bec = born_effective_charges(
-        charges,
-        data["positions"],
-        data["cell"].view(-1, 3, 3),
-        data["batch"],
-        data["pbc"].view(-1, 3),
-        model.les.remove_mean,
-        model.les.epsilon_factor,
-        create_graph=training or model.training,
-        method=model.bec_method if fragment is None else "exact",
-        edges=edges,
-        total_charge=model.total_charge(data) if fragment is None else None,
-        fragment=fragment,
-    )
+    cell, pbc = data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3)
+    structures = Structures(data["positions"], cell, data["batch"], pbc)
+    sums = ChargeSums(model.total_charge(data), data.get("fragment"))
+    les = model.les
+    settings = BornSettings(les.remove_mean, les.epsilon_factor, training or model.training)
+    bec = born_charges_of_model(charges, structures, sums, settings, model.bec_method, edges)
     index = model.bec_output_index
     return bec if index is None else bec[:, index]

@@ -24,9 +24,11 @@ from les.long_range import (
     long_range,
     summed_cells,
 )
-from les.response.born import born_effective_charges
+from les.response.arguments import BornSettings
+from les.response.born import born_charges_of_model
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
+from les.structures import ChargeSums, Structures
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.charge_states import Conditioned, n_features
 from les_nequip.edges import EdgeRecord
@@ -189,7 +191,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         if READ_KEY in data:
             data[AtomicDataDict.CHARGE_KEY] = charges.unsqueeze(-1)
             return data
-        total_charge = self._total_charge(data)
+        sums = self._sums(data)
 
         setting = self.reach.setting
         if is_tracing():
@@ -197,17 +199,19 @@ class LES(GraphModuleMixin, torch.nn.Module):
             extent = self.reach.extent(self.ewald.dl) if boundary != "open" else []
             slabs = self.reach.slabs(AtomicDataDict.PBC_KEY in data)
             pbc = periodic_axes(data, cell, setting, boundary, refuse_in_graph, slabs=slabs)
-            structures = (charges, positions, cell, batch, pbc)
-            limits = CaptureLimits(boundary, extent, slabs)
-            found = captured_long_range(self.ewald, self.config, *structures, limits, total_charge)
+            structures = Structures(positions, cell, structure, pbc)
+            limits = CaptureLimits(boundary, extent, slabs, single=batch is None)
+            found = captured_long_range(
+                self.ewald, self.config, charges, structures, limits, sums.total_charge
+            )
         else:
             # nequip-compile compares its graph with this, on input that may lack `pbc`.
             boundary = self.reach.boundary() if is_exporting() else setting
             slabs = not is_exporting() or self.reach.slabs(AtomicDataDict.PBC_KEY in data)
             pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
-            self.reach.see(summed_cells(self.ewald, positions, cell, structure, pbc), pbc)
-            parts = self._fragments(data)
-            found = self._long_range(charges, positions, cell, structure, pbc, total_charge, *parts)
+            structures = Structures(positions, cell, structure, pbc)
+            self.reach.see(summed_cells(self.ewald, structures), pbc)
+            found = self._long_range(charges, structures, sums)
 
         energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
         shares = found.atom_energies.unsqueeze(-1)
@@ -223,49 +227,32 @@ class LES(GraphModuleMixin, torch.nn.Module):
             data[EQUILIBRATION_KEY] = found.parameters
         if self.compute_bec or exporting:
             data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
-                data, (charges, positions, cell, structure, pbc), total_charge
+                data, charges, structures, sums
             )
         return data
 
-    def _total_charge(self, data: AtomicDataDict.Type) -> Tensor | None:
-        """Total charges ``[n_structures]`` [e] of a model that uses them, where there are any."""
-        if not self.config.uses_total_charge or TOTAL_CHARGE_KEY not in data:
-            return None
-        return data[TOTAL_CHARGE_KEY].view(-1)
+    def _sums(self, data: AtomicDataDict.Type) -> ChargeSums:
+        """What charges sum to, as far as the model uses it and it is told."""
+        used = (
+            (TOTAL_CHARGE_KEY, self.config.uses_total_charge),
+            (FRAGMENT_KEY, self.config.charge_equilibration),
+            (FRAGMENT_CHARGE_KEY, self.config.charge_equilibration),
+        )
+        return ChargeSums(*(data[x].view(-1) if uses and x in data else None for x, uses in used))
 
-    def _long_range(
-        self,
-        charges: Tensor,
-        positions: Tensor,
-        cell: Tensor,
-        batch: Tensor,
-        pbc: Tensor,
-        total_charge: Tensor | None,
-        fragment: Tensor | None,
-        fragment_charge: Tensor | None,
-    ) -> LongRange:
+    def _long_range(self, charges: Tensor, structures: Structures, sums: ChargeSums) -> LongRange:
         """The long-range part, where no graph is captured."""
+        batch = structures.batch
         if not bool((batch[1:] < batch[:-1]).any()):
-            options = (self.compute_dipole, total_charge, fragment, fragment_charge)
-            structures = (charges, positions, cell, batch, pbc)
-            return long_range(self.ewald, self.config, *structures, *options)
+            options = {"compute_dipole": self.compute_dipole}
+            return long_range(self.ewald, self.config, charges, structures, sums, **options)
         # Upstream allows any order of atoms.
         order = torch.argsort(batch, stable=True)
-        sorted_atoms = (charges[order], positions[order], cell, batch[order], pbc)
-        parts = (x if x is None else x[order] for x in (fragment, fragment_charge))
-        found = self._long_range(*sorted_atoms, total_charge, *parts)
+        found = self._long_range(charges[order], structures.in_order(order), sums.in_order(order))
         back = torch.argsort(order)
         of_atoms = ["atom_energies", "latent_charges", "charges"]
         of_atoms += ["parameters"] * (found.parameters is not None)
         return found._replace(**{name: getattr(found, name)[back] for name in of_atoms})
-
-    def _fragments(self, data: AtomicDataDict.Type) -> tuple[Tensor | None, Tensor | None]:
-        """Fragments ``[n_atoms]`` and their charges [e], where charges are equilibrated."""
-        if not self.config.charge_equilibration:
-            return None, None
-        keys = (FRAGMENT_KEY, FRAGMENT_CHARGE_KEY)
-        labels, charges = (data[key].view(-1) if key in data else None for key in keys)
-        return labels, charges
 
     def _atom_features(self, data: AtomicDataDict.Type) -> Tensor:
         """Scalar features of each atom ``[n_atoms, n_features]``."""
@@ -280,33 +267,27 @@ class LES(GraphModuleMixin, torch.nn.Module):
     def _born_effective_charges(
         self,
         data: AtomicDataDict.Type,
-        arguments: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
-        total_charge: Tensor | None,
+        charges: Tensor,
+        structures: Structures,
+        sums: ChargeSums,
     ) -> Tensor:
-        """``arguments``: charges as they are read, positions, cell, batch and periodic axes."""
+        """Born effective charges of ``charges`` as they are read, or equilibrated."""
         if not data[AtomicDataDict.POSITIONS_KEY].requires_grad:
             raise ValueError(
                 "`compute_bec` needs a model that computes forces (`do_derivatives: true`)"
             )
-        settings = (self.config.remove_mean, self.config.epsilon_factor)
-        options = (*settings, self.training, total_charge)
-        if self.config.charge_equilibration:
-            # Charges depend on all positions, and not along edges; both methods agree on them.
-            fragment = self._fragments(data)[0]
-            refuse_periodic_response(arguments[2], arguments[4], fragment)
-            if fragment is None:
-                return phase_evaluation(*arguments, *options)
-            return born_effective_charges(
-                *arguments,
-                epsilon_factor=self.config.epsilon_factor,
-                create_graph=self.training,
-                fragment=fragment,
-            )
+        config = self.config
+        settings = BornSettings(config.remove_mean, config.epsilon_factor, self.training)
+        if config.charge_equilibration:
+            # Charges depend on all positions, and not along edges.
+            refuse_periodic_response(structures.cell, structures.pbc, sums.fragment)
+            return born_charges_of_model(charges, structures, sums, settings)
         if self.bec_method == "phase":
-            return phase_evaluation(*arguments, *options)
+            return phase_evaluation(charges, structures, settings, sums.total_charge)
         if self.edge_record is None:
             raise ValueError(self._bec_obstacle())
-        return moment_evaluation(*arguments, self.edge_record.edges(data), *options)
+        edges = self.edge_record.edges(data)
+        return moment_evaluation(charges, structures, edges, settings, sums.total_charge)
 
     def _bec_obstacle(self) -> str | None:
         """Why Born effective charges cannot be evaluated by ``bec_method``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from les.response.arguments import BornSettings
 from les.response.atomic_dipoles import born_effective_charges_of_dipoles
 from les.response.phase import phase_born_effective_charges
 
@@ -47,16 +48,8 @@ class BEC(nn.Module):
             ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` with ``output_index``. With ``u``
             ``[n_atoms, 2, 3, 3]`` or ``[n_atoms, 2, 3]``: the part of charges, and that of dipoles.
         """
-        bec = phase_born_effective_charges(
-            q,
-            r,
-            cell,
-            batch,
-            None,
-            self.remove_mean,
-            self.epsilon_factor,
-            torch.is_grad_enabled(),
-        )
+        settings = BornSettings(self.remove_mean, self.epsilon_factor, torch.is_grad_enabled())
+        bec = phase_born_effective_charges(q, r, cell, batch, None, settings)
         if u is not None:
             of_dipoles = born_effective_charges_of_dipoles(
                 u, r, self.epsilon_factor, torch.is_grad_enabled()

@@ -1,12 +1,15 @@
 """The arguments of Born effective charges, checked and completed."""
 
-from __future__ import annotations
+# No postponed annotations: TorchScript takes the types of a NamedTuple from them.
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from les.neutrality import check_total_charge
 from les.response.dipoles import check_epsilon_factor, single_channel
+from les.structures import Structures
 from les.sums.checks import (
     as_indices,
     check_batch,
@@ -21,21 +24,31 @@ from les.sums.checks import (
 )
 
 
+class BornSettings(NamedTuple):
+    """How Born effective charges follow from latent charges.
+
+    Attributes:
+        remove_mean: subtract the mean charge of each structure first.
+        epsilon_factor: high-frequency dielectric constant.
+        create_graph: keep the result differentiable, to train on it.
+    """
+
+    remove_mean: bool
+    epsilon_factor: float
+    create_graph: bool
+
+
 def response_arguments(
     charges: Tensor,
     positions: Tensor,
     cell: Tensor | None,
     batch: Tensor | None,
     pbc: Tensor | None,
-    remove_mean: bool,
-    epsilon_factor: float,
-    total_charge: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Structures]:
     """Arguments of ``les.born_effective_charges``, after a check, with nothing left out.
 
     Returns:
-        ``charges`` ``[n_atoms]``, ``cell`` ``[n_structures, 3, 3]``, ``batch`` ``[n_atoms]`` and
-        the periodic axes of each structure ``[n_structures, 3]``.
+        ``charges`` ``[n_atoms]``, and the structures, with ``pbc``.
     """
     if not torch.jit.is_scripting():
         check_tensors(charges=charges, positions=positions)
@@ -44,7 +57,6 @@ def response_arguments(
         cell = open_cells(positions, batch, pbc)
     batch = as_indices(batch)
     if not is_compiling():  # there are no values to look at then
-        check_epsilon_factor(epsilon_factor)
         check_positions(positions)
         check_charges("charges", charges, positions)
         check_cell(cell, positions)
@@ -52,11 +64,23 @@ def response_arguments(
         check_pbc(pbc, cell)
     if batch is None:
         batch = torch.zeros(positions.shape[0], dtype=torch.long, device=positions.device)
-    if total_charge is not None and not remove_mean:
-        raise ValueError("`total_charge` needs `remove_mean`, got it with `remove_mean` false")
-    check_total_charge(total_charge, charges, cell.shape[0])
     periodic = has_volume(cell).unsqueeze(1).expand(-1, 3) if pbc is None else pbc
-    return single_channel(charges), cell, batch, periodic
+    return single_channel(charges), Structures(positions, cell, batch, periodic)
+
+
+def check_settings(
+    settings: BornSettings, total_charge: Tensor | None, charges: Tensor, n_structures: int
+) -> None:
+    """Check settings, and the ``total_charge`` ``[n_structures]`` [e] that they go with.
+
+    Raises:
+        ValueError, TypeError: as ``les.born_effective_charges``.
+    """
+    if not is_compiling():
+        check_epsilon_factor(settings.epsilon_factor)
+    if total_charge is not None and not settings.remove_mean:
+        raise ValueError("`total_charge` needs `remove_mean`, got it with `remove_mean` false")
+    check_total_charge(total_charge, charges, n_structures)
 
 
 def check_gradients(positions: Tensor) -> None:

@@ -11,10 +11,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from les.fragments import fragments_of
-from les.response.arguments import check_gradients, response_arguments
+from les.response.arguments import (
+    BornSettings,
+    check_gradients,
+    check_settings,
+    response_arguments,
+)
 from les.response.fragments import fragment_evaluation
 from les.response.moments import Edges, moment_evaluation
 from les.response.phase import phase_evaluation
+from les.structures import ChargeSums, Structures
 
 #: Ways to evaluate Born effective charges.
 METHODS = ("exact", "phase")
@@ -81,9 +87,9 @@ def born_effective_charges(
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
     if method == "phase" and edges is not None:
         raise ValueError("`edges` have no effect with `method='phase'`")
-    q, cell, batch, periodic = response_arguments(
-        charges, positions, cell, batch, pbc, remove_mean, epsilon_factor, total_charge
-    )
+    settings = BornSettings(remove_mean, epsilon_factor, create_graph)
+    q, structures = response_arguments(charges, positions, cell, batch, pbc)
+    check_settings(settings, total_charge, q, len(structures.cell))
     if fragment is not None:
         if edges is not None:
             raise ValueError("`edges` have no effect with `fragment`")
@@ -92,37 +98,51 @@ def born_effective_charges(
         if total_charge is not None:
             raise ValueError("`total_charge` has no effect with `fragment`")
         check_gradients(positions)
-        fragments = fragments_of(fragment, batch, len(cell))
-        structures = (positions, cell, periodic, batch, fragments)
-        return fragment_evaluation(q, *structures, epsilon_factor, create_graph)
+        fragments = fragments_of(fragment, structures.batch, len(structures.cell))
+        return fragment_evaluation(q, structures, fragments, epsilon_factor, create_graph)
     if edges is not None:
         edges.check(len(positions))
-        return moment_evaluation(
-            q,
-            positions,
-            cell,
-            batch,
-            periodic,
-            edges,
-            remove_mean,
-            epsilon_factor,
-            create_graph,
-            total_charge,
-        )
-    if method == "exact" and bool(periodic.any()):
+        return moment_evaluation(q, structures, edges, settings, total_charge)
+    assert structures.pbc is not None
+    if method == "exact" and bool(structures.pbc.any()):
         raise ValueError(
             "exact Born effective charges of a periodic structure need `edges`, the graph that "
             "the charges come from; `method='phase'` is the published approximation without"
         )
     check_gradients(positions)
-    return phase_evaluation(
-        q,
-        positions,
-        cell,
-        batch,
-        periodic,
-        remove_mean,
-        epsilon_factor,
-        create_graph,
-        total_charge,
+    return phase_evaluation(q, structures, settings, total_charge)
+
+
+def born_charges_of_model(
+    charges: Tensor,
+    structures: Structures,
+    sums: ChargeSums,
+    settings: BornSettings,
+    method: str = "exact",
+    edges: Edges | None = None,
+) -> Tensor:
+    """Born effective charges of the charges that a model has read, or equilibrated.
+
+    Args:
+        charges, method, edges: as for :func:`born_effective_charges`, which has the results, too.
+        structures: where the atoms are.
+        sums: what charges sum to. Where they have fragments, which keep their sums, both methods
+            are one, and neither means nor total charges have an effect.
+        settings: how they follow from latent charges.
+
+    Raises:
+        ValueError, TypeError: as :func:`born_effective_charges`.
+    """
+    if sums.fragment is None:
+        total_charge = sums.total_charge
+        return born_effective_charges(
+            charges, *structures, *settings, method=method, edges=edges, total_charge=total_charge
+        )
+    return born_effective_charges(
+        charges,
+        *structures,
+        epsilon_factor=settings.epsilon_factor,
+        create_graph=settings.create_graph,
+        edges=edges,
+        fragment=sums.fragment,
     )

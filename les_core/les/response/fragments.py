@@ -26,6 +26,7 @@ from torch import Tensor
 
 from les.conjugate_gradients import Groups
 from les.response.dipoles import structure_mean
+from les.structures import Structures
 from les.sums.reciprocal.lattice import exactly
 
 #: Change of the sum of a fragment's charges with positions that is rounding [e/A].
@@ -38,10 +39,7 @@ REACH = 1.5
 
 def fragment_evaluation(
     charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    periodic: Tensor,
-    batch: Tensor,
+    structures: Structures,
     fragments: Groups,
     epsilon_factor: float,
     create_graph: bool,
@@ -50,10 +48,7 @@ def fragment_evaluation(
 
     Args:
         charges: latent charges ``[n_atoms]`` [e], whose sum in each fragment is constant.
-        positions: ``[n_atoms, 3]`` [A], which the charges depend on.
-        cell: ``[n_structures, 3, 3]`` [A].
-        periodic: periodic axes of each structure ``[n_structures, 3]``.
-        batch: structure of each atom ``[n_atoms]``.
+        structures: where the atoms are, which the charges depend on, with ``pbc`` told.
         fragments: those of all structures.
         epsilon_factor: high-frequency dielectric constant.
         create_graph: keep the result differentiable.
@@ -62,8 +57,9 @@ def fragment_evaluation(
         ValueError: for a fragment without end, and charges whose sum in a fragment changes with
             positions.
     """
+    positions = structures.positions
     _require_kept_sums(charges, positions, fragments)
-    together = exactly(positions) + lattice_shifts(positions, cell, periodic, batch, fragments)
+    together = exactly(positions) + lattice_shifts(structures, fragments)
     centre = structure_mean(together.detach(), fragments.owner, fragments.number)
     arms = together - centre
     q = math.sqrt(epsilon_factor) * exactly(charges)
@@ -104,16 +100,17 @@ def _require_kept_sums(charges: Tensor, positions: Tensor, fragments: Groups) ->
         )
 
 
-def lattice_shifts(
-    positions: Tensor, cell: Tensor, periodic: Tensor, batch: Tensor, fragments: Groups
-) -> Tensor:
+def lattice_shifts(structures: Structures, fragments: Groups) -> Tensor:
     """Lattice vectors ``[n_atoms, 3]`` [A], in float64, that put the atoms of fragments together.
 
-    The atoms of a fragment are linked to one another by the shortest tree of nearest images.
+    ``structures`` tell their ``pbc``. The atoms of a fragment are linked to one another by the
+    shortest tree of nearest images.
 
     Raises:
         ValueError: for a fragment that comes close to its own image; the message names an atom.
     """
+    positions, cell, batch, periodic = structures
+    assert periodic is not None
     places = exactly(positions.detach()).cpu().numpy()
     axes, cells = periodic.cpu().numpy(), exactly(cell.detach()).cpu().numpy()
     of_atoms, owner = batch.cpu().numpy(), fragments.owner.cpu().numpy()

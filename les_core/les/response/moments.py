@@ -29,7 +29,9 @@ import torch
 from torch import Tensor
 
 from les.neutrality import shifted_charges
+from les.response.arguments import BornSettings
 from les.response.dipoles import structure_mean
+from les.structures import Structures
 from les.sums.checks import check_tensors
 from les.sums.reciprocal.lattice import exactly, open_directions, reciprocal_vectors
 
@@ -119,28 +121,25 @@ class Edges(NamedTuple):
 
 def moment_evaluation(
     charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor,
-    periodic: Tensor,
+    structures: Structures,
     edges: Edges,
-    remove_mean: bool,
-    epsilon_factor: float,
-    create_graph: bool,
+    settings: BornSettings,
     total_charge: Tensor | None = None,
 ) -> Tensor:
     """Born effective charges of checked arguments, without a look at their values.
 
-    ``charges`` are ``[n_atoms]``, ``periodic`` tells the periodic axes of each structure
-    ``[n_structures, 3]``; see :func:`les.born_effective_charges`.
+    ``charges`` are ``[n_atoms]``, and ``structures`` tell their ``pbc``; see
+    :func:`les.born_effective_charges`.
     """
+    remove_mean, epsilon_factor, create_graph = settings
+    positions, _, batch, _ = structures
     plain, moments = _moments(charges, edges, create_graph)
     lever = torch.cat(edges.parts).unsqueeze(2) * plain.unsqueeze(1)
     if edges.centre == "end":
         at_end, at_start = moments, moments + lever
     else:
         at_end, at_start = moments - lever, moments
-    dtype, n_structures = charges.dtype, cell.shape[0]
+    dtype, n_structures = charges.dtype, structures.cell.shape[0]
     flow = positions.new_zeros([positions.shape[0], 3, 3], dtype=plain.dtype)
     flow = flow.index_add(0, edges.end, at_end).index_add(0, edges.start, -at_start)
 
@@ -150,7 +149,7 @@ def moment_evaluation(
     unit = torch.eye(3, dtype=q.dtype, device=q.device)
     total = positions.new_zeros([positions.shape[0], 3], dtype=plain.dtype)
     total = total.index_add(0, edges.end, plain).index_add(0, edges.start, -plain)
-    arms = _open_arms(positions, cell, batch, periodic, remove_mean)
+    arms = _open_arms(structures, remove_mean)
     result = q.view(-1, 1, 1) * unit + flow + arms.unsqueeze(2) * total.unsqueeze(1)
     result = (math.sqrt(epsilon_factor) * result).to(dtype)
     return result if create_graph else result.detach()
@@ -215,15 +214,15 @@ def _along(lengths: Tensor, features: Tensor) -> Tensor:
     return lengths.to(features.dtype).view([-1] + [1] * (features.dim() - 1))
 
 
-def _open_arms(
-    positions: Tensor, cell: Tensor, batch: Tensor, periodic: Tensor, remove_mean: bool
-) -> Tensor:
+def _open_arms(structures: Structures, remove_mean: bool) -> Tensor:
     """Lever arms of the charge that an atom adds to its structure, ``[n_atoms, 3]`` [A].
 
     A total charge that depends on positions moves the dipole of what is finite: along open
     directions the mean is taken off everywhere in the structure, which leaves the distance from
     its centre. In an infinite crystal the mean of all charges does not feel one atom.
     """
+    positions, cell, batch, periodic = structures
+    assert periodic is not None
     arms = exactly(positions)
     if remove_mean:
         arms = arms - structure_mean(arms, batch, cell.shape[0])

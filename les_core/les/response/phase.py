@@ -25,58 +25,48 @@ import torch
 from torch import Tensor
 
 from les.neutrality import shifted_charges
-from les.response.arguments import check_gradients, response_arguments
+from les.response.arguments import (
+    BornSettings,
+    check_gradients,
+    check_settings,
+    response_arguments,
+)
+from les.structures import Structures
 from les.sums.reciprocal.lattice import exactly, open_directions, reciprocal_vectors
 
 
 def phase_born_effective_charges(
     charges: Tensor,
     positions: Tensor,
-    cell: Tensor | None = None,
-    batch: Tensor | None = None,
-    pbc: Tensor | None = None,
-    remove_mean: bool = True,
-    epsilon_factor: float = 1.0,
-    create_graph: bool = False,
+    cell: Tensor | None,
+    batch: Tensor | None,
+    pbc: Tensor | None,
+    settings: BornSettings,
     total_charge: Tensor | None = None,
 ) -> Tensor:
     """Born effective charges as :func:`les.born_effective_charges` with ``method="phase"``.
 
     TorchScript can compile this one.
     """
-    q, cell, batch, periodic = response_arguments(
-        charges, positions, cell, batch, pbc, remove_mean, epsilon_factor, total_charge
-    )
+    q, structures = response_arguments(charges, positions, cell, batch, pbc)
+    check_settings(settings, total_charge, q, structures.cell.shape[0])
     check_gradients(positions)
-    return phase_evaluation(
-        q,
-        positions,
-        cell,
-        batch,
-        periodic,
-        remove_mean,
-        epsilon_factor,
-        create_graph,
-        total_charge,
-    )
+    return phase_evaluation(q, structures, settings, total_charge)
 
 
 def phase_evaluation(
     charges: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor,
-    periodic: Tensor,
-    remove_mean: bool,
-    epsilon_factor: float,
-    create_graph: bool,
+    structures: Structures,
+    settings: BornSettings,
     total_charge: Tensor | None = None,
 ) -> Tensor:
     """Born effective charges of checked arguments, without a look at their values.
 
-    ``charges`` are ``[n_atoms]``, ``periodic`` tells the periodic axes of each structure
-    ``[n_structures, 3]``.
+    ``charges`` are ``[n_atoms]``, and ``structures`` tell their ``pbc``.
     """
+    remove_mean, epsilon_factor, create_graph = settings
+    positions, cell, batch, periodic = structures
+    assert periodic is not None  # for TorchScript
     # In float64: moments of charges around the origin cancel where the structure is far from it.
     q, cell = exactly(charges), exactly(cell)
     if remove_mean:

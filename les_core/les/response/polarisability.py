@@ -24,31 +24,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from les.equilibration import (
-    DEFAULT_ITERATIONS,
-    DEFAULT_TOLERANCE,
-    equilibrate,
-    refuse_periodic_response,
-)
+from les.conjugate_gradients import DEFAULT_CONVERGENCE, Convergence
+from les.equilibration import equilibrate, refuse_periodic_response
 from les.ewald import Ewald
 from les.fragments import fragments_of
 from les.ranges import check_number
 from les.response.dipoles import structure_mean
 from les.response.fragments import lattice_shifts
+from les.structures import ChargeSums, Structures
 from les.sums.checks import check_tensors
 
 
 def polarisability(
     ewald: Ewald,
     hardness: Tensor,
-    positions: Tensor,
-    cell: Tensor,
-    batch: Tensor,
-    pbc: Tensor,
-    epsilon_factor: float = 1.0,
-    tolerance: float = DEFAULT_TOLERANCE,
-    iterations: int = DEFAULT_ITERATIONS,
+    structures: Structures,
     fragment: Tensor | None = None,
+    epsilon_factor: float = 1.0,
+    convergence: Convergence = DEFAULT_CONVERGENCE,
 ) -> Tensor:
     """Polarisabilities of structures with equilibrated charges, at fixed nuclei.
 
@@ -57,13 +50,10 @@ def polarisability(
     Args:
         ewald: the sum.
         hardness: ``[n_atoms]`` [eV/e^2], positive.
-        positions: ``[n_atoms, 3]`` [A].
-        cell: ``[n_structures, 3, 3]`` [A], rows are lattice vectors; zero where open.
-        batch: structure of each atom ``[n_atoms]``, ascending.
-        pbc: ``[n_structures, 3]``, boolean.
-        epsilon_factor: high-frequency dielectric constant.
-        tolerance, iterations: of the equilibration.
+        structures: where the atoms are, with ``pbc`` told.
         fragment: label of the fragment of each atom ``[n_atoms]``, between which no charge flows.
+        epsilon_factor: high-frequency dielectric constant.
+        convergence: where the iterations of the equilibration end.
 
     Returns:
         ``[n_structures, 3, 3]`` [e^2 A^2 / eV], symmetric, and positive for any direction along
@@ -76,11 +66,12 @@ def polarisability(
         RuntimeError: where charges do not converge.
     """
     check_number("epsilon_factor", epsilon_factor)
+    positions, cell, batch, pbc = structures
     check_tensors(positions=positions, hardness=hardness)
     refuse_periodic_response(cell, pbc, fragment)
     n_structures = len(cell)
     fragments = fragments_of(fragment, batch, n_structures)
-    shifts = lattice_shifts(positions, cell, pbc, batch, fragments)
+    shifts = lattice_shifts(structures, fragments)
     places = positions + shifts.to(positions.dtype)
     arms = places - structure_mean(places, fragments.owner, fragments.number)
     columns = []
@@ -88,15 +79,10 @@ def polarisability(
         found = equilibrate(
             -arms[:, axis],
             hardness,
-            positions,
-            cell,
-            batch,
-            pbc,
-            None,
+            structures,
             ewald.settings(),
-            tolerance,
-            iterations,
-            fragment,
+            ChargeSums(fragment=fragment),
+            convergence,
         )
         moments = positions.new_zeros(n_structures, 3)
         columns.append(moments.index_add(0, batch, found.charges.unsqueeze(1) * arms))

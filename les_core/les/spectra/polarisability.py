@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from les.conjugate_gradients import Convergence
 from les.data.fragments import FRAGMENT
 from les.ewald import Ewald
 from les.ranges import is_number
 from les.response import polarisability as response
 from les.spectra.phonons import high_frequency_constant
+from les.structures import Structures
 
 #: Entries of ``Atoms.info`` by which models take a field [V/A].
 FIELD_KEYS = ("external_field", "electric_field")
@@ -110,17 +112,19 @@ def _of_equilibrated_charges(calculator: Any, atoms: Any) -> NDArray[np.float64]
     periodic = bool(atoms.pbc.any())
     hardness = np.array(calculator.get_property(HARDNESS, atoms), dtype=np.float64)
     with torch.device("cpu"):
-        found = response.polarisability(
-            Ewald(**config.sum_settings()),
-            torch.from_numpy(hardness),
+        structures = Structures(
             torch.from_numpy(np.array(atoms.positions, dtype=np.float64)),
             torch.from_numpy(np.array(atoms.cell[:] if periodic else np.zeros((3, 3)))[None]),
             torch.zeros(len(atoms), dtype=torch.long),
             torch.from_numpy(atoms.pbc[None]),
-            high_frequency_constant(calculator),
-            config.equilibration_tolerance,
-            config.equilibration_iterations,
+        )
+        found = response.polarisability(
+            Ewald(**config.sum_settings()),
+            torch.from_numpy(hardness),
+            structures,
             calculator.fragment_tensors(atoms).get(FRAGMENT),
+            high_frequency_constant(calculator),
+            Convergence(config.equilibration_tolerance, config.equilibration_iterations),
         )
     array: NDArray[np.float64] = found[0].numpy()
     return array
