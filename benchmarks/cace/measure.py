@@ -46,7 +46,7 @@ class Case:
     def evaluate(self, model: nn.Module, training: bool) -> Tensor:
         """Energies and forces; with ``training`` the gradient of a loss on them."""
         model.train(training)
-        out = model(*self.batch)
+        out = model(self.batch)
         if not training:
             return torch.cat([out["energy"], out["forces"].flatten()]).detach()
         model.zero_grad()

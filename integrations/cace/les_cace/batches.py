@@ -11,6 +11,7 @@ from ase.geometry import complete_cell
 from torch import Tensor
 
 from les.fragments import joined_fragments
+from les.structures import ChargeSums, Structures
 from les_cace.neighbours import Neighbours, arrange
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ class Batch(NamedTuple):
     spin: Tensor  # [n_structures], multiplicities
     fragment: Tensor | None = None  # [n_atoms], labels
     fragment_charge: Tensor | None = None  # [n_atoms] [e]
+
+    @property
+    def structures(self) -> Structures:
+        """Where the atoms are."""
+        return Structures(self.positions, self.cell, self.batch, self.pbc)
+
+    @property
+    def sums(self) -> ChargeSums:
+        """What the charges of structures and fragments sum to."""
+        return ChargeSums(self.total_charge, self.fragment, self.fragment_charge)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
         """On another device, with coordinates in ``dtype``."""

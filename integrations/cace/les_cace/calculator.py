@@ -6,11 +6,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ase.calculators.calculator import Calculator
-from ase.stress import full_3x3_to_voigt_6_stress
-
+from les.backends.batch_calculator import BatchCalculator
 from les.backends.batches import divided
-from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 OF_STRUCTURES = ("energy", "les_energy", "stress", "dipole")
 
 
-class LESCalculator(ChargeCalculator):
+class LESCalculator(BatchCalculator):
     """Energies, forces and stress of a CACE model, and with LES what follows from charges.
 
     Results are ``energy``, ``forces``, ``energies``, which sum to the energy, where the cell has a
@@ -91,43 +88,20 @@ class LESCalculator(ChargeCalculator):
         self.require_charges()
         return CACECluster(self.model.eval())
 
-    def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
-        Calculator.calculate(self, atoms, properties, system_changes)
-        for _ in self.evaluate_together([atoms]):
-            pass
-
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         self.model.eval()
-        stressed = [has_stress(atoms) for atoms in structures]
         batch = collate([self._structure(atoms) for atoms in structures])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
             found = self.model(
-                *batch.to(self.device, self.dtype),
-                compute_stress=any(stressed),
+                batch.to(self.device, self.dtype),
+                compute_stress=any(has_stress(atoms) for atoms in structures),
                 compute_bec=self.bec,
                 bec_method=self.bec_method,
             )
         found = {name: value.detach().cpu() for name, value in found.items()}
         outputs = divided(found, [len(atoms) for atoms in structures], OF_STRUCTURES)
-        for atoms, with_stress, out in zip(structures, stressed, outputs, strict=True):
-            energy = out["energy"].item()
-            self.results = {
-                "energy": energy,
-                "free_energy": energy,
-                "energies": out["energies"].numpy(),
-                "forces": out["forces"].numpy(),
-            }
-            if with_stress:
-                self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"].numpy())
-            if self.long_range:
-                self.add_charge_results(
-                    atoms,
-                    out["les_energy"].item(),
-                    out.get("charges", out["latent_charges"]),
-                    out.get("dipole"),
-                    out.get("born_effective_charges"),
-                    out.get("equilibration_parameters"),
-                )
+        for atoms, out in zip(structures, outputs, strict=True):
+            self.set_results(atoms, out)
             yield
 
     def _structure(self, atoms: Atoms) -> Structure:

@@ -129,7 +129,7 @@ def compare(
     present = {label: ~torch.isnan(reference) for label, reference in references.items()}
     labels = [label for label, each in present.items() if each.any()]
     out = model(
-        *batch.to(parameter.device, parameter.dtype),
+        batch.to(parameter.device, parameter.dtype),
         compute_forces="forces" in labels,
         compute_stress="stress" in labels,
         compute_bec="bec" in labels,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +17,8 @@ from les.long_range import long_range
 from les.readout import AtomReadout
 from les.response.arguments import BornSettings
 from les.response.born import born_charges_of_model
-from les.structures import ChargeSums, Structures
-from les.sums.checks import has_volume
-from les_cace.neighbours import Neighbours
+from les_cace.batches import Batch
+from les_cace.derivatives import Deformable
 from les_cace.representation import Representation
 
 
@@ -166,16 +164,7 @@ class CACE(nn.Module):
 
     def forward(
         self,
-        positions: Tensor,
-        numbers: Tensor,
-        cell: Tensor,
-        pbc: Tensor,
-        batch: Tensor,
-        neighbours: Neighbours,
-        total_charge: Tensor | None = None,
-        spin: Tensor | None = None,
-        fragment: Tensor | None = None,
-        fragment_charge: Tensor | None = None,
+        batch: Batch,
         *,
         compute_forces: bool = True,
         compute_stress: bool = False,
@@ -185,17 +174,8 @@ class CACE(nn.Module):
         """Evaluate a batch of structures.
 
         Args:
-            positions: ``[n_atoms, 3]`` [A].
-            numbers: atomic numbers ``[n_atoms]``.
-            cell: ``[n_structures, 3, 3]`` [A].
-            pbc: ``[n_structures, 3]``, boolean.
-            batch: structure of each atom ``[n_atoms]``, ascending.
-            neighbours: those of each atom within the cutoff.
-            total_charge: ``[n_structures]`` [e], which the charges sum to with ``neutrality``
-                ``"shift"``, zero without it; other models have no use for it.
-            spin: multiplicities 2 S + 1 ``[n_structures]``, of a model that embeds them.
-            fragment, fragment_charge: ``[n_atoms]``, as for ``les.Les``, of a model with
-                ``charge_equilibration``.
+            batch: the structures. Their total charges are what the charges sum to with
+                ``neutrality`` ``"shift"``; other models have no use for them.
             compute_forces: compute ``forces``.
             compute_stress: compute ``stress``.
             compute_bec: compute ``born_effective_charges``.
@@ -218,25 +198,24 @@ class CACE(nn.Module):
                 does not know; for Born effective charges of a model without charges, or with
                 several channels, and for an unknown method.
         """
+        given, numbers = batch.structures, batch.numbers
+        config = self.les_config
         if compute_bec:
             self.require_physical_charges()
-            assert self.les_config is not None
-            if self.les_config.charge_equilibration:
-                refuse_periodic_response(cell, pbc, fragment)
+            assert config is not None
+            if config.charge_equilibration:
+                refuse_periodic_response(given.cell, given.pbc, batch.fragment)
         element = self.representation.elements(numbers)
-        if not positions.requires_grad and (compute_forces or compute_stress or compute_bec):
-            positions = positions.detach().requires_grad_()
-        strain = torch.zeros_like(cell)
-        moved, strained_cell = positions, cell
-        if compute_stress:
-            strain.requires_grad_()
-            deformation = 0.5 * (strain + strain.transpose(1, 2))
-            moved = positions + (positions.unsqueeze(1) @ deformation[batch]).squeeze(1)
-            strained_cell = cell + cell @ deformation
-        vectors = neighbours.vectors(moved, strained_cell, batch, self.cutoff)
+        gradients = compute_forces or compute_bec
+        deformable = Deformable.of(given, gradients=gradients, stress=compute_stress)
+        given, structures, _ = deformable
+        owner, neighbours = given.batch, batch.neighbours
+        vectors = neighbours.vectors(structures.positions, structures.cell, owner, self.cutoff)
         inputs = (vectors, neighbours.sender, element)
         *others, own = self.representations()  # the last is that of the charges
-        states = [embedding(batch, total_charge, spin) for embedding in self.charge_states]
+        states = [
+            embedding(owner, batch.total_charge, batch.spin) for embedding in self.charge_states
+        ]
         state = states.pop() if states else None
         edges: Edges | None = None
         if compute_bec and bec_method == "exact":
@@ -248,39 +227,26 @@ class CACE(nn.Module):
         features = others[0](*inputs, *states).flatten(1) if others else of_charges
         energies = self.short_range_energies(features, element)
         out: dict[str, Tensor] = {}
-        if self.ewald is not None:
-            assert self.charge_readout is not None and self.les_config is not None
-            charges = self.charge_readout(of_charges, element)
-            structures = Structures(moved, strained_cell, batch, pbc)
-            total = total_charge if self.les_config.uses_total_charge else None
-            sums = ChargeSums(total, fragment, fragment_charge)
-            added = long_range(self.ewald, self.les_config, charges, structures, sums)
+        if config is not None:
+            assert self.charge_readout is not None and self.ewald is not None
+            charges, sums = self.charge_readout(of_charges, element), batch.sums
+            if not config.uses_total_charge:
+                sums = sums._replace(total_charge=None)
+            added = long_range(self.ewald, config, charges, structures, sums)
             energies = energies + added.atom_energies
             out.update(les_energy=added.energy, latent_charges=added.latent_charges)
             if added.dipole is not None:
                 out.update(charges=added.charges.squeeze(-1), dipole=added.dipole)
-            if self.les_config.charge_equilibration:
-                # They depend on all positions, and not along edges.
+            if added.parameters is not None:
+                # Equilibrated charges depend on all positions, and not along edges.
                 charges, edges = added.latent_charges, None
-                assert added.parameters is not None
                 out["equilibration_parameters"] = added.parameters
             if compute_bec:
-                config = self.les_config
                 settings = BornSettings(config.remove_mean, config.epsilon_factor, self.training)
-                unstrained = Structures(positions, cell, batch, pbc)
-                out["born_effective_charges"] = born_charges_of_model(
-                    charges, unstrained, sums, settings, bec_method, edges
-                )
-        energy = energies.new_zeros(len(cell)).index_add(0, batch, energies)
+                bec = born_charges_of_model(charges, given, sums, settings, bec_method, edges)
+                out["born_effective_charges"] = bec
+        energy = energies.new_zeros(len(given.cell)).index_add(0, owner, energies)
         out.update(energy=energy, energies=energies)
-        leaves = [positions] * compute_forces + [strain] * compute_stress
-        if leaves:
-            gradients = list(torch.autograd.grad(energy.sum(), leaves, create_graph=self.training))
-            if compute_forces:
-                out["forces"] = -gradients.pop(0)
-            if compute_stress:
-                # Of a slab too, where its cell has a volume: that is the convention of ASE.
-                bounded = pbc.any(dim=1) & has_volume(cell)
-                volume = torch.where(bounded, torch.linalg.det(cell).abs(), math.inf)
-                out["stress"] = gradients.pop(0) / volume[:, None, None]
-        return out
+        return out | deformable.derivatives(
+            energy, forces=compute_forces, create_graph=self.training
+        )

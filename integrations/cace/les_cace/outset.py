@@ -29,7 +29,7 @@ def orient(model: CACE, data: LabelledStructures) -> None:
         for structure, _ in data.items:
             batch = collate([structure]).to(parameter.device, parameter.dtype)
             with torch.no_grad():
-                yield model(*batch, compute_forces=False)["latent_charges"], batch.numbers
+                yield model(batch, compute_forces=False)["latent_charges"], batch.numbers
 
     orient_charges(charges(), model.charge_readout.negate)
     model.set_trained_sign()

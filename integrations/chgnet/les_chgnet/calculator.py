@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from ase.calculators.calculator import Calculator, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
+from ase.calculators.calculator import all_changes
 from chgnet.model import CHGNet, CHGNetCalculator
 
-from les.backends.calculator import ChargeCalculator
+from les.backends.batch_calculator import BatchCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import has_stress
 from les.devices import resolve_dtype
+from les.response.born import BORN_CHARGES
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.checkpoint import load_model
 from les_chgnet.data import ELEMENTS
-from les_chgnet.device import VARIABLE, chgnet_device
+from les_chgnet.device import device_of_arguments
 from les_chgnet.graphs import GraphConverter
 from les_chgnet.model import CHGNetLES
 from les_chgnet.weights import quiet
@@ -30,7 +29,22 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-class LESCalculator(ChargeCalculator, CHGNetCalculator):
+#: Output of the model -> result.
+RESULTS = {
+    "e": "energy",
+    "site_energies": "energies",
+    "f": "forces",
+    "s": "stress",
+    "m": "magmoms",
+    "les_energy": "les_energy",
+    "charges": "charges",
+    "dipole": "dipole",
+    "bec": BORN_CHARGES,
+    "equilibration_parameters": "equilibration_parameters",
+}
+
+
+class LESCalculator(BatchCalculator, CHGNetCalculator):
     """``CHGNetCalculator`` for models with LES, also for molecules.
 
     Results are ``energy``, ``forces``, ``energies``, which sum to the energy, ``magmoms``,
@@ -72,7 +86,7 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
     ) -> None:
         self.refuse_unknown_keywords(kwargs)
         refuse_several_models(model)
-        place = _device(device, use_device)
+        place = device_of_arguments(device, use_device)
         if isinstance(model, (str, Path)):
             model = load_model(model, allow_pickle=allow_pickle)
         if not isinstance(model, CHGNet):
@@ -109,63 +123,24 @@ class LESCalculator(ChargeCalculator, CHGNetCalculator):
         self._task = task
         super().calculate(atoms, properties, system_changes or all_changes)
 
-    def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
-        Calculator.calculate(self, atoms, properties, system_changes)
-        for _ in self.evaluate_together([atoms]):
-            pass
-
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         self.model.eval()
-        # Without a volume there is no stress.
-        stressed = [has_stress(atoms) for atoms in structures]
-        task = self._task if any(stressed) else self._task.replace("s", "")
+        stressed = any(has_stress(atoms) for atoms in structures)
+        task = self._task if stressed else self._task.replace("s", "")
         options = {"return_bec": self.bec and self.bec_method} if self.long_range else {}
         dtype = next(self.model.parameters()).dtype
         graphs = [
             self.graph_converter(self.place(atoms, dtype)).to(self.device) for atoms in structures
         ]
         out = self.model(graphs, task=task, return_site_energies=True, **options)
-        parameters = out.get("equilibration_parameters")
+        out |= {key: out[key].reshape(-1) for key in ("e", "les_energy") if key in out}
         for number, atoms in enumerate(structures):
-            n_atoms = len(atoms) if self.model.is_intensive else 1
-            energy = (out["e"].reshape(-1)[number] * n_atoms).item()
-            self.results = {
-                "energy": energy,
-                "free_energy": energy,
-                "energies": _array(out["site_energies"][number]),
-            }
-            if "f" in out:
-                self.results["forces"] = _array(out["f"][number])
-            if "s" in out and stressed[number]:
-                stress = _array(out["s"][number]) * self.stress_weight
-                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
-            if "m" in out:
-                self.results["magmoms"] = _array(out["m"][number])
-            if self.long_range:
-                self.add_charge_results(
-                    atoms,
-                    out["les_energy"].reshape(-1)[number].item(),
-                    out["charges"][number],
-                    out["dipole"][number],
-                    out["bec"][number] if self.bec else None,
-                    parameters[number] if parameters is not None else None,
-                )
+            own = {name: out[key][number] for key, name in RESULTS.items() if key in out}
+            own["energy"] = own["energy"] * (len(atoms) if self.model.is_intensive else 1)
+            if "stress" in own:
+                own["stress"] = own["stress"] * self.stress_weight
+            self.set_results(atoms, own)
             yield
-
-
-def _array(tensor: torch.Tensor) -> Any:
-    return tensor.detach().cpu().numpy()
-
-
-def _device(device: str | torch.device | None, use_device: str | None) -> torch.device:
-    """The device that either of the names of one argument says; the CPU if none does."""
-    if use_device is not None:
-        if device is not None and str(device) != use_device:
-            raise ValueError(
-                f"`device` and `use_device` are one argument, got {device!r} and {use_device!r}"
-            )
-        device = use_device
-    return chgnet_device(str(device or os.environ.get(VARIABLE) or "cpu"))
 
 
 def _in_precision(model: CHGNet, dtype: str) -> CHGNet:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from ase import Atoms
 from chgnet.graph import CrystalGraph
-from chgnet.model import CHGNet
 from chgnet.model.model import BatchedGraph
-from chgnet.utils import determine_device
 from pymatgen.core import Molecule
 from torch import Tensor, nn
 
 from les import Edges, Les, LESConfig
 from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
-from les.legacy import stored_settings
 from les.response.arguments import BornSettings
 from les.response.born import born_charges_of_model
-from les.structures import ChargeSums, Structures
 from les_chgnet.atomic_energies import AtomicEnergies
+from les_chgnet.batches import GraphBatch, batch_of
 from les_chgnet.edges import recorded_edges
 from les_chgnet.graphs import (
     GraphConverter,
@@ -33,12 +29,11 @@ from les_chgnet.graphs import (
     periodic_axes,
     require_states,
     spins,
-    total_charges,
     with_common_positions,
 )
-from les_chgnet.model_arguments import FURTHER, OUTDATED, plain_dict, refuse_unknown_arguments
-from les_chgnet.stored import has_charges, read_checkpoint, restored
-from les_chgnet.weights import load_pretrained, load_weights, quiet
+from les_chgnet.model_arguments import FURTHER, OUTDATED, refuse_unknown_arguments
+from les_chgnet.origins import StoredCHGNet
+from les_chgnet.weights import quiet
 
 # Of volumes that upstream takes from tensors of its graphs; nothing is lost there.
 warnings.filterwarnings(
@@ -51,14 +46,7 @@ warnings.filterwarnings(
 INITIAL_CHARGE_SCALE = 0.1
 
 
-class _Batch(NamedTuple):
-    """Where the atoms of a batch are, and what their charges sum to."""
-
-    structures: Structures  # with positions of which upstream's are parts
-    sums: ChargeSums
-
-
-class CHGNetLES(CHGNet):
+class CHGNetLES(StoredCHGNet):
     r"""``CHGNet`` plus the energy of latent charges read from its atomic features.
 
     The charges :math:`q_i` are read from the features that upstream reads energies from, and
@@ -98,88 +86,8 @@ class CHGNetLES(CHGNet):
         self.charge_states = ChargeStateEmbedding.of(config, self.atom_fea_dim)
         self.atom_embedding.register_forward_hook(self._add_charge_state)
         self._graphs: Sequence[CrystalGraph] = ()
-        self._batch: _Batch | None = None
+        self._batch: GraphBatch | None = None
         self._long_range: dict[str, Tensor | None] = {}
-
-    @classmethod
-    def from_short_range(
-        cls, model: CHGNet, les_arguments: LESConfig | Mapping[str, Any] | None = None
-    ) -> CHGNetLES:
-        """A trained ``CHGNet`` with charges added, which start small and random.
-
-        Raises:
-            TypeError: if ``model`` is not a ``CHGNet``, or has charges already.
-            ValueError: as the constructor.
-        """
-        if not isinstance(model, CHGNet) or isinstance(model, cls):
-            raise TypeError(f"`model` must be a short-range CHGNet, got {type(model).__name__}")
-        parameter = next(model.parameters())
-        # Upstream's constructor changes a module among its arguments.
-        longer = cls(les_arguments=les_arguments, **copy.deepcopy(model.model_args))
-        longer.to(parameter.device, parameter.dtype)
-        longer.composition_model = AtomicEnergies.like(model.composition_model)
-        longer.load_state_dict({**longer.state_dict(), **model.state_dict()})
-        return longer
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str = "0.3.0",
-        les_arguments: LESConfig | Mapping[str, Any] | None = None,
-        *,
-        device: str = "cpu",
-    ) -> CHGNetLES:
-        """One of upstream's pretrained models, with charges added.
-
-        Args:
-            name: one of :data:`les_chgnet.weights.PRETRAINED`.
-            les_arguments: as for the class.
-            device: where the model is put.
-
-        Raises:
-            ValueError: for an unknown ``name``, and as the constructor.
-        """
-        return cls.from_short_range(load_pretrained(name, device), les_arguments)
-
-    @classmethod
-    def load(
-        cls,
-        *,
-        model_name: str = "0.3.0",
-        les_arguments: LESConfig | Mapping[str, Any] | None = None,
-        use_device: str | None = None,
-        **_: Any,
-    ) -> CHGNetLES:
-        """As upstream's: :meth:`from_pretrained`, on upstream's choice of device."""
-        device = determine_device(use_device)
-        return cls.from_pretrained(model_name, les_arguments, device=device)
-
-    @classmethod
-    def from_file(
-        cls, path: str, *, allow_pickle: bool = False, device: str | torch.device = "cpu"
-    ) -> CHGNetLES:
-        """From a file with charges; arguments as for ``les_chgnet.load_model``.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: as ``load_model``, and for a model without charges.
-        """
-        content = read_checkpoint(path, allow_pickle=allow_pickle)
-        if not has_charges(content):
-            raise ValueError(f"{path} holds a model without charges; see `from_short_range`")
-        return restored(cls.from_dict, content, path).to(device)
-
-    @classmethod
-    def from_dict(cls, dct: dict[str, Any], **kwargs: Any) -> CHGNetLES:
-        """From :meth:`as_dict`, in the precision of the weights."""
-        arguments = dict(dct["model_args"])
-        if arguments.get("les_arguments") is not None:
-            arguments["les_arguments"] = stored_settings(arguments["les_arguments"])
-        return load_weights(cls(**arguments, **kwargs), dct["state_dict"])
-
-    def todict(self) -> dict[str, Any]:
-        """Name and arguments, for the trajectory files of ASE."""
-        return {"model_name": type(self).__name__, "model_args": self.as_dict()["model_args"]}
 
     def predict_structure(self, structure: Any, **options: Any) -> Any:
         """As upstream's, also for ``ase.Atoms`` and molecules of pymatgen.
@@ -189,12 +97,6 @@ class CHGNetLES(CHGNet):
         """
         single = isinstance(structure, (Atoms, Molecule))
         return super().predict_structure([structure] if single else structure, **options)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Weights and arguments, plain values that ``from_dict`` takes."""
-        content = plain_dict(super().as_dict())
-        content["model_args"]["les_arguments"] = self.les.config().settings()
-        return content
 
     def forward(
         self,
@@ -260,25 +162,12 @@ class CHGNetLES(CHGNet):
             self._graphs, self._batch, self._long_range = (), None, {}
 
     def _compute(self, g: BatchedGraph, **options: Any) -> dict[str, Any]:
-        pbc = torch.stack([periodic_axes(graph) for graph in self._graphs])
-        cells = []
-        for graph, strain in zip(self._graphs, g.strains):
-            deformation = 0.0 if strain is None else graph.lattice @ strain
-            cells.append(graph.lattice + deformation)
-        cell = torch.stack(cells)
+        self._batch = batch = batch_of(self._graphs, g, self.graph_converter.uses_total_charge)
+        _, cell, _, pbc = batch.structures
+        assert pbc is not None
         volumes = torch.stack([torch.dot(a, torch.linalg.cross(b, c)) for a, b, c in cell.detach()])
         # Upstream divides by it: an open structure has no volume, and so no stress.
         g.volumes = torch.where(pbc.any(dim=1), volumes.abs(), math.inf)
-        positions = torch.cat(list(g.atom_positions))
-        total_charge: Tensor | None = None
-        if self.graph_converter.uses_total_charge:
-            total_charge = total_charges(self._graphs).to(positions.device)
-        fragment, fragment_charge = fragments_of(self._graphs)
-        if fragment is not None and fragment_charge is not None:
-            fragment = fragment.to(positions.device)
-            fragment_charge = fragment_charge.to(positions.device)
-        structures = Structures(positions, cell, g.atom_owners.long(), pbc)
-        self._batch = _Batch(structures, ChargeSums(total_charge, fragment, fragment_charge))
         return super()._compute(g, **options)
 
     def _add_charge_state(self, module: nn.Module, inputs: Any, features: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def batch_of(*structures):
 
 def test_channels_add_up(model):
     batch = batch_of(crystal("triclinic"), dimer())
-    out = {key: value.detach() for key, value in model(*batch).items()}
+    out = {key: value.detach() for key, value in model(batch).items()}
     n_channels = model.les_config.n_channels
     assert out["latent_charges"].shape == (len(batch.numbers), n_channels)
     each = [
@@ -60,7 +60,7 @@ def test_forces(model):
 
 def test_training(model):
     model.train()
-    out = model(*batch_of(crystal("cubic"), dimer()))
+    out = model(batch_of(crystal("cubic"), dimer()))
     (out["forces"] ** 2).sum().backward()
     weight = model.charge_readout.network[-1].weight
     assert weight.shape[0] == model.les_config.n_channels
@@ -72,8 +72,8 @@ def test_files(model, tmp_path):
     again = load_model(tmp_path / "model.cace.pt")
     assert again.les_config == model.les_config
     batch = batch_of(dimer())
-    for key, value in model(*batch).items():
-        torch.testing.assert_close(again(*batch)[key], value, rtol=1e-12, atol=1e-14)
+    for key, value in model(batch).items():
+        torch.testing.assert_close(again(batch)[key], value, rtol=1e-12, atol=1e-14)
 
 
 def test_results(small, tmp_path, les_command):
@@ -92,7 +92,7 @@ def test_results(small, tmp_path, les_command):
     options = ["--backend", "cace", "-o", output]
     assert les_command("predict", tmp_path / "model.cace.pt", tmp_path / "in.xyz", *options) == 0
     written = read(output, 0).arrays["LES_latent_charges"]
-    expected = model(*batch_of(dimer()))["latent_charges"].detach()
+    expected = model(batch_of(dimer()))["latent_charges"].detach()
     np.testing.assert_allclose(written, expected, atol=1e-8)
 
 

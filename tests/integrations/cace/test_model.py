@@ -83,7 +83,7 @@ class TestCACE(AdapterTests, SlabTests):
             cutoff = model.representation.cutoff
             states = [(total_charge(x), float(x.info.get("spin", 1))) for x in batch]
             each = [to_structure(x, cutoff, *state) for x, state in zip(batch, states)]
-            out = model(*collate(each))
+            out = model(collate(each))
             return {key: value.detach().numpy() for key, value in out.items()}
 
         return predict
@@ -147,7 +147,7 @@ class TestEquilibration(EquilibrationTests):
         data = LabelledStructures(path, model.cutoff, ["energy"], asked)
         batch, _ = collate_labelled([data[0], data[1]])
         assert batch.fragment.tolist() == [3, 3, 3, 1, 1, 1, *[0] * 6]
-        charges = model.eval()(*batch)["charges"].detach().numpy()
+        charges = model.eval()(batch)["charges"].detach().numpy()
         for atoms, found in zip(both, np.split(charges, 2), strict=True):
             alone = results_of(LESCalculator(model), atoms)["charges"]
             np.testing.assert_allclose(found, alone, rtol=0, atol=1e-7)
@@ -179,7 +179,7 @@ def test_double_backward(model):
     batch = collate([to_structure(x, own.representation.cutoff) for x in structures().values()])
 
     def loss():
-        out = own(*batch, compute_stress=True)
+        out = own(batch, compute_stress=True)
         return sum((out[key] ** 2).sum() for key in ("energy", "forces", "stress"))
 
     parameters = dict(own.named_parameters())
@@ -207,7 +207,7 @@ def test_double_backward(model):
 def test_born_effective_charges_need_charges(short_range):
     batch = collate([to_structure(structures()["open"], 4.0)])
     with pytest.raises(ValueError, match="need a model with charges"):
-        short_range(*batch, compute_bec=True)
+        short_range(batch, compute_bec=True)
 
 
 def test_reference_energies(small, short_range):
@@ -215,7 +215,7 @@ def test_reference_energies(small, short_range):
     state = {**short_range.state_dict(), "atomic_energies": torch.zeros(2)}
     without.load_state_dict(state)
     batch = collate([to_structure(structures()["open"], 4.0)])
-    difference = short_range(*batch)["energy"] - without(*batch)["energy"]
+    difference = short_range(batch)["energy"] - without(batch)["energy"]
     assert difference.item() == pytest.approx(4 * -1.0 + 2 * -3.0)
     with pytest.raises(ValueError, match="must have 2 entries"):
         CACE(small, atomic_energies=[1.0])
@@ -227,7 +227,7 @@ def test_charges_from_a_representation_of_their_own(small):
     assert model.cutoff == 5.0
     batch = collate([to_structure(structures()["triclinic"], model.cutoff)])
     gradients = torch.autograd.grad(
-        model(*batch)["les_energy"].sum(), list(model.charge_representation.parameters())
+        model(batch)["les_energy"].sum(), list(model.charge_representation.parameters())
     )
     assert all(x.abs().max() > 0.0 for x in gradients)
     with pytest.raises(ValueError, match="needs `les_arguments`"):
@@ -286,7 +286,7 @@ def test_unknown_elements(short_range):
         numbers = batch.numbers.clone()
         numbers[2] = number
         with pytest.raises(ValueError, match=rf"must be of `zs` = \[1, 8\], got \[{number}\]"):
-            short_range(*batch._replace(numbers=numbers))
+            short_range(batch._replace(numbers=numbers))
 
 
 @pytest.mark.parametrize("max_nu", [2, 3, 4])
@@ -335,7 +335,7 @@ def test_loaded_models_are_for_evaluation(short_range, tmp_path):
     save_model(short_range, tmp_path / "model.cace.pt")
     model = load_model(tmp_path / "model.cace.pt")
     batch = collate([to_structure(structures()["open"], 4.0)])
-    assert not model(*batch)["forces"].requires_grad
+    assert not model(batch)["forces"].requires_grad
 
 
 def test_what_earlier_releases_wrote(small, tmp_path):

@@ -88,7 +88,7 @@ def small_crystal(zs):
 
 def evaluate(model, atoms, **wanted):
     batch = collate([to_structure(atoms, model.cutoff)])
-    return {key: value.detach() for key, value in model(*batch, **wanted).items()}
+    return {key: value.detach() for key, value in model(batch, **wanted).items()}
 
 
 # --- what they give
@@ -104,7 +104,7 @@ def test_wetting_of_au2_on_mgo(published, data_dir):
     ):
         model = published(name)
         structures = [to_structure(x, model.cutoff) for x in frames]
-        energies = model(*collate(structures), compute_forces=False)["energy"].tolist()
+        energies = model(collate(structures), compute_forces=False)["energy"].tolist()
         by_kind = {
             (x.info["doped"], x.info["geometry"]): y for x, y in zip(frames, energies, strict=True)
         }

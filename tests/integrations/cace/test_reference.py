@@ -119,7 +119,7 @@ def check(model, oracle, name):
     np.testing.assert_allclose(features[: len(first)], first, rtol=0, atol=TOLERANCE)
     sums = oracle[f"{name}.node_feats_colsum"]
     np.testing.assert_allclose(features.sum(dim=0), sums, rtol=0, atol=100 * TOLERANCE)
-    out = model(*batch, compute_stress=True, compute_bec=True, bec_method="phase")
+    out = model(batch, compute_stress=True, compute_bec=True, bec_method="phase")
     out = {key: value.detach().numpy().squeeze() for key, value in out.items()}
     pairs = {
         "energy": "E_total",

@@ -84,7 +84,7 @@ def test_features_that_other_code_carries(model_with, batch):
     plain.representation = NaiveRepresentation(
         model.representation, model.arguments["representation"]
     ).double()
-    expected, found = (x(*batch, compute_bec=True) for x in (model, plain))
+    expected, found = (x(batch, compute_bec=True) for x in (model, plain))
     key = "born_effective_charges"
     torch.testing.assert_close(found[key], expected[key], rtol=0, atol=1e-12)
 
@@ -116,9 +116,9 @@ def test_nothing_is_recorded_unless_needed(model_with, batch, monkeypatch):
         return evaluate(vectors, sender, element, state, carried)
 
     monkeypatch.setattr(model.representation, "forward", forward)
-    model(*batch)
-    model(*batch, compute_bec=True, bec_method="phase")
-    model(*batch, compute_bec=True)
+    model(batch)
+    model(batch, compute_bec=True, bec_method="phase")
+    model(batch, compute_bec=True)
     assert lists[:2] == [None, None]
     degrees = len(model.representation.degree_sizes)
     assert len(lists[2]) == 2 * (1 + degrees)  # two kinds of messages take them, in both layers
@@ -126,7 +126,7 @@ def test_nothing_is_recorded_unless_needed(model_with, batch, monkeypatch):
 
 def test_unknown_method(model_with, batch):
     with pytest.raises(ValueError, match="`method` must be one of exact, phase, got 'harmonic'"):
-        model_with("Bchi")(*batch, compute_bec=True, bec_method="harmonic")
+        model_with("Bchi")(batch, compute_bec=True, bec_method="harmonic")
     with pytest.raises(ValueError, match="`bec` must be true, false or one of exact, phase, got"):
         LESCalculator(model_with("Bchi"), bec="harmonic")
 
@@ -137,7 +137,7 @@ def test_training_on_born_effective_charges(name, model_with, batch):
     model = copy.deepcopy(model_with(name)).train()
 
     def loss():
-        out = model(*batch, compute_forces=False, compute_bec=True)
+        out = model(batch, compute_forces=False, compute_bec=True)
         return out["born_effective_charges"].square().sum()
 
     parameters = {name: x for name, x in model.named_parameters() if not name.startswith("readout")}
