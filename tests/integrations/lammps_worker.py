@@ -1,10 +1,11 @@
-"""LAMMPS with a model, as one of the four ranks that ``mpirun`` starts for ``test_lammps.py``.
+"""LAMMPS with a model, as one of the ranks that ``mpirun`` starts for ``test_lammps.py``.
 
-``python lammps_worker.py FOLDER`` with a model ``model.pt``, one without LES ``short.pt``,
-structures ``*.xyz`` and ``cases.json``, which names for each structure the steps to run and
-commands of LAMMPS before its box is made and before the run. All four ranks run them together, and
-then two of them and one alone, so that nothing is loaded twice. Results are ``NAME-N.npz``, N being
-the number of ranks, and what was refused ``refused.json``.
+``python lammps_worker.py FOLDER`` with model files, structures ``*.xyz`` and ``cases.json``, which
+names for each structure the model file, the steps to run, and commands of LAMMPS before its box is
+made and before the run. All ranks, three or more, run them together, and then two of them and one
+alone, so that nothing is loaded twice. Results are ``NAME-N.npz``, N being the number of ranks.
+Where there is a model without LES, ``short.pt``, two ranks also try what must be refused, and write
+``refused.json``.
 """
 
 import json
@@ -62,7 +63,7 @@ def run(ranks, folder, name, case):
     """Run a case, and write its results."""
     atoms = read(folder / f"{name}.xyz", parallel=False)
     lmp = engine(ranks, atoms, case["before"])
-    couple(lmp, folder / "model.pt", SPECIES, born_every=case.get("born_every", 0))
+    couple(lmp, folder / case["model"], SPECIES, born_every=case.get("born_every", 0))
     lmp.commands_list(["timestep 0.0005", *case["commands"]])
     lmp.command("compute virial all pressure NULL virial")
     current = " c_les_current[*]" if "born_every" in case else ""
@@ -154,7 +155,7 @@ for ranks in (WORLD, WORLD.Split(two.count(WORLD.rank) + 2 * one.count(WORLD.ran
         continue
     for name, case in cases.items():
         run(ranks, folder, name, case)
-    if ranks.size == len(two):
+    if ranks.size == len(two) and (folder / "short.pt").exists():
         refusals(ranks, folder)
 done = WORLD.Ibarrier()
 while not done.Test():  # waiting in it would take a core from the others
