@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from les.data.atoms import labels_without_effect
+from les.data.bare import bare
 from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE
 from les.data.labels import NAMES
 from les.data.spin import SPIN_NAMES
@@ -26,8 +27,8 @@ from les.predict.output import writer
 
 #: Entries of ``Atoms.info`` that say where a configuration comes from.
 ORIGIN, TRAJECTORY, FRAME = "origin", "trajectory", "frame"
-#: Entries, and arrays, that are kept of structures that are read: what the system is.
-STATE, PARTS = (*TOTAL_CHARGE_NAMES, *SPIN_NAMES), (FRAGMENT, FRAGMENT_CHARGE)
+#: What is kept of structures that say in which state the system is.
+KEPT = (*TOTAL_CHARGE_NAMES, *SPIN_NAMES, FRAGMENT, FRAGMENT_CHARGE)
 
 
 def read_starts(settings: Settings) -> list[Any]:
@@ -123,16 +124,15 @@ def _rattled(
 
 
 def _bare(where: str, atoms: Any) -> Any:
-    """A copy without labels, velocities and constraints."""
-    from ase import Atoms
+    """The structure alone, with charge, spin and fragments.
 
+    Raises:
+        ValueError: for what else is said of its state, and would be lost.
+    """
     for name, value in labels_without_effect(atoms).items():
-        if name not in (*STATE, *PARTS):
+        if name not in KEPT:
             raise ValueError(f"{where}: it has {name}={value}, which a distillation does not keep")
-    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    bare.info = {name: atoms.info[name] for name in STATE if name in atoms.info}
-    bare.arrays |= {name: atoms.arrays[name].copy() for name in PARTS if name in atoms.arrays}
-    return bare
+    return bare(atoms)
 
 
 def without_labels(atoms: Any) -> Any:

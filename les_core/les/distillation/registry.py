@@ -30,16 +30,19 @@ class KnownTeacher(NamedTuple):
     charges: bool = False
 
 
-def _tblite(method: str) -> Callable[..., Any]:
+def _tblite(method: str) -> KnownTeacher:
     def make(**options: Any) -> Any:
         from tblite.ase import TBLite
 
         return TBLite(**{"method": method, "verbosity": 0, **options})
 
-    return make
+    return KnownTeacher(
+        make, "tblite.ase", "tblite", "pip install tblite", frozenset(range(1, 87)),
+        "semiempirical, with charges", charges=True,
+    )  # fmt: skip
 
 
-def _chgnet(version: str) -> Callable[..., Any]:
+def _chgnet(version: str, about: str) -> KnownTeacher:
     def make(**options: Any) -> Any:
         import contextlib
         import io
@@ -52,19 +55,21 @@ def _chgnet(version: str) -> Callable[..., Any]:
             model = CHGNet.load(model_name=version, use_device=device, verbose=False)
             return CHGNetCalculator(model=model, use_device=device, **options)
 
-    return make
+    elements = frozenset(range(1, 95))
+    install = "pip install chgnet"
+    return KnownTeacher(make, "chgnet.model.dynamics", "chgnet", install, elements, about)
 
 
-def _sevennet(model: str) -> Callable[..., Any]:
+def _sevennet(model: str, about: str) -> KnownTeacher:
     def make(**options: Any) -> Any:
         from sevenn.calculator import SevenNetCalculator
 
         return SevenNetCalculator(**{"model": model, "device": "cpu", **options})
 
-    return make
+    return KnownTeacher(make, "sevenn.calculator", "sevenn", "pip install sevenn", None, about)
 
 
-def _ani(**options: Any) -> Any:
+def _ani1x(**options: Any) -> Any:
     import torchani
 
     name = "ani-1x_8x.info"
@@ -79,37 +84,16 @@ def _ani(**options: Any) -> Any:
     return torchani.models.ANI1x(**options).double().ase()
 
 
-_XTB = frozenset(range(1, 87))
-_CHGNET = frozenset(range(1, 95))
-
 #: Name -> teacher.
 REGISTRY: Mapping[str, KnownTeacher] = {
-    "gfn1-xtb": KnownTeacher(
-        _tblite("GFN1-xTB"), "tblite.ase", "tblite", "pip install tblite", _XTB,
-        "semiempirical, with charges", charges=True,
-    ),
-    "gfn2-xtb": KnownTeacher(
-        _tblite("GFN2-xTB"), "tblite.ase", "tblite", "pip install tblite", _XTB,
-        "semiempirical, with charges", charges=True,
-    ),
-    "chgnet": KnownTeacher(
-        _chgnet("0.3.0"), "chgnet.model.dynamics", "chgnet", "pip install chgnet", _CHGNET,
-        "crystals, PBE(+U)",
-    ),
-    "chgnet-r2scan": KnownTeacher(
-        _chgnet("r2scan"), "chgnet.model.dynamics", "chgnet", "pip install chgnet", _CHGNET,
-        "crystals, r2SCAN",
-    ),
-    "sevennet-0": KnownTeacher(
-        _sevennet("7net-0"), "sevenn.calculator", "sevenn", "pip install sevenn", None,
-        "crystals, PBE(+U)",
-    ),
-    "sevennet-l3i5": KnownTeacher(
-        _sevennet("7net-l3i5"), "sevenn.calculator", "sevenn", "pip install sevenn", None,
-        "crystals, PBE(+U); slower and more accurate",
-    ),
+    "gfn1-xtb": _tblite("GFN1-xTB"),
+    "gfn2-xtb": _tblite("GFN2-xTB"),
+    "chgnet": _chgnet("0.3.0", "crystals, PBE(+U)"),
+    "chgnet-r2scan": _chgnet("r2scan", "crystals, r2SCAN"),
+    "sevennet-0": _sevennet("7net-0", "crystals, PBE(+U)"),
+    "sevennet-l3i5": _sevennet("7net-l3i5", "crystals, PBE(+U); slower and more accurate"),
     "ani-1x": KnownTeacher(
-        _ani, "torchani", "torchani", 'pip install "torchani==2.2.4" "setuptools<81"',
+        _ani1x, "torchani", "torchani", 'pip install "torchani==2.2.4" "setuptools<81"',
         frozenset({1, 6, 7, 8}), "organic molecules, wB97X",
     ),
 }  # fmt: skip

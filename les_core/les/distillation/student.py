@@ -19,6 +19,9 @@ from les.files import replacing
 INTERVAL = 2.0
 #: Lines of a failed training's log that are shown.
 TAIL = 25
+#: What reading the history of a training raises while that is being written: a file that is not
+#: there yet, half a line, a number, a column or a value that is missing.
+UNFINISHED = (OSError, ValueError, KeyError, TypeError)
 #: Name of a training, with which its files begin.
 NAME = "student"
 
@@ -107,7 +110,7 @@ def _epochs(backend: Backend, job: TrainingJob) -> int:
     """Epochs that are done; each backend has files of its own, which may be half written."""
     try:
         return len(backend.history(job))
-    except Exception:
+    except UNFINISHED:
         return 0
 
 
