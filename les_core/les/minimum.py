@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from les.conjugate_gradients import Convergence, Groups, Solution, conjugate_gradients
+from les.implicit import aliases, gradients
 from les.sums.method import Settings
 from les.sums.plan import Plan, evaluate, make_plan, with_charges
 from les.sums.reciprocal.lattice import exactly
@@ -110,38 +111,21 @@ def _by_places(
     ctx: Any,
 ) -> list[Tensor | None]:
     """Gradients by positions and cells of weighted energies and potentials, at fixed charges."""
-    wanted = ctx.needs_input_grad[2:4]
+    wanted = list(ctx.needs_input_grad[2:4])
     if not any(wanted):
         return [None, None]
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         # Aliases, because charges and weights may depend on positions as well.
-        leaves = [
-            (value.view_as(value) if again else value.detach()) for value in (positions, cell)
-        ]
-        leaves = [
-            leaf if leaf.requires_grad else leaf.detach().requires_grad_(flag)
-            for leaf, flag in zip(leaves, wanted, strict=True)
-        ]
-        charges = q if again else q.detach()
-        plan = ctx.problem.plan(charges, *leaves)
+        leaves: Any = aliases([positions, cell], wanted, again)
+        plan = ctx.problem.plan(q if again else q.detach(), *leaves)
         energy, potential = evaluate(plan, of_potential is not None)
         weighted = energy.new_zeros(())
         if energy_weights is not None:
             weighted = weighted + (energy_weights * energy).sum()
         if of_potential is not None and potential is not None:
             weighted = weighted + (of_potential * potential.squeeze(-1)).sum()
-        chosen = [leaf for leaf, flag in zip(leaves, wanted, strict=True) if flag]
-        if not weighted.requires_grad:  # without atoms
-            found = [torch.zeros_like(leaf) for leaf in chosen]
-        else:
-            found = list(
-                torch.autograd.grad(
-                    weighted, chosen, create_graph=again, allow_unused=True, materialize_grads=True
-                )
-            )
-    remaining = iter(found)
-    return [next(remaining) if flag else None for flag in wanted]
+        return gradients(weighted, leaves, wanted, again)
 
 
 def _solve(

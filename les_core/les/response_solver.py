@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from les.implicit import aliases, gradients
 from les.induced import polarised
 from les.sums.method import Settings
 from les.sums.plan import Plan, evaluate, make_plan, with_charges
@@ -183,33 +184,3 @@ def _solve(
             f"{around.iterations} iterations"
         )
     return (right - felt(induced)).to(dtype)
-
-
-def aliases(values: list[Tensor | None], wanted: list[bool], again: bool) -> list[Tensor | None]:
-    """The same values, to be differentiated with respect to by themselves."""
-    found: list[Tensor | None] = []
-    for value, flag in zip(values, wanted, strict=True):
-        if value is None:
-            found.append(None)
-        elif again and value.requires_grad:
-            found.append(value.view_as(value))
-        else:
-            found.append(value.detach().requires_grad_(flag))
-    return found
-
-
-def gradients(
-    value: Tensor, leaves: list[Tensor | None], wanted: list[bool], again: bool
-) -> list[Tensor | None]:
-    """Gradients of ``value`` by those of the ``leaves`` that are wanted."""
-    chosen = [leaf for leaf, flag in zip(leaves, wanted, strict=True) if flag and leaf is not None]
-    if not value.requires_grad or not chosen:
-        found = [torch.zeros_like(leaf) for leaf in chosen]
-    else:
-        found = list(
-            torch.autograd.grad(
-                value, chosen, create_graph=again, allow_unused=True, materialize_grads=True
-            )
-        )
-    remaining = iter(found)
-    return [next(remaining) if flag else None for flag in wanted]

@@ -30,9 +30,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from les.implicit import aliases, gradients
 from les.induced import Induced, Response
 from les.multipoles import multipole_energies, shares_of_atoms
-from les.response_solver import Dual, Surroundings, aliases, gradients, require_minimum
+from les.response_solver import Dual, Surroundings, require_minimum
 from les.sums.checks import has_volume
 from les.sums.reciprocal.lattice import exactly
 from les.sums.sources import Moments

@@ -59,6 +59,25 @@ def no(reason: str) -> Support:
     return Support(False, reason)
 
 
+class Notes:
+    """The notes of a table, which has each of them once, by its number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def cell(self, support: Support) -> str:
+        """What the table says of ``support``, with the number of its note."""
+        text = "yes" if support.works else "no"
+        if not support.note:
+            return text
+        number = self._numbers.setdefault(support.note, len(self._numbers) + 1)
+        return f"{text} ({number})"
+
+    def lines(self) -> list[str]:
+        """The notes with their numbers."""
+        return [f"{number}. {note}" for note, number in self._numbers.items()]
+
+
 def table(features_of: Mapping[str, Mapping[str, Support]]) -> str:
     """All features of backends as a Markdown table with numbered notes below it.
 
@@ -73,23 +92,15 @@ def table(features_of: Mapping[str, Mapping[str, Support]]) -> str:
                 break
         else:
             columns.append(([backend], own))
-    notes: dict[str, int] = {}
-
-    def cell(support: Support) -> str:
-        text = "yes" if support.works else "no"
-        if not support.note:
-            return text
-        number = notes.setdefault(support.note, len(notes) + 1)
-        return f"{text} ({number})"
-
+    notes = Notes()
     lines = [
         f"| | {' | '.join(', '.join(names) for names, _ in columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]
     for name, text in FEATURES.items():
-        cells = [cell(features[name]) for _, features in columns]
+        cells = [notes.cell(features[name]) for _, features in columns]
         lines.append(f"| {text} | {' | '.join(cells)} |")
-    lines += ["", *(f"{number}. {note}" for note, number in notes.items())]
+    lines += ["", *notes.lines()]
     return "\n".join(lines) + "\n"
 
 

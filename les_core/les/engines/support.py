@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from les.backends.features import Support, no, yes
+from les.backends.features import Notes, Support, no, yes
 
 #: What an engine may give, in the order of the table.
 PROPERTIES = ("forces", "stress", "charges", "dipole", "Born charges", "several ranks")
@@ -58,15 +58,7 @@ def table(features_of: Mapping[str, Mapping[str, Support]]) -> str:
     Args:
         features_of: name of a backend -> its features.
     """
-    notes: dict[str, int] = {}
-
-    def cell(support: Support) -> str:
-        text = "yes" if support.works else "no"
-        if not support.note:
-            return text
-        number = notes.setdefault(support.note, len(notes) + 1)
-        return f"{text} ({number})"
-
+    notes = Notes()
     lines = [
         f"| | {' | '.join((*features_of, *PROPERTIES))} |",
         f"|---|{'---|' * (len(features_of) + len(PROPERTIES))}",
@@ -76,7 +68,7 @@ def table(features_of: Mapping[str, Mapping[str, Support]]) -> str:
             features[engine.feature] if engine.feature else engine.gives["forces"]
             for features in features_of.values()
         ]
-        cells = [cell(support) for support in (*runs, *(engine.gives[x] for x in PROPERTIES))]
+        cells = [notes.cell(support) for support in (*runs, *(engine.gives[x] for x in PROPERTIES))]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", *(f"{number}. {note}" for note, number in notes.items())]
+    lines += ["", *notes.lines()]
     return "\n".join(lines) + "\n"
