@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from les.cli.command import COMMANDS
 from les.parser import parser_of
-from les_bench.cli import MEASUREMENTS
+from les_bench.options import MEASUREMENTS
 from les_cace.arguments import build_parser as cace_parser
 from les_chgnet.arguments import build_parser as chgnet_parser
 from texts import text

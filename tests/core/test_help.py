@@ -14,7 +14,7 @@ from les import cli
 from les.cli.command import COMMANDS
 from les.cli.completion import command_parser
 from les.parser import ArgumentParser, parser_of
-from les_bench.cli import MEASUREMENTS
+from les_bench.options import MEASUREMENTS
 from les_cace.arguments import build_parser as cace_parser
 from les_chgnet.arguments import build_parser as chgnet_parser
 
