@@ -113,8 +113,14 @@ def test_interrupt_is_no_traceback(fake, capsys, monkeypatch):
     assert capsys.readouterr().err == "les: interrupted\n"
 
 
-def test_config_names_need_a_model(fails):
-    assert "the name must be MODEL/SYSTEM" in fails("config", "show", "water")
+def test_config_names_need_a_model(fake, fails, monkeypatch):
+    """But where one model alone is installed, as in `les train`."""
+    monkeypatch.setattr(fake, "version", lambda self: None)
+    error = fails("config", "show", "water")
+    assert "the name must be MODEL/SYSTEM, got 'water'; it may be fake/water" in error
+    assert "got 'watre'; see `les config list`" in fails("config", "show", "watre")
+    monkeypatch.setattr(fake, "version", lambda self: "1.0")
+    assert cli.main(["config", "show", "water"]) == 0
 
 
 def test_config_list_and_show(fake, capsys, fails):

@@ -104,10 +104,12 @@ def test_run(models, capsys):
     assert (models / "md" / "thermo.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_longer_run_adds(models, fails):
+def test_a_longer_run_adds(models, fails, caplog):
     assert cli.main([*MD]) == 0
+    assert not caplog.records
     first = (models / "md" / "trajectory.xyz").read_text()
     assert cli.main([*MD]) == 0  # nothing is left to do
+    assert "the run in md is complete: all of its 12 steps were made before" in caplog.text
     assert (models / "md" / "trajectory.xyz").read_text() == first
     longer = ("--duration", "0.0085")  # 17 steps, rounded up to 18
     assert cli.main([*MD[:3], *longer, *MD[5:]]) == 0

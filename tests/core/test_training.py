@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from les.backends import EpochRecord, TrainingJob, registry
+from les.backends import EpochRecord, TrainingJob, config_path, registry
 from les.locks import InUseError
 from les.training.arguments import (
     HelpFormatter,
@@ -181,6 +181,23 @@ def test_configurations_that_are_not_there(name, message, capsys):
     assert error.count("\n") == 1
 
 
+def test_configurations_of_another_backend(tmp_path, capsys):
+    """By name, and as a file that knows what this one does not."""
+    options = ["--train_file=a", "--valid_file=b", "--config"]
+    with pytest.raises(SystemExit):
+        parse(some_parser(les=True, backend="cace"), [*options, "mace/water"])
+    error = capsys.readouterr().err
+    assert "mace/water is a configuration of mace, and not of cace (known: cace/au2_mgo" in error
+    path = tmp_path / "water.yaml"
+    path.write_text(config_path("mace/water").read_text())
+    with pytest.raises(ValueError, match=r"it is a configuration of mace, and not of cace \("):
+        parse(some_parser(les=True, backend="cace"), [*options, str(path)])
+    path.write_text("max_ell: 3\nnothing: 2\n")
+    with pytest.raises(ValueError, match="unknown key 'max_ell'"):
+        parse(some_parser(les=True, backend="cace"), [*options, str(path)])
+    assert configuration("chgnet")("chgnet-pretrained/water").stem == "water"
+
+
 def test_mappings(tmp_path):
     path = tmp_path / "les.yaml"
     path.write_text("sigma: 1.5\n")
@@ -245,9 +262,9 @@ class SomeBackend(TrainingBackend):
     calculator = train
 
 
-def some_parser(les):
+def some_parser(les, backend="some"):
     return TrainingParser(
-        "some",
+        backend,
         "Train.",
         les=les,
         labels=("energy", "stress"),

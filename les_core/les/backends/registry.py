@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from les.backends.interface import Backend, BackendError
+from les.config_files import read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 #: Entry-point group in which adapters register their ``Backend`` subclass.
 ENTRY_POINT_GROUP = "les.backends"
@@ -87,19 +88,59 @@ def config_path(name: str, backend: str | None = None) -> Path:
 
     Args:
         name: its name.
-        backend: the model of a name that is only a ``SYSTEM``.
+        backend: the model to be trained. A name that is only a ``SYSTEM`` is of this one, and
+            without it of the one that is installed here, if there is no other.
 
     Raises:
-        ValueError: for a name that is none; the message lists those there are.
+        ValueError: for a name that is none, or that several models have, and for a configuration
+            of another model's training; the message lists those there are.
         BackendError: for an unknown backend.
     """
     model, slash, system = name.partition("/")
     if not slash:
-        model, system = backend or "", name
-    if not model:
-        raise ValueError(f"the name must be MODEL/SYSTEM, e.g. mace/water, got {name!r}")
-    configs = get_backend(model).configs()
+        model, system = backend or _only_installed(name), name
+    owner = get_backend(model)
+    if backend not in (None, model) and get_backend(backend).package != owner.package:
+        known = ", ".join(f"{backend}/{each}" for each in get_backend(backend).configs())
+        raise ValueError(
+            f"{name} is a configuration of {model}, and not of {backend} (known: {known})"
+        )
+    configs = owner.configs()
     if system not in configs:
         known = ", ".join(f"{model}/{each}" for each in configs)
         raise ValueError(f"no configuration {name!r} (known: {known})")
     return configs[system]
+
+
+def _only_installed(system: str) -> str:
+    """The backend that alone is installed here of those with a configuration for ``system``.
+
+    Raises:
+        ValueError: where there are several, or none.
+    """
+    backends = [get_backend(name) for name in backend_names()]
+    backends = [each for each in backends if system in each.configs()]
+    installed = [each.name for each in backends if each.version() is not None]
+    if len(installed) == 1:
+        return installed[0]
+    there = ", ".join(f"{each.name}/{system}" for each in backends)
+    hint = f"it may be {there}" if there else "see `les config list`"
+    raise ValueError(f"the name must be MODEL/SYSTEM, got {system!r}; {hint}")
+
+
+def owner_of(keys: Collection[str], backend: str) -> str | None:
+    """The backend whose shipped configurations have ``keys``, other than those of ``backend``.
+
+    Args:
+        keys: what ``backend`` does not know.
+        backend: a registered one, or the name of none.
+    """
+    names = backend_names()
+    if backend not in names or not keys:
+        return None
+    own = get_backend(backend).package
+    for other in map(get_backend, names):
+        known = {key for path in other.configs().values() for key in read_yaml(path)}
+        if other.package != own and known.issuperset(keys):
+            return other.name
+    return None

@@ -197,9 +197,10 @@ def _config(argv: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all names")
     show = commands.add_parser("show", help="print one")
-    show.add_argument("name", help="MODEL/SYSTEM, as `les config list` prints it")
+    name = "MODEL/SYSTEM of `les config list`, or SYSTEM where one model alone is installed"
+    show.add_argument("name", help=name)
     copy = commands.add_parser("copy", help="write one to a file of your own")
-    copy.add_argument("name", help="MODEL/SYSTEM, as `les config list` prints it")
+    copy.add_argument("name", help=name)
     copy.add_argument("target", type=Path, nargs="?", help="default: SYSTEM.yaml here")
     copy.add_argument("--force", action="store_true", help="replace the target if it is there")
     arguments = parser.parse_args(argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from les.dynamics.plan import Plan
 from les.dynamics.start import described, without_labels
 from les.files import remove_unfinished
 from les.locks import locked
+
+logger = logging.getLogger("les")
 
 #: Files of a run.
 TRAJECTORY, LOG, PICTURE, CHECKPOINT = "trajectory.xyz", "log.csv", "thermo.png", "checkpoint"
@@ -72,6 +75,13 @@ def run(
         if checkpoint.state is not None:
             motion.restore(checkpoint.state["step"], checkpoint.state["motion"])
             sizes = checkpoint.state["sizes"]
+            if motion.step == plan.n_steps:
+                logger.warning(
+                    "the run in %s is complete: all of its %d steps were made before, and no more "
+                    "are asked for",
+                    folder,
+                    motion.step,
+                )
         growing = {name: GrowingFile(folder / name, size) for name, size in sizes.items()}
         try:
             _follow(motion, plan, checkpoint, growing)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from les.backends import BackendError, config_path
+from les.backends.registry import owner_of
 from les.config_files import read_yaml
 from les.keys import refuse_unknown
 from les.parser import ArgumentParser
@@ -102,6 +103,7 @@ class TrainingParser(ArgumentParser):
             description=description,
             formatter_class=HelpFormatter,
         )
+        self.backend = backend
         self.add_argument(
             "--config",
             type=configuration(backend),
@@ -182,8 +184,9 @@ def parse(
         also_known: keys that the file may hold for another form of this command, left alone.
 
     Raises:
-        ValueError: for an unknown key in the file, whose message names the closest one, and for
-            consent to run code, which only the command line gives.
+        ValueError: for an unknown key in the file, whose message names the closest one, or the
+            backend that the file is of; and for consent to run code, which only the command line
+            gives.
         SystemExit: for what argparse refuses.
     """
     finder = ArgumentParser(prog=parser.prog, add_help=False)
@@ -198,6 +201,14 @@ def parse(
         values = read_yaml(path)
         for key in CONSENT.intersection(values):
             raise ValueError(f"{key!r} is given on the command line only, as --{key}")
+        unknown = values.keys() - known.union(also_known)
+        backend = getattr(parser, "backend", "")
+        owner = owner_of(unknown, backend)
+        if owner is not None:
+            raise ValueError(
+                f"it is a configuration of {owner}, and not of {backend} ({', '.join(unknown)}); "
+                "see `les config list`"
+            )
         refuse_unknown(values, known | set(also_known))
     except (OSError, ValueError) as error:
         raise ValueError(f"--config {path}: {error}") from error
