@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import complete_cell
 from pymatgen.core import Lattice, Molecule, Structure
 
-from les.data.atoms import ANY_AXES, check_atoms
+from les.data.atoms import ANY_AXES, check_atoms, spanning_cell
 
 
 def to_structure(source: Atoms | Structure | Molecule) -> Structure:
@@ -33,7 +34,7 @@ def to_structure(source: Atoms | Structure | Molecule) -> Structure:
     if isinstance(source, Atoms):
         check_atoms(source, ANY_AXES)
         numbers, positions = source.numbers.tolist(), source.positions
-        cell, pbc = source.cell.complete().array, tuple(map(bool, source.pbc))
+        cell, pbc = complete_cell(spanning_cell(source)), tuple(map(bool, source.pbc))
     elif isinstance(source, Molecule):
         numbers, positions = list(source.atomic_numbers), source.cart_coords
         cell, pbc = np.eye(3), (False, False, False)

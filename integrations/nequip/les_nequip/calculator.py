@@ -18,7 +18,7 @@ from les import LESConfig, dipole_moments
 from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
-from les.data.atoms import LONG_RANGE_AXES, has_stress
+from les.data.atoms import LONG_RANGE_AXES, has_stress, spanning_cell
 from les.devices import resolve_device
 from les_nequip.cluster import NequIPCluster
 from les_nequip.keys import (
@@ -213,7 +213,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         """Upstream's data, of the structure alone: upstream would take labels for input."""
         if self._found is not None:
             return {}  # has been evaluated
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        bare = Atoms(atoms.numbers, atoms.positions, cell=spanning_cell(atoms), pbc=atoms.pbc)
         data = super().atoms_to_data(bare)
         state = {TOTAL_CHARGE_KEY: self.total_charge(atoms)} if self.uses_total_charge else {}
         if "spin" in self.embedded:

@@ -22,7 +22,7 @@ from hydra.utils import instantiate
 from nequip.data.dataset import ASEDataset, ase_dataset
 from omegaconf import DictConfig, OmegaConf
 
-from les.data.atoms import UnusedLabels
+from les.data.atoms import UnusedLabels, spanning_cell
 from les.data.extxyz import DataError
 from les.data.labels import LabelKeys, find_label
 from les.data.requirements import ChargeStates, Requirements
@@ -209,6 +209,7 @@ class LabelledFiles:
     def _checked(self, path: str | Path, ase_args: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for where, atoms in frames_of(Path(path), ase_args):
             self.requirements.check(atoms, where)
+            atoms.cell = spanning_cell(atoms)
             yield where, atoms
 
     def labelled(self, path: str | Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import Calculator
@@ -24,17 +24,14 @@ AS_THEY_ARE = ("energies", "forces", "magmoms")
 class BatchCalculator(ChargeCalculator):
     """A calculator that evaluates one structure as a batch of one.
 
-    An adapter computes in :meth:`evaluate_together`, and hands over what its model gives for each
-    structure to :meth:`set_results`.
+    An adapter computes in an :meth:`evaluate_together` of its own, and hands over what its model
+    gives for each structure to :meth:`set_results`.
     """
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         Calculator.calculate(self, atoms, properties, system_changes)
         for _ in self.evaluate_together([atoms]):
             pass
-
-    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
-        raise NotImplementedError
 
     def set_results(self, atoms: Atoms, out: Mapping[str, Tensor]) -> None:
         """Fill ``results`` with what the model gives for one structure.

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE
 
@@ -116,6 +117,18 @@ def _symbols(numbers: Iterable[int]) -> str:
     from ase.data import chemical_symbols
 
     return ", ".join(chemical_symbols[number] for number in sorted(numbers))
+
+
+def spanning_cell(atoms: Any) -> NDArray[np.float64]:
+    """The cell ``[3, 3]`` [A] of a structure, without vectors that lie in the plane of others.
+
+    A vector along an open axis means nothing, but searches for neighbours invert the cell: where
+    it has no volume, such vectors are zero here, which they all take for missing.
+    """
+    cell: NDArray[np.float64] = np.array(atoms.cell[:], dtype=np.float64)
+    if abs(float(np.linalg.det(cell))) <= SMALLEST_VOLUME:
+        cell[~np.asarray(atoms.pbc)] = 0.0
+    return cell
 
 
 def has_stress(atoms: Any) -> bool:

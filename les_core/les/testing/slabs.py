@@ -64,12 +64,15 @@ class SlabTests(Adapter):
         assert np.abs(expected).max() > 100 * self.stress_tolerance
         np.testing.assert_allclose(stress, expected, rtol=0, atol=self.stress_tolerance)
 
-    def test_slab_without_vacuum_has_no_stress(self, calculator: CalculatorFactory) -> None:
-        """Its cell has no volume; all other results are there."""
+    @pytest.mark.parametrize("vector", [(0.0, 0.0, 0.0), (4.0, 3.0, 0.0)], ids=["none", "flat"])
+    def test_slab_without_vacuum_has_no_stress(
+        self, calculator: CalculatorFactory, vector: tuple[float, float, float]
+    ) -> None:
+        """Its cell has no volume, as its third vector is missing or lies in its plane."""
         calc = calculator()
         expected = results_of(calc, slab())
         bare = slab()
-        bare.cell[2] = 0.0
+        bare.cell[2] = vector
         actual = results_of(calc, bare)
         assert "stress" not in actual
         for key in ("energy", "les_energy", "forces"):
