@@ -281,8 +281,9 @@ class LES(GraphModuleMixin, torch.nn.Module):
         if config.charge_equilibration:
             # Charges depend on all positions, and not along edges.
             refuse_periodic_response(structures.cell, structures.pbc, sums.fragment)
-            return born_charges_of_model(charges, structures, sums, settings)
-        if self.bec_method == "phase":
+            if sums.fragment is not None:
+                return born_charges_of_model(charges, structures, sums, settings)
+        if config.charge_equilibration or self.bec_method == "phase":
             return phase_evaluation(charges, structures, settings, sums.total_charge)
         if self.edge_record is None:
             raise ValueError(self._bec_obstacle())
