@@ -65,11 +65,12 @@ def direct_sum(part: Part, settings: Settings, engine: Engine, compute_potential
 def direct_kernels(
     part: Part, settings: Settings, engine: Engine, of_cell: bool
 ) -> PackedKernels | None:
-    """Kernels for all of :func:`direct_sum` where there are some: not for slabs and multipoles."""
-    if part.system.half_height is not None or part.system.n_sources > 1:
+    """Kernels for all of :func:`direct_sum` where there are some: not for slabs."""
+    if part.system.half_height is not None:
         return None
     extent, coefficients = _extent(part, settings), settings.coefficients(True)
-    kernels = engine.cell_kernels(extent, settings.greens, coefficients, of_cell)
+    n_sources = part.system.n_sources
+    kernels = engine.cell_kernels(extent, settings.greens, coefficients, of_cell, n_sources)
     return None if kernels is None else PackedKernels(kernels, part)
 
 
@@ -102,7 +103,7 @@ def sum_over_cells(
         return engine.waves(WaveCharges(charges, fractional, extent), weights, compute_potential)
     matrices = along_axes(reciprocal, n_sources).to(charges.dtype)
     waves = WaveCharges(turned(charges, matrices), fractional, extent, n_sources)
-    energy, potential = sum_over_waves(waves, weights, compute_potential)
+    energy, potential = engine.waves(waves, weights, compute_potential)
     return energy, None if potential is None else turned(potential, matrices.transpose(1, 2))
 
 

@@ -35,10 +35,11 @@ class TorchEngine:
         greens: GreensFunction,
         coefficients: Coefficients,
         of_cell: bool,
+        n_sources: int,
     ) -> None:
         return None
 
-    def pair_kernels(self, sigma: float, coefficients: Coefficients) -> None:
+    def pair_kernels(self, sigma: float, coefficients: Coefficients, n_sources: int) -> None:
         return None
 
     def splines(

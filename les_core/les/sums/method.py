@@ -195,13 +195,16 @@ class Engine(Protocol):
         greens: GreensFunction,
         coefficients: Coefficients,
         of_cell: bool,
+        n_sources: int,
     ) -> FirstAndSecond | None:
         """Kernels for ``direct.direct_sum`` but slabs, of charges, positions, cells in rows.
 
         Without ``of_cell``, their derivatives with respect to cells are zero.
         """
 
-    def pair_kernels(self, sigma: float, coefficients: Coefficients) -> FirstAndSecond | None:
+    def pair_kernels(
+        self, sigma: float, coefficients: Coefficients, n_sources: int
+    ) -> FirstAndSecond | None:
         """Kernels for ``pairs.open_sum``, of charges and positions in rows."""
 
     def splines(

@@ -55,10 +55,9 @@ def open_sum(part: Part, settings: Settings, engine: Engine, compute_potential: 
 def pair_kernels(
     part: Part, settings: Settings, engine: Engine, of_cell: bool = False
 ) -> PackedKernels | None:
-    """Kernels for all of :func:`open_sum` of charges, where there are some."""
-    if part.system.n_sources > 1:
-        return None
-    kernels = engine.pair_kernels(settings.sigma, settings.coefficients(False))
+    """Kernels for all of :func:`open_sum`, where there are some."""
+    coefficients, n_sources = settings.coefficients(False), part.system.n_sources
+    kernels = engine.pair_kernels(settings.sigma, coefficients, n_sources)
     return None if kernels is None else PackedKernels(kernels, part)
 
 

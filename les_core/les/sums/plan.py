@@ -94,7 +94,7 @@ def make_plan(given: Given, settings: Settings, n_sources: int = 1) -> Plan:
     channels = charges if charges.dim() == 2 else charges.unsqueeze(-1)
     system = System(channels, positions, cell, batch, facts.counts, half_height, n_sources)
 
-    compiled = engine.compiled and n_sources == 1
+    compiled = engine.compiled
     least = crossovers(settings, compiled, positions.is_cuda)
     large_open = facts.largest_open >= least[1]
     method = DIRECT if facts.n_periodic > 0 else PAIRS

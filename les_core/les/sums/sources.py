@@ -109,10 +109,19 @@ class Fields(NamedTuple):
         return Fields(columns[:, 0], gradient, second)
 
 
-def self_factors(system: System, sigma: float) -> Tensor | None:
-    r"""Interaction of Gaussian sources with themselves, per that of a charge of the same number.
+def factors_of_squares(sigma: float) -> tuple[float, float, float]:
+    r"""Interaction of Gaussian multipoles with themselves, per that of charges.
 
-    :math:`q^2+|\mathbf u|^2/3\sigma^2+|Q|^2/10\sigma^4` for a traceless quadrupole.
+    :math:`q^2+|\mathbf u|^2/3\sigma^2+|Q|^2/10\sigma^4`, the last for a traceless quadrupole.
+
+    Args:
+        sigma: width of the Gaussians [A].
+    """
+    return 1.0, 1.0 / (3.0 * sigma**2), 1.0 / (10.0 * sigma**4)
+
+
+def self_factors(system: System, sigma: float) -> Tensor | None:
+    """The factors of :func:`factors_of_squares` for the columns of ``system.charges``.
 
     Args:
         system: the sources.
@@ -121,13 +130,18 @@ def self_factors(system: System, sigma: float) -> Tensor | None:
     Returns:
         ``[n_sources * n_channels]``, or ``None`` for charges alone, where all are 1.
     """
-    n_sources, sources = system.n_sources, system.charges
-    if n_sources == 1:
+    if system.n_sources == 1:
         return None
-    dipole, quadrupole = 1.0 / (3.0 * sigma**2), 1.0 / (10.0 * sigma**4)
-    factors = [1.0, *[dipole] * 3, *[4.0 * quadrupole] * 3, *[2.0 * quadrupole] * 3][:n_sources]
-    found = torch.tensor(factors, dtype=sources.dtype, device=sources.device)
-    return found.repeat_interleave(sources.shape[1] // n_sources)
+    return factors_of_columns(system.charges, system.charges.shape[1], system.n_sources, sigma)
+
+
+def factors_of_columns(like: Tensor, n_columns: int, n_sources: int, sigma: float) -> Tensor:
+    """As :func:`self_factors`, for ``n_columns`` numbers in the dtype of ``like``."""
+    charge, dipole, quadrupole = factors_of_squares(sigma)
+    # Sources have half of the diagonal, and one of two equal numbers beside it.
+    factors = [charge, *[dipole] * 3, *[4.0 * quadrupole] * 3, *[2.0 * quadrupole] * 3][:n_sources]
+    found = torch.tensor(factors, dtype=like.dtype, device=like.device)
+    return found.repeat_interleave(n_columns // n_sources)
 
 
 def along_axes(axes: Tensor, n_sources: int) -> Tensor:

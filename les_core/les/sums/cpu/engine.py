@@ -11,6 +11,7 @@ from torch import Tensor
 from les.sums.bases.splines import MeshShape
 from les.sums.cpu.cells import CellKernels
 from les.sums.cpu.greens import greens_function
+from les.sums.cpu.multipole_pairs import MultipolePairKernels
 from les.sums.cpu.pairs import PairKernels
 from les.sums.cpu.splines import CompiledSplines
 from les.sums.cpu.survey import look_at as compiled_look_at
@@ -38,8 +39,8 @@ class CpuEngine(NamedTuple):
         return greens_function(self.library, greens, k_squared)
 
     def waves(self, waves: WaveCharges, weights: Tensor, compute_potential: bool) -> Sums:
-        charges, fractional, extent, _ = waves
-        kernels = WaveKernels(self.library, extent)
+        charges, fractional, extent, n_sources = waves
+        kernels = WaveKernels(self.library, extent, n_sources)
         energy, potential, *_ = energy_and_gradients(kernels, charges, fractional, weights)
         return energy, potential if compute_potential else None
 
@@ -49,11 +50,16 @@ class CpuEngine(NamedTuple):
         greens: GreensFunction,
         coefficients: Coefficients,
         of_cell: bool,
+        n_sources: int,
     ) -> CellKernels:
-        return CellKernels(self.library, extent, greens, coefficients, of_cell)
+        return CellKernels(self.library, extent, greens, coefficients, of_cell, n_sources)
 
-    def pair_kernels(self, sigma: float, coefficients: Coefficients) -> PairKernels:
-        return PairKernels(self.library, sigma, coefficients)
+    def pair_kernels(
+        self, sigma: float, coefficients: Coefficients, n_sources: int
+    ) -> PairKernels | MultipolePairKernels:
+        if n_sources == 1:
+            return PairKernels(self.library, sigma, coefficients)
+        return MultipolePairKernels(self.library, sigma, coefficients, n_sources)
 
     def splines(
         self, fractional: Tensor, owner: Tensor | None, shape: MeshShape, order: int

@@ -23,14 +23,18 @@ from les.sums.cpu.cache import compile_library, kept_library
 #: Environment variable that turns kernels off.
 SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
 
-SOURCES = ("cells.c", "greens.c", "pairs.c", "splines.c", "survey.c", "waves.c")
-HEADERS = ("decay.h", "greens.h")
+SOURCES = (
+    *("cells.c", "greens.c", "multipole_pairs.c", "pairs.c", "sources.c", "splines.c", "survey.c"),
+    "waves.c",
+)
+HEADERS = ("boys.h", "cell.h", "decay.h", "greens.h", "waves.h")
 
 #: What a compiled file must have.
 SYMBOLS = (
-    *("les_cells_enter", "les_cells_leave", "les_gather", "les_greens", "les_pairs_first"),
-    *("les_pairs_second", "les_spread", "les_survey", "les_waves_first", "les_waves_second"),
-    *("les_waves_space", "les_waves_sums"),
+    *("les_cells_enter", "les_cells_leave", "les_gather", "les_greens"),
+    *("les_multipole_pairs_first", "les_multipole_pairs_second", "les_pairs_first"),
+    *("les_pairs_second", "les_sources_enter", "les_sources_leave", "les_spread", "les_survey"),
+    *("les_waves_first", "les_waves_second", "les_waves_space", "les_waves_sums"),
 )
 
 #: Of the splines: largest order and number of derivatives along an axis.
@@ -41,6 +45,9 @@ LANES = 8
 
 #: Of the series for pairs: its degree, and the largest argument x.
 DEGREE, END = 16, 6.0
+
+#: Partners of an atom that pairs are done with at a time.
+STEP = 8
 
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -162,7 +169,7 @@ class _Variant(NamedTuple):
 def _variant(dtype: torch.dtype, capability: str) -> _Variant:
     real, floor = _NUMBERS[dtype]
     constants = {"REAL": real, "FLOOR": floor, "MOST": MOST}
-    constants |= {"LANES": LANES, "DEGREE": DEGREE, "END": END}
+    constants |= {"LANES": LANES, "DEGREE": DEGREE, "END": END, "STEP": STEP}
     flags = [*_FLAGS, *_INSTRUCTIONS.get(capability, ())]
     flags += [f"-D{name}={value}" for name, value in constants.items()]
     return _Variant(flags, [Path(__file__).with_name(name) for name in (*SOURCES, *HEADERS)])

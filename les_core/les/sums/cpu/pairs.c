@@ -6,17 +6,11 @@
    distance in this unit. Distances are taken before they are scaled, so that where the structure is
    does not matter. */
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "boys.h"
 
-#include "decay.h"
-
-#define CHUNK 64            /* partners of an atom at a time */
-#define STEP 8              /* of which the kernels are evaluated for multiples of so many */
-#define SERIES_BELOW 0.5    /* where h follows from its power series */
+/* h follows from its power series for s below the first, with so many terms. */
+#define SERIES_BELOW 0.5
 #define SERIES_TERMS 14
-#define TWO_BY_ROOT_PI 1.1283791670955126
 
 typedef struct {
     int64_t n_structures, n_channels, n_atoms;
@@ -24,54 +18,8 @@ typedef struct {
     double prefactor;          /* of the interaction */
     double of_squares;         /* what the squared charges are multiplied with in the energies */
     double inverse;            /* of the unit of length */
-    /* A Chebyshev series of exp(x^2) erfc(x), x < END, is one in
-       slope (x - scale) / (x + scale) + intercept. */
-    double scale, slope, intercept;
-    double chebyshev[DEGREE + 1];
+    Series series;
 } Task;
-
-/* h and its first two derivatives but for their signs, h_(n+1) = -dh_n/ds, for count places. */
-static inline __attribute__((always_inline)) void kernels(
-    const Task *task, int count, const double *restrict s, double *restrict h0, double *restrict h1,
-    double *restrict h2)
-{
-    double series[SERIES_TERMS];
-    double factorial = TWO_BY_ROOT_PI;
-    for (int k = 0; k < SERIES_TERMS; k++) {
-        series[k] = factorial / (2 * k + 5);
-        factorial /= -(k + 1);
-    }
-    const int end = (count + STEP - 1) / STEP * STEP;
-#pragma omp simd
-    for (int j = 0; j < end; j++) {
-        const double tail = decay(s[j]), x = sqrt(s[j]), edge = TWO_BY_ROOT_PI * tail;
-        const double by_twice = 0.5 / (s[j] > 0.0 ? s[j] : 1.0);
-        const double inside = x < END ? x : END;
-        const double u =
-            task->slope * (inside - task->scale) / (inside + task->scale) + task->intercept;
-        double later = 0.0, last = 0.0;
-#pragma GCC unroll 32
-        for (int k = DEGREE; k > 0; k--) {
-            const double next = 2.0 * u * later - last + task->chebyshev[k];
-            last = later;
-            later = next;
-        }
-        const double complement = u * later - last + task->chebyshev[0];
-        const double far0 = (1.0 - tail * complement) / (x > 0.0 ? x : 1.0);
-        const double far1 = (far0 - edge) * by_twice, far2 = (3.0 * far1 - edge) * by_twice;
-        /* The recurrence loses digits near the origin, but not in the other direction. */
-        double near2 = series[SERIES_TERMS - 1];
-#pragma GCC unroll 32
-        for (int k = SERIES_TERMS - 2; k >= 0; k--)
-            near2 = near2 * s[j] + series[k];
-        const double near1 = (2.0 * s[j] * near2 + edge) * (1.0 / 3.0);
-        const double near0 = 2.0 * s[j] * near1 + edge;
-        const int near = s[j] < SERIES_BELOW;
-        h0[j] = near ? near0 : far0;
-        h1[j] = near ? near1 : far1;
-        h2[j] = near ? near2 : far2;
-    }
-}
 
 /* energy[structure], potential like q, gradient like r and the smallest squared distance of each
    structure; potential and gradient are zero before. */
@@ -87,7 +35,7 @@ void les_pairs_first(
         for (int64_t i = task->first; i + 1 < n; i += task->step) {
             for (int64_t start = i + 1; start < n; start += CHUNK) {
                 const int count = (int)(n - start < CHUNK ? n - start : CHUNK);
-                double d[3][CHUNK], s[CHUNK], h0[CHUNK], h1[CHUNK], h2[CHUNK], products[CHUNK];
+                double d[3][CHUNK], s[CHUNK], h[3][CHUNK], products[CHUNK];
                 for (int j = 0; j < CHUNK; j++)
                     s[j] = 1.0, products[j] = 0.0;
                 for (int a = 0; a < 3; a++) {
@@ -100,7 +48,7 @@ void les_pairs_first(
                     s[j] = d[0][j] * d[0][j] + d[1][j] * d[1][j] + d[2][j] * d[2][j];
                     least = s[j] < least ? s[j] : least;
                 }
-                kernels(task, count, s, h0, h1, h2);
+                boys(&task->series, count, s, 2, SERIES_BELOW, SERIES_TERMS, h);
                 for (int64_t c = 0; c < n_channels; c++) {
                     const REAL *charge = q + c * n;
                     REAL *phi = potential + c * n;
@@ -110,20 +58,20 @@ void les_pairs_first(
                     for (int j = 0; j < count; j++) {
                         const double other = charge[start + j];
                         products[j] += own * other;
-                        sum += other * h0[j];
-                        phi[start + j] += (REAL)(own * h0[j]);
+                        sum += other * h[0][j];
+                        phi[start + j] += (REAL)(own * h[0][j]);
                     }
                     phi[i] += (REAL)(strength * sum);
                 }
 #pragma omp simd reduction(+ : total)
                 for (int j = 0; j < count; j++)
-                    total += products[j] * h0[j];
+                    total += products[j] * h[0][j];
                 for (int a = 0; a < 3; a++) {
                     REAL *out = gradient + a * n;
                     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
-                        const double slope = -2.0 * inverse * products[j] * h1[j] * d[a][j];
+                        const double slope = -2.0 * inverse * products[j] * h[1][j] * d[a][j];
                         sum += slope;
                         out[start + j] -= (REAL)slope;
                     }
@@ -156,7 +104,7 @@ void les_pairs_second(
         for (int64_t i = task->first; i + 1 < n; i += task->step) {
             for (int64_t start = i + 1; start < n; start += CHUNK) {
                 const int count = (int)(n - start < CHUNK ? n - start : CHUNK);
-                double d[3][CHUNK], v[3][CHUNK], s[CHUNK], h0[CHUNK], h1[CHUNK], h2[CHUNK];
+                double d[3][CHUNK], v[3][CHUNK], s[CHUNK], h[3][CHUNK];
                 double products[CHUNK], changes[CHUNK], along[CHUNK];
                 for (int j = 0; j < CHUNK; j++)
                     s[j] = 1.0, products[j] = changes[j] = along[j] = 0.0;
@@ -172,7 +120,7 @@ void les_pairs_second(
                     along[j] =
                         2.0 * (d[0][j] * v[0][j] + d[1][j] * v[1][j] + d[2][j] * v[2][j]);
                 }
-                kernels(task, count, s, h0, h1, h2);
+                boys(&task->series, count, s, 2, SERIES_BELOW, SERIES_TERMS, h);
                 for (int64_t c = 0; c < n_channels; c++) {
                     const REAL *charge = q + c * n, *change = vq + c * n;
                     REAL *out = to_q + c * n;
@@ -181,11 +129,11 @@ void les_pairs_second(
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
                         const double other = charge[start + j], other_change = change[start + j];
-                        const double slope = -h1[j] * along[j];
+                        const double slope = -h[1][j] * along[j];
                         products[j] += own * other;
                         changes[j] += own * other_change + own_change * other;
-                        sum += h0[j] * other_change + slope * other;
-                        out[start + j] += (REAL)(h0[j] * own_change + slope * own);
+                        sum += h[0][j] * other_change + slope * other;
+                        out[start + j] += (REAL)(h[0][j] * own_change + slope * own);
                     }
                     out[i] += (REAL)(strength * sum);
                 }
@@ -194,9 +142,9 @@ void les_pairs_second(
                     double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
                     for (int j = 0; j < count; j++) {
-                        const double slope = products[j] * h2[j] * along[j] - changes[j] * h1[j];
+                        const double slope = products[j] * h[2][j] * along[j] - changes[j] * h[1][j];
                         const double value =
-                            2.0 * inverse * (slope * d[a][j] - products[j] * h1[j] * v[a][j]);
+                            2.0 * inverse * (slope * d[a][j] - products[j] * h[1][j] * v[a][j]);
                         sum += value;
                         out[start + j] -= (REAL)value;
                     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,22 @@ from les.sums.pairs import sum_over_pairs
 SCALE = 2.0
 
 
+class Series(ctypes.Structure):
+    """What :func:`series` returns."""
+
+    _fields_ = (
+        *((name, ctypes.c_double) for name in ("scale", "slope", "intercept")),
+        ("chebyshev", ctypes.c_double * (DEGREE + 1)),
+    )
+
+
 class _Task(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("n_structures", "n_channels", "n_atoms")),
         *((name, ctypes.c_int64) for name in ("first", "step")),
         *((name, ctypes.c_double) for name in Coefficients._fields),
-        *((name, ctypes.c_double) for name in ("inverse", "scale", "slope", "intercept")),
-        ("chebyshev", ctypes.c_double * (DEGREE + 1)),
+        ("inverse", ctypes.c_double),
+        ("series", Series),
     )
 
 
@@ -64,7 +74,7 @@ class PairKernels(FirstAndSecond):
         energy, to_q, to_r, closest = self._run(self.compiled.les_pairs_first, (q, r), like)
         if bool((closest == 0.0).any()):
             self.plain(*arguments)  # says which atoms
-        return _total(energy), _total(to_q), _total(to_r).transpose(1, 2).contiguous()
+        return total(energy), total(to_q), total(to_r).transpose(1, 2).contiguous()
 
     def second(
         self, arguments: tuple[Tensor, ...], directions: tuple[Tensor, ...]
@@ -72,41 +82,65 @@ class PairKernels(FirstAndSecond):
         (q, r), (vq, vr) = arguments, directions
         given = (q, r.transpose(1, 2), vq, vr.transpose(1, 2))
         to_q, to_r = self._run(self.compiled.les_pairs_second, given, given[:2])
-        return _total(to_q), _total(to_r).transpose(1, 2).contiguous()
+        return total(to_q), total(to_r).transpose(1, 2).contiguous()
 
     def _run(
         self, kernel: Any, inputs: tuple[Tensor, ...], like: tuple[Tensor, ...]
     ) -> list[Tensor]:
-        """Results of a kernel, shaped ``like`` these behind a first axis, over which they add up.
-
-        Threads share the structures, or the pairs of each if there are few.
-        """
         n_structures, n_channels, n_atoms = inputs[0].shape
-        work = 8 * n_structures * n_atoms**2
-        n_shares = shares_of_atoms(n_structures, n_atoms, work)
-        arrays = [value.contiguous() for value in inputs]
-        results = [value.new_zeros([n_shares, *value.shape]) for value in like]
 
-        def part(structures: slice, share: int) -> None:
-            task = _Task(
-                *(structures.stop - structures.start, n_channels, n_atoms, share, n_shares),
-                *(*self.coefficients, self.inverse, *_series()),
+        def task(n_structures: int, share: int, n_shares: int) -> ctypes.Structure:
+            return _Task(
+                *(n_structures, n_channels, n_atoms, share, n_shares),
+                *(*self.coefficients, self.inverse, series()),
             )
-            chosen = [*arrays, *(value[share] for value in results)]
-            if structures != slice(0, n_structures):
-                chosen = [array[structures] for array in chosen]
-            call(kernel, task, *chosen)
 
-        in_shares(part, n_structures, n_shares, work)
-        return results
+        work = 8 * n_structures * n_atoms**2
+        return in_shares_of_pairs(kernel, task, inputs, like, n_atoms, work)
 
 
-def _total(shares: Tensor) -> Tensor:
+def in_shares_of_pairs(
+    kernel: Any,
+    task: Callable[[int, int, int], ctypes.Structure],
+    inputs: Sequence[Tensor],
+    like: Sequence[Tensor],
+    n_atoms: int,
+    work: int,
+) -> list[Tensor]:
+    """Results of a kernel of pairs, ``like`` these behind a first axis, over which they add up.
+
+    They are zero before. Threads share the structures, or the pairs of each if there are few.
+
+    Args:
+        kernel: takes a task, arrays of structures, and results.
+        task: makes it for so many structures, and for a share of the atoms and their number.
+        inputs: arrays, of which the first axis is that of structures.
+        like: what results are like.
+        n_atoms: of the largest structure.
+        work: as for ``threads.in_shares``.
+    """
+    n_structures = len(inputs[0])
+    n_shares = shares_of_atoms(n_structures, n_atoms, work)
+    arrays = [value.contiguous() for value in inputs]
+    results = [value.new_zeros([n_shares, *value.shape]) for value in like]
+
+    def part(structures: slice, share: int) -> None:
+        chosen = [*arrays, *(value[share] for value in results)]
+        if structures != slice(0, n_structures):
+            chosen = [array[structures] for array in chosen]
+        call(kernel, task(structures.stop - structures.start, share, n_shares), *chosen)
+
+    in_shares(part, n_structures, n_shares, work)
+    return results
+
+
+def total(shares: Tensor) -> Tensor:
+    """The sum over the first axis."""
     return shares[0] if shares.shape[0] == 1 else shares.sum(dim=0)
 
 
 @functools.lru_cache(maxsize=1)
-def _series() -> tuple[float, float, float, Any]:
+def series() -> Series:
     r"""Series of :math:`e^{x^2}\mathrm{erfc}(x)`, 0 < x < ``END``.
 
     It comes with what its argument follows from. The variable is (x - ``SCALE``) /
@@ -121,4 +155,4 @@ def _series() -> tuple[float, float, float, Any]:
         return np.array([math.exp(value * value) * math.erfc(value) for value in x])
 
     coefficients = np.polynomial.chebyshev.chebinterpolate(function, DEGREE)
-    return SCALE, slope, intercept, (ctypes.c_double * (DEGREE + 1))(*coefficients.tolist())
+    return Series(SCALE, slope, intercept, tuple(coefficients.tolist()))

@@ -2,8 +2,9 @@ r"""Sums over k-points of charges and a Green's function, and their derivatives,
 
 .. math:: E=\sum_{\mathbf n} K_{\mathbf n}\Big|\sum_i q_ie^{2\pi i\mathbf n\cdot\mathbf s_i}\Big|^2.
 
-Components beyond the last K that is not zero are left out, and have no derivatives with respect to
-K. Nothing is kept but the arguments.
+In place of charges there may be sources, which multiply derivatives of the waves with respect to
+**s**. Components beyond the last K that is not zero are left out, and have no derivatives with
+respect to K. Nothing is kept but the arguments.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from torch import Tensor
 
 from les.sums.cpu.library import LANES, call
 from les.sums.cpu.threads import in_shares, shares_of_atoms
-from les.sums.method import FirstAndSecond
+from les.sums.direct import sum_over_waves
+from les.sums.method import FirstAndSecond, WaveCharges
 from les.sums.plain import wave_energies
+
+#: Highest derivative that sources multiply, by their number.
+_ORDERS = {1: 0, 4: 1, 10: 2}
 
 
 class _Task(ctypes.Structure):
@@ -28,6 +33,7 @@ class _Task(ctypes.Structure):
         ("extent", ctypes.c_int64 * 3),
         ("rows", ctypes.c_int64 * 2),
         ("atoms", ctypes.c_int64 * 2),
+        ("order", ctypes.c_int64),
         ("of_squares", ctypes.c_double),
     )
 
@@ -35,21 +41,26 @@ class _Task(ctypes.Structure):
 class WaveKernels(FirstAndSecond):
     """``method.FirstAndSecond`` of charges, coordinates and weights.
 
-    Arguments of the energies are charges ``[n_structures, n_channels, n_atoms]``, wrapped
-    coordinates ``[n_structures, n_atoms, 3]`` and weights ``[n_structures, 4, n_points]``, with the
-    signs of ``waves.combine``.
+    Arguments of the energies are charges or sources ``[n_structures, n_sources * n_channels,
+    n_atoms]``, wrapped coordinates ``[n_structures, n_atoms, 3]`` and weights ``[n_structures, 4,
+    n_points]``, with the signs of ``waves.combine``.
 
     Args:
         compiled: the kernels that ``library`` returned.
         extent: largest number of a wave along each axis.
+        n_sources: of an atom and a channel.
     """
 
-    def __init__(self, compiled: ctypes.CDLL, extent: tuple[int, int, int]) -> None:
-        self.sums, self.extent = WaveSums(compiled, extent), extent
+    def __init__(self, compiled: ctypes.CDLL, extent: tuple[int, int, int], n_sources: int) -> None:
+        self.sums = WaveSums(compiled, extent, n_sources=n_sources)
+        self.extent, self.n_sources = extent, n_sources
 
     def plain(self, *arguments: Tensor) -> Tensor:
         charges, fractional, weights = arguments
-        return wave_energies(charges, fractional, weights, self.extent)
+        if self.n_sources == 1:
+            return wave_energies(charges, fractional, weights, self.extent)
+        waves = WaveCharges(charges, fractional, self.extent, self.n_sources)
+        return sum_over_waves(waves, weights, False)[0]
 
     def first(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         given = [value.contiguous() for value in arguments]
@@ -64,7 +75,7 @@ class WaveKernels(FirstAndSecond):
         given = [value.contiguous() for value in arguments]
         changes = [value.contiguous() for value in directions]
         results = [torch.zeros_like(value) for value in given]
-        self.sums.second(given, changes, [*results, None, None])
+        self.sums.second(given, changes, [*results, None, None, None])
         return tuple(results)
 
 
@@ -75,12 +86,18 @@ class WaveSums:
         compiled: the kernels that ``library`` returned.
         extent: largest number of a wave along each axis.
         of_squares: factor of the sum of squared charges, which is part of the energies.
+        n_sources: of an atom and a channel; sources take the place of charges.
     """
 
     def __init__(
-        self, compiled: ctypes.CDLL, extent: tuple[int, int, int], of_squares: float = 0.0
+        self,
+        compiled: ctypes.CDLL,
+        extent: tuple[int, int, int],
+        of_squares: float = 0.0,
+        n_sources: int = 1,
     ) -> None:
         self.compiled, self.extent, self.of_squares = compiled, extent, of_squares
+        self.n_sources = n_sources
         n1, n2, n3 = (2 * (n + 1) for n in extent)
         #: Of the sums over atoms; the last axis is filled up.
         self.shape = [n1, n2, -(-n3 // LANES) * LANES]
@@ -100,7 +117,7 @@ class WaveSums:
         directions: Sequence[Tensor],
         results: Sequence[Tensor | None],
     ) -> None:
-        """Changes of the three first derivatives, and those by coordinates and Green's functions.
+        """Changes of the three first derivatives, and these themselves.
 
         All are zero before. All but the first two may be left out.
         """
@@ -123,7 +140,7 @@ class WaveSums:
             return None, None
         q = given[0]
         vq, vs = (None, None) if directions is None else directions[:2]
-        shape = [n_shares, *q.shape[:2], *self.shape]
+        shape = [n_shares, len(q), q.shape[1] // self.n_sources, *self.shape]
         sums = q.new_zeros(shape)
         changes = None if vq is None else q.new_zeros(shape)
 
@@ -148,14 +165,15 @@ class WaveSums:
         arrays: Callable[[int], Sequence[Tensor | None]],
     ) -> None:
         """A kernel for all structures and atoms; the arguments may depend on the share of atoms."""
-        n_structures, n_channels, n_atoms = q.shape
+        n_structures, n_columns, n_atoms = q.shape
+        n_channels = n_columns // self.n_sources
 
         def part(structures: slice, share: int) -> None:
             task = _Task(
                 *(n_structures, n_channels, n_atoms, self.extent),
                 (structures.start, structures.stop),
                 (n_atoms * share // n_shares, n_atoms * (share + 1) // n_shares),
-                self.of_squares,
+                *(_ORDERS[self.n_sources], self.of_squares),
             )
             space = q.new_empty(self.compiled.les_waves_space(ctypes.byref(task)))
             call(kernel, task, space, *arrays(share))
