@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from les.config_checks import (
+    OF_ELEMENTS,
     OF_MULTIPOLES,
     check_agreement,
     check_values,
@@ -126,17 +127,28 @@ class LESConfig:
     #: Number of iterations after which charge equilibration has failed.
     equilibration_iterations: int = DEFAULT_CONVERGENCE.iterations
 
-    #: The host model passes dipoles of atoms (``les.multipoles``); it is an error if it does not.
+    #: Atoms have dipoles, too (``les.multipoles``), which the model reads off features that are
+    #: vectors; it is an error if it cannot.
     use_dipole: bool = False
-    #: The host model passes traceless quadrupoles of atoms.
+    #: Atoms have traceless quadrupoles, which are read off features that are tensors.
     use_quadrupole: bool = False
-    #: The host model passes kappas, from which charges are induced (``les.induced``).
+    #: Charges are induced by potentials (``les.induced``).
     use_induced_charge: bool = False
-    #: The host model passes polarisabilities of atoms.
+    #: Dipoles are induced by fields: atoms have polarisabilities.
     use_induced_dipole: bool = False
+    #: Polarisabilities are symmetric matrices, read off features that are tensors.
+    use_anisotropic_polarizability: bool = False
     #: Induced moments feel one another and minimise the energy (``les.self_consistent``), unlike
     #: the published ones.
     self_consistent: bool = False
+
+    #: Add the usual oxidation state of its element, times the next number, to the charge of each
+    #: atom (``les.element_baselines``).
+    use_fixed_atomic_charges: bool = False
+    #: Factor of these.
+    fixed_atomic_charges_scaling_factor: float = 0.5
+    #: Add a learned polarisability of its element to that of each atom.
+    use_atomic_alpha: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.n_hidden, Sequence) and not isinstance(self.n_hidden, str):
@@ -170,6 +182,16 @@ class LESConfig:
         """
         asked_for = {"total_charge": self.embed_total_charge, "spin": self.embed_spin}
         return tuple(name for name, asked in asked_for.items() if asked)
+
+    @property
+    def reads_moments(self) -> bool:
+        """Whether more than charges is read of atoms: dipoles, quadrupoles or responses."""
+        return (
+            self.use_dipole
+            or self.use_quadrupole
+            or self.use_induced_charge
+            or self.use_induced_dipole
+        )
 
     @property
     def moments_without_mean(self) -> bool:
@@ -236,6 +258,7 @@ class LESConfig:
         n_features: int,
         also: Collection[str] = (),
         several_channels: bool = False,
+        unused: Collection[str] = (*OF_MULTIPOLES, *OF_ELEMENTS),
     ) -> "LESConfig":
         """For a model that reads charges from ``n_features`` features per atom.
 
@@ -245,6 +268,7 @@ class LESConfig:
             n_features: number of features that charges are read from.
             also: further keys that ``settings`` may hold, left alone.
             several_channels: whether the model supports more than one charge per atom.
+            unused: fields that have no effect on the model.
 
         Raises:
             ValueError: for unknown keys, those that follow from the model, values that are out
@@ -265,7 +289,7 @@ class LESConfig:
         known = {field.name for field in fields(cls)} - set(FROM_THE_MODEL)
         refuse_unknown(settings, known | set(also))
         own = {name: value for name, value in settings.items() if name in known}
-        refuse_unused(own, cls().to_dict(), OF_MULTIPOLES)
+        refuse_unused(own, cls().to_dict(), unused)
         if not several_channels:
             refuse_unused(own, cls().to_dict(), ("n_channels",))
         refuse_without_effect(own)
@@ -274,12 +298,15 @@ class LESConfig:
 
     @classmethod
     def for_charges(
-        cls, settings: "LESConfig | Mapping[str, Any] | str | Path | None"
+        cls,
+        settings: "LESConfig | Mapping[str, Any] | str | Path | None",
+        unused: Collection[str] = (*OF_MULTIPOLES, *OF_ELEMENTS),
     ) -> "LESConfig":
         """For a model that passes charges, which it reads off its features by itself.
 
         Args:
             settings: as for :meth:`resolve`; what ``les.ChargeReadout`` alone reads has defaults.
+            unused: further fields that have no effect on the model.
 
         Raises:
             ValueError: for other values of these, which would have no effect, and as
@@ -290,7 +317,7 @@ class LESConfig:
             settings = cls.resolve(settings)
         given = settings.to_dict() if isinstance(settings, LESConfig) else settings
         if isinstance(given, Mapping):
-            refuse_unused(given, cls().to_dict(), (*OF_THE_READOUT, *OF_MULTIPOLES))
+            refuse_unused(given, cls().to_dict(), (*OF_THE_READOUT, *unused))
         return cls.resolve(settings)
 
     @classmethod

@@ -22,7 +22,15 @@ OF_MULTIPOLES = (
     "use_quadrupole",
     "use_induced_charge",
     "use_induced_dipole",
+    "use_anisotropic_polarizability",
     "self_consistent",
+)
+
+#: Fields of what is added for each element; models say whether they know the elements of atoms.
+OF_ELEMENTS = (
+    "use_fixed_atomic_charges",
+    "fixed_atomic_charges_scaling_factor",
+    "use_atomic_alpha",
 )
 
 
@@ -67,6 +75,8 @@ def check_agreement(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> N
         "charge_equilibration",
         "embed_total_charge",
         "embed_spin",
+        "use_fixed_atomic_charges",
+        "use_atomic_alpha",
         *OF_MULTIPOLES,
     ):
         if not isinstance(values[name], bool):
@@ -74,9 +84,26 @@ def check_agreement(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> N
     if not values["charge_equilibration"]:
         refuse_unused(values, defaults, OF_EQUILIBRATION)
     if values["charge_equilibration"]:
-        for name in OF_MULTIPOLES:
+        for name in (*OF_MULTIPOLES, "use_fixed_atomic_charges", "use_atomic_alpha"):
             if values[name]:
                 raise ValueError(f"`{name}` must be false with `charge_equilibration`, got True")
+    if values["use_anisotropic_polarizability"] and not values["use_induced_dipole"]:
+        raise ValueError(
+            "`use_anisotropic_polarizability` needs `use_induced_dipole`, without which there are "
+            "no polarisabilities, got True"
+        )
+    published = values["use_induced_charge"] and not values["self_consistent"]
+    if published and values["neutrality"] == "shift":
+        raise ValueError(
+            "`use_induced_charge` needs `self_consistent` with `neutrality` 'shift': induced "
+            "charges of the published formulas do not sum to zero, got False"
+        )
+    if values["use_fixed_atomic_charges"] and values["n_channels"] != 1:
+        raise ValueError(
+            f"`n_channels` must be 1 with `use_fixed_atomic_charges`, got {values['n_channels']}"
+        )
+    if not values["use_fixed_atomic_charges"]:
+        refuse_unused(values, defaults, ("fixed_atomic_charges_scaling_factor",))
     if values["self_consistent"] and not (
         values["use_induced_charge"] or values["use_induced_dipole"]
     ):

@@ -133,3 +133,18 @@ def field_at_atoms(field: Tensor, positions: Tensor, batch: Tensor, n_structures
     if field.dim() == 1:
         return field.expand(positions.shape[0], 3)
     return field.index_select(0, batch)
+
+
+def refuse_periodic_response_of_charges(pbc: Tensor) -> None:
+    """Raise ``ValueError`` for exact Born effective charges where induced charges have no end.
+
+    Args:
+        pbc: ``[n_structures, 3]``, boolean.
+    """
+    periodic = pbc.any(dim=1)
+    if bool(periodic.any()):
+        raise ValueError(
+            f"structure {int(torch.nonzero(periodic)[0])} is periodic: exact Born effective "
+            "charges are not available for models with `use_induced_charge`, whose charges depend "
+            "on all atoms of a crystal; the published approximation is, with bec='phase'"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,15 @@ from les.response_solver import Surroundings
 from les.self_consistent import self_consistent_energies
 from les.structures import Structures
 from les.sums.sources import Fields, Moments
+
+#: What is reported of atoms besides charges -> what ``les.Les`` returns, and whether it is scaled
+#: like charges.
+ATOMIC_MOMENTS = {
+    "atomic_dipoles": ("latent_dipoles", True),
+    "atomic_quadrupoles": ("latent_quads", True),
+    "atomic_polarisabilities": ("latent_alphas", False),
+    "charge_responses": ("latent_kappas", False),
+}
 
 #: What ``les.Les`` calls moments and responses.
 MOMENT_NAMES = ("latent_charges", "latent_dipoles", "latent_quads")
@@ -97,6 +107,7 @@ def moments_and_energies(
         "latent_dipoles": dipoles,
         "latent_quads": latent.quadrupoles,
         "latent_alphas": latent.alphas,
+        "latent_kappas": latent.kappas,
         "dipole": None,
         "BEC": None,
     }
@@ -123,6 +134,28 @@ def moments_and_energies(
             bec = bec.select(-2, wanted.bec_component)
         results["BEC"] = bec
     return results
+
+
+def reported_moments(
+    out: Mapping[str, Tensor | None], epsilon_factor: float
+) -> dict[str, Tensor | None]:
+    """Moments and responses of atoms under the names of :data:`ATOMIC_MOMENTS`.
+
+    Args:
+        out: what ``les.Les`` returned.
+        epsilon_factor: dipoles and quadrupoles are scaled by its square root, as charges are.
+
+    Returns:
+        ``atomic_dipoles`` ``[n_atoms, 3]`` [e A], induced ones included, ``atomic_quadrupoles``
+        ``[n_atoms, 3, 3]`` [e A^2], ``atomic_polarisabilities`` ``[n_atoms]`` or ``[n_atoms, 3,
+        3]`` [e^2 A^2/eV] and ``charge_responses`` ``[n_atoms]`` [e^2/eV] to latent fields and
+        potentials; ``None`` for what the model does not have.
+    """
+    found: dict[str, Tensor | None] = {}
+    for name, (key, with_charges) in ATOMIC_MOMENTS.items():
+        value = out.get(key)
+        found[name] = scaled(value, epsilon_factor) if with_charges and value is not None else value
+    return found
 
 
 def _induced(
@@ -169,7 +202,9 @@ def _refuse_field(latent: Latent) -> None:
         )
 
 
-def check_asked_for(config: LESConfig, latent: Latent) -> None:
+def check_asked_for(
+    config: LESConfig, latent: Latent, atomic_numbers: Tensor | None = None
+) -> None:
     """What the configuration asks for has to be there.
 
     Raises:
@@ -185,3 +220,6 @@ def check_asked_for(config: LESConfig, latent: Latent) -> None:
             raise ValueError(
                 f"`{key}` is asked for, but the model passes no `{name}`: it has no such readout"
             )
+    if config.use_atomic_alpha and (latent.alphas is None or atomic_numbers is None):
+        missing = "latent_alphas" if latent.alphas is None else "atomic_numbers"
+        raise ValueError(f"`use_atomic_alpha` needs `{missing}`, which the model does not pass")

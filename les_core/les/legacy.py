@@ -14,22 +14,11 @@ logger = logging.getLogger("les")
 #: What models mean that do not say it: published ones, and those of releases up to 0.1.0.
 UNSAID: dict[str, Any] = {"neutrality": UNSAID_NEUTRALITY, "element_charges": False}
 
-#: Keys of published hosts that add multipoles and induced terms to charges.
-MULTIPOLE_KEYS = (
-    "use_dipole",
-    "use_quadrupole",
-    "use_quad",
-    "use_induced_charge",
-    "use_induced_dipole",
-    "use_anisotropic_polarizability",
-)
-
 #: Keys that host models put into the same dictionary; they are the host's business.
 HOST_KEYS = frozenset(
     {
         "compute_bec",
         "bec_output_index",
-        "use_anisotropic_polarizability",
         "alpha_1o_linear_w_pos",
         "alpha_1o_nonlinear_readout",
         "alpha_irreps",
@@ -50,9 +39,6 @@ SYNONYMS = {"use_quad": "use_quadrupole"}
 #: Keys of published LES for what is not supported here yet, with the value that turns
 #: the feature off.
 UNSUPPORTED_KEYS: dict[str, Any] = {
-    "use_fixed_atomic_charges": False,
-    "fixed_atomic_charges_scaling_factor": None,
-    "use_atomic_alpha": False,
     "use_epsilon_r_scaling": False,
     "is_periodic": None,
     "N_max": None,
@@ -76,7 +62,7 @@ def own_settings(values: Mapping[str, Any], known: Collection[str]) -> dict[str,
             values = {**values, meant: values[name]}
     for name, off in UNSUPPORTED_KEYS.items():
         given = values.get(name, off)
-        if given != off and given is not None and name != "fixed_atomic_charges_scaling_factor":
+        if given != off and given is not None:
             raise ValueError(f"`{name}` = {given!r} is not supported yet")
     ignored = sorted(set(values) & HOST_KEYS)
     if ignored:
@@ -117,7 +103,7 @@ def settings_of_pickle(state: Mapping[str, Any]) -> dict[str, Any]:
         )
     for name in ("use_fixed_atomic_charges", "use_atomic_alpha", "use_epsilon_r_scaling"):
         if state.get(name, False):
-            raise ValueError(f"this model uses `{name}`, which is not supported yet")
+            raise ValueError(f"this model uses `{name}`, which cannot be loaded from a pickle")
     ewald, bec = state["_modules"]["ewald"], state["_modules"].get("bec")
     return {
         "sigma": ewald.sigma,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from les.config import LESConfig
 from les.config_checks import OF_MULTIPOLES
+from les.element_baselines import ElementPolarisabilities, OxidationStates
 from les.equilibration import refuse_periodic_response
 from les.ewald import Ewald
 from les.latent_moments import Latent, Wanted, check_asked_for, moments_and_energies
@@ -80,6 +81,9 @@ class Les(nn.Module):
         self.atomwise: ChargeReadout | None = None
         if config.use_atomwise:
             self.atomwise = ChargeReadout.of(config, N_ATOMIC_NUMBERS)
+        self.atomic_alpha: ElementPolarisabilities | None = None
+        if config.use_atomic_alpha:
+            self.atomic_alpha = ElementPolarisabilities()
         self._apply_settings(config)
 
     def _apply_settings(self, config: LESConfig) -> None:
@@ -89,6 +93,9 @@ class Les(nn.Module):
         self.neutrality = config.neutrality
         self.charge_equilibration = config.charge_equilibration
         self.multipoles = any(getattr(config, name) for name in OF_MULTIPOLES)
+        self.fixed_charges: OxidationStates | None = None
+        if config.use_fixed_atomic_charges:
+            self.fixed_charges = OxidationStates(config.fixed_atomic_charges_scaling_factor)
         self.ewald = Ewald(**config.sum_settings())
         if self.atomwise is not None:
             self.atomwise.output_scaling_factor = config.output_scaling_factor
@@ -122,11 +129,14 @@ class Les(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         if SETTINGS in state["_buffers"]:
             # Earlier releases wrote neither.
-            unsaid = {
+            unsaid: dict[str, Any] = {
                 "neutrality": UNSAID_NEUTRALITY,
                 "charge_equilibration": False,
                 "multipoles": False,
             }
+            for name in ("fixed_charges", "atomic_alpha"):
+                if name not in state["_modules"]:
+                    unsaid[name] = None
             super().__setstate__({**unsaid, **state})
             return
         # A pickle of published LES: its flags stay as they are, its modules become ours.
@@ -175,7 +185,8 @@ class Les(nn.Module):
                 where no ``latent_charges`` are given.
             batch: structure of each atom ``[n_atoms]``, ascending.
             pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
-            atomic_numbers: ``[n_atoms]``, needed with ``desc`` and ``element_charges``.
+            atomic_numbers: ``[n_atoms]``, needed with ``desc`` and ``element_charges``, with
+                ``use_fixed_atomic_charges`` and with ``use_atomic_alpha``.
             latent_dipoles: ``[n_atoms, 3]`` [e A] (``les.multipoles``).
             latent_quads: traceless quadrupoles ``[n_atoms, 3, 3]`` [e A^2]; of several channels
                 both have their dimension after that of atoms.
@@ -215,7 +226,8 @@ class Les(nn.Module):
             part of charges first, and then that of dipoles. ``equilibration_parameters``
             ``[n_atoms, 2]`` are the electronegativities and hardnesses that charges follow from
             with ``charge_equilibration``. ``latent_charges`` and ``latent_dipoles`` include what is
-            induced, ``latent_quads`` and ``latent_alphas`` are as passed. With ``compute_field``
+            induced, ``latent_quads`` and ``latent_kappas`` are as passed, and
+            so are ``latent_alphas``, those of elements added. With ``compute_field``
             ``potential`` ``[n_atoms]`` [V] and ``field`` ``[n_atoms, 3]`` [V/A]. ``None`` for what
             was not asked for.
 
@@ -254,6 +266,7 @@ class Les(nn.Module):
                 total_charge,
                 [compute_energy, compute_atom_energies, compute_field, compute_dipole, compute_bec],
                 bec_output_index,
+                atomic_numbers,
             )
         parameters: Tensor | None = None
         energy: Tensor | None = None
@@ -323,10 +336,26 @@ class Les(nn.Module):
             "latent_dipoles": latent_dipoles,
             "latent_quads": latent_quads,
             "latent_alphas": latent_alphas,
+            "latent_kappas": latent_kappas,
             "BEC": bec,
         }
 
     def _charges(
+        self, latent_charges: Tensor | None, desc: Tensor | None, atomic_numbers: Tensor | None
+    ) -> Tensor:
+        charges = self._read_charges(latent_charges, desc, atomic_numbers)
+        fixed = self.fixed_charges
+        if fixed is not None:
+            if atomic_numbers is None:
+                raise ValueError(
+                    "`use_fixed_atomic_charges` needs `atomic_numbers`, which the model does not "
+                    "pass"
+                )
+            states = fixed(atomic_numbers).to(charges.dtype)
+            charges = charges + states.view([-1] + [1] * (charges.dim() - 1))
+        return charges
+
+    def _read_charges(
         self, latent_charges: Tensor | None, desc: Tensor | None, atomic_numbers: Tensor | None
     ) -> Tensor:
         if latent_charges is not None:
@@ -348,13 +377,17 @@ class Les(nn.Module):
         total_charge: Tensor | None,
         wanted: list[bool],
         bec_component: int | None,
+        atomic_numbers: Tensor | None,
     ) -> dict[str, Tensor | None]:
         """What ``les.latent_moments`` returns."""
         config = self.config()
         charges, *others = latent
         assert charges is not None
         given = Latent(charges, *others)
-        check_asked_for(config, given)
+        check_asked_for(config, given, atomic_numbers)
+        if self.atomic_alpha is not None:
+            assert given.alphas is not None and atomic_numbers is not None
+            given = given._replace(alphas=self.atomic_alpha.add(given.alphas, atomic_numbers))
         if config.charge_equilibration:
             raise ValueError(
                 "multipoles, induced moments and external fields are not supported with "

@@ -15,6 +15,7 @@ RANGES = {
     "epsilon_factor": (1e-6, 1e6, ""),
     "initial_charge_scale": (1e-12, 1e12, ""),
     "output_scaling_factor": (1e-12, 1e12, ""),
+    "fixed_atomic_charges_scaling_factor": (1e-6, 1e6, ""),
     "equilibration_tolerance": (1e-13, 1e-2, ""),
 }
 

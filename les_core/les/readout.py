@@ -81,6 +81,13 @@ class AtomReadout(nn.Module):
             output = output + self.linear(features)
         return self.output_scaling_factor * output
 
+    def scale_weights(self, factor: float) -> None:
+        """Multiply the last layers' weights, and so the output, as long as biases are zero."""
+        with torch.no_grad():
+            for layer in (self.network[-1], self.linear):
+                if isinstance(layer, nn.Linear):
+                    layer.weight.mul_(factor)
+
     def negate(self, n_numbers: int | None = None) -> None:
         """Change the sign of the first ``n_numbers`` that are read, by that of the last weights."""
         last = self.network[-1]
@@ -159,13 +166,6 @@ class ChargeReadout(AtomReadout):
         super().__setstate__({"charge_equilibration": False, **state})
         if "of_elements" not in self._modules:
             self.of_elements = None
-
-    def scale_weights(self, factor: float) -> None:
-        """Multiply the last layers' weights, and so the charges, as long as biases are zero."""
-        with torch.no_grad():
-            for layer in (self.network[-1], self.linear):
-                if isinstance(layer, nn.Linear):
-                    layer.weight.mul_(factor)
 
     @classmethod
     def of(cls, config: LESConfig, n_elements: int) -> ChargeReadout:

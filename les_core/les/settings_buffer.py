@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from les.config import LESConfig
+from les.config_checks import OF_ELEMENTS, OF_MULTIPOLES
 
 #: Name of the buffer that carries the configuration through a ``state_dict``.
 SETTINGS = "settings"
@@ -35,7 +36,11 @@ def encode(config: LESConfig) -> Tensor:
     Raises:
         ValueError: for one that does not fit into :data:`SETTINGS_BYTES`.
     """
-    text = json.dumps(config.to_dict()).encode()
+    values, defaults = config.to_dict(), LESConfig().to_dict()
+    for name in (*OF_MULTIPOLES, *OF_ELEMENTS):
+        if values[name] == defaults[name]:  # most models have none of these
+            del values[name]
+    text = json.dumps(values).encode()
     if len(text) > SETTINGS_BYTES:
         raise ValueError(f"the configuration takes {len(text)} bytes, more than {SETTINGS_BYTES}")
     return torch.tensor(list(text.ljust(SETTINGS_BYTES)), dtype=torch.uint8)
@@ -59,3 +64,8 @@ def check_same_readout(loaded: LESConfig, own: LESConfig) -> None:
                 f"the state dict is of a model with `{name}` = {getattr(loaded, name)!r}, this one "
                 f"was built with {getattr(own, name)!r}"
             )
+    if loaded.use_atomic_alpha != own.use_atomic_alpha:
+        raise ValueError(
+            f"the state dict is of a model with `use_atomic_alpha` = {loaded.use_atomic_alpha}, "
+            f"this one was built with {own.use_atomic_alpha}"
+        )

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from les.backends.model_files import OPT_IN, PickleRefusedError, check_file
-from les.legacy import MULTIPOLE_KEYS, stored_settings
+from les.config_checks import OF_MULTIPOLES
+from les.legacy import stored_settings
 from les_cace.model import CACE
 from les_cace.published_energy import POTENTIALS, Term, charge_readout, energy_terms
 from les_cace.published_weights import copy_readout, copy_representation
@@ -32,7 +33,8 @@ RESPONSE_SETTINGS = ("remove_mean", "epsilon_factor")
 
 #: Further features of the published long-range part, which are not supported.
 LES_FEATURES = (
-    *MULTIPOLE_KEYS,
+    *OF_MULTIPOLES,
+    "use_quad",
     "use_fixed_atomic_charges",
     "use_atomic_alpha",
     "use_epsilon_r_scaling",

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from les import Edges
 from les.equilibration import refuse_periodic_response
+from les.induced import refuse_periodic_response_of_charges
 from les.response.arguments import BornSettings
+from les.response.atomic_dipoles import born_effective_charges_of_dipoles
 from les.response.born import born_charges_of_model
 from les.structures import ChargeSums, Structures
 from les_mace.edges import recorded_edges
@@ -20,8 +22,8 @@ def with_born_charges(
 ) -> tuple[dict[str, Tensor | None], Tensor, Tensor | None]:
     """What ``model.short_range`` returns, charges, and their Born effective charges.
 
-    The last ones are ``None`` with ``charge_equilibration``: they are those of the charges that
-    follow from these.
+    The last ones are ``None`` where charges respond, with ``charge_equilibration`` and
+    ``use_induced_charge``: they are those of the charges that follow from these.
 
     Args:
         model: a ``MACELES``.
@@ -38,14 +40,15 @@ def with_born_charges(
         refuse_periodic_response(
             data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3), data.get("fragment")
         )
-    exact = model.bec_method == "exact" and not equilibrated
+    responds = equilibrated or model.les.config().use_induced_charge
+    exact = model.bec_method == "exact" and not responds
     recording = recorded_edges(model, data["edge_index"]) if exact else contextlib.nullcontext()
     with recording as edges:
         out = model.short_range(
             data, training=training, compute_force=False, compute_displacement=need_strain
         )
     charges = model.raw_charges(out["node_feats"], data)
-    if equilibrated:
+    if responds:
         return out, charges, None
     found = None if edges is None else edges()
     return out, charges, born_charges(model, charges, data, training, found)
@@ -73,3 +76,36 @@ def born_charges(
     bec = born_charges_of_model(charges, structures, sums, settings, model.bec_method, edges)
     index = model.bec_output_index
     return bec if index is None else bec[:, index]
+
+
+def born_charges_of_moments(
+    model: Any,
+    bec: Tensor | None,
+    moments: dict[str, Tensor | None],
+    data: dict[str, Tensor],
+    training: bool,
+) -> Tensor:
+    """Those of charges and dipoles together, ``[n_atoms, 3, 3]`` or the one component.
+
+    Args:
+        model, data, training: as above.
+        bec: those of the charges that are read; ``None`` of charges that respond.
+        moments: what ``les.Les`` returned.
+
+    Raises:
+        ValueError: for exact ones of periodic structures whose charges respond.
+    """
+    if bec is None:
+        charges = moments["raw_charges"]
+        assert charges is not None
+        if model.bec_method == "exact":
+            refuse_periodic_response_of_charges(data["pbc"].view(-1, 3))
+        bec = born_charges(model, charges, data, training)
+    dipoles, index = moments["latent_dipoles"], model.bec_output_index
+    if dipoles is None:
+        return bec
+    create_graph = training or model.training
+    of_dipoles = born_effective_charges_of_dipoles(
+        dipoles, data["positions"], model.les.epsilon_factor, create_graph
+    )
+    return bec + (of_dipoles if index is None else of_dipoles[:, index])

@@ -22,6 +22,7 @@ from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
+from les.latent_moments import ATOMIC_MOMENTS
 from les_mace.checkpoint import load_model
 from les_mace.cluster import MACECluster
 from les_mace.model import MACELES
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 SEVERAL_MODELS = ("models", "model_paths", "model_path")
 
 #: Outputs of models with LES that results are made of.
-KEPT = ("les_energy", "charges", "dipole", "BEC", "equilibration_parameters")
+KEPT = ("les_energy", "charges", "dipole", "BEC", "equilibration_parameters", *ATOMIC_MOMENTS)
 #: Outputs that results of several structures are made of, and those of whole structures.
 TOGETHER = ("energy", "node_energy", "forces", "stress", *KEPT)
 OF_STRUCTURES = ("energy", "stress", "les_energy", "dipole")
@@ -172,6 +173,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
                 out["dipole"][0],
                 out["BEC"] if self.bec else None,
                 out.get("equilibration_parameters"),
+                out,
             )
 
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
@@ -207,7 +209,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
                 bec = out["BEC"] if self.bec else None
                 parameters = out.get("equilibration_parameters")
                 self.add_charge_results(
-                    atoms, les_energy, out["charges"], out["dipole"], bec, parameters
+                    atoms, les_energy, out["charges"], out["dipole"], bec, parameters, out
                 )
             yield
 
@@ -220,7 +222,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
             return
 
         def keep(module: torch.nn.Module, inputs: Any, output: dict[str, Any]) -> None:
-            kept.update({key: x.detach() for key in KEPT if (x := output[key]) is not None})
+            kept.update({key: x.detach() for key in KEPT if (x := output.get(key)) is not None})
 
         model = self.models[0]
         # Calculators may share a model, and a model may ask for less than all of it.

@@ -7,26 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from les import LESConfig
-from les.legacy import HOST_KEYS, MULTIPOLE_KEYS
+from les.legacy import HOST_KEYS
 
 logger = logging.getLogger("les")
 
-#: Keys of published LES that ask for something this class does not do; they must be false.
-UNSUPPORTED = ("use_atomwise", *MULTIPOLE_KEYS)
-
 #: Keys of published hosts that only belong to these.
-WITHOUT_EFFECT = HOST_KEYS.difference(MULTIPOLE_KEYS, ("compute_bec", "bec_output_index"))
+WITHOUT_EFFECT = HOST_KEYS.difference(("compute_bec", "bec_output_index", "alpha_irreps"))
 
 
 def configuration(les_arguments: LESConfig | Mapping[str, Any] | None) -> LESConfig:
     """The configuration of a model; raises ``ValueError`` for what it cannot do."""
     if isinstance(les_arguments, Mapping):
-        for key in UNSUPPORTED:
-            if les_arguments.get(key, False):
-                raise ValueError(
-                    f"`{key}` is not supported yet by MACELES, got {les_arguments[key]!r}"
-                )
-    return LESConfig.for_charges(les_arguments)
+        if les_arguments.get("use_atomwise", False):
+            raise ValueError("`use_atomwise` is not supported by MACELES, which reads charges")
+        if "2e" in str(les_arguments.get("alpha_irreps", "")):
+            les_arguments = {**les_arguments, "use_anisotropic_polarizability": True}
+    return LESConfig.for_charges(les_arguments, unused=())
 
 
 def born_options(les_arguments: LESConfig | Mapping[str, Any] | None) -> tuple[bool, int | None]:

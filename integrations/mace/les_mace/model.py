@@ -18,10 +18,13 @@ from mace.modules.utils import compute_forces, compute_forces_virials, compute_h
 from torch import Tensor
 
 from les import Les, LESConfig
+from les.backends.equivariant_features import feature_counts, joined_features
 from les.charge_states import ChargeStateEmbedding
 from les.electronegativity import electronegativity_and_hardness
+from les.latent_moments import reported_moments
+from les.moment_readout import MomentReadout, ReadMoments
 from les_mace import lammps
-from les_mace.born import born_charges, with_born_charges
+from les_mace.born import born_charges, born_charges_of_moments, with_born_charges
 from les_mace.configuration import born_options, check_request, configuration
 from les_mace.joint_embedding import JointEmbedding, embedding_specs
 from les_mace.readouts import charge_readouts, layer_widths, read
@@ -69,6 +72,14 @@ class MACELES(ScaleShiftMACE):
         sources = [*self.readouts] * (2 if config.charge_equilibration else 1)
         self.les_readouts = charge_readouts(sources, config.initial_charge_scale)
         self.layer_widths = layer_widths(self.products)
+        moments = MomentReadout.of(config, feature_counts(self._irreps()))
+        if moments is not None:
+            if len(self.heads) > 1:
+                raise ValueError(
+                    "dipoles, quadrupoles and induced moments need a model with one head, this "
+                    f"has {', '.join(self.heads)}"
+                )
+            self.les_readouts.append(moments)  # which upstream trains
         n_features = self.node_embedding.linear.irreps_out.dim
         charge_states = ChargeStateEmbedding.of(config, n_features)
         if charge_states is not None:
@@ -142,7 +153,8 @@ class MACELES(ScaleShiftMACE):
             charges sum to ``total_charge`` ``[n_graphs]`` in ``data``; with
             ``charge_equilibration`` those of fragments, ``fragment`` ``[n_atoms]`` there, to
             ``fragment_charge`` ``[n_atoms]``, and ``equilibration_parameters`` ``[n_atoms, 2]`` are
-            electronegativities and hardnesses.
+            electronegativities and hardnesses. Models with moments of atoms have what
+            ``les.latent_moments.reported_moments`` names.
 
         Raises:
             ValueError: for LAMMPS, edge forces and atomic stresses, to which the long-range
@@ -182,10 +194,21 @@ class MACELES(ScaleShiftMACE):
         node_energy = out["node_energy"]
         assert node_energy is not None  # for TorchScript
         assert energy is not None and interaction_energy is not None
+        dipoles: Tensor | None = None
+        quadrupoles: Tensor | None = None
+        kappas: Tensor | None = None
+        alphas: Tensor | None = None
+        if not torch.jit.is_scripting():
+            dipoles, quadrupoles, kappas, alphas = self.read_moments(out["node_feats"])
         les_out = self.les(
             strained_positions,
             strained_cell,
             latent_charges=raw_charges,
+            latent_dipoles=dipoles,
+            latent_quads=quadrupoles,
+            latent_kappas=kappas,
+            latent_alphas=alphas,
+            atomic_numbers=self.atomic_numbers[torch.argmax(data["node_attrs"], dim=1)],
             batch=data["batch"],
             pbc=data["pbc"].view(-1, 3),
             compute_atom_energies=True,
@@ -194,9 +217,11 @@ class MACELES(ScaleShiftMACE):
             fragment=data.get("fragment"),
             fragment_charge=data.get("fragment_charge"),
         )
-        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript would compile what follows)
+        if not torch.jit.is_scripting():  # it would compile what follows
             if compute_bec and self.les.charge_equilibration:
                 bec = born_charges(self, les_out["latent_charges"], data, training)
+            elif compute_bec and self.les.multipoles:
+                bec = born_charges_of_moments(self, bec, les_out, data, training)
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
         interaction_energy = interaction_energy + les_energy
@@ -217,7 +242,7 @@ class MACELES(ScaleShiftMACE):
             # Upstream takes a view of them.
             hessian = compute_hessians_vmap(forces.contiguous(), positions)
 
-        return {
+        results: dict[str, Tensor | None] = {
             "energy": energy + les_energy,
             "node_energy": node_energy + atom_energies,
             "interaction_energy": interaction_energy,
@@ -237,6 +262,9 @@ class MACELES(ScaleShiftMACE):
             "BEC": bec,
             "equilibration_parameters": les_out["equilibration_parameters"],
         }
+        if not torch.jit.is_scripting() and self.les.multipoles:
+            results.update(reported_moments(les_out, self.les.epsilon_factor))
+        return results
 
     @torch.jit.unused
     def _with_born_charges(
@@ -264,17 +292,34 @@ class MACELES(ScaleShiftMACE):
         n_readouts = len(self.readouts)
         nothing = torch.zeros_like(node_feats[:, 0])
         numbers = [nothing, nothing]
+        n_charges = n_readouts * (2 if self.les.charge_equilibration else 1)
         for i, readout in enumerate(self.les_readouts):
-            layer = layers[-1] if n_readouts == 1 else layers[i % n_readouts]
-            if torch.jit.is_scripting():
-                values = readout(layer, node_heads)
-            else:
-                values = self._read(readout, layer, node_heads)
-            which = i // n_readouts
-            numbers[which] = numbers[which] + _of_head(values, node_heads)
+            if i < n_charges:  # others read moments
+                layer = layers[-1] if n_readouts == 1 else layers[i % n_readouts]
+                if torch.jit.is_scripting():
+                    values = readout(layer, node_heads)
+                else:
+                    values = self._read(readout, layer, node_heads)
+                which = i // n_readouts
+                numbers[which] = numbers[which] + _of_head(values, node_heads)
         if self.les.charge_equilibration:
             return electronegativity_and_hardness(torch.stack(numbers, dim=1))
         return numbers[0]
+
+    @torch.jit.unused
+    def read_moments(self, node_feats: Tensor | None) -> ReadMoments:
+        """Moments and responses of the atoms, as read from upstream's features of all layers."""
+        readout = self.les_readouts[-1]
+        if node_feats is None or not isinstance(readout, MomentReadout):
+            return ReadMoments()
+        layers = torch.split(node_feats, self.layer_widths, dim=-1)
+        moments: ReadMoments = readout(joined_features(layers, self._irreps()))
+        return moments
+
+    @torch.jit.unused
+    def _irreps(self) -> list[Any]:
+        """Which features each layer has."""
+        return [product.linear.irreps_out for product in self.products]
 
     @torch.jit.unused
     def _read(self, readout: Any, features: Tensor, heads: Tensor) -> Tensor:

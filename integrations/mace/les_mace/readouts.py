@@ -11,6 +11,8 @@ from mace.modules.blocks import LinearReadoutBlock, NonLinearReadoutBlock
 from mace.modules.irreps_tools import mask_head
 from torch import Tensor, nn
 
+from les.moment_readout import MomentReadout
+
 #: Scale of the charge readouts' first random weights, relative to the energy readouts'.
 INITIAL_CHARGE_SCALE = 0.1
 
@@ -79,9 +81,15 @@ def layer_widths(products: nn.ModuleList) -> list[int]:
 
 
 def negate(readouts: Iterable[nn.Module]) -> None:
-    """Change the sign of the charges: of the last weights of each readout, and of their biases."""
+    """Change the sign of charges: of the last weights of each readout, and of their biases.
+
+    That of dipoles and quadrupoles, which have a readout of their own, changes with it.
+    """
     with torch.no_grad():
         for readout in readouts:
+            if isinstance(readout, MomentReadout):
+                readout.negate()
+                continue
             names = [name for name, _ in readout.named_parameters() if name.endswith("weight")]
             last = names[-1].removesuffix("weight")
             for name, parameter in readout.named_parameters():

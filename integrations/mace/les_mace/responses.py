@@ -231,8 +231,10 @@ def oriented(
         if (weights or charged) and model.les.config().sign == "open":
             charges = _charges(model, train_loader.dataset)
             # Those of hardnesses follow those of charges or electronegativities.
-            first = list(model.les_readouts)[: len(model.readouts)]
-            orient_charges(charges, lambda: negate(first))
+            n_readouts = len(model.readouts) * (2 if model.les.charge_equilibration else 1)
+            readouts = list(model.les_readouts)
+            odd = readouts[: len(model.readouts)] + readouts[n_readouts:]
+            orient_charges(charges, lambda: negate(odd))
             model.les.set_trained_sign()
         return model, output_args
 

@@ -12,7 +12,7 @@ from ase.calculators.calculator import all_changes
 
 from les.backends.charge_results import check_charge_options
 from les.backends.keywords import refuse_unknown_keywords
-from les.backends.reported import EQUILIBRATION_RESULTS, LONG_RANGE_RESULTS, ResultsOfCharges
+from les.backends.reported import ResultsOfCharges, results_of_charges
 from les.data.atoms import (
     ANY_AXES,
     LONG_RANGE_AXES,
@@ -57,7 +57,12 @@ class ChargeCalculator(ResultsOfCharges):
     ``latent_charges`` ``[n_atoms, n_channels]`` [e] in the place of ``charges`` and what follows
     from them. Of a model with ``charge_equilibration`` there are also ``electronegativity`` [eV/e]
     and ``hardness`` [eV/e^2] of latent charges, and the arrays ``fragment`` and ``fragment_charge``
-    of a structure, see ``les.data.fragments``, say what sums of charges are kept.
+    of a structure, see ``les.data.fragments``, say what sums of charges are kept. Of a model with
+    moments of atoms there are also ``atomic_dipoles`` ``[n_atoms, 3]`` [e A], induced ones
+    included, ``atomic_quadrupoles`` ``[n_atoms, 9]`` [e A^2], ``atomic_polarisabilities``
+    ``[n_atoms]`` or ``[n_atoms, 9]`` [e^2 A^2/eV] and ``charge_responses`` ``[n_atoms]`` [e^2/eV],
+    the last two to latent fields and potentials; ``dipole``, ``quadrupole`` and Born effective
+    charges have all of these in them.
 
     Training leaves the common sign of all charges open. It is fixed by the first structure
     with more than one element, so that its most electronegative element is negative
@@ -143,10 +148,8 @@ class ChargeCalculator(ResultsOfCharges):
         # A list of its own: that of the class is shared by all its instances.
         self.implemented_properties: list[str] = list(dict.fromkeys(self.implemented_properties))
         if config is not None:
-            several = config.n_channels > 1
-            names = ("latent_charges", "les_energy") if several else LONG_RANGE_RESULTS
-            more = EQUILIBRATION_RESULTS if config.charge_equilibration else ()
-            self.implemented_properties += [*names, *more, *[BORN_CHARGES] * self.bec]
+            names = results_of_charges(config)
+            self.implemented_properties += [*names, *[BORN_CHARGES] * self.bec]
 
     def elements(self) -> Iterable[int]:
         """Atomic numbers that the model knows."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from les.latent_moments import ATOMIC_MOMENTS
 from les.ranges import check_number
 from les.response.born import BORN_CHARGES, METHODS
 from les.response.quadrupoles import quadrupole_moments
@@ -67,6 +69,7 @@ def charge_results(
     remove_mean: bool,
     factor: float,
     acoustic_sum: str,
+    moments: Mapping[str, Tensor] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Results of one structure with one charge on each atom.
 
@@ -79,25 +82,48 @@ def charge_results(
         remove_mean: take the mean charge off before the quadrupole is made.
         factor: factor of all results, their sign included.
         acoustic_sum: one of ``les.response.sum_rules.ACOUSTIC_SUMS``.
+        moments: those of atoms, of a model that has any (``les.latent_moments.reported_moments``).
 
     Returns:
         ``charges``, ``dipole``, of an open structure ``quadrupole`` ``[3, 3]`` [e A^2], and with
-        ``bec`` ``born_effective_charges`` ``[n_atoms, 9]`` [e].
+        ``bec`` ``born_effective_charges`` ``[n_atoms, 9]`` [e]; and ``moments``, matrices of atoms
+        row by row ``[n_atoms, 9]``.
     """
+    moments = moments or {}
     results = {"charges": factor * array_of(charges), "dipole": factor * array_of(dipole)}
     if not atoms.pbc.any():
         q = charges.detach().cpu().reshape(-1).double()
         positions = torch.as_tensor(atoms.positions, dtype=q.dtype, device=q.device)
         one = torch.zeros_like(q, dtype=torch.long)
-        results["quadrupole"] = factor * array_of(
-            quadrupole_moments(q, positions, one, 1, remove_mean)[0]
-        )
+        whole = quadrupole_moments(q, positions, one, 1, remove_mean)[0]
+        whole = whole + second_moment(moments, positions - positions.mean(dim=0))
+        results["quadrupole"] = factor * array_of(whole)
     if bec is not None:
         bec = bec.reshape(-1, 3, 3)
         if acoustic_sum == "spread":
             bec = spread_acoustic_sum(bec)
         results[BORN_CHARGES] = factor * array_of(bec.reshape(-1, 9))
+    for name, values in moments.items():
+        values = values.reshape(-1, 9) if values.dim() == 3 else values
+        results[name] = (factor if ATOMIC_MOMENTS[name][1] else 1.0) * array_of(values)
     return results
+
+
+def second_moment(moments: Mapping[str, Tensor], arms: Tensor) -> Tensor:
+    """What dipoles and quadrupoles of atoms add to the quadrupole of a structure ``[3, 3]``.
+
+    Args:
+        moments: ``atomic_dipoles`` ``[n_atoms, 3]``, ``atomic_quadrupoles`` ``[n_atoms, 3, 3]``, or
+            neither.
+        arms: positions of the atoms relative to the centre ``[n_atoms, 3]`` [A].
+    """
+    total = arms.new_zeros(3, 3)
+    if "atomic_dipoles" in moments:
+        product = moments["atomic_dipoles"].detach().to(arms).T @ arms
+        total = total + product + product.T
+    if "atomic_quadrupoles" in moments:
+        total = total + moments["atomic_quadrupoles"].detach().to(arms).sum(dim=0)
+    return total
 
 
 def equilibration_results(parameters: Tensor, sign: int) -> dict[str, NDArray[Any]]:

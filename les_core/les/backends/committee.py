@@ -29,8 +29,18 @@ EVEN = (
     "magmoms",
     "les_energy",
     "hardness",
+    "atomic_polarisabilities",
+    "charge_responses",
 )
-ODD = ("charges", "dipole", "quadrupole", "electronegativity", BORN_CHARGES)
+ODD = (
+    "charges",
+    "dipole",
+    "quadrupole",
+    "electronegativity",
+    "atomic_dipoles",
+    "atomic_quadrupoles",
+    BORN_CHARGES,
+)
 #: Correlation of the charges of two members below which a common sign means little.
 WEAK_CORRELATION = 0.1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,17 +17,39 @@ from les.backends.charge_results import (
     scale_of_charges,
 )
 from les.backends.charge_state import ChargeStateOfAtoms
+from les.latent_moments import ATOMIC_MOMENTS
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from les.config import LESConfig
+
 #: Results that there are besides the energy and its derivatives, of a model with LES.
 LONG_RANGE_RESULTS = ("charges", "dipole", "quadrupole", "les_energy")
 
+#: Field of the configuration -> the result that there is besides.
+MOMENT_RESULTS = {
+    "use_dipole": "atomic_dipoles",
+    "use_quadrupole": "atomic_quadrupoles",
+    "use_induced_charge": "charge_responses",
+    "use_induced_dipole": "atomic_polarisabilities",
+}
+
 #: Results that there are besides of a model that equilibrates charges.
 EQUILIBRATION_RESULTS = ("electronegativity", "hardness")
+
+
+def results_of_charges(config: LESConfig) -> tuple[str, ...]:
+    """Names of results that a model with this configuration has besides energies."""
+    if config.n_channels > 1:
+        return ("latent_charges", "les_energy")
+    moments = [name for key, name in MOMENT_RESULTS.items() if getattr(config, key)]
+    if config.use_induced_dipole:
+        moments.append("atomic_dipoles")
+    more = EQUILIBRATION_RESULTS if config.charge_equilibration else ()
+    return tuple(dict.fromkeys((*LONG_RANGE_RESULTS, *more, *moments)))
 
 
 class ResultsOfCharges(ChargeStateOfAtoms):
@@ -50,6 +73,7 @@ class ResultsOfCharges(ChargeStateOfAtoms):
         dipole: torch.Tensor | None,
         bec: torch.Tensor | None = None,
         parameters: torch.Tensor | None = None,
+        others: Mapping[str, torch.Tensor | None] | None = None,
     ) -> None:
         """Put charges and what follows from them into ``results``, with their sign fixed.
 
@@ -62,6 +86,8 @@ class ResultsOfCharges(ChargeStateOfAtoms):
             bec: Born effective charges ``[n_atoms, 3, 3]`` [e].
             parameters: electronegativities and hardnesses ``[n_atoms, 2]`` of latent charges, of a
                 model that equilibrates them.
+            others: further results of the model, among which may be moments of atoms
+                (``les.latent_moments.reported_moments``).
         """
         self.results["les_energy"] = les_energy
         if "latent_charges" in self.implemented_properties:
@@ -71,6 +97,7 @@ class ResultsOfCharges(ChargeStateOfAtoms):
         assert self.les_config is not None
         numbers = torch.as_tensor(atoms.numbers, device=charges.device)
         sign = self._sign(atoms, charges, numbers)
+        others = others or {}
         self.results |= charge_results(
             atoms,
             charges,
@@ -79,6 +106,7 @@ class ResultsOfCharges(ChargeStateOfAtoms):
             self.les_config.moments_without_mean,
             sign * scale_of_charges(self.les_config, self.eps_inf),
             self.acoustic_sum,
+            {name: x for name in ATOMIC_MOMENTS if (x := others.get(name)) is not None},
         )
         if parameters is not None:
             self.results |= equilibration_results(parameters, sign)
@@ -129,7 +157,13 @@ class ResultsOfCharges(ChargeStateOfAtoms):
         Raises:
             PropertyNotImplementedError: where the model has none, or was not asked for it.
         """
-        ours = name in (*LONG_RANGE_RESULTS, *EQUILIBRATION_RESULTS, "latent_charges", BORN_CHARGES)
+        ours = name in (
+            *LONG_RANGE_RESULTS,
+            *EQUILIBRATION_RESULTS,
+            *ATOMIC_MOMENTS,
+            "latent_charges",
+            BORN_CHARGES,
+        )
         structure = atoms if atoms is not None else self.atoms
         in_a_cell = name == "quadrupole" and structure is not None and structure.pbc.any()
         if ours and (in_a_cell or name not in self.implemented_properties):
@@ -141,6 +175,8 @@ class ResultsOfCharges(ChargeStateOfAtoms):
             return f"the model has no LES, and so no {name}"
         if name in EQUILIBRATION_RESULTS:
             return f"the model does not equilibrate charges, and so has no {name}"
+        if name in ATOMIC_MOMENTS:
+            return f"the model reads charges alone off its features, and so has no {name}"
         if "latent_charges" in self.implemented_properties:
             return f"the model has several charges on each atom, latent_charges, and so no {name}"
         if name == BORN_CHARGES:

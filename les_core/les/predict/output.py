@@ -21,6 +21,10 @@ ARRAY_KEYS = (
     "latent_charges",
     "electronegativity",
     "hardness",
+    "atomic_dipoles",
+    "atomic_quadrupoles",
+    "atomic_polarisabilities",
+    "charge_responses",
     "born_effective_charges",
 )
 #: End of the names of standard deviations over the members of a committee.

@@ -1,7 +1,9 @@
 r"""The polarisability of molecules, and of cells of them, at fixed nuclei.
 
-Only a model whose charges answer to a field has one. Equilibrated charges do, and theirs is exact
-(``les.response.polarisability``). Of another model that takes a field it is found by finite ones:
+Only a model whose charges or dipoles answer to a field has one. Equilibrated charges do, and
+induced moments that feel one another; theirs is exact (``les.response.polarisability``,
+``les.self_consistent.polarisabilities``). Of another model that takes a field it is found by
+finite ones:
 
 .. math:: \alpha_{ab} = \frac{\mu_a(\mathcal{E}_b = h) - \mu_a(\mathcal{E}_b = -h)}{2h}
 
@@ -20,8 +22,11 @@ from numpy.typing import NDArray
 from les.conjugate_gradients import Convergence
 from les.data.fragments import FRAGMENT
 from les.ewald import Ewald
+from les.induced import Response
 from les.ranges import is_number
 from les.response import polarisability as response
+from les.response_solver import Surroundings
+from les.self_consistent import polarisabilities
 from les.spectra.phonons import high_frequency_constant
 from les.structures import Structures
 
@@ -38,6 +43,8 @@ HARDNESS = "hardness"
 def require_polarisability(calculator: Any, atoms: Any) -> None:
     """Raise ``ValueError`` where a model, or a structure, has no polarisability."""
     equilibrates = _equilibrates(calculator)
+    if _is_polarised(calculator) and not atoms.pbc.any():
+        return
     if atoms.pbc.any() and not (equilibrates and FRAGMENT in atoms.arrays):
         raise ValueError(
             f"polarisabilities are of molecules, got pbc {atoms.pbc.tolist()}; of a crystal it is "
@@ -47,8 +54,9 @@ def require_polarisability(calculator: Any, atoms: Any) -> None:
     if not (equilibrates or _field_key(calculator)):
         raise ValueError(
             "the charges of this model depend on positions alone and do not answer to a field: it "
-            "has no electronic polarisability; models with `charge_equilibration` have. That of "
-            "moving nuclei is among the results of les.spectra.harmonic"
+            "has no electronic polarisability; models with `charge_equilibration` have, and with "
+            "`self_consistent` induced moments. That of moving nuclei is among the "
+            "results of les.spectra.harmonic"
         )
 
 
@@ -58,8 +66,9 @@ def polarisability(
     """The electronic polarisability of a structure.
 
     Args:
-        calculator: of a model with ``charge_equilibration``, or of one that takes a field, which it
-            names as one of :data:`FIELD_KEYS` in ``used_labels``, and finds in ``atoms.info``.
+        calculator: of a model with ``charge_equilibration``, with ``self_consistent`` induced
+            moments, or of one that takes a field, which it names as one of :data:`FIELD_KEYS` in
+            ``used_labels``, and finds in ``atoms.info``.
         atoms: open structure; with ``charge_equilibration`` also a periodic one whose fragments
             are told (``les.data.fragments``), which has that of its cell in the macroscopic field.
         strength: of finite fields [V/A], 0.01 without it; equilibrated charges need none.
@@ -76,13 +85,17 @@ def polarisability(
     require_polarisability(calculator, atoms)
     if strength is not None and not (is_number(strength) and strength > 0):
         raise ValueError(f"`strength` must be a positive field in V/A, got {strength!r}")
-    if _equilibrates(calculator):
-        if strength is not None:
-            raise ValueError(
-                f"`strength` has no effect with `charge_equilibration`, got {strength!r}: the "
-                "polarisability of equilibrated charges needs no finite fields"
-            )
-        return _of_equilibrated_charges(calculator, atoms)
+    for answers, evaluate, what in (
+        (_equilibrates, _of_equilibrated_charges, "`charge_equilibration`"),
+        (_is_polarised, _of_induced_moments, "`self_consistent` induced moments"),
+    ):
+        if answers(calculator):
+            if strength is not None:
+                raise ValueError(
+                    f"`strength` has no effect with {what}, got {strength!r}: their polarisability "
+                    "needs no finite fields"
+                )
+            return evaluate(calculator, atoms)
     strength = STRENGTH if strength is None else strength
     key = _field_key(calculator)
     columns = []
@@ -99,6 +112,11 @@ def polarisability(
 
 def _equilibrates(calculator: Any) -> bool:
     return HARDNESS in getattr(calculator, "implemented_properties", ())
+
+
+def _is_polarised(calculator: Any) -> bool:
+    config = getattr(calculator, "les_config", None)
+    return config is not None and config.self_consistent
 
 
 def _field_key(calculator: Any) -> str:
@@ -127,4 +145,26 @@ def _of_equilibrated_charges(calculator: Any, atoms: Any) -> NDArray[np.float64]
             Convergence(config.equilibration_tolerance, config.equilibration_iterations),
         )
     array: NDArray[np.float64] = found[0].numpy()
+    return array
+
+
+def _of_induced_moments(calculator: Any, atoms: Any) -> NDArray[np.float64]:
+    properties = calculator.implemented_properties
+    found: list[torch.Tensor | None] = []
+    with torch.device("cpu"):
+        for name in ("charge_responses", "atomic_polarisabilities"):
+            values = calculator.get_property(name, atoms) if name in properties else None
+            found.append(None if values is None else torch.tensor(values, dtype=torch.float64))
+        kappas, alphas = found
+        if alphas is not None and alphas.dim() == 2:
+            alphas = alphas.view(-1, 3, 3)
+        batch = torch.zeros(len(atoms), dtype=torch.long)
+        settings = Ewald(**calculator.les_config.sum_settings()).settings()
+        tensors = polarisabilities(
+            Surroundings(settings, batch, torch.zeros(1, 3, dtype=torch.bool), 1),
+            Response(kappas, alphas),
+            torch.from_numpy(np.array(atoms.positions, dtype=np.float64)),
+            torch.zeros(1, 3, 3, dtype=torch.float64),
+        )
+    array: NDArray[np.float64] = high_frequency_constant(calculator) * tensors[0].numpy()
     return array

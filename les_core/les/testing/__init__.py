@@ -28,6 +28,7 @@ for _name in (
     "features",
     "field",
     "free_charges",
+    "moments",
     "response",
     "response_training",
     "results",
@@ -53,6 +54,7 @@ from les.testing.equilibration import EquilibrationTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.field import FieldTests  # noqa: E402
 from les.testing.free_charges import FreeChargesTests  # noqa: E402
+from les.testing.moments import MomentTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
 from les.testing.response_training import ResponseTrainingTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
@@ -78,6 +80,7 @@ __all__ = [
     "FeatureTests",
     "FieldTests",
     "FreeChargesTests",
+    "MomentTests",
     "ResponseTests",
     "ResponseTrainingTests",
     "ResultTests",

@@ -24,12 +24,14 @@ from les.testing import (
     ChargeStateTests,
     EquilibrationTests,
     FreeChargesTests,
+    MomentTests,
     SlabTests,
     TotalChargeTests,
 )
 from les.testing.adapter import results_of
 from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.derivatives import derivative
+from les.testing.moments import PERMANENT
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, lammps, load_model, save_model
@@ -163,6 +165,69 @@ class TestChargeStates(ChargeStateTests):
         del batch["total_spin"]
         with pytest.raises(ValueError, match="must have `total_spin`, which this model embeds"):
             model(batch)
+
+
+class TestMoments(MomentTests):
+    """Small models with vectors and tensors, or without."""
+
+    @pytest.fixture
+    def made(self, mace_arguments, scale_charges):
+        def make(settings, irreps, **arguments):
+            torch.manual_seed(7)
+            given = {**mace_arguments, "hidden_irreps": o3.Irreps(irreps), **arguments}
+            config = {"initial_charge_scale": 3.0, "sign": "trained", **settings}
+            with default_dtype(torch.float64):
+                return MACELES(LESConfig(**config), **given)
+
+        return make
+
+    @pytest.fixture
+    def with_moments(self, made):
+        return lambda settings, **options: LESCalculator(
+            made(settings, "4x0e + 4x1o + 4x2e"), **options
+        )
+
+    @pytest.fixture
+    def with_scalars_only(self, made):
+        return lambda settings: made(settings, "4x0e")
+
+    @pytest.fixture
+    def reloaded(self, tmp_path):
+        def reload(calc):
+            save_model(calc.models[0], tmp_path / "moments.pt")
+            return LESCalculator(tmp_path / "moments.pt")
+
+        return reload
+
+    def test_several_heads_and_scripts_are_refused(self, made):
+        settings, irreps = {"use_dipole": True}, "4x0e + 4x1o"
+        energies = np.array([[-1.0, -2.0], [-1.0, -2.0]])
+        with pytest.raises(ValueError, match="need a model with one head, this has a, b"):
+            made(settings, irreps, heads=["a", "b"], atomic_energies=energies)
+        with pytest.raises(Exception, match="cannot be compiled by TorchScript"):
+            jit.compile(made(settings, irreps))
+
+    def test_negation(self, made, mace_batch):
+        own, batch = made(PERMANENT, "4x0e + 4x1o + 4x2e"), mace_batch([dimer()])
+        opposite = copy.deepcopy(own)
+        negate(opposite.les_readouts)
+        before, after = own(dict(batch)), opposite(dict(batch))
+        torch.testing.assert_close(after["energy"], before["energy"], rtol=0, atol=1e-12)
+        for key in ("charges", "dipole", "atomic_dipoles", "atomic_quadrupoles"):
+            torch.testing.assert_close(after[key], -before[key], rtol=0, atol=1e-12)
+
+    def test_elements(self, made, mace_batch):
+        """What is added for elements, without vectors or tensors."""
+        batch = mace_batch([dimer()])
+        settings = {"neutrality": "none", "use_induced_dipole": True}
+        plain = made(settings, "4x0e")(dict(batch))
+        fixed = {"use_fixed_atomic_charges": True, "fixed_atomic_charges_scaling_factor": 0.1}
+        model = made({**settings, **fixed, "use_atomic_alpha": True}, "4x0e")
+        out = model(dict(batch))
+        states = torch.tensor([-0.2, 0.1, 0.1]).double().repeat(2)
+        torch.testing.assert_close(out["charges"], plain["charges"] + states)
+        key = "atomic_polarisabilities"
+        torch.testing.assert_close(out[key], plain[key] + 0.02)
 
 
 class TestEquilibration(EquilibrationTests):
@@ -514,10 +579,9 @@ def test_settings_of_other_hosts_are_told(mace_arguments, caplog):
     assert caplog.messages == ["`alpha_scale` has no effect on this model, got 2.0"]
 
 
-@pytest.mark.parametrize("key", ["use_dipole", "use_induced_charge", "use_atomwise"])
-def test_unsupported_physics_is_refused(mace_arguments, key):
-    with pytest.raises(ValueError, match=f"`{key}` is not supported yet by MACELES"):
-        MACELES(les_arguments={key: True, "n_features": 4}, **mace_arguments)
+def test_atomwise_is_refused(mace_arguments):
+    with pytest.raises(ValueError, match="`use_atomwise` is not supported by MACELES"):
+        MACELES(les_arguments={"use_atomwise": True, "n_features": 4}, **mace_arguments)
 
 
 def test_input_without_pbc_is_refused(model, mace_batch):
