@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from les.backends.model_files import check_parts, load_plain
+from les.backends.models import model_path
 from les_chgnet.weights import PRETRAINED, quiet
 
 #: What files hold, for messages.
@@ -22,7 +23,7 @@ def read_checkpoint(path: str | Path, *, allow_pickle: bool = False) -> dict[str
         FileNotFoundError: if there is no such file.
         ValueError: if the file needs ``allow_pickle``, is damaged, or is of something else.
     """
-    path = Path(path)
+    path = model_path(path)
     if not path.exists():
         raise FileNotFoundError(
             f"no model file {path}; the pretrained models are {', '.join(PRETRAINED)}"

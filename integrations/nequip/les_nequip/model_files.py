@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 
 from les.backends.model_files import check_parts, load_plain
+from les.backends.models import model_path
 from les.files import replacing
 from les_nequip.sections import plain, refuse_other_builders
 from les_nequip.stored import Stored, is_state
@@ -69,7 +70,7 @@ def load_model(path: str | Path, *, dtype: str = "", allow_pickle: bool = False)
         FileNotFoundError, OSError, ValueError: as ``les.backends.model_files.load_plain``; for
             files that hold no model of nequip, or one that does not fit what is installed.
     """
-    path = Path(path)
+    path = model_path(path)
     if allow_pickle and path.name.endswith((PACKAGE, CHECKPOINT)):
         foreign = as_upstream_loads_it(path)
         if foreign is not None and (not dtype or getattr(torch, dtype) == foreign.model_dtype):
@@ -92,7 +93,7 @@ def read_stored(
         names = (*named_by, Path(path).resolve())
         return read_stored(name, allow_pickle=allow_pickle, named_by=names).section
 
-    path = Path(path)
+    path = model_path(path)
     if path.resolve() in named_by:
         raise ValueError(f"{path} names itself as the file of its model")
     if path.name.endswith(PLAIN):

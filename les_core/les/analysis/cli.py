@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from les.backends import model_path
 from les.backends.arguments import add_model_options, load_model
 from les.files import remove_unfinished
 from les.locks import locked
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
     folder, structures = arguments.output, arguments.structures
     optional("matplotlib.figure")  # before hours of work
-    claim(folder, NAMES, [arguments.model, structures], force=arguments.force)
+    claim(folder, NAMES, [model_path(arguments.model), structures], force=arguments.force)
     calculator, _ = load_model(arguments)
     with locked(folder):
         for name in NAMES:

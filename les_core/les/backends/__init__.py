@@ -2,10 +2,10 @@
 
 from les.backends.interface import Backend, BackendError
 from les.backends.job import EpochRecord, TrainingJob
+from les.backends.models import backend_of, model_path, shipped_models
 from les.backends.registry import (
     ENTRY_POINT_GROUP,
     backend_names,
-    backend_of,
     config_path,
     get_backend,
     lazy_attribute,
@@ -22,4 +22,6 @@ __all__ = [
     "config_path",
     "get_backend",
     "lazy_attribute",
+    "model_path",
+    "shipped_models",
 ]

@@ -9,7 +9,8 @@ from typing import Any
 
 from les.backends.interface import Backend
 from les.backends.loading import load_calculator
-from les.backends.registry import backend_names, backend_of, get_backend
+from les.backends.models import backend_of, model_path
+from les.backends.registry import backend_names, get_backend
 from les.ranges import check_number
 
 
@@ -51,7 +52,7 @@ def load_models(
 
     Args:
         arguments: what :func:`add_model_options` has added.
-        models: the files, or names of models that come with a backend.
+        models: the files, or names of models, those of ``les models list`` or of upstream.
         options: further ones of ``Backend.calculator``.
 
     Raises:
@@ -91,8 +92,11 @@ def identity_of_models(
     from les.files import checksum
 
     return {
-        # A name that is no file is one of a model that comes with its backend.
-        "models": [checksum(model) if model.is_file() else str(model) for model in models],
+        # A name that is no file is one of a model that comes with upstream.
+        "models": [
+            checksum(path) if (path := model_path(model)).is_file() else str(model)
+            for model in models
+        ],
         "backends": [backend.name for backend in backends],
         "--head": arguments.head,
         "--eps-inf": arguments.eps_inf,

@@ -85,6 +85,10 @@ class Backend(ABC):
         folder = Path(str(resources.files(self.package))) / self.config_folder
         return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
+    def model_folder(self) -> Path:
+        """Folder of the models that come with the adapter; it need not be there."""
+        return Path(str(resources.files(self.package))) / "models"
+
     def train(self, arguments: Sequence[str], *, les: bool, **options: Any) -> None:
         """Run upstream's training with its own command-line ``arguments``.
 

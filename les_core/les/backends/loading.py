@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from les.backends.interface import Backend, BackendError
+from les.backends.models import model_path
 
 #: Options that not all backends know -> what their models lack then.
 _OPTIONAL = {
@@ -21,7 +22,7 @@ def load_calculator(backend: Backend, model: str | Path, **options: Any) -> Any:
 
     Args:
         backend: whose model it is.
-        model: the file, or the name of a model that comes with the backend.
+        model: the file, or the name of a model, of ``les models list`` or of upstream.
         options: those of ``Backend.calculator``. ``head``, ``acoustic_sum`` and ``eps_inf`` may be
             ``None``, where they are not asked for; not all backends know them.
 
@@ -31,6 +32,7 @@ def load_calculator(backend: Backend, model: str | Path, **options: Any) -> Any:
         OSError: if the file is missing or may not be read.
         ValueError: if it is damaged or no model; the message names it.
     """
+    model = model_path(model)
     known = inspect.signature(backend.calculator).parameters.values()
     any_other = any(each.kind == each.VAR_KEYWORD for each in known)
     for name, lacking in _OPTIONAL.items():

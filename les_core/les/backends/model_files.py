@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from les.backends.models import model_path, suggestion
+
 #: What to say about a file that runs code when it is loaded.
 OPT_IN = (
     "if its source is one that you trust, pass allow_pickle=True, or --allow-pickle (loading it "
@@ -47,7 +49,7 @@ def load_plain(path: str | Path, kind: str, *, allow_pickle: bool = False) -> An
     Files of releases of torch before 1.6 hold none.
 
     Args:
-        path: the file.
+        path: the file, or the name of a model of ``les models list``.
         kind: what it should hold, for messages, e.g. ``"MACE model"``.
         allow_pickle: load pickles, too, which run the code they hold.
 
@@ -57,7 +59,7 @@ def load_plain(path: str | Path, kind: str, *, allow_pickle: bool = False) -> An
         PickleRefusedError: if it needs ``allow_pickle``.
         ValueError: if it is truncated, damaged, or not of torch.
     """
-    path = Path(path)
+    path = model_path(path)
     whole, script = check_file(path, kind)
     if script and not allow_pickle:
         raise PickleRefusedError(f"{path} holds TorchScript, no plain {kind}; {OPT_IN}")
@@ -92,7 +94,7 @@ def check_file(path: Path, kind: str) -> tuple[bool, bool]:
     if path.is_dir():
         raise ValueError(f"{path} must be a {kind} file, it is a folder")
     if not path.is_file():
-        raise FileNotFoundError(f"no {kind} file {path}")
+        raise FileNotFoundError(f"no {kind} file {path}{suggestion(path)}")
     with path.open("rb") as file:
         start = file.read(len(EARLIER))
     if start.startswith(ARCHIVE):

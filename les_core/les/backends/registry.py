@@ -42,32 +42,6 @@ def backend_names() -> list[str]:
     return sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)})
 
 
-def backend_of(model: str | Path) -> str:
-    """Name of the backend that a model file belongs to, judged by the ending of its name.
-
-    The longest ending counts: a backend may refine that of another.
-
-    Raises:
-        BackendError: if no backend has files with this ending.
-    """
-    backends = [get_backend(name) for name in backend_names()]
-    found = [
-        (len(suffix), backend.name)
-        for backend in backends
-        for suffix in backend.model_suffixes
-        if str(model).endswith(suffix)
-    ]
-    if found:
-        return max(found)[1]
-    known = ", ".join(
-        f"{b.name}: {' '.join(b.model_suffixes)}" for b in backends if b.model_suffixes
-    )
-    raise BackendError(
-        f"the name {str(model)!r} does not tell which backend the model is of; say so with "
-        f"--backend ({known})"
-    )
-
-
 def get_backend(name: str) -> Backend:
     """The registered backend ``name``.
 

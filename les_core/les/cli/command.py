@@ -223,6 +223,12 @@ def _config(argv: list[str]) -> int:
     return 0
 
 
+def _models(argv: list[str]) -> int:
+    from les.backends.cli import main as models
+
+    return models(argv)
+
+
 def _doctor(argv: list[str]) -> int:
     parser = ArgumentParser(
         prog="les doctor",
@@ -291,6 +297,7 @@ COMMANDS = {
     ),
     "bench": Command(_bench, "COMMAND ...", "models with and without LES, and speed"),
     "config": Command(_config, "{list,show,copy}", "the training configurations shipped with les"),
+    "models": Command(_models, "{list,show}", "models that come with les, and their cards"),
     "doctor": Command(_doctor, "[MODEL]", "which models can be trained here, what is in a model"),
     "help": Command(_help, "[COMMAND]", "what a command does, and its options"),
 }

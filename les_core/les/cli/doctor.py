@@ -6,7 +6,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from les.backends import backend_names, backend_of, get_backend
+from les.backends import backend_names, backend_of, get_backend, model_path
 from les.backends.loading import load_calculator
 from les.backends.model_files import check_file
 from les.config import LESConfig
@@ -87,6 +87,7 @@ def examine_file(
         ValueError: if it is damaged or no model; the message names it.
     """
     backend = backend or backend_of(path)
+    path = model_path(path)
     if path.exists():  # else it may be the name of a model that comes with its backend
         check_file(path, "model")
     calculator = load_calculator(get_backend(backend), path, head=head, allow_pickle=allow_pickle)

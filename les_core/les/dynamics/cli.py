@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from les.backends import model_path
 from les.backends.arguments import add_model_options, identity_of_models, load_models
 from les.data.structure_files import one_structure
 from les.dynamics.ensemble import NEEDED, Ensemble
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
     folder = arguments.output
     known = (folder / CHECKPOINT).exists()  # which says whose run it is
-    claim(folder, FILES, arguments.files, force=known or arguments.force)
+    claim(folder, FILES, [*map(model_path, models), start], force=known or arguments.force)
     calculator, backends = load_models(arguments, models, bec=arguments.bec)
     atoms = one_structure(start)
     identity = {**identity_of_models(arguments, models, backends), "--bec": arguments.bec}

@@ -1,0 +1,46 @@
+"""The command ``les models``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from les.backends import shipped_models
+from les.backends.models import suggestion
+from les.parser import ArgumentParser
+from les.tables import aligned
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``les models``; returns the exit status.
+
+    Raises:
+        ValueError: for a name that no model has.
+    """
+    parser = ArgumentParser(
+        prog="les models",
+        description="Models that come with les: their names stand for their files in all commands, "
+        "and in LESCalculator.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="all models, and what each is for")
+    show = commands.add_parser("show", help="print the card of one: data, errors, where it holds")
+    show.add_argument("name", help="as `les models list` prints it")
+    show.add_argument("--path", action="store_true", help="print where its file is instead")
+    arguments = parser.parse_args(argv)
+    models = shipped_models()
+    if arguments.command == "list":
+        rows = [["name", "backend", "for", "reference", "licence"]]
+        for model in models.values():
+            facts = model.facts
+            rows.append(
+                [model.name, model.backend, *(facts[x] for x in ("for", "reference", "licence"))]
+            )
+        print(aligned(rows))
+        return 0
+    if arguments.name not in models:
+        raise ValueError(
+            f"no model {arguments.name!r}{suggestion(arguments.name)} (known: {', '.join(models)})"
+        )
+    model = models[arguments.name]
+    print(model.path if arguments.path else model.card.read_text(encoding="utf-8").rstrip())
+    return 0
