@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from les.distillation.checks import check_whole, part, texts
 from les.distillation.settings import (
     ConfigurationSettings,
     LimitSettings,
+    RoundSettings,
     SelectionSettings,
     SplitSettings,
     StudentSettings,
@@ -31,6 +32,7 @@ class Settings:
         start: files with starting structures.
         seed: of all random choices but those of the training.
         selection, limits, split: see the classes.
+        rounds: of active learning; ``None`` without any.
         folder: folder that relative names of files are in.
     """
 
@@ -42,6 +44,7 @@ class Settings:
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
+    rounds: RoundSettings | None = None
     folder: Path = Path()
 
     @classmethod
@@ -79,16 +82,23 @@ class Settings:
         start = texts("start", values.get("start", ()))
         if plan.needs_start and not start:
             raise ValueError("rattles, dynamics and scans need `start`, files of structures")
-        if start and not plan.needs_start:
-            raise ValueError("`start` has no effect without rattles, dynamics and scans")
+        if start and not plan.needs_start and values.get("rounds") is None:
+            raise ValueError("`start` has no effect without rattles, dynamics, scans and rounds")
         seed = values.get("seed", 0)
         check_whole("seed", seed, 0)
-        kinds = {"selection": SelectionSettings, "limits": LimitSettings, "split": SplitSettings}
+        kinds = {
+            "selection": SelectionSettings,
+            "limits": LimitSettings,
+            "split": SplitSettings,
+            "rounds": RoundSettings,
+        }
         others: dict[str, Any] = {
             name: part(kind, name, values[name])
             for name, kind in kinds.items()
             if values.get(name) is not None
         }
+        if values.get("rounds") is not None:
+            check_rounds(made, start)
         return cls(
             teachers=made,
             configurations=plan,
@@ -98,6 +108,17 @@ class Settings:
             folder=folder,
             **others,
         )
+
+    def with_rounds(self, count: int) -> Settings:
+        """The same with another number of rounds.
+
+        Raises:
+            ValueError: if there can be none: they are of one teacher, and begin with ``start``.
+        """
+        check_whole("--rounds", count, 0)
+        if count:
+            check_rounds(self.teachers, self.start)
+        return replace(self, rounds=replace(self.rounds or RoundSettings(), count=count))
 
     def path(self, name: str) -> Path:
         """A file that the settings name; relative names are relative to the settings' folder."""
@@ -114,3 +135,18 @@ class Settings:
                 return each
         known = ", ".join(each.name for each in self.teachers)
         raise ValueError(f"no teacher {name!r} (known: {known})")
+
+
+def check_rounds(teachers: tuple[TeacherSettings, ...], start: tuple[str, ...]) -> None:
+    """Refuse rounds of several teachers, whose students would choose other configurations.
+
+    Raises:
+        ValueError: for these, and where there is no structure to start dynamics from.
+    """
+    if len(teachers) != 1:
+        raise ValueError(
+            f"rounds are of one teacher, got {len(teachers)}: each student would choose "
+            "configurations of its own; give each teacher a file of settings"
+        )
+    if not start:
+        raise ValueError("rounds need `start`, files of structures from which students move")

@@ -123,6 +123,37 @@ class ScanSettings:
 
 
 @dataclass(frozen=True)
+class RoundSettings:
+    """Active learning: dynamics of a committee of students, whose frames the teacher labels.
+
+    Attributes:
+        count: how many rounds there are at most.
+        members: of the committee, which differ by the seed of their training.
+        spread: deviation of the members' force on an atom above which a frame is labelled; rounds
+            end where no frame is above it [eV/A].
+        frames: how many frames of a round are labelled at most.
+        gap: frames of a trajectory that are left out between two that are labelled.
+        dynamics: of the committee, from all starting structures.
+    """
+
+    count: int = 1
+    members: int = 2
+    spread: float = 0.2
+    frames: int = 20
+    gap: int = 1
+    dynamics: DynamicsSettings = field(default_factory=DynamicsSettings)
+
+    def __post_init__(self) -> None:
+        check_whole("count", self.count, 0)
+        check_whole("members", self.members, 2)
+        check_positive("spread", self.spread)
+        check_whole("frames", self.frames, 2)
+        check_whole("gap", self.gap, 0)
+        made = optional_part(DynamicsSettings, "dynamics", self.dynamics)
+        object.__setattr__(self, "dynamics", made or DynamicsSettings())
+
+
+@dataclass(frozen=True)
 class ConfigurationSettings:
     """Where configurations come from; at least one of these.
 
@@ -238,6 +269,7 @@ class StudentSettings:
         config: a training configuration of upstream's own: a file, or ``MODEL/SYSTEM`` of
             ``les config list``.
         les: whether the student has LES.
+        twin: whether one without LES is trained beside it, on the same sets with the same seed.
         epochs: number of epochs; that of the configuration by default.
         seed: of the training.
         options: further options of ``les train``, as they are.
@@ -248,6 +280,7 @@ class StudentSettings:
     backend: str
     config: str
     les: bool = True
+    twin: bool = False
     epochs: int | None = None
     seed: int = 1
     options: tuple[str, ...] = ()
@@ -258,8 +291,11 @@ class StudentSettings:
         for name in ("backend", "config", "device"):
             check_text(name, getattr(self, name))
         check_text("python", self.python, empty=True)
-        if not isinstance(self.les, bool):
-            raise ValueError(f"`les` must be true or false, got {self.les!r}")
+        for name in ("les", "twin"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
+        if self.twin and not self.les:
+            raise ValueError("`twin` is a student without LES beside one with it: leave out `les`")
         if self.epochs is not None:
             check_whole("epochs", self.epochs, 1)
         check_whole("seed", self.seed, 0)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from les.backends import BackendError, get_backend
-from les.children import child
 from les.data.structure_files import read_structures
-from les.distillation import configurations, evaluation, labels, student
-from les.distillation.provenance import Record, plain, write_json
+from les.distillation import configurations, labels, student
+from les.distillation.provenance import Record, plain
 from les.distillation.recipe import Settings
 from les.distillation.registry import REGISTRY
+from les.distillation.rounds import Round, last_round
 from les.distillation.selection import select
 from les.distillation.settings import TeacherSettings
 from les.distillation.split import split
-from les.distillation.teachers import load_teacher, missing, provenance_of
+from les.distillation.students import made
+from les.distillation.teachers import described, load, missing
 from les.files import checksum
 from les.locks import locked
 from les.predict.journal import journal_path
@@ -33,9 +32,11 @@ STAGES = {
     "split": True,
     "training": True,
     "evaluation": True,
+    "twin": True,
 }
 
-#: Environment variable of processes that :func:`run` starts: the folder that it has locked.
+#: Environment variable of processes that ``les.distillation.running.run`` starts: the folder that
+#: it has locked.
 KEPT = "LES_DISTILL_LOCKED"
 
 
@@ -55,34 +56,38 @@ class Distillation:
     source: Path
     force: bool = False
 
-    def perform(self, stage: str, teacher: str = "") -> bool:
+    def perform(self, stage: str, teacher: str = "", number: int = 0) -> bool:
         """Do a stage in this process; returns whether there was something to do.
 
         Args:
-            stage: one of :data:`STAGES`.
+            stage: one of :data:`STAGES`, or of those of a round.
             teacher: the name of the teacher, of a stage that is done for each.
+            number: of the round, from 1 on; 0 for what is before and after all rounds.
 
         Raises:
             BackendError: if the teacher or the student is not installed here.
             ValueError: for a stage that was done with other settings, a stage before it that is
                 missing, and whatever is wrong with configurations and labels.
         """
+        if number:
+            return self._round(self.settings.teacher(teacher), number).perform(stage)
         if STAGES[stage]:
             return bool(getattr(self, f"_{stage}")(self.settings.teacher(teacher)))
         return bool(getattr(self, f"_{stage}")())
 
-    def perform_alone(self, stage: str, teacher: str = "") -> bool:
+    def perform_alone(self, stage: str, teacher: str = "", number: int = 0) -> bool:
         """As :meth:`perform`, while no other process works in the folder.
 
-        Of a process that :func:`run` has started, that one keeps all others out.
+        Of a process that ``les.distillation.running.run`` has started, that one keeps all others
+        out.
 
         Raises:
             OSError: if another process works in the folder; further as :meth:`perform`.
         """
         if os.environ.get(KEPT) == str(self.folder.resolve()):
-            return self.perform(stage, teacher)
+            return self.perform(stage, teacher, number)
         with locked(self.folder):
-            return self.perform(stage, teacher)
+            return self.perform(stage, teacher, number)
 
     def check(self) -> None:
         """Refuse at once what would end the run only after hours.
@@ -113,9 +118,10 @@ class Distillation:
         """The interpreter of the environment that a stage needs; empty for this one."""
         if stage == "configurations" and self.settings.configurations.dynamics is not None:
             return self.settings.teachers[0].python
-        if stage == "labels":
+        if stage in ("labels", "new-labels"):
             return self.settings.teacher(teacher).python
-        return self.settings.student.python if stage == "evaluation" else ""
+        of_student = ("evaluation", "twin", "exploration", "new-evaluation")
+        return self.settings.student.python if stage in of_student else ""
 
     def folder_of(self, teacher: str) -> Path:
         """The folder of all that is of one teacher."""
@@ -131,7 +137,7 @@ class Distillation:
             "seed": settings.seed,
         }
         if plan.dynamics is not None:
-            identity["teacher"] = _described(settings, settings.teachers[0])
+            identity["teacher"] = described(settings, settings.teachers[0])
         # Without `skip_bad` limits decide whether there is a result, not which.
         limits = asdict(settings.limits) if settings.limits.skip_bad else None
         of_stage = {**identity, "limits": limits}
@@ -140,7 +146,7 @@ class Distillation:
             return False
         teacher = None
         if plan.dynamics is not None:
-            teacher = _load(settings, settings.teachers[0])
+            teacher = load(settings, settings.teachers[0])
         output = self.folder / "configurations.xyz"
         with table_journal(output, plain(identity), self.force) as journal:
             facts = configurations.make(settings, teacher, journal, output)
@@ -154,7 +160,7 @@ class Distillation:
         return True
 
     def _selection(self) -> bool:
-        given = _made(self.folder / "configurations.xyz", "configurations")
+        given = made(self.folder / "configurations.xyz", "configurations")
         identity = {
             "configurations": checksum(given),
             "selection": asdict(self.settings.selection),
@@ -170,19 +176,19 @@ class Distillation:
         return True
 
     def _labels(self, teacher: TeacherSettings) -> bool:
-        given = _made(self.folder / "chosen.xyz", "selection")
+        given = made(self.folder / "chosen.xyz", "selection")
         folder = self.folder_of(teacher.name)
         folder.mkdir(exist_ok=True)
         identity = {
             "structures": checksum(given),
-            "teacher": _described(self.settings, teacher),
+            "teacher": described(self.settings, teacher),
             "limits": asdict(self.settings.limits),
         }
         record = Record(folder / "labels.json", identity, replace=self.force)
         if record.finished:
             return False
         output = folder / "labels.xyz"
-        loaded = _load(self.settings, teacher)
+        loaded = load(self.settings, teacher)
         limits = self.settings.limits
         facts = labels.label(loaded, given, output, limits, name=teacher.name, replace=self.force)
         record.finish([output], **facts)
@@ -191,7 +197,7 @@ class Distillation:
 
     def _split(self, teacher: TeacherSettings) -> bool:
         folder = self.folder_of(teacher.name)
-        given = _made(folder / "labels.xyz", "labels")
+        given = made(folder / "labels.xyz", "labels")
         identity = {
             "labels": checksum(given),
             "split": asdict(self.settings.split),
@@ -208,136 +214,44 @@ class Distillation:
         return True
 
     def _training(self, teacher: TeacherSettings) -> bool:
-        folder = self.folder_of(teacher.name)
-        sets = [_made(folder / f"{name}.xyz", "split") for name in ("train", "valid")]
-        config = student.student_config(self.settings)
-        identity = {
-            "sets": [checksum(path) for path in sets],
-            "config": checksum(config),
-            "student": _without(asdict(self.settings.student), "config", "python"),
-        }
-        directory = folder / student.NAME
-        path = folder / "training.json"
-        record = Record(path, identity, replace=self.force, leftovers=directory)
-        if record.finished:
-            return False
-        job = student.training_job(self.settings.student, config, folder, directory)
-        label = f"training on {teacher.name}"
-        model = student.train(job, self.settings.student, label)
-        record.finish([model], model=os.path.relpath(model, folder))
-        return True
+        return self._round(teacher, 0).student.train(f"training on {teacher.name}")
 
     def _evaluation(self, teacher: TeacherSettings) -> bool:
         folder = self.folder_of(teacher.name)
-        test = _made(folder / "test.xyz", "split")
-        model = self.model(teacher.name)
-        identity = {"test": checksum(test), "model": checksum(model)}
-        record = Record(folder / "evaluation.json", identity, replace=self.force)
-        if record.finished:
-            return False
-        output = folder / "predictions.xyz"
-        facts = evaluation.evaluate(model, self.settings.student, test, output)
-        record.finish([output], **facts)
-        return True
+        test = made(folder / "test.xyz", "split")
+        return self._round(teacher, 0).student.evaluate(test, folder)
+
+    def _twin(self, teacher: TeacherSettings) -> bool:
+        """The student without LES, on the sets of the last round."""
+        folder = self.folder_of(teacher.name)
+        latest = last_round(self.settings, teacher, folder)
+        twin = replace(latest, force=self.force).twin
+        done = [twin.train(f"twin without LES of {teacher.name}")]
+        done.append(twin.evaluate(made(folder / "test.xyz", "split"), latest.folder))
+        return any(done)
+
+    def _round(self, teacher: TeacherSettings, number: int) -> Round:
+        return Round(self.settings, teacher, self.folder_of(teacher.name), number, self.force)
+
+    def last(self, teacher: str) -> Round:
+        """The last round of a teacher; that before the first one where there is none."""
+        settings = self.settings.teacher(teacher)
+        return last_round(self.settings, settings, self.folder_of(teacher))
 
     def model(self, teacher: str) -> Path:
-        """The student of a teacher.
+        """The student of a teacher, that of the last round.
 
         Raises:
             ValueError: if it has not been trained.
         """
-        path = _made(self.folder_of(teacher) / "training.json", "training")
-        record = Record(path, _depends_on(path))
-        if not record.finished:
-            raise ValueError(f"{path} is of a training that has not ended")
-        return path.parent / record.facts["model"]
+        return self.last(teacher).student.model
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """What the evaluation has found, by teacher."""
+        """What the evaluation of the last students has found, by teacher."""
         found = {}
         for teacher in self.settings.teachers:
-            path = self.folder_of(teacher.name) / "evaluation.json"
-            found[teacher.name] = Record(path, _depends_on(path)).facts
+            latest = self.last(teacher.name)
+            found[teacher.name] = latest.student.errors(latest.folder)
+            if self.settings.student.twin:
+                found[f"{teacher.name}, without LES"] = latest.twin.errors(latest.folder)
         return found
-
-
-def run(distillation: Distillation, tell: Callable[[str], None]) -> str:
-    """Do all stages that have not been done; returns the table of the results.
-
-    Stages that need another environment run there, in processes that end with this one.
-
-    Args:
-        distillation: what to do.
-        tell: is told which stage comes.
-
-    Raises:
-        BackendError, ValueError, OSError: as ``Distillation.perform``; what goes wrong in another
-            environment is printed there.
-    """
-    teachers = [each.name for each in distillation.settings.teachers]
-    steps = [
-        (stage, teacher)
-        for stage, for_each in STAGES.items()
-        for teacher in (teachers if for_each else [""])
-    ]
-    distillation.check()
-    with locked(distillation.folder):
-        for number, (stage, teacher) in enumerate(steps, start=1):
-            tell(f"{number}/{len(steps)} {stage}{f' of {teacher}' if teacher else ''}")
-            python = distillation.python(stage, teacher)
-            if python:
-                _elsewhere(distillation, python, stage, teacher)
-            elif not distillation.perform(stage, teacher):
-                tell("    is done already")
-        results = distillation.results()
-        write_json(distillation.folder / "results.json", results)
-    return evaluation.summary(results)
-
-
-def _elsewhere(distillation: Distillation, python: str, stage: str, teacher: str) -> None:
-    """Do a stage with another interpreter."""
-    command = [
-        *(python, "-m", "les", "distill", "stage", str(distillation.source.absolute()), stage),
-        *("-o", str(distillation.folder.absolute())),
-        *(["--teacher", teacher] if teacher else []),
-        *(["--force"] if distillation.force else []),
-    ]
-    environment = {**os.environ, KEPT: str(distillation.folder.resolve())}
-    sys.stderr.flush()
-    with child(command, Path.cwd(), environment, sys.stderr) as process:
-        code = process.wait()
-    if code != 0:
-        raise ValueError(f"{stage} with {python} ended with status {code}")
-
-
-def _load(settings: Settings, teacher: TeacherSettings) -> Any:
-    """The teacher; a model file may be named relative to the settings' folder."""
-    return load_teacher(_named(settings, teacher), teacher.options)
-
-
-def _described(settings: Settings, teacher: TeacherSettings) -> dict[str, Any]:
-    """A teacher as records compare it: another one may be there under the same name."""
-    found = provenance_of(_named(settings, teacher), teacher.options)
-    return {**found, "teacher": teacher.teacher}
-
-
-def _named(settings: Settings, teacher: TeacherSettings) -> str:
-    path = settings.path(teacher.teacher)
-    return str(path) if path.is_file() else teacher.teacher
-
-
-def _made(path: Path, stage: str) -> Path:
-    if not path.is_file():
-        raise ValueError(f"there is no {path} yet; the stage {stage} makes it")
-    return path
-
-
-def _depends_on(path: Path) -> dict[str, Any]:
-    """What the record of a stage depends on, to read it as it is."""
-    import json
-
-    return dict(json.loads(_made(path, path.stem).read_text())["depends_on"])
-
-
-def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in names}

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from les.backends import BackendError, backend_of, get_backend
+from les.backends import BackendError, backend_of, get_backend, model_path
 from les.backends.loading import load_calculator
 from les.data.atoms import ANY_AXES, check_atoms, check_elements, labels_without_effect
 from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.total_charge import TOTAL_CHARGE_NAMES, total_charge
+from les.distillation.recipe import Settings
 from les.distillation.registry import REGISTRY, KnownTeacher
+from les.distillation.settings import TeacherSettings
 from les.files import checksum
 from les.response.born import BORN_CHARGES
 
@@ -133,10 +135,11 @@ def load_teacher(text: str, options: Mapping[str, Any] | None = None) -> Teacher
     if text in REGISTRY:
         known = REGISTRY[text]
         return Teacher(_made(text, known.make, options), provenance, known)
-    if Path(text).is_file():
+    path = model_path(text)
+    if path.is_file():
         backend = get_backend(options.pop("backend", None) or backend_of(text))
         options.setdefault("device", "cpu")
-        return Teacher(load_calculator(backend, Path(text), **options), provenance)
+        return Teacher(load_calculator(backend, path, **options), provenance)
     return Teacher(_made(text, _function(text)[1], options), provenance)
 
 
@@ -159,10 +162,10 @@ def provenance_of(text: str, options: Mapping[str, Any] | None = None) -> dict[s
         if problem is not None:
             raise BackendError(problem)
         package: str | None = REGISTRY[text].distribution
-    elif Path(text).is_file():
+    elif (path := model_path(text)).is_file():
         backend = get_backend(provenance["options"].get("backend") or backend_of(text))
         found = {"package": backend.distribution, "version": backend.version()}
-        return provenance | found | {"checksum": checksum(text)}
+        return provenance | found | {"checksum": checksum(path)}
     elif ":" in text:
         module, _ = _function(text)
         name = module.__name__.partition(".")[0]
@@ -174,10 +177,33 @@ def provenance_of(text: str, options: Mapping[str, Any] | None = None) -> dict[s
         close = get_close_matches(text, REGISTRY, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"no teacher {text!r}{hint} (known: {', '.join(REGISTRY)}; or module:callable, or a "
-            "model file)"
+            f"no teacher {text!r}{hint} (known: {', '.join(REGISTRY)}; or module:callable, a model "
+            "file, or a name of `les models list`)"
         )
     return provenance | {"package": package, "version": package and _version(package)}
+
+
+def load(settings: Settings, teacher: TeacherSettings) -> Teacher:
+    """The teacher of a distillation, as :func:`load_teacher`.
+
+    A model file may be named relative to the folder of the settings.
+    """
+    return load_teacher(_named(settings, teacher), teacher.options)
+
+
+def described(settings: Settings, teacher: TeacherSettings) -> dict[str, Any]:
+    """A teacher as records compare it: another one may be there under the same name.
+
+    Raises:
+        BackendError, ValueError: as :func:`provenance_of`.
+    """
+    found = provenance_of(_named(settings, teacher), teacher.options)
+    return {**found, "teacher": teacher.teacher}
+
+
+def _named(settings: Settings, teacher: TeacherSettings) -> str:
+    path = settings.path(teacher.teacher)
+    return str(path) if path.is_file() else teacher.teacher
 
 
 def missing(name: str) -> str | None:

@@ -1,0 +1,58 @@
+"""Trials of a trained model that need no reference: what any potential must pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from les.distillation.finite_differences import check_forces
+from les.distillation.teachers import Teacher
+from les.dynamics.ensemble import Ensemble
+from les.dynamics.motion import Motion
+
+#: Length of a step of the trial in dynamics [fs], and how many there are.
+TIMESTEP, N_STEPS, EVERY = 0.5, 400, 20
+#: Temperature of its velocities [K].
+TEMPERATURE = 300.0
+#: Largest drift of the total energy over the whole trial [eV/atom].
+LARGEST_DRIFT = 0.002
+
+
+def trials(calculator: Any, atoms: Any) -> dict[str, float]:
+    """Try a model on one structure; returns what was measured.
+
+    Args:
+        calculator: of the model.
+        atoms: a structure of the kind that the model is made for.
+
+    Returns:
+        ``forces_deviation``, the largest deviation of forces from finite differences along a random
+        direction [eV/A]; ``total_charge`` [e], of models with charges; ``energy_drift``, the slope
+        of the total energy in dynamics without a thermostat times its length [eV/atom], and the
+        ``temperature`` that this ends with [K].
+
+    Raises:
+        ValueError: for forces that are not the derivative of the energy, charges that do not sum to
+            zero, and dynamics that explode or drift.
+    """
+    explorer = Teacher(calculator, {"teacher": "the model"})
+    found = {"forces_deviation": check_forces(explorer, atoms, "the trial")["deviation"]}
+    if "charges" in calculator.results:
+        found["total_charge"] = float(abs(np.sum(calculator.results["charges"])))
+        if found["total_charge"] > 1e-6:
+            raise ValueError(f"charges must sum to zero, got {found['total_charge']:.3g} e")
+    motion = Motion(calculator, atoms, temperature=TEMPERATURE, seed=0)
+    energies = []
+    for _ in range(N_STEPS // EVERY):
+        motion.advance(Ensemble("nve", TIMESTEP), EVERY)
+        energies.append(motion.atoms.get_total_energy() / len(atoms))
+    slope = np.polyfit(np.arange(len(energies)), energies, 1)[0]
+    found["energy_drift"] = float(abs(slope) * len(energies))
+    found["temperature"] = float(motion.atoms.get_temperature())
+    if not found["energy_drift"] <= LARGEST_DRIFT:
+        raise ValueError(
+            f"the total energy drifts by {1000.0 * found['energy_drift']:.3g} meV/atom in "
+            f"{N_STEPS * TIMESTEP:g} fs, more than {1000.0 * LARGEST_DRIFT:g}"
+        )
+    return found

@@ -1,0 +1,275 @@
+"""Rounds of active learning: what is explored, chosen, labelled and learned, and when they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+from ase.build import molecule
+from ase.calculators.lj import LennardJones
+from ase.io import read, write
+
+from les.backends.committee import Committee
+from les.backends.interface import Backend
+from les.distillation import evaluation, exploration, rounds, student
+from les.distillation.configurations import FRAME, TRAJECTORY
+from les.distillation.provenance import Record
+from les.distillation.recipe import Settings
+from les.distillation.running import run
+from les.distillation.settings import RoundSettings
+from les.distillation.stages import Distillation
+
+TEACHER = {
+    "teacher": "ase.calculators.lj:LennardJones",
+    "name": "lj",
+    "options": {"sigma": 0.85, "epsilon": 0.5, "rc": 4.0, "smooth": True},
+}
+SETTINGS = {
+    "teachers": [TEACHER],
+    "start": "start.xyz",
+    "configurations": {"rattles": {"amplitudes": [0.03], "count": 10}},
+    "split": {"block": 1, "gap": 0},
+    "student": {"backend": "mace", "config": "mace/water"},
+    "rounds": {
+        "count": 3, "members": 3, "spread": 0.02, "frames": 3,
+        "dynamics": {"steps": 12, "every": 2, "equilibration": 2, "timestep": 0.2},
+    },
+}  # fmt: skip
+
+
+def learned(model):
+    """A student: the teacher with another depth, which is the nearer the more it has learned."""
+    options = {**TEACHER["options"], **json.loads(model.read_text())}
+    return LennardJones(**options)
+
+
+@pytest.fixture(autouse=True)
+def students(monkeypatch):
+    """Students that learn at once: the error of each falls with the size of its training set."""
+    trained = []
+
+    def train(job, settings, label):
+        n = len(read(job.train_file, ":"))
+        trained.append(label)
+        job.directory.mkdir(parents=True, exist_ok=True)
+        model = job.directory / "student.json"
+        model.write_text(json.dumps({"epsilon": 0.5 + 8.0 * settings.seed / n**2}))
+        return model
+
+    def load_calculator(backend, model, **options):
+        return learned(model)
+
+    monkeypatch.setattr(student, "train", train)
+    monkeypatch.setattr(rounds, "load_calculator", load_calculator)
+    monkeypatch.setattr(evaluation, "load_calculator", load_calculator)
+    monkeypatch.setattr(Backend, "require", lambda self: None)
+    return trained
+
+
+@pytest.fixture
+def distillation(tmp_path):
+    """A function for what is to be made in a folder of its own, with other settings of rounds."""
+    write(tmp_path / "start.xyz", molecule("H2O"))
+
+    def make(name="out", **changes):
+        source = tmp_path / "distill.yaml"
+        source.write_text(yaml.safe_dump({**SETTINGS, "rounds": {**SETTINGS["rounds"], **changes}}))
+        (tmp_path / name).mkdir(exist_ok=True)
+        return Distillation(Settings.from_yaml(source), tmp_path / name, source)
+
+    return make
+
+
+def content(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in [*folder.rglob("*.xyz"), folder / "rounds.json"]
+    }
+
+
+def test_rounds_end_where_the_committee_agrees(distillation, students):
+    made = distillation(count=8, spread=0.05, frames=4)
+    table = run(made, lambda text: None)
+    log = json.loads((made.folder / "rounds.json").read_text())
+    rows = log["rounds"]
+    assert 1 < len(rows) < 9  # some rounds, not all
+    assert "the committee agrees" in log["ending"]
+    assert log["ending"] in table
+    last = made.last("lj")
+    assert last.number == len(rows) - 1
+    assert made.model("lj") == last.folder / "student" / "student.json"
+    for number, row in enumerate(rows):
+        assert row["round"] == number
+        if number == 0:
+            continue
+        folder = made.folder / "lj" / f"round-{number}"
+        labelled = read(folder / "labels.xyz", ":")
+        assert row["n_labelled"] == row["exploration"]["n_chosen"] == len(labelled) <= 4
+        assert row["exploration"]["n_above"] > 0
+        # What is new is in the sets, and what was there stays.
+        before = made.folder / "lj" / (f"round-{number - 1}" if number > 1 else "")
+        sizes = [
+            sum(len(read(each / f"{name}.xyz", ":")) for name in ("train", "valid"))
+            for each in (before, folder)
+        ]
+        assert sizes[1] == sizes[0] + len(labelled)
+        for atoms in labelled:
+            bare = atoms.copy()
+            bare.calc = LennardJones(**TEACHER["options"])
+            np.testing.assert_allclose(atoms.arrays["REF_forces"], bare.get_forces(), atol=1e-7)
+    errors = [row["errors"]["forces"]["rmse"] for row in rows]
+    assert errors == sorted(errors, reverse=True)
+    n_trained = len(students)
+    assert run(made, lambda text: None) == table
+    assert len(students) == n_trained
+
+
+def test_rounds_go_on_after_an_interruption_at_any_stage(distillation, monkeypatch):
+    whole = distillation("whole", count=1)
+    run(whole, lambda text: None)
+    made = distillation("interrupted", count=1)
+    run(replace(made, settings=made.settings.with_rounds(0)), lambda text: None)
+    finish, interrupted = Record.finish, []
+
+    def interrupt(self, files, **facts):
+        if self.path not in interrupted:  # each stage once, after its work and before its record
+            interrupted.append(self.path)
+            raise KeyboardInterrupt
+        finish(self, files, **facts)
+
+    monkeypatch.setattr(Record, "finish", interrupt)
+    stages = {"exploration", "labels", "sets", "training", "before", "evaluation"}
+    for _ in range(len(stages) + 2):  # and two further members
+        with pytest.raises(KeyboardInterrupt):
+            run(made, lambda text: None)
+    run(made, lambda text: None)
+    assert {path.stem for path in interrupted} == {
+        *stages, "member-2-training", "member-3-training",
+    }  # fmt: skip
+    assert content(made.folder) == content(whole.folder)
+    assert not list(made.folder.rglob("*.journal"))
+
+
+def test_more_rounds_go_on_where_fewer_ended(distillation, students):
+    run(distillation(count=1), lambda text: None)
+    n_trained = len(students)
+    made = distillation(count=2)
+    run(made, lambda text: None)
+    assert made.last("lj").number == 2
+    # Two further members of round 1, and the student of round 2.
+    assert len(students) == n_trained + 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+@pytest.mark.slow
+def test_a_killed_exploration_goes_on(tmp_path):
+    """After kill -9 the pieces of trajectories that were there are not moved through again."""
+    write(tmp_path / "start.xyz", molecule("H2O"))
+    (tmp_path / "explorer.py").write_text(
+        """
+import os, signal, sys
+from pathlib import Path
+from ase.calculators.lj import LennardJones
+from les.backends.committee import Committee
+from les.distillation.exploration import explore
+from les.distillation.recipe import Settings
+
+class Mortal(LennardJones):
+    calls = 0
+    def calculate(self, *arguments, **options):
+        Mortal.calls += 1
+        if Mortal.calls == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().calculate(*arguments, **options)
+
+here = Path(__file__).parent
+settings = Settings.from_yaml(here / "distill.yaml")
+options = dict(sigma=0.85, rc=4.0, smooth=True)
+committee = Committee([Mortal(epsilon=0.5, **options), LennardJones(epsilon=0.7, **options)])
+output = here / sys.argv[2]
+print(explore(committee, ["one", "two"], settings, settings.rounds, 1, output), Mortal.calls)
+"""
+    )
+    (tmp_path / "distill.yaml").write_text(yaml.safe_dump(SETTINGS))
+
+    def explored(dies_at, output):
+        command = [sys.executable, str(tmp_path / "explorer.py"), str(dies_at), output]
+        return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+
+    whole = explored(0, "whole.xyz")
+    assert whole.returncode == 0, whole.stderr
+    killed = explored(9, "killed.xyz")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = explored(0, "killed.xyz")
+    assert again.returncode == 0, again.stderr
+    facts, calls = (each.stdout.rsplit(" ", 1) for each in (whole, again))
+    assert facts[0] == calls[0]
+    assert int(calls[1]) < int(facts[1])
+    for one, other in zip(
+        read(tmp_path / "whole.xyz", ":"), read(tmp_path / "killed.xyz", ":"), strict=True
+    ):
+        np.testing.assert_array_equal(one.positions, other.positions)
+
+
+def test_the_spread_is_that_of_the_members():
+    atoms = molecule("H2O")
+    depths = (0.4, 0.5, 0.7)
+    members = [LennardJones(**{**TEACHER["options"], "epsilon": each}) for each in depths]
+    explorer = exploration.Teacher(Committee(members), {})
+    unit = LennardJones(**{**TEACHER["options"], "epsilon": 1.0})
+    forces = unit.get_forces(atoms)
+    expected = np.std(depths, ddof=1) * np.linalg.norm(forces, axis=1).max()
+    assert exploration.spread(explorer, atoms) == pytest.approx(expected, rel=1e-10)
+
+
+def test_frames_are_chosen_apart():
+    frames = []
+    for trajectory in ("a", "b"):
+        for frame in range(6):
+            atoms = molecule("H2O")
+            atoms.positions[1] += 0.02 * frame
+            atoms.info = {TRAJECTORY: trajectory, FRAME: frame}
+            frames.append(atoms)
+    spreads = [0.1, 0.5, 0.6, 0.5, 0.1, 0.4] + [0.1] * 6
+    settings = RoundSettings(spread=0.3, frames=5, gap=1)
+    assert exploration.choose(frames, spreads, settings, 6.0, 0) == [2, 5]
+    settings = RoundSettings(spread=0.3, frames=5, gap=0)
+    assert exploration.choose(frames, spreads, settings, 6.0, 0) == [1, 2, 3, 5]
+    settings = RoundSettings(spread=0.05, frames=4, gap=0)
+    chosen = exploration.choose(frames, spreads, settings, 6.0, 0)
+    assert len(chosen) == 4
+    # Those of two trajectories are alike: none of the chosen ones is a copy of another.
+    assert len({n % 6 for n in chosen}) == 4
+    settings = RoundSettings(spread=0.7, frames=4)
+    assert exploration.choose(frames, spreads, settings, 6.0, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teachers": [TEACHER, {**TEACHER, "name": "other"}]}, "rounds are of one teacher, got 2"),
+        ({"rounds": {"members": 1}}, "rounds: `members` must be a whole number of at least 2"),
+        ({"rounds": {"bar": 1}}, "rounds: unknown"),
+        ({"start": [], "configurations": {"files": ["a.xyz"]}}, "rounds need `start`"),
+        ({"student": {"backend": "mace", "config": "x", "les": False, "twin": True}},
+         "student: `twin` is a student without LES"),
+    ],
+)  # fmt: skip
+def test_refused_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Settings.from_mapping({**SETTINGS, **changes})
+
+
+def test_rounds_of_the_command_line():
+    settings = Settings.from_mapping({**SETTINGS, "rounds": None})
+    assert settings.rounds is None
+    assert settings.with_rounds(4).rounds == RoundSettings(count=4)
+    with pytest.raises(ValueError, match="`--rounds` must be a whole number of at least 0, got -1"):
+        settings.with_rounds(-1)
