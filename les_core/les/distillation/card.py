@@ -67,7 +67,7 @@ def write_models(
             **{key: notes[key] for key in NOTES},
             "name": each,
             "les": student.student.les,
-            "errors": student.errors(latest.folder),
+            "errors": _errors(student, latest.folder),
             "by_composition": dict(_by_composition(student, latest.folder)),
             "data": _data(distillation, teacher),
             "trials": {} if start is None else trials(calculator, start),
@@ -85,6 +85,13 @@ def write_models(
             temporary.write_text(text, encoding="utf-8")
         written.append(target)
     return written
+
+
+def _errors(student: Student, folder: Path) -> dict[str, Any]:
+    """What the evaluation has found, without where the file was then."""
+    found = student.errors(folder)
+    own = {name: value for name, value in found["student"].items() if name != "model"}
+    return {**found, "student": own}
 
 
 def _data(distillation: Distillation, teacher: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Round:
     @property
     def twin(self) -> Student:
         """The student without LES that is trained on the same sets."""
-        without = replace(self.settings.student, les=False)
+        without = replace(self.settings.student, les=False, twin=False)
         return Student(self.settings, without, self.folder, "twin", self.force)
 
     @property

@@ -12,6 +12,7 @@ from les.distillation import evaluation, student
 from les.distillation.provenance import Record
 from les.distillation.recipe import Settings
 from les.distillation.settings import StudentSettings
+from les.distillation.student import NAME
 from les.files import checksum
 
 
@@ -30,12 +31,12 @@ class Student:
     settings: Settings
     student: StudentSettings
     folder: Path
-    name: str = student.NAME
+    name: str = NAME
     force: bool = False
 
     @property
     def _prefix(self) -> str:
-        return "" if self.name == student.NAME else f"{self.name}-"
+        return "" if self.name == NAME else f"{self.name}-"
 
     @property
     def record(self) -> Path:
