@@ -115,8 +115,6 @@ def equilibrate(
                 "derivatives with respect to it"
             )
         total_charge = total_charge.detach()
-    if fragment is None and fragment_charge is not None:
-        raise ValueError("`fragment_charge` needs `fragment`, which is missing")
     n_structures = len(cell)
     fragments = fragments_of(fragment, batch, n_structures)
     of_fragments = charges_of_fragments(

@@ -1,6 +1,7 @@
 """Fragments: parts of a structure that keep a total charge each, such as the molecules of a liquid.
 
-Charges that are equilibrated flow through all of a structure, unless its fragments are told. Each
+Charges that are equilibrated flow through all of a structure, and what those that are read lack of
+its total charge is spread over all of it (``les.neutrality``), unless its fragments are told. Each
 atom has the label of its fragment, a whole number that means something within its structure only,
 and the total charge of that fragment.
 """
@@ -21,17 +22,26 @@ from les.sums.checks import check_finite, check_tensors
 #: Difference of total charges that is rounding [e].
 ROUNDING = 1e-5
 
+#: Label of all atoms of a structure that does not tell its fragments, among some that do.
+UNTOLD = -1
+
 
 class Fragments(NamedTuple):
     """The fragments of one structure.
 
     Attributes:
-        labels: of the fragment of each atom ``[n_atoms]``.
+        labels: of the fragment of each atom ``[n_atoms]``, from 0; ``UNTOLD`` for all of them is a
+            structure which is one fragment because nobody has told others.
         charges: total charge of the fragment of each atom ``[n_atoms]`` [e].
     """
 
     labels: NDArray[np.int64]
     charges: NDArray[np.float64]
+
+    @classmethod
+    def untold(cls, n_atoms: int, total_charge: float) -> Fragments:
+        """Those of a structure of a ``total_charge`` [e] that does not tell any."""
+        return cls(np.full(n_atoms, UNTOLD), np.full(n_atoms, float(total_charge)))
 
 
 def fragments_of(fragment: Tensor | None, batch: Tensor, n_structures: int) -> Groups:
@@ -77,8 +87,8 @@ def charges_of_fragments(
     Raises:
         TypeError: for what is not a tensor.
         ValueError: for another shape or device, values that are not finite, require gradients
-            or differ within a fragment, and fragments whose charges do not sum to that of their
-            structure.
+            or differ within a fragment, or are those of no fragments, and fragments whose
+            charges do not sum to that of their structure.
     """
     owner, number = fragments.owner, fragments.number
     if fragment_charge is None:
@@ -86,6 +96,8 @@ def charges_of_fragments(
             return total_charge
         of_fragments = total_charge.new_zeros(number)
     else:
+        if owner is batch:
+            raise ValueError("`fragment_charge` needs `fragment`, which is missing")
         _check_charges(fragment_charge, batch)
         given = fragment_charge.detach().double()
         of_fragments = given.new_zeros(number).scatter(0, owner, given)
@@ -123,15 +135,21 @@ def joined_fragments(
     """
     if all(one is None for one in structures):
         return None, None
-    labels, charges = [], []
-    for one, size, total in zip(structures, sizes, total_charges, strict=True):
-        if one is None:
-            labels.append(torch.zeros(size, dtype=torch.long))
-            charges.append(torch.full((size,), float(total), dtype=torch.float64))
-        else:
-            labels.append(torch.as_tensor(one.labels))
-            charges.append(torch.as_tensor(one.charges))
-    return torch.cat(labels), torch.cat(charges)
+    told = [
+        Fragments.untold(size, total) if one is None else one
+        for one, size, total in zip(structures, sizes, total_charges, strict=True)
+    ]
+    labels, charges = zip(*told, strict=True)
+    return torch.as_tensor(np.concatenate(labels)), torch.as_tensor(np.concatenate(charges))
+
+
+def told_fragments(
+    fragment: Tensor | None, fragment_charge: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Labels and charges of fragments as they are given; ``None`` where no structure tells any."""
+    if fragment is not None and bool((fragment == UNTOLD).all()):
+        return None, None
+    return fragment, fragment_charge
 
 
 def _check_charges(fragment_charge: Tensor, batch: Tensor) -> None:

@@ -22,8 +22,8 @@ from les.equilibration import refuse_periodic_response
 from les.ewald import Ewald
 from les.latent_moments import Latent, Wanted, check_asked_for, moments_and_energies
 from les.legacy import settings_of_pickle
-from les.long_range import atom_energies, equilibrated, not_in_graphs, refuse_fragments, scaled
-from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum
+from les.long_range import atom_energies, equilibrated, not_in_graphs, scaled
+from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum, charges_with_sums
 from les.readout import ChargeReadout
 from les.response.arguments import BornSettings
 from les.response.born import born_effective_charges
@@ -210,8 +210,8 @@ class Les(nn.Module):
                 of a structure, times the square root of ``epsilon_factor``, sum to; zero without
                 it. Several channels take no other.
             fragment: label of the fragment of each atom ``[n_atoms]``, whole numbers that differ
-                between the fragments of a structure; only with ``charge_equilibration``, whose
-                charges then sum to the total charge of each fragment.
+                between the fragments of a structure. With ``neutrality`` ``"shift"`` charges then
+                sum to the total charge of each fragment.
             fragment_charge: the total charge of the fragment of each atom ``[n_atoms]`` [e]; zero
                 without it.
 
@@ -259,7 +259,11 @@ class Les(nn.Module):
                     "a model with dipoles, quadrupoles, induced moments or an external field can "
                     "be neither compiled nor exported"
                 )
-            refuse_fragments(fragment, fragment_charge)
+            if fragment is not None or fragment_charge is not None:
+                raise ValueError(
+                    "`fragment` and `fragment_charge` have no effect with dipoles, quadrupoles, "
+                    "induced moments or an external field, they must be None"
+                )
             return self._with_moments(
                 [raw_charges, latent_dipoles, latent_quads, latent_kappas, latent_alphas, e_ext],
                 whole(positions, cell, batch, pbc),
@@ -282,9 +286,14 @@ class Les(nn.Module):
             energy = of_structures if compute_energy else None
             shares = of_atoms if compute_energy and compute_atom_energies else None
         else:
-            refuse_fragments(fragment, fragment_charge)
             charges = raw_charges
-            if self.neutrality != "none" or total_charge is not None:
+            if fragment is not None or fragment_charge is not None:
+                if is_compiling() or torch.jit.is_scripting():
+                    raise ValueError("structures with fragments cannot be in a compiled graph")
+                structures = whole(positions, cell, batch, pbc)
+                sums = ChargeSums(total_charge, fragment, fragment_charge)
+                charges = self._with_sums(raw_charges, structures, sums)
+            elif self.neutrality != "none" or total_charge is not None:
                 structures = whole(positions, cell, batch, pbc)
                 charges = self._with_sum(raw_charges, structures, total_charge)
         if compute_energy and not self.charge_equilibration:
@@ -316,13 +325,8 @@ class Les(nn.Module):
             )
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript would compile what follows)
             if compute_bec and fragment is not None:
-                bec = born_effective_charges(
-                    charges,
-                    *whole(positions, cell, batch, pbc),
-                    epsilon_factor=self.epsilon_factor,
-                    create_graph=self.training,
-                    fragment=fragment,
-                )
+                structures = whole(positions, cell, batch, pbc)
+                bec = self._born_of_fragments(charges, structures, fragment)
         if bec is not None and bec_output_index is not None:
             bec = bec[:, bec_output_index]
         return {
@@ -423,6 +427,28 @@ class Les(nn.Module):
             structures.batch,
             structures.cell.shape[0],
             self.epsilon_factor,
+        )
+
+    @torch.jit.unused
+    def _with_sums(self, charges: Tensor, structures: Structures, sums: ChargeSums) -> Tensor:
+        """``charges`` with the sums that fragments ask for."""
+        check_charges("latent_charges", charges, structures.positions)
+        n_structures = structures.cell.shape[0]
+        return charges_with_sums(
+            self.neutrality, charges, sums, structures.batch, n_structures, self.epsilon_factor
+        )
+
+    @torch.jit.unused
+    def _born_of_fragments(
+        self, charges: Tensor, structures: Structures, fragment: Tensor
+    ) -> Tensor:
+        """Born effective charges of charges whose fragments keep their sums."""
+        return born_effective_charges(
+            charges,
+            *structures,
+            epsilon_factor=self.epsilon_factor,
+            create_graph=self.training,
+            fragment=fragment,
         )
 
 

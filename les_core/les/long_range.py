@@ -11,7 +11,7 @@ from les.config import LESConfig
 from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
 from les.ewald import Ewald
-from les.neutrality import charges_with_sum, check_total_charge, shifted_charges
+from les.neutrality import charges_with_sums, check_total_charge, shifted_charges
 from les.response.dipoles import dipole_evaluation
 from les.structures import NO_SUMS, ChargeSums, Structures
 from les.sums.checks import check_tensors
@@ -73,9 +73,8 @@ def long_range(
         parameters = charges
         charges, shares, energy = equilibrated(ewald, config, charges, structures, sums)
     else:
-        refuse_fragments(sums.fragment, sums.fragment_charge)
-        charges = charges_with_sum(
-            config.neutrality, charges, sums.total_charge, batch, len(cell), config.epsilon_factor
+        charges = charges_with_sums(
+            config.neutrality, charges, sums, batch, len(cell), config.epsilon_factor
         )
         energy, potential = ewald(charges, positions, cell, batch, pbc, True)
         assert potential is not None
@@ -131,15 +130,6 @@ def equilibrated(
     shares, owner = found.atom_energies, structures.batch
     energy = exactly(shares).new_zeros(n_structures).index_add(0, owner, exactly(shares))
     return found.charges, shares, energy.to(shares.dtype)
-
-
-def refuse_fragments(fragment: Tensor | None, fragment_charge: Tensor | None) -> None:
-    """Raise ``ValueError`` for fragments where charges are not equilibrated."""
-    if fragment is not None or fragment_charge is not None:
-        raise ValueError(
-            "`fragment` and `fragment_charge` have no effect without `charge_equilibration`, they "
-            "must be None"
-        )
 
 
 class CaptureLimits(NamedTuple):

@@ -11,6 +11,9 @@ with the right sum. It also changes what training does first: without it the cha
 grow together, since one number for all of them lowers the loss soonest, and the energy of that
 total charge then makes training shrink all charges.
 
+A structure may tell its fragments, such as the molecules of a liquid (``les.fragments``). Then each
+fragment keeps its own total charge in this way, and not only their sum.
+
 The energy of a crystal per cell does not depend on the supercell that is taken for it: the mean
 over the supercell is that over the cell.
 """
@@ -22,7 +25,9 @@ import math
 import torch
 from torch import Tensor
 
+from les.fragments import charges_of_fragments, fragments_of
 from les.response.dipoles import structure_mean
+from les.structures import ChargeSums
 from les.sums.checks import check_finite, check_tensors, is_compiling
 from les.sums.reciprocal.lattice import exactly
 
@@ -45,7 +50,7 @@ def shifted_charges(
 ) -> Tensor:
     """Charges shifted evenly so that those of each structure sum to its total charge.
 
-    Nothing here looks at values, so that graphs can be captured of it.
+    Fragments are structures here. Nothing looks at values, so that graphs can be captured of it.
 
     Args:
         charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e]; each channel is shifted alone.
@@ -91,6 +96,47 @@ def charges_with_sum(
         return charges
     check_total_charge(total_charge, charges, n_structures)
     return shifted_charges(charges, total_charge, batch, n_structures, epsilon_factor)
+
+
+def charges_with_sums(
+    neutrality: str,
+    charges: Tensor,
+    sums: ChargeSums,
+    batch: Tensor,
+    n_structures: int,
+    epsilon_factor: float,
+) -> Tensor:
+    """Charges of which also those of fragments have the sums that ``neutrality`` asks for.
+
+    Args:
+        neutrality, charges, batch, n_structures, epsilon_factor: as above.
+        sums: what they sum to.
+
+    Raises:
+        ValueError, TypeError: as :func:`charges_with_sum`, and as ``les.fragments``; for fragments
+            that have no effect, and for charges of fragments with several channels.
+    """
+    total_charge, fragment, fragment_charge = sums
+    if fragment is None and fragment_charge is None:
+        return charges_with_sum(
+            neutrality, charges, total_charge, batch, n_structures, epsilon_factor
+        )
+    if neutrality == "none":
+        raise ValueError(
+            "`fragment` and `fragment_charge` have no effect with `neutrality` 'none', they must "
+            "be None"
+        )
+    check_total_charge(total_charge, charges, n_structures)
+    fragments = fragments_of(fragment, batch, n_structures)
+    of_fragments = charges_of_fragments(
+        fragments, fragment_charge, total_charge, batch, n_structures
+    )
+    if charges.dim() == 2 and charges.shape[1] > 1 and fragment_charge is not None:
+        raise ValueError(
+            f"`fragment_charge` must be None for {charges.shape[1]} channels of charges: nothing "
+            "says how it is divided among them"
+        )
+    return shifted_charges(charges, of_fragments, *fragments, epsilon_factor)
 
 
 def check_total_charge(

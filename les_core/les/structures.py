@@ -42,8 +42,8 @@ class ChargeSums(NamedTuple):
 
     Attributes:
         total_charge: that of each structure ``[n_structures]`` [e]; zero without it.
-        fragment: label of the fragment of each atom ``[n_atoms]``, whole numbers, of charges that
-            are equilibrated; all of a structure is one fragment without it.
+        fragment: label of the fragment of each atom ``[n_atoms]``, whole numbers; all of a
+            structure is one fragment without it.
         fragment_charge: total charge of the fragment of each atom ``[n_atoms]`` [e]; zero without
             it.
     """

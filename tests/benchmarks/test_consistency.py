@@ -7,8 +7,10 @@ import pytest
 from ase import Atoms
 from ase.calculators.lj import LennardJones
 
+from les.data.fragments import fragments
 from les_bench.suite import consistency
 from les_bench.suite.consistency import UNITS, check
+from les_bench.systems.states import repeated
 
 POSITIONS = [[0.0, 0.1, 0.2], [2.2, 0.0, 0.3], [0.1, 2.3, 0.0], [2.0, 1.9, 2.1]]
 
@@ -140,3 +142,15 @@ def test_charge_states():
     assert [info for n_atoms, info in seen if n_atoms == 2 * len(atoms)] == [
         {"charge": 2, "spin": 2}
     ]
+
+
+def test_a_supercell_of_fragments():
+    """Each cell has its own."""
+    atoms = structure(periodic=True)
+    atoms.set_array("fragment", np.array([3, 3, 1, 1]))
+    atoms.set_array("fragment_charge", np.array([1.0, 1.0, -1.0, -1.0]))
+    larger = repeated(atoms, (2, 1, 1))
+    labels = larger.arrays["fragment"]
+    assert len(np.unique(labels)) == 4
+    assert fragments(larger) is not None
+    assert not set(labels[:4]) & set(labels[4:])

@@ -21,7 +21,7 @@ from les.distillation.scans import scans
 from les.distillation.settings import DynamicsSettings, LimitSettings, ScanSettings
 from les.distillation.teachers import load_teacher
 from les.predict.journal import Journal
-from les.testing.equilibration import in_fragments
+from les.testing.fragments import in_fragments
 
 STUDENT = {"backend": "mace", "config": "mace/water"}
 LJ = "ase.calculators.lj:LennardJones"

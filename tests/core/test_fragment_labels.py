@@ -16,7 +16,7 @@ from les.data.atoms import UnusedLabels, labels_without_effect
 from les.data.extxyz import DataError
 from les.data.fragments import fragments, molecules
 from les.data.labels import labelled_frames
-from les.data.requirements import Requirements
+from les.data.requirements import ChargeStates, Requirements
 from les.fragments import joined_fragments
 from les.predict.output import attach
 
@@ -86,11 +86,11 @@ def test_files(waters: Atoms, tmp_path, caplog) -> None:
     path = tmp_path / "waters.xyz"
     waters.write(path)
     assert labels_without_effect(waters).keys() == {"charge", "fragment", "fragment_charge"}
-    asked = Requirements(total_charge=True, fragments=True)
+    asked = Requirements(total_charge=True)
     with caplog.at_level(logging.WARNING, logger="les"):
         list(labelled_frames(path, ["energy"], requirements=asked))
         assert not caplog.text
-        list(labelled_frames(path, ["energy"], requirements=Requirements(total_charge=True)))
+        list(labelled_frames(path, ["energy"], requirements=Requirements()))
     assert "have a fragment other than 0, which this model cannot use" in caplog.text
     waters.arrays["fragment_charge"][-1] = 0.0
     waters.write(path)
@@ -106,7 +106,7 @@ def test_batches(waters: Atoms) -> None:
     assert joined_fragments([None, None], [2, 3], [0.0, 1.0]) == (None, None)
     waters.arrays["fragment"] = molecules(waters)
     labels, charges = joined_fragments([fragments(waters), None], [10, 2], [0.0, -1.0])
-    assert labels.tolist() == [*molecules(waters), 0, 0]
+    assert labels.tolist() == [*molecules(waters), -1, -1]
     assert charges.tolist() == [0.0] * 10 + [-1.0] * 2
     assert charges.dtype == torch.float64
 
@@ -117,16 +117,26 @@ def test_predictions_of_atoms_are_columns(waters: Atoms) -> None:
 
 
 def test_training_that_cannot_pass_them_on_refuses_them(waters, tmp_path):
-    """Charges would flow between fragments in training, and not afterwards."""
-    config = LESConfig(charge_equilibration=True)
+    """Charges would be shifted evenly in training, and by fragments afterwards."""
     waters.info["energy"] = -1.0
     path = tmp_path / "waters.xyz"
     waters.write(path)
-    asked = Requirements.of(config)
+    asked = Requirements(total_charge=True, whole=True)
     assert list(labelled_frames(path, ["energy"], requirements=asked))
     waters.arrays["fragment"] = molecules(waters)
     waters.write(path)
-    with pytest.raises(DataError, match="frame 0: has several fragments"):
+    with pytest.raises(DataError, match="frame 0: has fragments"):
         list(labelled_frames(path, ["energy"], requirements=asked))
-    given = Requirements.of(config, fragments=True)
+    given = Requirements.of(LESConfig(neutrality="shift"))
     assert list(labelled_frames(path, ["energy"], requirements=given))
+
+
+def test_charges_of_fragments_count(waters):
+    """They fix the sign of charges as those of structures do."""
+    states = ChargeStates(Requirements(total_charge=True))
+    waters.arrays["fragment"] = molecules(waters)
+    states.read(waters, "here")
+    assert not states.has_charged
+    waters.arrays["fragment_charge"] = np.array([1.0] * 3 + [-1.0] * 3 + [0.0] * 4)
+    states.read(waters, "here")
+    assert states.has_charged

@@ -306,11 +306,22 @@ def test_refusals():
         run(charges=None, total=torch.tensor([2.0]).double())
     with pytest.raises(ValueError, match=r"`fragment_charge` needs `fragment`"):
         run(labels=None)
-    with pytest.raises(ValueError, match=r"have no effect without `charge_equilibration`"):
-        Les(LESConfig())(positions, cell, latent_charges=parameters[:, 0], fragment=LABELS)
+    with pytest.raises(ValueError, match=r"have no effect with `neutrality` 'none'"):
+        Les(LESConfig(neutrality="none"))(
+            positions, cell, latent_charges=parameters[:, 0], fragment=LABELS
+        )
     structures, sums = Structures(positions, cell, batch, pbc), ChargeSums(fragment=LABELS)
-    with pytest.raises(ValueError, match=r"have no effect without `charge_equilibration`"):
-        long_range(Ewald(), LESConfig(), parameters[:, 0], structures, sums)
+    with pytest.raises(ValueError, match=r"have no effect with `neutrality` 'none'"):
+        long_range(Ewald(), LESConfig(neutrality="none"), parameters[:, 0], structures, sums)
+    shifted = Les(LESConfig(neutrality="shift"))
+    with pytest.raises(ValueError, match=r"`fragment_charge` must be None for 2 channels"):
+        shifted(
+            positions,
+            cell,
+            latent_charges=parameters,
+            fragment=LABELS,
+            fragment_charge=CHARGES,
+        )
     with pytest.raises(ValueError, match=r"`edges` have no effect with `fragment`"):
         born_effective_charges(
             CHARGES, positions, cell, batch, pbc, edges=object(), fragment=LABELS
@@ -322,3 +333,25 @@ def test_refusals():
             )
     with pytest.raises(ValueError, match=r"periodic: equilibrated charges flow"):
         run(labels=None, charges=None, compute_bec=True)
+
+
+def test_charges_are_shifted_in_each_fragment():
+    """Their sums are those of fragments, and Born effective charges those of whole molecules."""
+    positions, cell, *_ = structure()
+    positions.requires_grad_()
+    les = Les(LESConfig(neutrality="shift", epsilon_factor=1.7))
+    raw = parameters_of(positions)[:, 0]
+    out = les(
+        positions, cell, latent_charges=raw, fragment=LABELS, fragment_charge=CHARGES,
+        compute_bec=True,
+    )  # fmt: skip
+    for label in LABELS.unique():
+        found = out["charges"][label == LABELS].sum()
+        assert float(found) == pytest.approx(float(CHARGES[label == LABELS][0]), abs=1e-12)
+    mean = torch.stack([raw[label == LABELS].mean() for label in LABELS])
+    share = torch.stack([(label == LABELS).sum() for label in LABELS])
+    expected = raw - mean + CHARGES / (share * 1.7**0.5)
+    assert torch.allclose(out["latent_charges"], expected, rtol=0, atol=1e-12)
+    alone = Ewald(sigma=les.ewald.sigma, dl=les.ewald.dl)(expected, positions, cell)[0]
+    assert torch.allclose(out["E_lr"], alone, rtol=1e-10)
+    assert torch.allclose(out["BEC"].sum(0), torch.zeros(3, 3).double(), rtol=0, atol=1e-9)

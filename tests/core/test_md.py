@@ -24,7 +24,7 @@ from les.dynamics.plan import Plan
 from les.dynamics.run import FILES, run
 from les.dynamics.start import without_labels
 from les.spectra.classical import FlexibleWater, water_box, water_molecule
-from les.testing.equilibration import in_fragments
+from les.testing.fragments import in_fragments
 
 pytestmark = pytest.mark.cpu_only("the classical models compute on the CPU")
 

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from les.backends import BackendError, backend_names, backend_of, get_backend
 from les.backends.batches import results_together
+from les.data.bare import bare
 from les.data.structure_files import DataError, one_structure
 from les.parser import ArgumentParser
 from les_bench.speed.timing import interleaved
-from les_bench.systems.states import charge_state
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -56,12 +56,9 @@ class Rates(NamedTuple):
 
 def copies(atoms: Atoms, number: int) -> list[Atoms]:
     """Copies with displaced atoms, and with nothing else but the charge state."""
-    from ase import Atoms
-
     made = []
     for seed in range(number):
-        copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        copy.info = charge_state(atoms)
+        copy = bare(atoms)
         copy.rattle(DISPLACEMENT, seed=seed)
         made.append(copy)
     return made

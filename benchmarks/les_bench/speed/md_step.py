@@ -17,10 +17,11 @@ import torch
 from tqdm import tqdm
 
 from les.backends import BackendError, backend_names, backend_of, get_backend
+from les.data.bare import bare
 from les.data.structure_files import DataError, read_structures
 from les.parser import ArgumentParser
 from les_bench.speed.timing import interleaved
-from les_bench.systems.states import charge_state, repeated_state
+from les_bench.systems.states import repeated
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -129,8 +130,7 @@ def measure(
 
     memory = Memory(device)
     for size in sizes:
-        larger = atoms.repeat(repeats(atoms, size))
-        larger.info = repeated_state(atoms, size // len(atoms))
+        larger = repeated(atoms, repeats(atoms, size))
         steps, most = [], []
         for calculator in calculators:
             copy = larger.copy()
@@ -200,8 +200,7 @@ def main(argv: list[str] | None = None) -> int:
 def _check_pair(calculators: Sequence[Any], atoms: Atoms) -> None:
     """Refuse models that are not a pair; the order of the arguments is easily mistaken."""
     for calculator, name, les in zip(calculators, ("short_range", "les"), (False, True)):
-        copy = atoms.copy()
-        copy.info = charge_state(atoms)
+        copy = bare(atoms)
         copy.calc = calculator
         copy.get_forces()
         if ("les_energy" in calculator.results) != les:

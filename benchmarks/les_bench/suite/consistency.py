@@ -14,8 +14,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from les.data.bare import bare
 from les.data.total_charge import total_charge
-from les_bench.systems.states import charge_state, repeated_state
+from les_bench.systems.states import repeated
 
 Array = NDArray[np.float64]
 Predict = Callable[[Atoms], dict[str, Any]]
@@ -120,8 +121,7 @@ def _supercell(atoms: Atoms, predict: Predict, forces: Array) -> float:
     """Twice the cell, along its shortest vector."""
     repeats = [1, 1, 1]
     repeats[int(np.argmin(atoms.cell.lengths()))] = 2
-    larger = _copy(atoms.repeat(repeats), state=repeated_state(atoms, 2))
-    return _rms(predict(larger)["forces"] - np.tile(forces, (2, 1)))
+    return _rms(predict(repeated(atoms, repeats))["forces"] - np.tile(forces, (2, 1)))
 
 
 def _huge_box(atoms: Atoms, predict: Predict, forces: Array) -> float:
@@ -133,20 +133,13 @@ def _huge_box(atoms: Atoms, predict: Predict, forces: Array) -> float:
     return _rms(predict(boxed)["forces"] - forces)
 
 
-def _copy(
-    atoms: Atoms,
-    positions: Array | None = None,
-    cell: Array | None = None,
-    state: dict[str, Any] | None = None,
-) -> Atoms:
-    """A structure without labels, with other places, cell or charge state."""
-    copy = Atoms(
-        atoms.numbers,
-        atoms.positions if positions is None else positions,
-        cell=atoms.cell if cell is None else cell,
-        pbc=atoms.pbc,
-    )
-    copy.info.update(charge_state(atoms) if state is None else state)
+def _copy(atoms: Atoms, positions: Array | None = None, cell: Array | None = None) -> Atoms:
+    """A structure without labels, with other places or another cell."""
+    copy: Atoms = bare(atoms)
+    if positions is not None:
+        copy.positions = positions
+    if cell is not None:
+        copy.set_cell(cell)
     return copy
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from les.data.bare import bare
 from les.data.total_charge import total_charge
 from les.response.agreement import QUANTITIES, has_unique_moments
 from les_bench.systems.datasets import PART
 from les_bench.systems.labels import response_label
-from les_bench.systems.states import charge_state
 
 
 class EvaluationError(RuntimeError):
@@ -144,8 +144,7 @@ def count_parameters(calculator: Any) -> int | None:
 
 def predict(frame: Atoms, calculator: Any) -> dict[str, Any]:
     """Results of a calculator for a structure, of which it sees no labels but the charge state."""
-    atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-    atoms.info.update(charge_state(frame))
+    atoms = bare(frame)
     calculator.reset()  # otherwise an equal structure would be answered from memory
     atoms.calc = calculator
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()

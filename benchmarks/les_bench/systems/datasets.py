@@ -15,6 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE
 from les.files import checksum
 from les.user_cache import user_cache
 from les_bench.systems.fetch import known_checksums
@@ -102,10 +103,12 @@ def load(system: System, data: str = "auto") -> Dataset:
         split: read_frames(path, periodic=system.periodic, response=split == "response")
         for split, path in zip(paths, found, strict=True)
     }
-    if system.part is not None:
-        for frame in (frame for split in frames.values() for frame in split):
-            if (part := system.part(frame)) is not None:
-                frame.set_array(PART, part)
+    for frame in (frame for split in frames.values() for frame in split):
+        if system.part is not None and (part := system.part(frame)) is not None:
+            frame.set_array(PART, part)
+        if system.fragments is not None:
+            for name, values in zip((FRAGMENT, FRAGMENT_CHARGE), system.fragments(frame)):
+                frame.set_array(name, values)
     if layout.split_key:
         names = [frame.info.get(layout.split_key) for frame in frames["train"]]
         both = list(zip(names, frames["train"], strict=True))

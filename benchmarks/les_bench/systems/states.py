@@ -1,23 +1,31 @@
-"""The charge state of a structure, the only thing besides its atoms that a model is shown."""
+"""The charge state of structures, the only thing besides their atoms that a model is shown."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
+import numpy as np
 from ase import Atoms
 
-from les.data.spin import SPIN_NAMES
+from les.data.bare import bare
+from les.data.fragments import FRAGMENT
 from les.data.total_charge import TOTAL_CHARGE_NAMES, total_charge
 
 
-def charge_state(atoms: Atoms) -> dict[str, Any]:
-    """The entries of ``atoms.info`` that say total charge and spin."""
-    names = (*TOTAL_CHARGE_NAMES, *SPIN_NAMES)
-    return {name: atoms.info[name] for name in names if name in atoms.info}
+def repeated(atoms: Atoms, repeats: Sequence[int]) -> Atoms:
+    """A supercell without labels, of the charge and with the fragments of all its cells.
 
-
-def repeated_state(atoms: Atoms, n: int) -> dict[str, Any]:
-    """The same of ``n`` such structures side by side, with ``n`` times the total charge."""
-    state = charge_state(atoms)
-    charged = {name: n * total_charge(atoms) for name in TOTAL_CHARGE_NAMES if name in state}
-    return {**state, **charged}
+    Args:
+        atoms: the cell.
+        repeats: how many of it there are along each of its vectors.
+    """
+    n_cells = int(np.prod(repeats))
+    larger = bare(atoms.repeat(repeats))
+    for name in TOTAL_CHARGE_NAMES:
+        if name in atoms.info:
+            larger.info[name] = n_cells * total_charge(atoms)
+    if FRAGMENT in atoms.arrays:
+        labels = atoms.arrays[FRAGMENT]
+        cell = np.repeat(np.arange(n_cells), len(atoms))
+        larger.arrays[FRAGMENT] = np.tile(labels, n_cells) + cell * (np.ptp(labels) + 1)
+    return larger

@@ -10,7 +10,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from les_bench.systems import carbon_chain, copper, doped_salt, random_charges, salt
+from les.fragments import Fragments
+from les_bench.systems import carbon_chain, charged_dimers, copper, doped_salt, random_charges, salt
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class System:
     electrostatic: bool = True
     #: The atoms of a part of a structure whose charge is compared with its reference, if any.
     part: Callable[[Atoms], NDArray[np.bool_] | None] | None = None
+    #: The fragments of a structure, where the total charges of its molecules are known.
+    fragments: Callable[[Atoms], Fragments] | None = None
 
 
 SYSTEMS: dict[str, System] = {
@@ -143,6 +146,7 @@ SYSTEMS: dict[str, System] = {
                 train="charged_dimers/lode_dimers_6pairs.xyz", split_key="split", valid_every=10
             ),
             demo_epochs=20,
+            fragments=charged_dimers.molecules,
         ),
         System(
             "carbon_chain",

@@ -39,6 +39,9 @@ class LabelledStructures(Dataset):
         responses: ``"bec"``, ``"dipole"``, those that are trained on.
         responses_needed: whether each of these must be in some frame.
 
+    Attributes:
+        has_charged: whether a structure has a charge that the model is given, or a fragment of one.
+
     Raises:
         DataError: as ``les.data.labels.labelled_frames``.
     """
@@ -72,14 +75,10 @@ class LabelledStructures(Dataset):
             }
             state = states.read(atoms, where)
             self.items.append((to_structure(centred(atoms), cutoff, **state), references))
+        self.has_charged = states.has_charged
 
     def __len__(self) -> int:
         return len(self.items)
-
-    @property
-    def has_charged(self) -> bool:
-        """Whether a structure has a total charge that the model is given."""
-        return any(structure.total_charge != 0.0 for structure, _ in self.items)
 
     @property
     def elements(self) -> list[int]:

@@ -218,7 +218,7 @@ class CACE(nn.Module):
         ]
         state = states.pop() if states else None
         edges: Edges | None = None
-        if compute_bec and bec_method == "exact":
+        if compute_bec and bec_method == "exact" and batch.fragment is None:
             of_charges, carried = own.recorded(*inputs, state)
             edges = neighbours.edges(vectors, carried)
         else:

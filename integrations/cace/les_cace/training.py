@@ -134,7 +134,7 @@ def _train(
         options,
         labels,
         keys=label_keys(options, (*LABELS, *RESPONSES)),
-        requirements=Requirements.of(config, fragments=True),
+        requirements=Requirements.of(config),
         responses=tuple(responses),
         responses_needed=False,
     )
@@ -162,7 +162,7 @@ def _read(
             path,
             cutoff,
             labels,
-            Requirements.of(config, elements, fragments=True),
+            Requirements.of(config, elements),
             keys,
             responses=tuple(responses),
             responses_needed=responses_needed,

@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from les.data.atoms import LONG_RANGE_AXES, centred
 from les.data.labels import DataError, LabelKeys, labelled_frames
-from les.data.requirements import Requirements
+from les.data.requirements import ChargeStates, Requirements
 from les.response.labels import RESPONSES
-from les_chgnet.graphs import total_charges
 
 if TYPE_CHECKING:
     from chgnet.graph import CrystalGraph, CrystalGraphConverter
@@ -52,6 +51,9 @@ class LabelledGraphs(Dataset):
         responses: ``"bec"``, ``"dipole"``, those that are trained on.
         responses_needed: whether each of these must be in some frame.
 
+    Attributes:
+        has_charged: whether a structure has a charge that the model is given, or a fragment of one.
+
     Raises:
         DataError: naming file, frame and key, for missing or bad labels and structures on which
             the model has no meaningful result.
@@ -68,25 +70,27 @@ class LabelledGraphs(Dataset):
         responses: Collection[str] = (),
         responses_needed: bool = True,
     ) -> None:
+        requirements = Requirements(
+            ELEMENTS,
+            axes,
+            getattr(converter, "uses_total_charge", False),
+            getattr(converter, "embedded", ()),
+        )
         frames = labelled_frames(
             path,
             [LABELS[letter] for letter in targets if letter != "m"],
             [LABELS[letter] for letter in targets if letter == "m"],
             keys=keys,
-            requirements=Requirements(
-                ELEMENTS,
-                axes,
-                getattr(converter, "uses_total_charge", False),
-                getattr(converter, "embedded", ()),
-                getattr(converter, "uses_fragments", False),
-            ),
+            requirements=requirements,
             responses=responses,
             responses_needed=responses_needed,
         )
-        self.items: list[tuple[CrystalGraph, dict[str, Any]]] = [
-            (converter(centred(atoms)), to_targets(labels, len(atoms)))
-            for _, atoms, labels in tqdm(frames, desc=f"reading {path}", unit="frame")
-        ]
+        self.items: list[tuple[CrystalGraph, dict[str, Any]]] = []
+        states = ChargeStates(requirements)
+        for where, atoms, values in tqdm(frames, desc=f"reading {path}", unit="frame"):
+            states.read(atoms, where)
+            self.items.append((converter(centred(atoms)), to_targets(values, len(atoms))))
+        self.has_charged = states.has_charged
         largest = max((abs(float(item["e"])) for _, item in self.labelled), default=0.0)
         if (rounding := float(np.spacing(np.float32(largest))) / 2) > FLOAT32_TOLERANCE:
             logger.warning(
@@ -102,11 +106,6 @@ class LabelledGraphs(Dataset):
 
     def __getitem__(self, index: int) -> tuple[CrystalGraph, dict[str, Any]]:
         return self.items[index]
-
-    @property
-    def has_charged(self) -> bool:
-        """Whether a structure has a total charge that the model is given."""
-        return bool(total_charges(self.graphs).any())
 
     @property
     def graphs(self) -> list[CrystalGraph]:

@@ -70,16 +70,15 @@ class GraphConverter(CrystalGraphConverter):
         settings: further arguments of ``CrystalGraphConverter``.
 
     Attributes:
-        uses_total_charge: whether graphs have the total charge of their structure:
-            ``les.data.total_charge`` of ``ase.Atoms``, ``charge`` of pymatgen's structures.
-        uses_fragments: whether graphs have the fragments of their structure, of ``ase.Atoms``.
+        uses_total_charge: whether graphs have the total charge of their structure,
+            ``les.data.total_charge`` of ``ase.Atoms`` or ``charge`` of pymatgen's structures, and
+            the fragments of ``ase.Atoms``.
         embedded: what the model embeds, as ``les.LESConfig.embedded``; ``ase.Atoms`` must say it,
             and so must pymatgen's molecules, which alone have a spin.
     """
 
     precision: Tensor
     uses_total_charge = False  # also of what earlier releases pickled
-    uses_fragments = False
     embedded: Collection[str] = ()
 
     def __init__(self, *, on_isolated_atoms: str = "ignore", **settings: Any) -> None:
@@ -91,7 +90,6 @@ class GraphConverter(CrystalGraphConverter):
         """One with the cutoffs and the algorithm of ``converter``."""
         own = cls(**converter.as_dict())
         own.uses_total_charge = getattr(converter, "uses_total_charge", False)
-        own.uses_fragments = getattr(converter, "uses_fragments", False)
         own.embedded = getattr(converter, "embedded", ())
         return own
 
@@ -113,8 +111,8 @@ class GraphConverter(CrystalGraphConverter):
         charge = _total_charge(structure, needed) if self.uses_total_charge else None
         spin = _spin(structure) if "spin" in self.embedded else None
         parts = None
-        if self.uses_fragments and isinstance(structure, Atoms):
-            parts = fragments(structure, charge or 0.0)
+        if charge is not None and isinstance(structure, Atoms):
+            parts = fragments(structure, charge)
         structure = to_structure(structure)
         try:
             graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)

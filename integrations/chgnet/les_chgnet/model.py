@@ -130,10 +130,12 @@ class CHGNetLES(StoredCHGNet):
                 and :func:`les_chgnet.edges.recorded_edges`.
         """
         method = return_bec if isinstance(return_bec, str) else "exact" * bool(return_bec)
+        fragment = fragments_of(graphs)[0]
         if method and self.les.charge_equilibration:
             pbc = torch.stack([periodic_axes(graph) for graph in graphs])
             cells = torch.stack([graph.lattice for graph in graphs])
-            refuse_periodic_response(cells, pbc, fragments_of(graphs)[0])
+            refuse_periodic_response(cells, pbc, fragment)
+        if method and (self.les.charge_equilibration or fragment is not None):
             method = "phase"  # which is exact here, and needs no edges
         leaf: Tensor | None = None
         if method == "phase":
@@ -236,5 +238,4 @@ def _follow_settings(model: CHGNetLES, *_: object) -> None:
     """Let graphs have the charge states that the model uses, also of loaded settings."""
     config = model.les.config()
     model.graph_converter.uses_total_charge = config.uses_total_charge
-    model.graph_converter.uses_fragments = config.charge_equilibration
     model.graph_converter.embedded = config.embedded

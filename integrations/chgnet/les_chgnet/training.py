@@ -154,7 +154,7 @@ def labelled(options: argparse.Namespace, config: LESConfig | None) -> dict[str,
         required,
         optional=optional,
         keys=label_keys(options, (*LABELS.values(), *RESPONSES)),
-        requirements=Requirements.of(config, fragments=True),
+        requirements=Requirements.of(config),
         responses=tuple(response_weights(options)),
         responses_needed=False,
     )

@@ -13,7 +13,7 @@ from les.induced import refuse_periodic_response_of_charges
 from les.response.arguments import BornSettings
 from les.response.atomic_dipoles import born_effective_charges_of_dipoles
 from les.response.born import born_charges_of_model
-from les.structures import ChargeSums, Structures
+from les.structures import Structures
 from les_mace.edges import recorded_edges
 
 
@@ -35,13 +35,11 @@ def with_born_charges(
         ValueError: for periodic structures with ``charge_equilibration`` and without fragments, and
             for a model of which it is not known where features go from atom to atom.
     """
-    equilibrated = model.les.charge_equilibration
+    equilibrated, fragment = model.les.charge_equilibration, model.charge_sums(data).fragment
     if equilibrated:
-        refuse_periodic_response(
-            data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3), data.get("fragment")
-        )
+        refuse_periodic_response(data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3), fragment)
     responds = equilibrated or model.les.config().use_induced_charge
-    exact = model.bec_method == "exact" and not responds
+    exact = model.bec_method == "exact" and not responds and fragment is None
     recording = recorded_edges(model, data["edge_index"]) if exact else contextlib.nullcontext()
     with recording as edges:
         out = model.short_range(
@@ -70,8 +68,7 @@ def born_charges(
     """
     cell, pbc = data["cell"].view(-1, 3, 3), data["pbc"].view(-1, 3)
     structures = Structures(data["positions"], cell, data["batch"], pbc)
-    sums = ChargeSums(model.total_charge(data), data.get("fragment"))
-    les = model.les
+    les, sums = model.les, model.charge_sums(data)
     settings = BornSettings(les.remove_mean, les.epsilon_factor, training or model.training)
     bec = born_charges_of_model(charges, structures, sums, settings, model.bec_method, edges)
     index = model.bec_output_index

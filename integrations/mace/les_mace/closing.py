@@ -13,6 +13,7 @@ from ase import Atoms
 
 from les.data.atoms import has_stress
 from les.training.closing import close
+from les_mace.fragments import fragment_arrays
 
 if TYPE_CHECKING:
     from mace.data import Configuration
@@ -69,6 +70,8 @@ def _frames(
         atoms = Atoms(each.atomic_numbers, each.positions, cell=each.cell, pbc=each.pbc)
         for state in ("total_charge", "total_spin"):
             atoms.info[state] = each.properties.get(state)
+        for column, values in fragment_arrays(each).items():
+            atoms.set_array(column, values)
         labels: dict[str, Any] = {}
         for label in known:
             value = each.properties.get(label)

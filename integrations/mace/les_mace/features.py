@@ -20,7 +20,7 @@ FEATURES = {
     "equilibration": yes(
         "Born effective charges of molecules, and of fragments; not with TorchScript"
     ),
-    "fragments": yes("Not in training"),
+    "fragments": yes("Not with TorchScript"),
     "embedding": yes(),
     "field": no("The model does not know it; a warning tells"),
     "committees": yes(),

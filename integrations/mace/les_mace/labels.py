@@ -27,6 +27,7 @@ from les.data.labels import LabelKeys, find_label
 from les.data.requirements import ChargeStates, Requirements
 from les.data.structure_files import read_structures
 from les.response.labels import ResponseLabels
+from les_mace.fragments import put_fragments
 from les_mace.replaced import replaced
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
         given = {**specification.info_keys, **specification.arrays_keys}
         required = () if kwargs.get("no_data_ok") else checks.required
         tally = ResponseLabels(file_path, checks.responses)
-        _settle_charge_states(file_path, frames, specification.info_keys, checks.requirements)
+        _settle_charge_states(file_path, frames, specification, checks.requirements)
         for where, atoms in frames:
             responses = _responses(where, atoms, found[kwargs.get("head_name")], tally)
             _check(where, atoms, given, () if responses else required, checks)
@@ -156,26 +157,33 @@ def _settle(label: str, key: str, frames: Iterable[tuple[str, Atoms]], found: La
 
 
 def _settle_charge_states(
-    path: str, frames: Iterable[tuple[str, Atoms]], keys: dict[str, str], given: Requirements
+    path: str,
+    frames: Iterable[tuple[str, Atoms]],
+    keys: utils.KeySpecification,
+    given: Requirements,
 ) -> None:
-    """Put total charges and spins that the model is given where upstream looks for them.
+    """Put total charges, spins and fragments that the model is given where upstream looks for them.
 
     Args:
         path: the file.
         frames: its frames, with their places.
-        keys: upstream's name of an entry -> its key in the file, which is added where it is not
-            there.
+        keys: upstream's names of what it reads, and their keys in the file; what is not there is
+            added.
         given: what the model is given.
 
     Raises:
-        DataError: for what is no total charge or spin, and for one that is needed and missing.
+        DataError: for what is no total charge or spin and for wrong fragments, and for one that is
+            needed and missing.
     """
     wanted = {"total_charge": given.total_charge, "spin": "spin" in given.embedded}
     names = {name: STATE_KEYS[name] for name, is_wanted in wanted.items() if is_wanted}
-    own = {name: keys.setdefault(key, key) for name, key in names.items()}
+    own = {name: keys.info_keys.setdefault(key, key) for name, key in names.items()}
     states = ChargeStates(given, **own)
     for where, atoms in frames:
-        atoms.info.update({own[x]: value for x, value in states.read(atoms, where).items()})
+        state = states.read(atoms, where)
+        if given.total_charge:
+            put_fragments(atoms, state.pop("fragments"), state["total_charge"], keys)
+        atoms.info.update({own[name]: value for name, value in state.items()})
     states.tell(path)
 
 

@@ -21,8 +21,10 @@ from les import Les, LESConfig
 from les.backends.equivariant_features import feature_counts, joined_features
 from les.charge_states import ChargeStateEmbedding
 from les.electronegativity import electronegativity_and_hardness
+from les.fragments import told_fragments
 from les.latent_moments import reported_moments
 from les.moment_readout import MomentReadout, ReadMoments
+from les.structures import ChargeSums
 from les_mace import lammps
 from les_mace.born import born_charges, born_charges_of_moments, with_born_charges
 from les_mace.configuration import born_options, check_request, configuration
@@ -150,9 +152,9 @@ class MACELES(ScaleShiftMACE):
             ``[n_atoms]``, ``charges``, latent charges times the square root of
             ``epsilon_factor`` [e], ``dipole`` ``[n_graphs, 3]`` [e A], and with
             ``compute_bec`` also ``BEC`` ``[n_atoms, 3, 3]`` [e]. With ``neutrality`` ``"shift"``
-            charges sum to ``total_charge`` ``[n_graphs]`` in ``data``; with
-            ``charge_equilibration`` those of fragments, ``fragment`` ``[n_atoms]`` there, to
-            ``fragment_charge`` ``[n_atoms]``, and ``equilibration_parameters`` ``[n_atoms, 2]`` are
+            charges sum to ``total_charge`` ``[n_graphs]`` in ``data``, and those of fragments,
+            ``fragment`` ``[n_atoms]`` there, to ``fragment_charge`` ``[n_atoms]``. With
+            ``charge_equilibration``, ``equilibration_parameters`` ``[n_atoms, 2]`` are
             electronegativities and hardnesses. Models with moments of atoms have what
             ``les.latent_moments.reported_moments`` names.
 
@@ -200,6 +202,7 @@ class MACELES(ScaleShiftMACE):
         alphas: Tensor | None = None
         if not torch.jit.is_scripting():
             dipoles, quadrupoles, kappas, alphas = self.read_moments(out["node_feats"])
+        sums = self.charge_sums(data)
         les_out = self.les(
             strained_positions,
             strained_cell,
@@ -213,9 +216,9 @@ class MACELES(ScaleShiftMACE):
             pbc=data["pbc"].view(-1, 3),
             compute_atom_energies=True,
             compute_dipole=True,
-            total_charge=self.total_charge(data),
-            fragment=data.get("fragment"),
-            fragment_charge=data.get("fragment_charge"),
+            total_charge=sums.total_charge,
+            fragment=sums.fragment,
+            fragment_charge=sums.fragment_charge,
         )
         if not torch.jit.is_scripting():  # it would compile what follows
             if compute_bec and self.les.charge_equilibration:
@@ -272,11 +275,23 @@ class MACELES(ScaleShiftMACE):
     ) -> tuple[dict[str, Tensor | None], Tensor, Tensor | None]:
         return with_born_charges(self, data, training, need_strain)
 
-    def total_charge(self, data: dict[str, Tensor]) -> Tensor | None:
-        """Total charges ``[n_graphs]`` [e] of a model whose charges sum to them, 0 by default."""
-        if self.les.neutrality == "none" or "total_charge" not in data:
-            return None
-        return data["total_charge"].view(-1)
+    def charge_sums(self, data: dict[str, Tensor]) -> ChargeSums:
+        """What the charges sum to, as far as the model makes them and is told; 0 by default."""
+        if self.les.neutrality == "none":
+            return ChargeSums(None, None, None)
+        total_charge: Tensor | None = None
+        if "total_charge" in data:
+            total_charge = data["total_charge"].view(-1)
+        if torch.jit.is_scripting() or "fragment" not in data:
+            return ChargeSums(total_charge, None, None)
+        return self._sums_of_fragments(total_charge, data)
+
+    @torch.jit.unused
+    def _sums_of_fragments(
+        self, total_charge: Tensor | None, data: dict[str, Tensor]
+    ) -> ChargeSums:
+        told = told_fragments(data["fragment"], data.get("fragment_charge"))
+        return ChargeSums(total_charge, *told)
 
     def raw_charges(self, node_feats: Tensor | None, data: dict[str, Tensor]) -> Tensor:
         """Charges ``[n_atoms]`` [e] as read from upstream's concatenated layer features.

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from mace import modules, tools
 from mace.cli import run_train
@@ -21,6 +22,7 @@ from mace.tools.torch_geometric import Batch
 from torch import Tensor, nn
 
 from les.data.extxyz import DataError
+from les.data.fragments import FRAGMENT_CHARGE
 from les.response.gauge import orient_charges
 from les.response.labels import RESPONSES
 from les.training.errors import UNITS
@@ -29,6 +31,7 @@ from les_mace.readouts import negate
 from les_mace.replaced import replaced
 
 if TYPE_CHECKING:
+    from mace.data import AtomicData
     from mace.tools.multihead_tools import HeadConfig
 
     from les_mace.model import MACELES
@@ -39,6 +42,9 @@ _train = importlib.import_module("mace.tools.train")
 #: Label -> the model's output, and upstream's name of its error.
 OUTPUTS = {"bec": "BEC", "dipole": "dipole"}
 METRICS = {"bec": "bec", "dipole": "mu"}
+
+#: What upstream's data call the charge of a structure, and of the fragments of its atoms.
+CHARGES = ("total_charge", FRAGMENT_CHARGE)
 
 
 def errors(label: str, ref: Batch, pred: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -225,8 +231,7 @@ def oriented(
             )
         heads = rest[4] if len(rest) > 4 else keyword["head_configs"]
         charged = model.les.config().uses_total_charge and (
-            any((graph["total_charge"] != 0.0).any() for graph in train_loader.dataset)
-            or any(map(_has_charged, heads))
+            any(map(_is_charged, train_loader.dataset)) or any(map(_has_charged, heads))
         )
         if (weights or charged) and model.les.config().sign == "open":
             charges = _charges(model, train_loader.dataset)
@@ -241,14 +246,20 @@ def oriented(
     return configure
 
 
+def _is_charged(graph: AtomicData) -> bool:
+    """Whether upstream's data of a structure have a charge of it, or of one of its fragments."""
+    names = [name for name in CHARGES if name in graph.keys]
+    return any(bool((graph[name] != 0.0).any()) for name in names)
+
+
 def _has_charged(head: HeadConfig) -> bool:
-    """Whether a structure of a head has a total charge, of those that upstream has in memory."""
+    """Whether a structure of a head has a charge, of those that upstream has in memory."""
     sets = head.collections
     if sets is None:
         return False
     tests = (each for _, configurations in sets.tests for each in configurations)
     structures = itertools.chain(sets.train, sets.valid, tests)
-    return any(each.properties.get("total_charge") for each in structures)
+    return any(np.any(each.properties.get(name)) for each in structures for name in CHARGES)
 
 
 def _charges(model: MACELES, dataset: Any) -> Iterator[tuple[Tensor, Tensor]]:

@@ -23,6 +23,7 @@ from les_mace.charge_metrics import logged_charges
 from les_mace.charge_training import charges_at, charges_first
 from les_mace.checkpoint import FORMATS, load_model, save_model
 from les_mace.closing import close_run
+from les_mace.fragments import fragments_in_data
 from les_mace.labels import Checks, UnnamedKey, checked_loader
 from les_mace.model import MACELES
 from les_mace.neighbours import own_cells
@@ -73,6 +74,7 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
             configure = oriented(configure, args.responses)
         with (
             logged_charges(),
+            fragments_in_data(),
             charges_first(args.freeze_short_range_epochs if les else None),
             charges_at(args.charge_learning_rate if les else None),
             trained_responses(args.responses),

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from les.training.freezing import FrozenShortRange
+from les_nequip.configured import is_compiled
 from les_nequip.overrides import add_callback, set_section
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def charge_overrides(
     """
     overrides = []
     if epochs is not None:
-        if OmegaConf.select(config, "training_module.model.compile_mode") == "compile":
+        if is_compiled(config):
             raise ValueError(
                 "--freeze_short_range_epochs is not possible with `compile_mode: compile`; set "
                 "training_module.model.compile_mode=eager"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 
@@ -19,6 +19,11 @@ def resolved(node: Any) -> Any:
     if OmegaConf.is_list(node):
         return [resolved(_item(node, index)) for index in range(len(node))]
     return node
+
+
+def is_compiled(config: DictConfig) -> bool:
+    """Whether the model that ``config`` describes is compiled to be trained."""
+    return bool(OmegaConf.select(config, "training_module.model.compile_mode") == "compile")
 
 
 def differences(stored: Any, configured: Any, place: str) -> Iterator[tuple[str, Any, Any]]:

@@ -21,7 +21,7 @@ FEATURES = {
         "Born effective charges of molecules, and of fragments; neither in compiled models nor in "
         "compiled training"
     ),
-    "fragments": yes("Not in training"),
+    "fragments": yes("Neither in compiled models nor in compiled training"),
     "embedding": yes("Not in compiled models"),
     "field": no("The model does not know it; a warning tells"),
     "committees": yes(),

@@ -26,11 +26,21 @@ from les.data.atoms import UnusedLabels, spanning_cell
 from les.data.extxyz import DataError
 from les.data.labels import LabelKeys, find_label
 from les.data.requirements import ChargeStates, Requirements
+from les.fragments import Fragments
 from les.response.labels import ResponseLabels
 from les_nequip.field_keys import FIELDS, FieldKeys
 from les_nequip.frames import frames_of
-from les_nequip.keys import RESPONSE_FIELDS, SPIN_KEY, TOTAL_CHARGE_KEY
+from les_nequip.keys import (
+    FRAGMENT_CHARGE_KEY,
+    FRAGMENT_KEY,
+    RESPONSE_FIELDS,
+    SPIN_KEY,
+    TOTAL_CHARGE_KEY,
+)
 from les_nequip.missing import MISSING, all_of, places, put
+
+#: Fields of the labels and of the charges of fragments.
+FRAGMENT_KEYS = (FRAGMENT_KEY, FRAGMENT_CHARGE_KEY)
 
 #: State of a structure -> the field that the model is given it in.
 STATE_KEYS = {"total_charge": TOTAL_CHARGE_KEY, "spin": SPIN_KEY}
@@ -103,6 +113,11 @@ class LabelledFiles:
         requirements = replace(requirements, elements=known)
         return cls(labels_in_loss(config), requirements, exact=exact, responses=responses)
 
+    @property
+    def _tells_fragments(self) -> bool:
+        """Whether the model is given the fragments of structures."""
+        return self.requirements.total_charge and not self.requirements.whole
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """In here, upstream's ASE data sets get their frames from :meth:`frames`."""
@@ -157,6 +172,9 @@ class LabelledFiles:
         for where, atoms in self._checked(path, ase_args or {}):
             unused.add(atoms)
             state = states.read(atoms, where)
+            parts = state.pop("fragments", None)
+            if self._tells_fragments:
+                _put_fragments(atoms, parts, state["total_charge"])
             atoms.info.update({STATE_KEYS[name]: value for name, value in state.items()})
             found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
             waived = any(value is not None for value in found.values())
@@ -235,18 +253,32 @@ class LabelledFiles:
         needs = self.requirements
         charge = {TOTAL_CHARGE_KEY: TOTAL_CHARGE_KEY} if needs.total_charge else {}
         spin = {SPIN_KEY: SPIN_KEY} if "spin" in needs.embedded else {}
-        return {**defaults, **mapping, **responses, **charge, **spin}
+        parts = {key: key for key in FRAGMENT_KEYS} if self._tells_fragments else {}
+        return {**defaults, **mapping, **responses, **charge, **spin, **parts}
 
 
-def has_charged(paths: Iterable[str | Path], ase_args: Mapping[str, Any]) -> bool:
-    """Whether some structure of the files has a total charge.
+def _put_fragments(atoms: Any, found: Fragments | None, total_charge: float) -> None:
+    """Put the fragments of a frame where upstream reads them.
+
+    All frames get them, because upstream's batches need the same fields of all frames.
+    """
+    told = Fragments.untold(len(atoms), total_charge) if found is None else found
+    for key, values in zip(FRAGMENT_KEYS, told, strict=True):
+        atoms.arrays[key] = values
+
+
+def has_charged(
+    paths: Iterable[str | Path], ase_args: Mapping[str, Any], requirements: Requirements
+) -> bool:
+    """Whether some structure of the files, or a fragment of one, has a charge.
 
     Raises:
         les.data.extxyz.DataError: as where the files are read, and for what is no total charge.
     """
-    states = ChargeStates(Requirements(total_charge=True))
-    return any(
-        states.read(atoms, where)["total_charge"] != 0.0
-        for path in paths
-        for where, atoms in frames_of(Path(path), ase_args)
-    )
+    states = ChargeStates(requirements)
+    for path in paths:
+        for where, atoms in frames_of(Path(path), ase_args):
+            states.read(atoms, where)
+            if states.has_charged:
+                return True
+    return False

@@ -17,6 +17,7 @@ from torch import Tensor
 from les import ChargeReadout, Ewald
 from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
+from les.fragments import told_fragments
 from les.long_range import (
     CaptureLimits,
     LongRange,
@@ -28,7 +29,7 @@ from les.response.arguments import BornSettings
 from les.response.born import born_charges_of_model
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
-from les.structures import ChargeSums, Structures
+from les.structures import NO_SUMS, ChargeSums, Structures
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.charge_states import Conditioned, n_features
 from les_nequip.edges import EdgeRecord
@@ -233,12 +234,11 @@ class LES(GraphModuleMixin, torch.nn.Module):
 
     def _sums(self, data: AtomicDataDict.Type) -> ChargeSums:
         """What charges sum to, as far as the model uses it and it is told."""
-        used = (
-            (TOTAL_CHARGE_KEY, self.config.uses_total_charge),
-            (FRAGMENT_KEY, self.config.charge_equilibration),
-            (FRAGMENT_CHARGE_KEY, self.config.charge_equilibration),
-        )
-        return ChargeSums(*(data[x].view(-1) if uses and x in data else None for x, uses in used))
+        if not self.config.uses_total_charge:
+            return NO_SUMS
+        keys = (TOTAL_CHARGE_KEY, FRAGMENT_KEY, FRAGMENT_CHARGE_KEY)
+        total, *parts = (data[key].view(-1) if key in data else None for key in keys)
+        return ChargeSums(total, *(parts if is_tracing() else told_fragments(*parts)))
 
     def _long_range(self, charges: Tensor, structures: Structures, sums: ChargeSums) -> LongRange:
         """The long-range part, where no graph is captured."""
@@ -278,11 +278,10 @@ class LES(GraphModuleMixin, torch.nn.Module):
             )
         config = self.config
         settings = BornSettings(config.remove_mean, config.epsilon_factor, self.training)
-        if config.charge_equilibration:
-            # Charges depend on all positions, and not along edges.
+        if config.charge_equilibration:  # charges depend on all positions, and not along edges
             refuse_periodic_response(structures.cell, structures.pbc, sums.fragment)
-            if sums.fragment is not None:
-                return born_charges_of_model(charges, structures, sums, settings)
+        if sums.fragment is not None:
+            return born_charges_of_model(charges, structures, sums, settings)
         if config.charge_equilibration or self.bec_method == "phase":
             return phase_evaluation(charges, structures, settings, sums.total_charge)
         if self.edge_record is None:

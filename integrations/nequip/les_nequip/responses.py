@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from les.data.requirements import Requirements
 from les_nequip.charge_states import INPUTS
-from les_nequip.configured import resolved
+from les_nequip.configured import is_compiled, resolved
 from les_nequip.keys import RESPONSE_FIELDS
 from les_nequip.overrides import add_callback, set_section
 from les_nequip.sections import ADD_LES, LES
@@ -28,7 +28,7 @@ def with_responses(config: DictConfig, weights: Mapping[str, float]) -> list[str
     """
     if not weights:
         return []
-    if OmegaConf.select(config, "training_module.model.compile_mode") == "compile":
+    if is_compiled(config):
         raise ValueError(
             "Born effective charges and dipoles cannot be trained with `compile_mode: compile`; "
             "set training_module.model.compile_mode=eager"
@@ -57,8 +57,8 @@ def requirements_of(config: DictConfig) -> Requirements:
     sections = list(_les_sections(model))
     uses_total_charge = any(section.get("neutrality") == "shift" for section in sections)
     embedded = [x for x in INPUTS if any(section.get(f"embed_{x}") for section in sections)]
-    flows = any(section.get("charge_equilibration") for section in sections)
-    return Requirements(total_charge=uses_total_charge, embedded=tuple(embedded), whole=flows)
+    whole = is_compiled(config)
+    return Requirements(total_charge=uses_total_charge, embedded=tuple(embedded), whole=whole)
 
 
 def with_trained_sign(config: DictConfig) -> list[str]:

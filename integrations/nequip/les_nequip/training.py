@@ -104,7 +104,11 @@ def _train(
     config = command.compose()
     requirements = requirements_of(config) if les else Requirements(axes=ANY_AXES)
     paths = [*_data_files(config), *([options.test_file] if options.test_file else [])]
-    if requirements.total_charge and not weights and has_charged(paths, _ase_args(config)):
+    if (
+        requirements.total_charge
+        and not weights
+        and has_charged(paths, _ase_args(config), requirements)
+    ):
         command.add(with_trained_sign(config))
         config = command.compose()
     if config.get("ckpt_path") is not None:

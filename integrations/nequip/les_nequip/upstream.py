@@ -57,7 +57,7 @@ def refuse_partial_input(data: AtomicDataDict.Type) -> None:
 
 
 def pass_input(model: GraphModel) -> None:
-    """Let ``model`` pass ``pbc`` on to its modules, and total charge and spin where it uses them.
+    """Let ``model`` pass ``pbc`` on to its modules, and the charge state where it uses it.
 
     It drops all input that its first module does not ask for. Without ``pbc`` a molecule in
     a box cannot be told from a periodic structure.
@@ -65,9 +65,7 @@ def pass_input(model: GraphModel) -> None:
     modules = [module for module in model.modules() if getattr(module, "is_les", False)]
     fields = [AtomicDataDict.PBC_KEY]
     if any(getattr(module.config, "uses_total_charge", False) for module in modules):
-        fields.append(TOTAL_CHARGE_KEY)
-    if any(getattr(module.config, "charge_equilibration", False) for module in modules):
-        fields += [FRAGMENT_KEY, FRAGMENT_CHARGE_KEY]
+        fields += [TOTAL_CHARGE_KEY, FRAGMENT_KEY, FRAGMENT_CHARGE_KEY]
     for module in modules:
         fields += [INPUTS[name] for name in getattr(module.config, "embedded", ())]
     fields = list(dict.fromkeys(fields))

@@ -45,7 +45,7 @@ class ChargeStateOfAtoms(Calculator):
 
     @property
     def uses_total_charge(self) -> bool:
-        """Whether the charges of the model sum to the total charge of a structure."""
+        """Whether charges sum to the total charge of a structure, and of each of its fragments."""
         return self.les_config is not None and self.les_config.uses_total_charge
 
     @property
@@ -73,18 +73,13 @@ class ChargeStateOfAtoms(Calculator):
         """
         return spin_multiplicity(atoms, *self.spin_names) if "spin" in self.embedded else 1.0
 
-    @property
-    def uses_fragments(self) -> bool:
-        """Whether the model equilibrates charges, and fragments may keep their total charges."""
-        return self.les_config is not None and self.les_config.charge_equilibration
-
     def fragments(self, atoms: Atoms) -> Fragments | None:
         """The fragments of ``atoms`` that the model is given; ``None`` where there are none.
 
         Raises:
             ValueError: as ``les.data.fragments.fragments``.
         """
-        return fragments(atoms, self.total_charge(atoms)) if self.uses_fragments else None
+        return fragments(atoms, self.total_charge(atoms)) if self.uses_total_charge else None
 
     def fragment_tensors(self, atoms: Atoms) -> dict[str, torch.Tensor]:
         """Labels and charges of the fragments of ``atoms``, by the names of their arrays."""
@@ -114,7 +109,7 @@ class ChargeStateOfAtoms(Calculator):
                 last = {name: self.atoms.info.get(name) for name in names}
                 if any(not _same(atoms.info.get(name), value) for name, value in last.items()):
                     changes.append(change)
-        if self.uses_fragments and self.atoms is not None:
+        if self.uses_total_charge and self.atoms is not None:
             for name in (FRAGMENT, FRAGMENT_CHARGE):
                 if not _same(atoms.arrays.get(name), self.atoms.arrays.get(name)):
                     changes.append(name)
@@ -122,9 +117,9 @@ class ChargeStateOfAtoms(Calculator):
 
     def charge_state_names(self) -> tuple[str, ...]:
         """Entries of ``Atoms`` that the model takes a total charge, a spin or fragments from."""
-        of_charge = self.total_charge_names if self.uses_total_charge else ()
-        of_fragments = (FRAGMENT, FRAGMENT_CHARGE) if self.uses_fragments else ()
-        return (*of_charge, *of_fragments, *(self.spin_names if "spin" in self.embedded else ()))
+        of_charge = (*self.total_charge_names, FRAGMENT, FRAGMENT_CHARGE)
+        spin = self.spin_names if "spin" in self.embedded else ()
+        return (*(of_charge if self.uses_total_charge else ()), *spin)
 
     def check_charge_state(self, atoms: Atoms) -> None:
         """Check the charge state of ``atoms``; a fractional charge is logged once.

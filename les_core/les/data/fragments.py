@@ -1,6 +1,6 @@
 """Fragments of a structure, as a file or a program has written them, and molecules by bonds.
 
-A fragment is a part of a structure that keeps its total charge when charges are equilibrated.
+A fragment is a part of a structure that keeps its total charge.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def fragments(atoms: Any, total_charge: float = 0.0) -> Fragments | None:
             f"the charges of the {len(distinct)} fragments must sum to the total charge, "
             f"{total_charge:g} e, got {found:g} e ({FRAGMENT_CHARGE}; `charge` in atoms.info)"
         )
-    return Fragments(labels.astype(np.int64), charges.astype(np.float64))
+    return Fragments(owner.astype(np.int64), charges.astype(np.float64))
 
 
 def molecules(atoms: Any) -> NDArray[np.int64]:

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from les.config import LESConfig
-from les.data.atoms import (
-    ANY_AXES,
-    LONG_RANGE_AXES,
-    check_atoms,
-    check_elements,
-    labels_without_effect,
-)
+from les.data.atoms import ANY_AXES, LONG_RANGE_AXES, check_atoms, check_elements
 from les.data.extxyz import DataError
 from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, fragments
 from les.data.spin import SPIN_NAMES, spin_multiplicity
@@ -27,47 +21,34 @@ class Requirements:
     Attributes:
         elements: atomic numbers that the model knows; all without.
         axes: numbers of periodic axes that it takes.
-        total_charge: whether it is given the total charge of a structure.
+        total_charge: whether it is given the total charge of a structure, and of its fragments.
         embedded: what it embeds, as ``les.LESConfig.embedded``, and every structure must say.
-        fragments: whether it is given the fragments of a structure.
-        whole: whether charges flow through all of a structure, because it is not given them: then
-            structures with fragments are refused.
+        whole: whether it takes no structure with fragments, though it is given total charges.
     """
 
     elements: Collection[int] | None = None
     axes: Collection[int] = LONG_RANGE_AXES
     total_charge: bool = False
     embedded: tuple[str, ...] = ()
-    fragments: bool = False
     whole: bool = False
 
     @classmethod
-    def of(
-        cls,
-        config: LESConfig | None,
-        elements: Collection[int] | None = None,
-        fragments: bool = False,
-    ) -> Requirements:
+    def of(cls, config: LESConfig | None, elements: Collection[int] | None = None) -> Requirements:
         """Those of a model.
 
         Args:
             config: how it does its long-range part, ``None`` without LES.
             elements: atomic numbers that it knows.
-            fragments: whether those of a structure are passed on to a model that equilibrates
-                charges.
         """
         if config is None:
             return cls(elements, ANY_AXES)
-        state = (config.uses_total_charge, config.embedded)
-        flows = config.charge_equilibration
-        return cls(elements, LONG_RANGE_AXES, *state, flows and fragments, flows and not fragments)
+        return cls(elements, LONG_RANGE_AXES, config.uses_total_charge, config.embedded)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Entries of ``Atoms.info``, and arrays, about the state that the model uses."""
-        charges = TOTAL_CHARGE_NAMES if self.total_charge else ()
-        of_fragments = (FRAGMENT, FRAGMENT_CHARGE) if self.fragments else ()
-        return (*charges, *of_fragments, *(SPIN_NAMES if "spin" in self.embedded else ()))
+        charges = (*TOTAL_CHARGE_NAMES, FRAGMENT, FRAGMENT_CHARGE) if self.total_charge else ()
+        return (*charges, *(SPIN_NAMES if "spin" in self.embedded else ()))
 
     def check(self, atoms: Any, where: str) -> None:
         """Check a structure, but for its charge state.
@@ -85,11 +66,10 @@ class Requirements:
                 check_elements(atoms, self.elements)
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
-        if self.whole and FRAGMENT in labels_without_effect(atoms):
+        if self.whole and FRAGMENT in atoms.arrays:
             raise DataError(
-                f"{where}: has several fragments ({FRAGMENT!r}), and this model would be trained "
-                "as if charges flowed between them: models with `charge_equilibration` are trained "
-                "with fragments by CACE and CHGNet alone; take the array out to train without"
+                f"{where}: has fragments ({FRAGMENT!r}), which a model that is compiled for its "
+                "training cannot keep apart; train it eagerly, or take the array out"
             )
 
 
@@ -100,6 +80,10 @@ class ChargeStates:
         requirements: what the model is given.
         names: entries of ``Atoms.info``, beside the usual ones, that may hold the total charge and
             the spin, under ``"total_charge"`` and ``"spin"``.
+
+    Attributes:
+        has_charged: whether a structure that was read, or one of its fragments, has a charge that
+            the model is given: it fixes the sign of all charges.
     """
 
     def __init__(self, requirements: Requirements, **names: str) -> None:
@@ -107,12 +91,13 @@ class ChargeStates:
         self._names = {name: (key,) for name, key in names.items()}
         needed = "total_charge" in requirements.embedded
         self._charges = TotalCharges(*self._names.get("total_charge", ()), needed=needed)
+        self.has_charged = False
 
     def read(self, atoms: Any, where: str) -> dict[str, Any]:
         """What the model is given of a structure, by name.
 
-        That is the ``total_charge`` [e], the ``spin`` multiplicity and the ``fragments``, a
-        ``les.data.fragments.Fragments`` or ``None`` where the structure has none.
+        That is the ``total_charge`` [e] with the ``fragments``, ``les.fragments.Fragments`` or
+        ``None`` where the structure tells none, and the ``spin`` multiplicity.
 
         Args:
             atoms: ``ase.Atoms``.
@@ -125,8 +110,9 @@ class ChargeStates:
         try:
             if self.requirements.total_charge:
                 state["total_charge"] = self._charges.add(atoms)
-            if self.requirements.fragments:
-                state["fragments"] = fragments(atoms, state.get("total_charge", 0.0))
+                found = state["fragments"] = fragments(atoms, state["total_charge"])
+                of_fragments = [] if found is None else found.charges.tolist()
+                self.has_charged |= any((state["total_charge"], *of_fragments))
             if "spin" in self.requirements.embedded:
                 state["spin"] = spin_multiplicity(atoms, *self._names.get("spin", ()))
         except ValueError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from les.fragments import fragments_of
+from les.neutrality import charges_with_sums
 from les.response.arguments import (
     BornSettings,
     check_gradients,
@@ -66,8 +67,8 @@ def born_effective_charges(
         total_charge: what the charges of each structure, times the square root of
             ``epsilon_factor``, sum to ``[n_structures]`` [e], and the Born effective charges of a
             molecule, too. It needs ``remove_mean``.
-        fragment: label of the fragment of each atom ``[n_atoms]``, of equilibrated charges, which
-            are taken as they are: those of each fragment sum to a constant. Both methods are one
+        fragment: label of the fragment of each atom ``[n_atoms]``, of charges which sum to a
+            constant in each fragment and are taken as they are. Both methods are one
             then, which is exact and takes neither ``method`` nor ``edges`` nor ``total_charge``
             (``les.response.fragments``).
 
@@ -127,7 +128,7 @@ def born_charges_of_model(
         charges, method, edges: as for :func:`born_effective_charges`, which has the results, too.
         structures: where the atoms are.
         sums: what charges sum to. Where they have fragments, which keep their sums, both methods
-            are one, and neither means nor total charges have an effect.
+            are one, and neither means nor edges have an effect.
         settings: how they follow from latent charges.
 
     Raises:
@@ -138,11 +139,15 @@ def born_charges_of_model(
         return born_effective_charges(
             charges, *structures, *settings, method=method, edges=edges, total_charge=total_charge
         )
+    # Those that were equilibrated have these sums already, and stay as they are.
+    owner, n_structures = structures.batch, len(structures.cell)
+    charges = charges_with_sums(
+        "shift", charges, sums, owner, n_structures, settings.epsilon_factor
+    )
     return born_effective_charges(
         charges,
         *structures,
         epsilon_factor=settings.epsilon_factor,
         create_graph=settings.create_graph,
-        edges=edges,
         fragment=sums.fragment,
     )

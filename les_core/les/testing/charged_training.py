@@ -62,23 +62,62 @@ class ChargedTrainingTests(LoggedTraining):
         assert calculator.les_config.neutrality == "shift"
         # A total charge has a sign, and so do all charges.
         assert calculator.les_config.sign == "trained"
-        deviations, others = [], []
-        for atoms in read(ions["valid_file"], ":"):
+        frames: list[Any] = read(ions["valid_file"], ":")
+        for atoms in frames:
             charge = atoms.info.get("charge", atoms.info.get("total_charge", 0))
-            results = results_of(calculator, atoms)
-            assert results["charges"].sum() == pytest.approx(charge, abs=1e-5)
-            deviations.append((results["energy"] - atoms.info["REF_energy"]) / len(atoms))
-            atoms.info.pop("charge", None)
-            atoms.info.pop("total_charge", None)
-            results = results_of(calculator, atoms)
-            others.append((results["energy"] - atoms.info["REF_energy"]) / len(atoms))
-        # The training has seen the charges, in its losses and in the table at the end.
-        rmse, neutral = (np.sqrt(np.mean(np.square(x))) for x in (deviations, others))
-        assert abs(rmse - neutral) > 0.1 * rmse
+            charges = results_of(calculator, atoms)["charges"]
+            assert charges.sum() == pytest.approx(charge, abs=1e-5)
+        seen = _energy_rmse(calculator, frames)
+        assert abs(seen - _energy_rmse(calculator, [_neutral(x) for x in frames])) > 0.1 * seen
+        self.check_seen(seen, backend, folder, options, ions, log)
+
+    def test_training_on_fragments(
+        self,
+        train: Callable[..., None],
+        arguments: Callable[..., list[str]],
+        backend_name: str,
+        data_files: tuple[Path, Path],
+        tmp_path: Path,
+        log: io.StringIO,
+    ) -> None:
+        """Some frames tell them, in batches with others that do not; they fix the sign, too."""
+        files = {}
+        for name, path in zip(("train_file", "valid_file"), data_files, strict=True):
+            frames: list[Any] = read(path, ":")
+            for atoms in frames[::3]:
+                half = np.arange(len(atoms)) < len(atoms) // 2
+                atoms.set_array("fragment", np.where(half, 7, 2))
+                atoms.set_array("fragment_charge", np.where(half, 5.0, -5.0))
+            files[name] = tmp_path / path.name
+            write(files[name], frames, format="extxyz")
+        folder = tmp_path / "run"
+        options = arguments(folder, **files, **self.charged, les_arguments=SHIFT)
+        train("--les", *options)
+        assert "cannot use" not in log.getvalue()
+        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
+        backend = get_backend(backend_name)
+        calculator = backend.calculator(model)
+        assert calculator.les_config.sign == "trained"
+        frames = read(files["valid_file"], ":")
+        charges = results_of(calculator, frames[0])["charges"]
+        assert charges[: len(charges) // 2].sum() == pytest.approx(5.0, abs=1e-5)
+        seen = _energy_rmse(calculator, frames)
+        assert abs(seen - _energy_rmse(calculator, [_neutral(x) for x in frames])) > 0.1 * seen
+        self.check_seen(seen, backend, folder, options, files, log)
+
+    def check_seen(
+        self,
+        rmse: float,
+        backend: Any,
+        folder: Path,
+        options: list[str],
+        files: dict[str, Path],
+        log: io.StringIO,
+    ) -> None:
+        """The training has this error [eV/atom] in its losses and in the table at the end."""
         seeds = [int(text.split("=")[1]) for text in options if text.startswith("--seed=")]
-        files = (folder / "none.yaml", ions["train_file"], ions["valid_file"])
-        job = TrainingJob("small", folder, *files, seed=(seeds or [1])[0])
-        history = backend.history(job)
+        paths = (folder / "none.yaml", files["train_file"], files["valid_file"])
+        history = backend.history(TrainingJob("small", folder, *paths, seed=(seeds or [1])[0]))
         assert min(abs(record.valid_energy_rmse - rmse) for record in history) < 1e-2 * rmse
         *_, row = (line for line in log.getvalue().splitlines() if line.startswith("valid "))
         told = float(row.split("|")[1].split("/")[1])  # meV/atom
@@ -160,3 +199,22 @@ class ChargedTrainingTests(LoggedTraining):
         write(ions["valid_file"], frames, format="extxyz")
         error = refused("--les", *arguments(tmp_path / "run", **ions, les_arguments=SHIFT))
         assert re.search(rf"{ions['valid_file'].name}: frame 1.*{message}", error), error
+
+
+def _energy_rmse(calculator: Any, frames: list[Any]) -> float:
+    """Error of the energies of labelled frames [eV/atom]."""
+    deviations = [
+        (results_of(calculator, atoms)["energy"] - atoms.info["REF_energy"]) / len(atoms)
+        for atoms in frames
+    ]
+    return float(np.sqrt(np.mean(np.square(deviations))))
+
+
+def _neutral(atoms: Any) -> Any:
+    """A copy without charge and fragments."""
+    copy = atoms.copy()
+    for name in ("charge", "total_charge"):
+        copy.info.pop(name, None)
+    for name in ("fragment", "fragment_charge"):
+        copy.arrays.pop(name, None)
+    return copy

@@ -13,24 +13,18 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from les import Ewald
 from les.spectra.polarisability import polarisability
-from les.testing.adapter import Adapter, CalculatorFactory, assert_close, results_of
+from les.testing.adapter import CalculatorFactory, assert_close, results_of
 from les.testing.derivatives import (
     born_by_differences,
     force_by_differences,
     stress_by_differences,
 )
+from les.testing.fragments import FragmentTests
 from les.testing.structures import ROTATION, crystal, dimer, rotated, structures
 from les.testing.total_charge import charged
 
 
-def in_fragments(atoms: Atoms) -> Atoms:
-    """Two water molecules as fragments with charges of 1 and -1 e."""
-    atoms.arrays["fragment"] = np.repeat([3, 1], 3)
-    atoms.arrays["fragment_charge"] = np.repeat([1.0, -1.0], 3)
-    return atoms
-
-
-class EquilibrationTests(Adapter):
+class EquilibrationTests(FragmentTests):
     """Tests of an adapter whose fixtures give a model with ``charge_equilibration``.
 
     The sign of its charges is ``"trained"``. Subclass it beside :class:`AdapterTests`, with the
@@ -109,46 +103,6 @@ class EquilibrationTests(Adapter):
     def test_a_crystal_has_no_born_effective_charges(self, calculator: CalculatorFactory) -> None:
         with pytest.raises(ValueError, match="periodic: equilibrated charges flow"):
             calculator(bec=True).calculate(crystal("triclinic"))
-
-    def test_born_effective_charges_of_molecules_in_a_crystal(
-        self, calculator: CalculatorFactory
-    ) -> None:
-        """Fragments that keep their charges have them, wherever the cell is cut."""
-        calc, with_bec = calculator(), calculator(bec=True)
-        atoms = in_fragments(crystal("triclinic"))
-        results = results_of(with_bec, atoms)
-        for label, charge in ((3, 1.0), (1, -1.0)):
-            found = results["charges"][atoms.arrays["fragment"] == label].sum()
-            assert found == pytest.approx(charge, abs=1e-12)
-        bec = results["born_effective_charges"].reshape(-1, 3, 3)
-        np.testing.assert_allclose(bec.sum(axis=0), np.zeros((3, 3)), rtol=0, atol=1e-6)
-        expected = born_by_differences(calc, atoms, 4, 2)  # of the dipole of whole molecules
-        np.testing.assert_allclose(bec[4, :, 2], expected, rtol=0, atol=2e-6)
-        cut = atoms.copy()
-        cut.positions[1] -= atoms.cell[0] + atoms.cell[2]
-        again = results_of(with_bec, cut)["born_effective_charges"].reshape(-1, 3, 3)
-        np.testing.assert_allclose(again, bec, rtol=0, atol=1e-6)
-
-    def test_fragments_decide(self, calculator: CalculatorFactory) -> None:
-        """A structure with other fragments is another one, and bad ones are refused."""
-        calc = calculator()
-        atoms = in_fragments(crystal("triclinic"))
-        charges = np.array(calc.get_property("charges", atoms))
-        atoms.arrays["fragment_charge"] *= 0.5
-        halved = np.array(calc.get_property("charges", atoms))
-        assert halved[:3].sum() == pytest.approx(0.5, abs=1e-12)
-        del atoms.arrays["fragment"], atoms.arrays["fragment_charge"]
-        free = np.array(calc.get_property("charges", atoms))
-        assert np.abs(charges - free).max() > 1e-3
-        for name, values, message in (
-            ("fragment", np.repeat([0.0, 1.0], 3), "fragment must be one whole number for each"),
-            ("fragment_charge", np.arange(6.0), "fragment_charge must be alike within a fragment"),
-            ("fragment_charge", np.repeat([1.0, 0.0], 3), "must sum to the total charge, 0 e, got"),
-        ):
-            wrong = in_fragments(crystal("triclinic"))
-            wrong.arrays[name] = values
-            with pytest.raises(ValueError, match=message):
-                calc.calculate(wrong)
 
     def test_electronegativity_and_hardness(self, calculator: CalculatorFactory) -> None:
         """With them charges have one chemical potential."""

@@ -11,13 +11,14 @@ import pytest
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from les.testing.adapter import Adapter, CalculatorFactory, assert_close, results_of
+from les.testing.adapter import CalculatorFactory, assert_close, results_of
 from les.testing.derivatives import (
     born_by_differences,
     force_by_differences,
     shear,
     stress_by_differences,
 )
+from les.testing.fragments import FragmentTests
 from les.testing.structures import crystal, dimer, structures
 
 
@@ -28,7 +29,7 @@ def charged(atoms: Atoms, charge: float, name: str = "charge") -> Atoms:
     return ion
 
 
-class TotalChargeTests(Adapter):
+class TotalChargeTests(FragmentTests):
     """Tests of an adapter whose fixtures give a model with ``neutrality`` ``"shift"``.
 
     The sign of its charges is ``"trained"``. Subclass it beside :class:`AdapterTests`, with the

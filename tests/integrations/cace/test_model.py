@@ -24,7 +24,7 @@ from les.testing import (
 from les.testing.adapter import results_of
 from les.testing.charge_states import EMBEDDED, draw_embeddings
 from les.testing.earlier import AS_BEFORE, earlier_pickle, earlier_settings
-from les.testing.equilibration import in_fragments
+from les.testing.fragments import in_fragments
 from les.testing.structures import crystal, dimer, structures
 from les_cace import CACE, LESCalculator, load_model, save_model
 from les_cace.batches import collate, to_structure
@@ -143,16 +143,15 @@ class TestEquilibration(EquilibrationTests):
             atoms.info["energy"] = -1.0
         path = tmp_path / "both.xyz"
         write(path, both)
-        asked = Requirements(total_charge=True, fragments=True)
+        asked = Requirements(total_charge=True)
         data = LabelledStructures(path, model.cutoff, ["energy"], asked)
         batch, _ = collate_labelled([data[0], data[1]])
-        assert batch.fragment.tolist() == [3, 3, 3, 1, 1, 1, *[0] * 6]
+        assert batch.fragment.tolist() == [1, 1, 1, 0, 0, 0, *[-1] * 6]
         charges = model.eval()(batch)["charges"].detach().numpy()
         for atoms, found in zip(both, np.split(charges, 2), strict=True):
             alone = results_of(LESCalculator(model), atoms)["charges"]
             np.testing.assert_allclose(found, alone, rtol=0, atol=1e-7)
-        asked = Requirements(total_charge=True)
-        plain = LabelledStructures(path, model.cutoff, ["energy"], asked)
+        plain = LabelledStructures(path, model.cutoff, ["energy"], Requirements())
         assert collate_labelled([plain[0]])[0].fragment is None
 
 
