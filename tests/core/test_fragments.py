@@ -349,7 +349,7 @@ def test_charges_are_shifted_in_each_fragment():
         found = out["charges"][label == LABELS].sum().item()
         assert found == pytest.approx(float(CHARGES[label == LABELS][0]), abs=1e-12)
     mean = torch.stack([raw[label == LABELS].mean() for label in LABELS])
-    share = torch.stack([(label == LABELS).sum() for label in LABELS])
+    share = torch.stack([(label == LABELS).double().sum() for label in LABELS])
     expected = raw - mean + CHARGES / (share * 1.7**0.5)
     torch.testing.assert_close(out["latent_charges"], expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(out["E_lr"], les.ewald(expected, positions, cell)[0])
