@@ -1,10 +1,13 @@
-r"""Conjugate gradients for many linear systems at once, with sums of their unknowns kept.
+r"""Conjugate gradients for many linear systems at once: one for each structure of a batch.
 
-Each structure of a batch has a system :math:`H x = b + \lambda` with :math:`\sum_i x_i = 0` in
-each of its fragments, where :math:`\lambda` is one number for all atoms of a fragment and H is
-symmetric, and positive on what sums to zero. All structures are multiplied with their H at once;
-their step lengths are their own, and one that has converged does not change any more, so that it
-does not matter which others it is with.
+Each structure has a system :math:`H x = b`, with H symmetric, and positive on what its
+preconditioner leaves. All structures are multiplied with their H at once; their step lengths are
+their own, and one that has converged does not change any more, so that it does not matter which
+others it is with.
+
+A preconditioner that makes the unknowns of each fragment of a structure sum to zero solves for
+:math:`H x = b + \lambda`, where :math:`\lambda` is one number for all atoms of a fragment
+(:func:`without_sums`).
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ ROUNDING = 1e-14
 #: Iterations between two looks at whether all structures have converged, which make a GPU wait.
 LOOK_EVERY = 8
 
+#: Of a residual: the part of it that counts, and what the preconditioner makes of that.
+Preconditioner = Callable[[Tensor], tuple[Tensor, Tensor]]
+
 
 class Groups(NamedTuple):
     """Which atoms belong together, numbered from 0."""
@@ -32,7 +38,8 @@ class Groups(NamedTuple):
     number: int
 
     def total(self, values: Tensor) -> Tensor:
-        """Sums ``[number]`` of ``values`` ``[n_atoms]``."""
+        """Sums ``[number]`` of ``values`` ``[n_atoms]`` or ``[n_atoms, n]``."""
+        values = values if values.dim() == 1 else values.sum(dim=1)
         return values.new_zeros(self.number).index_add(0, self.owner, values)
 
 
@@ -55,7 +62,7 @@ DEFAULT_CONVERGENCE = Convergence()
 class Solution(NamedTuple):
     """Where conjugate gradients have come to."""
 
-    #: The unknowns ``[n_atoms]``.
+    #: The unknowns ``[n_atoms]`` or ``[n_atoms, n]``.
     values: Tensor
     #: How many iterations each structure took ``[n_structures]``.
     iterations: Tensor
@@ -63,61 +70,80 @@ class Solution(NamedTuple):
     residual: Tensor
     #: Whether it is small enough ``[n_structures]``.
     converged: Tensor
+    #: Whether H was positive along all directions that were taken ``[n_structures]``.
+    positive: Tensor
 
 
 def conjugate_gradients(
-    multiply: Callable[[Tensor], Tensor],
+    multiply: Callable[[Tensor, Tensor], Tensor],
+    precondition: Preconditioner,
     right: Tensor,
-    diagonal: Tensor,
     structures: Groups,
-    fragments: Groups,
     convergence: Convergence,
+    rounding: Tensor | None = None,
 ) -> Solution:
     """Solve the systems of all structures.
 
     Args:
-        multiply: H times numbers ``[n_atoms]``.
-        right: right-hand sides b ``[n_atoms]``, in the precision that is calculated in.
-        diagonal: an estimate of the diagonal of H, positive ``[n_atoms]``: the preconditioner.
+        multiply: H times a direction, of which it is also told the combination of residuals that
+            the preconditioner has made it of.
+        precondition: see :data:`Preconditioner`.
+        right: right-hand sides b ``[n_atoms]`` or ``[n_atoms, n]``, in the precision that is
+            calculated in.
         structures: whose systems are independent of one another.
-        fragments: parts of structures, or all of one, whose unknowns sum to zero.
         convergence: where iterations end; residuals are in the norm of the preconditioner, and
             relative to that of x = 0.
+        rounding: square of a residual in that norm which is rounding ``[n_structures]``.
     """
-    tolerance, most = convergence
-    owner, total = structures.owner, structures.total
-    inverse = 1.0 / diagonal
-    weight = fragments.total(inverse)
+    total = structures.total
 
-    def without_constant(values: Tensor) -> Tensor:
-        """What the preconditioner makes sum to zero: constants do not count."""
-        mean = fragments.total(inverse * values) / weight.clamp(min=torch.finfo(weight.dtype).tiny)
-        return values - mean[fragments.owner]
+    def of_atoms(numbers: Tensor) -> Tensor:
+        return numbers[structures.owner].view([-1] + [1] * (right.dim() - 1))
 
-    residual = without_constant(right)
-    steepest = inverse * residual
+    residual, steepest = precondition(right)
     square = total(residual * steepest)
-    start = square
-    enough = (tolerance**2 * start).maximum(ROUNDING**2 * total(inverse * right.square()))
+    start, enough = square, convergence.tolerance**2 * square
+    if rounding is not None:
+        enough = enough.maximum(rounding)
     active = ~(square <= enough)  # what is no number has not converged
-    values, direction = torch.zeros_like(right), steepest
+    positive = torch.ones_like(active)
+    values, direction, combined = torch.zeros_like(steepest), steepest, residual
     iterations = torch.zeros_like(active, dtype=torch.long)
     look_every = 1 if right.device.type == "cpu" else LOOK_EVERY
-    for iteration in range(most):
+    for iteration in range(convergence.iterations):
         if iteration % look_every == 0 and not bool(active.any()):
             break
-        product = multiply(direction)
+        product = multiply(direction, combined)
         curvature = total(direction * product)
         # Where H is not positive nothing goes on, and the residual stays.
-        moving = active & (curvature > 0)
-        step = torch.where(moving, square / curvature, 0.0)[owner]
+        positive = positive & ~(active & ~(curvature > 0))
+        active = active & positive
+        step = of_atoms(torch.where(active, square / curvature, 0.0))
         values = values + step * direction
-        residual = without_constant(residual - step * product)
-        steepest = inverse * residual
+        residual, steepest = precondition(residual - step * product)
         before, square = square, total(residual * steepest)
-        kept = torch.where(moving, square / before, 0.0)[owner]
-        direction = steepest + kept * direction
+        kept = of_atoms(torch.where(active, square / before, 0.0))
+        direction, combined = steepest + kept * direction, residual + kept * combined
         iterations = iterations + active.to(torch.long)
         active = active & ~(square <= enough)
     relative = torch.where(start > 0, square / start, start).sqrt()
-    return Solution(values, iterations, relative, ~active)
+    return Solution(values, iterations, relative, square <= enough, positive)
+
+
+def without_sums(diagonal: Tensor, fragments: Groups) -> Preconditioner:
+    """The preconditioner of unknowns ``[n_atoms]`` that sum to zero in each fragment.
+
+    Args:
+        diagonal: an estimate of the diagonal of H, positive ``[n_atoms]``.
+        fragments: parts of structures, or all of one.
+    """
+    inverse = 1.0 / diagonal
+    weight = fragments.total(inverse).clamp(min=torch.finfo(diagonal.dtype).tiny)
+
+    def precondition(residual: Tensor) -> tuple[Tensor, Tensor]:
+        # Constants do not count.
+        mean = fragments.total(inverse * residual) / weight
+        residual = residual - mean[fragments.owner]
+        return residual, inverse * residual
+
+    return precondition

@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from les.conjugate_gradients import Convergence, Groups, Solution, conjugate_gradients
+from les.conjugate_gradients import (
+    ROUNDING,
+    Convergence,
+    Groups,
+    Solution,
+    conjugate_gradients,
+    without_sums,
+)
 from les.implicit import aliases, gradients
 from les.sums.method import Settings
 from les.sums.plan import Plan, evaluate, make_plan, with_charges
@@ -134,7 +141,7 @@ def _solve(
     """How charges differ from those that are spread evenly. All but the plan is in float64."""
     dtype = plan.system.positions.dtype
 
-    def multiply(charges: Tensor) -> Tensor:
+    def multiply(charges: Tensor, *combined: Tensor) -> Tensor:
         _, potential = evaluate(with_charges(plan, charges.to(dtype).unsqueeze(-1)), True)
         assert potential is not None
         return hardness * charges + exactly(potential.squeeze(-1))
@@ -143,8 +150,12 @@ def _solve(
     if bool((even != 0).any()):
         right = right - multiply(even)
     diagonal = hardness + 2.0 * plan.settings.coefficients(False)[1]
-    groups = (problem.structures, problem.fragments)
-    return conjugate_gradients(multiply, right, diagonal, *groups, problem.convergence)
+    structures = problem.structures
+    rounding = ROUNDING**2 * structures.total(right.square() / diagonal)
+    precondition = without_sums(diagonal, problem.fragments)
+    return conjugate_gradients(
+        multiply, precondition, right, structures, problem.convergence, rounding
+    )
 
 
 def _check(solution: Solution, problem: Problem) -> None:

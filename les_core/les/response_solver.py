@@ -13,18 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from les.conjugate_gradients import Convergence, Groups, conjugate_gradients
 from les.implicit import aliases, gradients
 from les.induced import polarised
 from les.sums.method import Settings
 from les.sums.plan import Plan, evaluate, make_plan, with_charges
 from les.sums.reciprocal.lattice import exactly
 from les.sums.system import Given
-
-#: Residual at the end, relative to the drive.
-DEFAULT_TOLERANCE = 1e-9
-
-#: Iterations after which there is no solution.
-DEFAULT_ITERATIONS = 200
 
 #: Residual at which no direction without a minimum is left in a drive that has all of them.
 PROBE_TOLERANCE = 1e-6
@@ -37,8 +32,7 @@ class Surroundings(NamedTuple):
     batch: Tensor
     pbc: Tensor | None
     n_structures: int
-    tolerance: float = DEFAULT_TOLERANCE
-    iterations: int = DEFAULT_ITERATIONS
+    convergence: Convergence = Convergence(tolerance=1e-9)
 
     def plan(self, sources: Tensor, positions: Tensor, cell: Tensor) -> Plan:
         """How charges and dipoles ``[n_atoms, 4]`` are summed."""
@@ -53,15 +47,16 @@ class Surroundings(NamedTuple):
 
     def answer(self, dual: Tensor, kappas: Tensor, alphas: Tensor) -> Tensor:
         """K times numbers ``[n_atoms, 4]``."""
-        weight = self.total(kappas).clamp(min=torch.finfo(kappas.dtype).tiny)
-        mean = self.total(kappas * dual[:, 0]) / weight
+        total = self.structures.total
+        weight = total(kappas).clamp(min=torch.finfo(kappas.dtype).tiny)
+        mean = total(kappas * dual[:, 0]) / weight
         charges = kappas * (dual[:, 0] - mean[self.batch])
         return torch.cat([charges.unsqueeze(1), polarised(alphas, dual[:, 1:])], dim=1)
 
-    def total(self, values: Tensor) -> Tensor:
-        """Sums ``[n_structures]`` of numbers ``[n_atoms]`` or ``[n_atoms, n]``."""
-        values = values if values.dim() == 1 else values.sum(dim=1)
-        return values.new_zeros(self.n_structures).index_add(0, self.batch, values)
+    @property
+    def structures(self) -> Groups:
+        """Which atoms are one structure."""
+        return Groups(self.batch, self.n_structures)
 
 
 class Dual(torch.autograd.Function):
@@ -125,7 +120,8 @@ def require_minimum(
     drive = torch.randn(
         len(positions), 4, dtype=torch.float64, device="cpu", generator=generator
     ).to(positions)
-    around = around._replace(tolerance=PROBE_TOLERANCE)
+    convergence = around.convergence._replace(tolerance=PROBE_TOLERANCE)
+    around = around._replace(convergence=convergence)
     with torch.no_grad():
         _solve(drive, kappas, alphas, positions, cell, around)
 
@@ -147,40 +143,37 @@ def _solve(
         assert found is not None
         return exactly(found)
 
-    residual = dual = right
-    answer = around.answer(residual, kappas, alphas)
-    induced, direction = torch.zeros_like(answer), answer
-    square = around.total(residual * answer)
-    enough = around.tolerance**2 * square
-    if not bool(torch.isfinite(square).all()):
-        wrong = torch.nonzero(~torch.isfinite(square))
-        raise RuntimeError(
-            f"what charges and dipoles of structure {int(wrong[0])} feel is no finite number"
-        )
-    active = ~(square <= enough)  # what is no number has not converged
-    for _ in range(around.iterations):
-        if not bool(active.any()):
-            break
-        product = dual + felt(direction)
-        curvature = around.total(direction * product)
-        wrong = active & ~(curvature > 0)
-        if bool(wrong.any()):
-            raise RuntimeError(
-                f"polarisation catastrophe in structure {int(torch.nonzero(wrong)[0])}: the energy "
-                "of its induced moments has no minimum; `alphas` or `kappas` are too large for "
-                "atoms so close to each other, or the width `sigma` is too small"
-            )
-        step = torch.where(active, square / curvature, 0.0)[around.batch].unsqueeze(1)
-        induced = induced + step * direction
-        residual = residual - step * product
-        answer = around.answer(residual, kappas, alphas)
-        before, square = square, around.total(residual * answer)
-        kept = torch.where(active, square / before, 0.0)[around.batch].unsqueeze(1)
-        direction, dual = answer + kept * direction, residual + kept * dual
-        active = active & ~(square <= enough)
-    if bool(active.any()):
-        raise RuntimeError(
-            f"induced moments of structure {int(torch.nonzero(active)[0])} did not converge in "
-            f"{around.iterations} iterations"
-        )
-    return (right - felt(induced)).to(dtype)
+    def respond(residual: Tensor) -> tuple[Tensor, Tensor]:
+        return residual, around.answer(residual, kappas, alphas)
+
+    structures = around.structures
+    _refuse(
+        ~torch.isfinite(structures.total(right * respond(right)[1])),
+        "what charges and dipoles of structure {} feel is no finite number",
+    )
+    # With K in the place of the preconditioner, what a direction is made of is its K^-1.
+    solution = conjugate_gradients(
+        lambda direction, dual: dual + felt(direction),
+        respond,
+        right,
+        structures,
+        around.convergence,
+    )
+    _refuse(
+        ~solution.positive,
+        "polarisation catastrophe in structure {}: the energy of its induced moments has no "
+        "minimum; `alphas` or `kappas` are too large for atoms so close to each other, or the "
+        "width `sigma` is too small",
+    )
+    _refuse(
+        ~solution.converged,
+        "induced moments of structure {} did not converge in "
+        f"{around.convergence.iterations} iterations",
+    )
+    return (right - felt(solution.values)).to(dtype)
+
+
+def _refuse(failed: Tensor, message: str) -> None:
+    """Raise ``RuntimeError`` with the number of the first structure that has failed."""
+    if bool(failed.any()):
+        raise RuntimeError(message.format(int(torch.nonzero(failed)[0])))

@@ -191,7 +191,7 @@ def _energies(around: Surroundings, dual: Tensor, inputs: _Inputs) -> tuple[Tens
     assert fields is not None
     total = charges * positions + dipoles.squeeze(1)
     others = 0.5 * (dual * answer).sum(dim=1) - (total * field).sum(dim=1)
-    return energy + around.total(others), others + shares_of_atoms(moments, fields)
+    return energy + around.structures.total(others), others + shares_of_atoms(moments, fields)
 
 
 class _Energy(torch.autograd.Function):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from les import Ewald
+from les.conjugate_gradients import Convergence
 from les.induced import checked_response
 from les.multipoles import checked_moments, multipole_energies
 from les.response_solver import Dual, Surroundings
@@ -44,7 +45,7 @@ def energies(charges, positions, cell, dipoles, kappas, alphas, field=None, **op
     moments = checked_moments(charges, positions, dipoles)
     response = checked_response(moments, kappas, alphas)
     external = None if field is None else field.expand(len(positions), 3)
-    around = Surroundings(settings, batch, None, 1, tolerance=1e-11)
+    around = Surroundings(settings, batch, None, 1, Convergence(1e-11))
     return self_consistent_energies(around, moments, response, positions, cell, external)
 
 
@@ -110,7 +111,7 @@ def test_a_batch_has_what_its_structures_have(system, join):
     charges, positions, cell, batch = join([parts[:3] for parts in systems])
     dipoles, kappas, alphas = (torch.cat([s[i] for s in systems]) for i in (3, 4, 5))
     moments = checked_moments(charges, positions, dipoles)
-    around = Surroundings(Ewald(dl=3.0).settings(), batch, None, 3, tolerance=1e-11)
+    around = Surroundings(Ewald(dl=3.0).settings(), batch, None, 3, Convergence(1e-11))
     response = checked_response(moments, kappas, alphas)
     energy, induced = self_consistent_energies(around, moments, response, positions, cell)
     found = [energies(*parts) for parts in systems]
@@ -143,7 +144,9 @@ def test_polarisability_is_the_second_derivative(system):
     (dipole,) = torch.autograd.grad(-energy.sum(), field, create_graph=True)
     rows = [torch.autograd.grad(x, field, retain_graph=True)[0] for x in dipole]
     moments = checked_moments(charges, positions, dipoles)
-    around = Surroundings(Ewald().settings(), torch.zeros(5, dtype=torch.long), None, 1, 1e-13)
+    around = Surroundings(
+        Ewald().settings(), torch.zeros(5, dtype=torch.long), None, 1, Convergence(1e-13)
+    )
     found = polarisabilities(around, checked_response(moments, kappas, alphas), positions, cell)
     torch.testing.assert_close(found[0], torch.stack(rows), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(found[0], found[0].mT, rtol=1e-9, atol=1e-9)
