@@ -6,40 +6,23 @@ refer to ``les.les.Les``.
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from les.config import LESConfig
-from les.config_checks import OF_MULTIPOLES
-from les.element_baselines import ElementPolarisabilities, OxidationStates
+from les.configured import Configured
 from les.equilibration import refuse_periodic_response
-from les.ewald import Ewald
 from les.latent_moments import Latent, Wanted, check_asked_for, moments_and_energies
-from les.legacy import settings_of_pickle
 from les.long_range import atom_energies, equilibrated, not_in_graphs, scaled
-from les.neutrality import UNSAID_NEUTRALITY, charges_with_sum, charges_with_sums
-from les.readout import ChargeReadout
+from les.neutrality import charges_with_sum, charges_with_sums
 from les.response.arguments import BornSettings
 from les.response.born import born_effective_charges
 from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
-from les.settings_buffer import SETTINGS, check_same_readout, decode, encode
 from les.structures import ChargeSums, Structures, whole
 from les.sums.checks import as_indices, check_charges, check_tensors, is_compiling
 
-logger = logging.getLogger("les")
 
-#: Rows of the charges of elements, by atomic number.
-N_ATOMIC_NUMBERS = 119
-
-
-class Les(nn.Module):
+class Les(Configured):
     """Long-range energy of latent charges, as a part of a host model.
 
     Args:
@@ -61,89 +44,6 @@ class Les(nn.Module):
     The configuration is also kept in a small buffer, and is read back when a state dict
     that has it is loaded. State dicts without it load as well.
     """
-
-    def __init__(
-        self,
-        les_arguments: LESConfig | Mapping[str, Any] | str | Path | None = None,
-        *,
-        host_embeds: bool = False,
-    ) -> None:
-        super().__init__()
-        config = LESConfig.resolve(les_arguments)
-        if config.embedded and not host_embeds:
-            raise ValueError(
-                f"`embed_{config.embedded[0]}` has no effect: this model embeds nothing in its "
-                "features, leave it out"
-            )
-        self._build(config)
-
-    def _build(self, config: LESConfig) -> None:
-        self.atomwise: ChargeReadout | None = None
-        if config.use_atomwise:
-            self.atomwise = ChargeReadout.of(config, N_ATOMIC_NUMBERS)
-        self.atomic_alpha: ElementPolarisabilities | None = None
-        if config.use_atomic_alpha:
-            self.atomic_alpha = ElementPolarisabilities()
-        self._apply_settings(config)
-
-    def _apply_settings(self, config: LESConfig) -> None:
-        """Take over all that is not a parameter."""
-        self.remove_mean = config.remove_mean
-        self.epsilon_factor = float(config.epsilon_factor)
-        self.neutrality = config.neutrality
-        self.charge_equilibration = config.charge_equilibration
-        self.multipoles = any(getattr(config, name) for name in OF_MULTIPOLES)
-        self.fixed_charges: OxidationStates | None = None
-        if config.use_fixed_atomic_charges:
-            self.fixed_charges = OxidationStates(config.fixed_atomic_charges_scaling_factor)
-        self.ewald = Ewald(**config.sum_settings())
-        if self.atomwise is not None:
-            self.atomwise.output_scaling_factor = config.output_scaling_factor
-        present = self._buffers.get(SETTINGS)
-        device = None if present is None else present.device
-        self.register_buffer(SETTINGS, encode(config).to(device))
-
-    @torch.jit.unused
-    def config(self) -> LESConfig:
-        """The configuration this module was built from, or was loaded with."""
-        return decode(self.get_buffer(SETTINGS))
-
-    @torch.jit.unused
-    def set_trained_sign(self) -> None:
-        """Say that the charges have the sign of what the model is trained on."""
-        self._apply_settings(dataclasses.replace(self.config(), sign="trained"))
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        key = prefix + SETTINGS
-        if key in state_dict:
-            loaded, own = decode(state_dict[key]), self.config()
-            check_same_readout(loaded, own)
-            if loaded != own:
-                logger.info("settings of the loaded state replace those given: %s", loaded)
-            self._apply_settings(loaded)
-        state_dict[key] = self.get_buffer(SETTINGS)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if SETTINGS in state["_buffers"]:
-            # Earlier releases wrote neither.
-            unsaid: dict[str, Any] = {
-                "neutrality": UNSAID_NEUTRALITY,
-                "charge_equilibration": False,
-                "multipoles": False,
-            }
-            for name in ("fixed_charges", "atomic_alpha"):
-                if name not in state["_modules"]:
-                    unsaid[name] = None
-            super().__setstate__({**unsaid, **state})
-            return
-        # A pickle of published LES: its flags stay as they are, its modules become ours.
-        settings = settings_of_pickle(state)
-        nn.Module.__init__(self)
-        self.training = state["training"]
-        self._build(LESConfig(**settings))
 
     def forward(
         self,
