@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from les.moment_readout import ALPHA_UNIT
+
+if TYPE_CHECKING:
+    from les.config import LESConfig
 
 #: Usual oxidation states, by atomic number, as published LES has them. Charges that are read off
 #: features are differences from these, times a factor.
@@ -21,6 +27,129 @@ OXIDATION_STATES = (
     1, 2, 3, 4, 5, 6, 5, 4, *(3,) * 7, 2, 3, 4, 5, 6, 7, 4, 3, 2, 1, 2, 3, 2, 3, 2, -1, 0,
 )
 # fmt: on
+
+#: Chemical symbols, by atomic number.
+SYMBOLS = [
+    "X",
+    "H",
+    "He",
+    "Li",
+    "Be",
+    "B",
+    "C",
+    "N",
+    "O",
+    "F",
+    "Ne",
+    "Na",
+    "Mg",
+    "Al",
+    "Si",
+    "P",
+    "S",
+    "Cl",
+    "Ar",
+    "K",
+    "Ca",
+    "Sc",
+    "Ti",
+    "V",
+    "Cr",
+    "Mn",
+    "Fe",
+    "Co",
+    "Ni",
+    "Cu",
+    "Zn",
+    "Ga",
+    "Ge",
+    "As",
+    "Se",
+    "Br",
+    "Kr",
+    "Rb",
+    "Sr",
+    "Y",
+    "Zr",
+    "Nb",
+    "Mo",
+    "Tc",
+    "Ru",
+    "Rh",
+    "Pd",
+    "Ag",
+    "Cd",
+    "In",
+    "Sn",
+    "Sb",
+    "Te",
+    "I",
+    "Xe",
+    "Cs",
+    "Ba",
+    "La",
+    "Ce",
+    "Pr",
+    "Nd",
+    "Pm",
+    "Sm",
+    "Eu",
+    "Gd",
+    "Tb",
+    "Dy",
+    "Ho",
+    "Er",
+    "Tm",
+    "Yb",
+    "Lu",
+    "Hf",
+    "Ta",
+    "W",
+    "Re",
+    "Os",
+    "Ir",
+    "Pt",
+    "Au",
+    "Hg",
+    "Tl",
+    "Pb",
+    "Bi",
+    "Po",
+    "At",
+    "Rn",
+    "Fr",
+    "Ra",
+    "Ac",
+    "Th",
+    "Pa",
+    "U",
+    "Np",
+    "Pu",
+    "Am",
+    "Cm",
+    "Bk",
+    "Cf",
+    "Es",
+    "Fm",
+    "Md",
+    "No",
+    "Lr",
+    "Rf",
+    "Db",
+    "Sg",
+    "Bh",
+    "Hs",
+    "Mt",
+    "Ds",
+    "Rg",
+    "Cn",
+    "Nh",
+    "Fl",
+    "Mc",
+    "Lv",
+    "Ts",
+    "Og",
+]
 
 
 class OxidationStates(nn.Module):
@@ -54,3 +183,51 @@ class ElementPolarisabilities(nn.Module):
         if alphas.dim() == 1:
             return alphas + own
         return alphas + torch.diag_embed(own.unsqueeze(1).expand(-1, 3))
+
+
+class ElementBaselines(nn.Module):
+    """Both, for a model that knows atoms by their types.
+
+    Args:
+        config: says which of them.
+        atomic_numbers: that of each type.
+    """
+
+    def __init__(self, config: LESConfig, atomic_numbers: Sequence[int]) -> None:
+        super().__init__()
+        self.charges: OxidationStates | None = None
+        if config.use_fixed_atomic_charges:
+            self.charges = OxidationStates(config.fixed_atomic_charges_scaling_factor)
+        self.alphas = ElementPolarisabilities() if config.use_atomic_alpha else None
+        self.numbers: Tensor
+        self.register_buffer("numbers", torch.tensor(list(atomic_numbers)), persistent=False)
+
+    @classmethod
+    def of(cls, config: LESConfig, symbols: Sequence[str]) -> ElementBaselines | None:
+        """What ``config`` asks for, or ``None``, of types that are named by ``symbols``.
+
+        Raises:
+            ValueError: for a name that is no chemical symbol, and polarisabilities to be added to
+                those of a model that has none.
+        """
+        if not (config.use_fixed_atomic_charges or config.use_atomic_alpha):
+            return None
+        for symbol in symbols:
+            if symbol not in SYMBOLS[1:]:
+                raise ValueError(
+                    "`use_fixed_atomic_charges` and `use_atomic_alpha` need types of atoms that "
+                    f"are named by their chemical symbols, got {symbol!r}"
+                )
+        return cls(config, [SYMBOLS.index(symbol) for symbol in symbols])
+
+    def with_charges(self, charges: Tensor, types: Tensor) -> Tensor:
+        """``charges`` ``[n_atoms]`` [e] with those of the elements of ``types`` ``[n_atoms]``."""
+        if self.charges is None:
+            return charges
+        return charges + self.charges(self.numbers[types]).to(charges.dtype)
+
+    def with_alphas(self, alphas: Tensor | None, types: Tensor) -> Tensor | None:
+        """Polarisabilities ``alphas`` with those of the elements of ``types`` ``[n_atoms]``."""
+        if self.alphas is None or alphas is None:
+            return alphas
+        return self.alphas.add(alphas, self.numbers[types])

@@ -11,7 +11,8 @@ from torch import Tensor
 from les.config import LESConfig
 from les.ewald import Ewald
 from les.induced import Induced, checked_response, field_at_atoms, induced_in_one_step
-from les.long_range import scaled
+from les.long_range import LongRange, scaled
+from les.moment_readout import ReadMoments
 from les.multipoles import checked_moments, multipole_energies, shares_of_atoms
 from les.neutrality import charges_with_sum
 from les.response.arguments import BornSettings
@@ -20,7 +21,7 @@ from les.response.dipoles import dipole_evaluation, single_channel
 from les.response.phase import phase_born_effective_charges
 from les.response_solver import Surroundings
 from les.self_consistent import self_consistent_energies
-from les.structures import Structures
+from les.structures import NO_SUMS, ChargeSums, Structures
 from les.sums.sources import Fields, Moments
 
 #: What is reported of atoms besides charges -> what ``les.Les`` returns, and whether it is scaled
@@ -134,6 +135,46 @@ def moments_and_energies(
             bec = bec.select(-2, wanted.bec_component)
         results["BEC"] = bec
     return results
+
+
+def long_range_of_moments(
+    ewald: Ewald,
+    config: LESConfig,
+    charges: Tensor,
+    moments: ReadMoments,
+    structures: Structures,
+    sums: ChargeSums = NO_SUMS,
+    *,
+    compute_dipole: bool = True,
+) -> LongRange:
+    """As ``les.long_range.long_range``, with moments that the model reads itself.
+
+    Args:
+        ewald, config, structures, compute_dipole: as there.
+        charges: as they are read ``[n_atoms]`` [e].
+        moments: what else is read of the atoms.
+        sums: what charges sum to; fragments are refused.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as ``les.Les``.
+    """
+    if sums.fragment is not None or sums.fragment_charge is not None:
+        raise ValueError(
+            "`fragment` and `fragment_charge` have no effect with dipoles, quadrupoles, induced "
+            "moments or an external field, they must be None"
+        )
+    latent = Latent(charges, *moments, external=None)
+    wanted = Wanted(True, True, False, compute_dipole, False, None, False)
+    out = moments_and_energies(ewald, config, latent, structures, sums.total_charge, wanted)
+    energy, shares, found, physical = (
+        out[name] for name in ("E_lr", "E_lr_atoms", "latent_charges", "charges")
+    )
+    assert energy is not None and shares is not None
+    assert found is not None and physical is not None
+    of_atoms = {
+        name: out[name] for name in ("raw_charges", *(k for k, _ in ATOMIC_MOMENTS.values()))
+    }
+    return LongRange(energy, shares, found, physical, out["dipole"], moments=of_atoms)
 
 
 def reported_moments(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,6 +32,9 @@ class LongRange(NamedTuple):
             several charges on each atom, and of captured graphs.
         parameters: electronegativities and hardnesses ``[n_atoms, 2]`` [eV/e, eV/e^2] of charges
             that were equilibrated, else ``None``.
+        moments: of a model that has any, ``raw_charges``, before they were shifted and with induced
+            ones, and ``latent_dipoles``, ``latent_quads``, ``latent_alphas`` and ``latent_kappas``
+            as ``les.Les`` returns them.
     """
 
     energy: Tensor
@@ -40,6 +43,19 @@ class LongRange(NamedTuple):
     charges: Tensor
     dipole: Tensor | None
     parameters: Tensor | None = None
+    moments: Mapping[str, Tensor | None] | None = None
+
+    def in_order(self, order: Tensor) -> LongRange:
+        """The same with atoms in the order of the indices ``order`` ``[n_atoms]``."""
+        parameters, moments = self.parameters, self.moments
+        return self._replace(
+            atom_energies=self.atom_energies[order],
+            latent_charges=self.latent_charges[order],
+            charges=self.charges[order],
+            parameters=None if parameters is None else parameters[order],
+            moments=moments
+            and {name: None if x is None else x[order] for name, x in moments.items()},
+        )
 
 
 def long_range(

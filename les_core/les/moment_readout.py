@@ -24,13 +24,16 @@ from les.readout import AtomReadout
 if TYPE_CHECKING:
     from les.config import LESConfig
 
+#: Why there are no programs of such models.
+IN_GRAPHS = (
+    "a model with dipoles, quadrupoles or induced moments can be neither compiled nor exported: "
+    "their sum has no operator"
+)
+
 #: Response of a charge [e^2/eV], and polarisability [e^2 A^2/eV], where nothing is read; the last
 #: one is 0.3 A^3.
 KAPPA_UNIT = 0.02
 ALPHA_UNIT = 0.02
-
-#: Scale of what is read at first, relative to that of charges.
-INITIAL_SCALE = 0.1
 
 #: Scale of all that is read, and of what a step of training changes in it, as that of charges.
 OUTPUT_SCALE = 0.1
@@ -77,6 +80,10 @@ class ReadMoments(NamedTuple):
     kappas: Tensor | None = None
     alphas: Tensor | None = None
 
+    def in_order(self, order: Tensor) -> ReadMoments:
+        """The same of atoms in the order of the indices ``order`` ``[n_atoms]``."""
+        return ReadMoments(*(None if x is None else x[order] for x in self))
+
 
 class MomentReadout(nn.Module):
     """Reads dipoles, quadrupoles, responses of charges and polarisabilities.
@@ -103,13 +110,12 @@ class MomentReadout(nn.Module):
                     f"its features are {counts.scalars} scalars (0e), {counts.vectors} vectors "
                     f"(1o) and {counts.tensors} tensors (2e)"
                 )
-        scale = INITIAL_SCALE * config.initial_charge_scale
 
         def weights(asked: bool, n: int) -> AtomReadout | None:
             if not asked:
                 return None
             readout = AtomReadout(counts.scalars, n, 2, WIDTH, True, OUTPUT_SCALE)
-            readout.scale_weights(scale)
+            readout.scale_weights(config.initial_charge_scale)
             return readout
 
         self.dipoles = weights(config.use_dipole, counts.vectors)
@@ -120,7 +126,16 @@ class MomentReadout(nn.Module):
 
     @classmethod
     def of(cls, config: LESConfig, counts: FeatureCounts) -> MomentReadout | None:
-        """The readout that ``config`` asks for, or ``None`` if it asks for charges alone."""
+        """The readout that ``config`` asks for, or ``None`` if it asks for charges alone.
+
+        Raises:
+            ValueError: as the class, and for polarisabilities of elements that are added to none.
+        """
+        if config.use_atomic_alpha and not config.use_induced_dipole:
+            raise ValueError(
+                "`use_atomic_alpha` needs `use_induced_dipole`, without which this model has no "
+                "polarisabilities to add to"
+            )
         return cls(config, counts) if config.reads_moments else None
 
     def forward(self, features: Features) -> ReadMoments:
@@ -153,9 +168,7 @@ class MomentReadout(nn.Module):
                 readout.negate()
 
     def __prepare_scriptable__(self) -> Any:
-        raise ValueError(
-            "a model with dipoles, quadrupoles or induced moments cannot be compiled by TorchScript"
-        )
+        raise ValueError(IN_GRAPHS)
 
 
 def traceless_basis(like: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -55,6 +56,50 @@ def test_energies_of_atoms(molecule, make_system):
     shares = shares - 0.5 * (latent["latent_dipoles"] * out["field"]).sum(1)
     torch.testing.assert_close(out["E_lr_atoms"], shares)
     torch.testing.assert_close(shares.sum(), out["E_lr"][0])
+
+
+def test_elements(molecule):
+    """Oxidation states and polarisabilities of elements are added to what the host passes."""
+    positions, latent = molecule
+    numbers = torch.tensor([1, 8, 8, 1, 6])
+    plain = Les({})(positions, **latent)
+    les = Les({"use_fixed_atomic_charges": True, "use_atomic_alpha": True})
+    out = les(positions, **latent, atomic_numbers=numbers)
+    states = 0.5 * torch.tensor([1.0, -2.0, -2.0, 1.0, 4.0], dtype=FLOAT)
+    torch.testing.assert_close(out["latent_charges"], plain["latent_charges"] + states)
+    torch.testing.assert_close(out["latent_alphas"], plain["latent_alphas"] + 0.02)
+    out["E_lr"].sum().backward()
+    assert les.atomic_alpha.numbers.grad[[1, 6, 8]].abs().min() > 0.0
+    others = Les({"use_fixed_atomic_charges": True, "use_atomic_alpha": True})
+    others.load_state_dict(les.state_dict())
+    with pytest.raises(ValueError, match="is of a model with `use_atomic_alpha` = True"):
+        Les({}).load_state_dict(les.state_dict())
+    matrices = {**latent, "latent_alphas": torch.diag_embed(positions.detach() ** 2)}
+    found = les(positions, **matrices, atomic_numbers=numbers)["latent_alphas"]
+    unit = 0.02 * torch.eye(3, dtype=FLOAT)
+    torch.testing.assert_close(found, matrices["latent_alphas"] + unit)
+    with pytest.raises(ValueError, match="`use_fixed_atomic_charges` needs `atomic_numbers`"):
+        les(positions, **latent)
+    without = {**latent, "latent_alphas": None}
+    with pytest.raises(ValueError, match="`use_atomic_alpha` needs `latent_alphas`"):
+        les(positions, **without, atomic_numbers=numbers)
+    restored = pickle.loads(pickle.dumps(les))
+    again = restored(positions, **latent, atomic_numbers=numbers)["E_lr"]
+    assert torch.equal(again, les(positions, **latent, atomic_numbers=numbers)["E_lr"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"use_anisotropic_polarizability": True}, "needs `use_induced_dipole`"),
+        ({"use_induced_charge": True}, "needs `self_consistent` with `neutrality` 'shift'"),
+        ({"fixed_atomic_charges_scaling_factor": 0.7}, "has no effect on this model"),
+        ({"use_fixed_atomic_charges": True, "charge_equilibration": True}, "must be false with"),
+    ],
+)
+def test_settings_that_contradict_each_other(settings, message):
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}` {message}"):
+        LESConfig(**settings)
 
 
 def test_self_consistent_needs_a_response():

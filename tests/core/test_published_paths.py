@@ -74,8 +74,25 @@ def test_kernels_are_those_of_the_sum(make_system):
     energy = 0.5 * charges @ kernel @ charges
     torch.testing.assert_close(energy.view(1), ewald(charges, positions, cell)[0])
     assert torch.isfinite(torch.autograd.grad(energy, leaf)[0]).all()
-    with pytest.raises(ValueError, match="`compute_u` is not supported yet"):
-        make_kernels(positions, 0.9, 1.0)
+    assert [x is None for x in make_kernels(positions, 0.9, 1.0, True, False)] == [False] * 3 + [
+        True
+    ] * 2
+    assert make_kernels(positions, 0.9, 1.0, False, True)[1] is None
+
+
+def test_kernels_are_derivatives(make_system):
+    """Each by the position of the second atom; they interact as the sum says."""
+    _, positions, _ = make_system("open", 3)
+
+    def kernels(second):
+        places = torch.stack([positions[0], second, positions[2]])
+        return tuple(kernel[0, 1] for kernel in make_kernels(places, 0.9, 14.4))
+
+    values = kernels(positions[1])
+    assert [x.dim() for x in values] == [0, 1, 2, 3, 4]
+    slopes = torch.autograd.functional.jacobian(kernels, positions[1])
+    for value, slope, sign in zip(values[1:], slopes, (-1.0, -1.0, 1.0, 1.0)):
+        torch.testing.assert_close(value, sign * slope)
 
 
 def test_gradients_of_several_components():

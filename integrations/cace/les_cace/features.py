@@ -18,6 +18,8 @@ FEATURES = {
     "channels": yes("They are `latent_charges`; no dipole or Born effective charges follow"),
     "total_charge": yes(),
     "equilibration": yes("Born effective charges of molecules, and of fragments"),
+    "moments": no("The features are scalars"),
+    "induced": no("The readout gives charges only"),
     "fragments": yes(),
     "embedding": yes(),
     "field": no("The model does not know it; a warning tells"),

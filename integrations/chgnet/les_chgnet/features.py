@@ -18,6 +18,8 @@ FEATURES = {
     "channels": no("The readout gives one charge per atom; several are CACE's"),
     "total_charge": yes(),
     "equilibration": yes("Born effective charges of molecules, and of fragments"),
+    "moments": no("The features are scalars"),
+    "induced": no("The readout gives charges only"),
     "fragments": yes(),
     "embedding": yes(),
     "field": no("The model does not know it; a warning tells"),

@@ -19,6 +19,7 @@ from les.training.arguments import add_charge_options, configuration, mapping
 from les.training.files import check_name
 from les.training.ranges import positive
 from les.training.responses import add_responses, check_responses, response_weights
+from les_mace.configuration import configuration as model_configuration
 from les_mace.labels import UnnamedKey
 
 logger = logging.getLogger("les")
@@ -72,7 +73,7 @@ def parse(arguments: Sequence[str], *, les: bool) -> argparse.Namespace:
         new = {"cutoff": "smooth", **settings_of_new_models(False)}
         options.les_arguments = {**new, **(options.les_arguments or {})}
         try:
-            LESConfig.for_charges(options.les_arguments)
+            model_configuration(options.les_arguments)
         except ValueError as error:
             raise ValueError(f"--les_arguments: {error}") from error
     return options

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from ase.stress import full_3x3_to_voigt_6_stress
 from mace.calculators import MACECalculator
 from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.modules.models import ScaleShiftMACE
@@ -17,12 +16,14 @@ from mace.tools.torch_geometric import Batch
 from mace.tools.torch_tools import default_dtype
 from numpy.typing import NDArray
 
+from les.backends.batch_calculator import BatchCalculator
 from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
 from les.latent_moments import ATOMIC_MOMENTS
+from les.response.born import BORN_CHARGES
 from les_mace.checkpoint import load_model
 from les_mace.cluster import MACECluster
 from les_mace.model import MACELES
@@ -36,12 +37,14 @@ SEVERAL_MODELS = ("models", "model_paths", "model_path")
 
 #: Outputs of models with LES that results are made of.
 KEPT = ("les_energy", "charges", "dipole", "BEC", "equilibration_parameters", *ATOMIC_MOMENTS)
-#: Outputs that results of several structures are made of, and those of whole structures.
-TOGETHER = ("energy", "node_energy", "forces", "stress", *KEPT)
+#: Outputs in upstream's units, and the powers of the length in these.
+IN_UNITS = {"energy": 0, "node_energy": 0, "les_energy": 0, "forces": -1, "stress": -3}
+#: Outputs under names of their own, and results that are of whole structures.
+NAMES = {"node_energy": "energies", "BEC": BORN_CHARGES}
 OF_STRUCTURES = ("energy", "stress", "les_energy", "dipole")
 
 
-class LESCalculator(ChargeCalculator, MACECalculator):
+class LESCalculator(BatchCalculator, MACECalculator):
     """``MACECalculator`` for models with LES.
 
     ``stress`` is per volume of the cell as given, also of a slab; without a periodic axis, or
@@ -179,7 +182,7 @@ class LESCalculator(ChargeCalculator, MACECalculator):
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         alone = any(self.fragment_tensors(atoms) for atoms in structures)
         if alone or self.use_compile or self.compute_atomic_stresses:
-            yield from super().evaluate_together(structures)
+            yield from ChargeCalculator.evaluate_together(self, structures)
             return
         placed = [self.place(atoms, self.dtype) for atoms in structures]
         batch = Batch.from_data_list([self._graph(atoms) for atoms in placed]).to(self.device)
@@ -189,29 +192,19 @@ class LESCalculator(ChargeCalculator, MACECalculator):
         }
         with self._output_kept():
             found = self.models[0](inputs, compute_stress=True)
-        found = {key: x.detach().cpu() for key in TOGETHER if (x := found.get(key)) is not None}
-        outputs = divided(found, [len(atoms) for atoms in structures], OF_STRUCTURES)
-        energy_unit = self.energy_units_to_eV
-        force_unit = energy_unit / self.length_units_to_A
+        found = {key: found[key] for key in (*IN_UNITS, *KEPT) if found.get(key) is not None}
+        values = {NAMES.get(key, key): self._in_eV(key, x) for key, x in found.items()}
+        outputs = divided(values, [len(atoms) for atoms in structures], OF_STRUCTURES)
         for atoms, out in zip(structures, outputs, strict=True):
-            energy = out["energy"].item() * energy_unit
-            self.results = {
-                "energy": energy,
-                "free_energy": energy,
-                "energies": out["node_energy"].numpy() * energy_unit,
-                "forces": out["forces"].numpy() * force_unit,
-            }
-            if has_stress(atoms):
-                stress = out["stress"].numpy() * (force_unit / self.length_units_to_A**2)
-                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
-            if self.long_range:
-                les_energy = out["les_energy"].item() * energy_unit
-                bec = out["BEC"] if self.bec else None
-                parameters = out.get("equilibration_parameters")
-                self.add_charge_results(
-                    atoms, les_energy, out["charges"], out["dipole"], bec, parameters, out
-                )
+            self.set_results(atoms, out)
             yield
+
+    def _in_eV(self, key: str, values: torch.Tensor) -> torch.Tensor:
+        """An output of the model in eV, A and e."""
+        if key not in IN_UNITS:
+            return values.detach().cpu()
+        unit = self.energy_units_to_eV * self.length_units_to_A ** IN_UNITS[key]
+        return values.detach().cpu() * unit
 
     @contextlib.contextmanager
     def _output_kept(self) -> Iterator[dict[str, torch.Tensor]]:

@@ -20,6 +20,11 @@ FEATURES = {
     "equilibration": yes(
         "Born effective charges of molecules, and of fragments; not with TorchScript"
     ),
+    "moments": yes(
+        "Of models with features that are vectors (1o) or tensors (2e), and one head; neither with "
+        "TorchScript nor in LAMMPS"
+    ),
+    "induced": yes("Neither with TorchScript nor in LAMMPS"),
     "fragments": yes("Not with TorchScript"),
     "embedding": yes(),
     "field": no("The model does not know it; a warning tells"),

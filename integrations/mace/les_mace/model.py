@@ -18,17 +18,17 @@ from mace.modules.utils import compute_forces, compute_forces_virials, compute_h
 from torch import Tensor
 
 from les import Les, LESConfig
-from les.backends.equivariant_features import feature_counts, joined_features
 from les.charge_states import ChargeStateEmbedding
 from les.electronegativity import electronegativity_and_hardness
 from les.fragments import told_fragments
 from les.latent_moments import reported_moments
-from les.moment_readout import MomentReadout, ReadMoments
+from les.moment_readout import ReadMoments
 from les.structures import ChargeSums
 from les_mace import lammps
 from les_mace.born import born_charges, born_charges_of_moments, with_born_charges
 from les_mace.configuration import born_options, check_request, configuration
 from les_mace.joint_embedding import JointEmbedding, embedding_specs
+from les_mace.moments import moment_readout, read_moments
 from les_mace.readouts import charge_readouts, layer_widths, read
 
 
@@ -74,13 +74,8 @@ class MACELES(ScaleShiftMACE):
         sources = [*self.readouts] * (2 if config.charge_equilibration else 1)
         self.les_readouts = charge_readouts(sources, config.initial_charge_scale)
         self.layer_widths = layer_widths(self.products)
-        moments = MomentReadout.of(config, feature_counts(self._irreps()))
+        moments = moment_readout(self, config)
         if moments is not None:
-            if len(self.heads) > 1:
-                raise ValueError(
-                    "dipoles, quadrupoles and induced moments need a model with one head, this "
-                    f"has {', '.join(self.heads)}"
-                )
             self.les_readouts.append(moments)  # which upstream trains
         n_features = self.node_embedding.linear.irreps_out.dim
         charge_states = ChargeStateEmbedding.of(config, n_features)
@@ -201,7 +196,7 @@ class MACELES(ScaleShiftMACE):
         kappas: Tensor | None = None
         alphas: Tensor | None = None
         if not torch.jit.is_scripting():
-            dipoles, quadrupoles, kappas, alphas = self.read_moments(out["node_feats"])
+            dipoles, quadrupoles, kappas, alphas = self._read_moments(out["node_feats"])
         sums = self.charge_sums(data)
         les_out = self.les(
             strained_positions,
@@ -322,19 +317,8 @@ class MACELES(ScaleShiftMACE):
         return numbers[0]
 
     @torch.jit.unused
-    def read_moments(self, node_feats: Tensor | None) -> ReadMoments:
-        """Moments and responses of the atoms, as read from upstream's features of all layers."""
-        readout = self.les_readouts[-1]
-        if node_feats is None or not isinstance(readout, MomentReadout):
-            return ReadMoments()
-        layers = torch.split(node_feats, self.layer_widths, dim=-1)
-        moments: ReadMoments = readout(joined_features(layers, self._irreps()))
-        return moments
-
-    @torch.jit.unused
-    def _irreps(self) -> list[Any]:
-        """Which features each layer has."""
-        return [product.linear.irreps_out for product in self.products]
+    def _read_moments(self, node_feats: Tensor | None) -> ReadMoments:
+        return read_moments(self, node_feats)
 
     @torch.jit.unused
     def _read(self, readout: Any, features: Tensor, heads: Tensor) -> Tensor:

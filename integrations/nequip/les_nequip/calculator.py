@@ -20,6 +20,7 @@ from les.backends.calculator import ChargeCalculator
 from les.backends.keywords import refuse_several_models
 from les.data.atoms import LONG_RANGE_AXES, has_stress, spanning_cell
 from les.devices import resolve_device
+from les.latent_moments import ATOMIC_MOMENTS
 from les_nequip.cluster import NequIPCluster
 from les_nequip.keys import (
     BEC_METHOD,
@@ -44,6 +45,7 @@ OF_ATOMS = (
     AtomicDataDict.CHARGE_KEY,
     AtomicDataDict.BORN_CHARGE_KEY,
     EQUILIBRATION_KEY,
+    *ATOMIC_MOMENTS,
 )
 
 
@@ -237,11 +239,13 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
             torch.zeros(len(charges), dtype=torch.long),
             1,
             self.les_config.moments_without_mean,
-        )
+        )[0]
+        if "atomic_dipoles" in out:
+            dipole = dipole + out["atomic_dipoles"].detach().sum(dim=0).cpu()
         bec = out[AtomicDataDict.BORN_CHARGE_KEY].reshape(-1, 3, 3) if self.bec else None
         les_energy = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
         parameters = out.get(EQUILIBRATION_KEY)
-        self.add_charge_results(self.atoms, les_energy, charges, dipole[0], bec, parameters)
+        self.add_charge_results(self.atoms, les_energy, charges, dipole, bec, parameters, out)
 
     @contextlib.contextmanager
     def _chosen_outputs(self) -> Iterator[None]:

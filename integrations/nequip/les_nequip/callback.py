@@ -38,6 +38,9 @@ class ComputeResponses(Callback):  # type: ignore[misc]
         def negate() -> None:
             for module in _les_modules(pl_module):
                 module.readout.negate()
+                moments = getattr(module, "moments", None)
+                if moments is not None:
+                    moments.negate()
 
         def negate_all() -> None:
             negate()

@@ -21,6 +21,11 @@ FEATURES = {
         "Born effective charges of molecules, and of fragments; neither in compiled models nor in "
         "compiled training"
     ),
+    "moments": yes(
+        "Of NequIP, with `l_max` of 1 or 2: Allegro's features are scalars; neither in compiled "
+        "models nor in compiled training nor in LAMMPS"
+    ),
+    "induced": yes("Neither in compiled models nor in compiled training nor in LAMMPS"),
     "fragments": yes("Neither in compiled models nor in compiled training"),
     "embedding": yes("Not in compiled models"),
     "field": no("The model does not know it; a warning tells"),

@@ -90,11 +90,11 @@ def _add(graph_model: Any, seed: int, settings: dict[str, Any]) -> None:
             irreps_in={key: _irreps(value) for key, value in before.irreps_out.items()},
             **settings,
         )
-    device = next(graph_model.parameters()).device
-    sequence.insert("les", les.to(device), before=SUM)
-    for module in (graph_model, graph_model.model):
-        module.irreps_out.update(les.irreps_out)
-    prepare(graph_model)
+        device = next(graph_model.parameters()).device
+        sequence.insert("les", les.to(device), before=SUM)
+        for module in (graph_model, graph_model.model):
+            module.irreps_out.update(les.irreps_out)
+        prepare(graph_model)
 
 
 def _irreps(irreps: Any) -> Any:

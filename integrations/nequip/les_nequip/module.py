@@ -16,8 +16,9 @@ from torch import Tensor
 
 from les import ChargeReadout, Ewald
 from les.charge_states import ChargeStateEmbedding
-from les.equilibration import refuse_periodic_response
+from les.element_baselines import ElementBaselines
 from les.fragments import told_fragments
+from les.latent_moments import long_range_of_moments, reported_moments
 from les.long_range import (
     CaptureLimits,
     LongRange,
@@ -25,11 +26,9 @@ from les.long_range import (
     long_range,
     summed_cells,
 )
-from les.response.arguments import BornSettings
-from les.response.born import born_charges_of_model
-from les.response.moments import moment_evaluation
-from les.response.phase import phase_evaluation
+from les.moment_readout import IN_GRAPHS, MomentReadout, ReadMoments
 from les.structures import NO_SUMS, ChargeSums, Structures
+from les_nequip.born import bec_obstacle, born_effective_charges_of
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.charge_states import Conditioned, n_features
 from les_nequip.edges import EdgeRecord
@@ -44,6 +43,7 @@ from les_nequip.keys import (
     READ_KEY,
     TOTAL_CHARGE_KEY,
 )
+from les_nequip.moments import read_moments
 from les_nequip.reach import Reach
 from les_nequip.settings import core_config
 from les_nequip.upstream import (
@@ -72,6 +72,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
     ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e], the component of the polarisation first;
     with ``compute_dipole`` ``les_dipole`` ``[n_structures, 3]`` [e A]. With ``neutrality``
     ``"shift"`` charges sum to ``total_charge`` ``[n_structures, 1]`` [e] in the data, 0 without it.
+    Models with moments of atoms (``use_dipole``, ...) add what
+    ``les.latent_moments.reported_moments`` names, and can be neither compiled nor exported.
     Models that embed them (``embed_total_charge``, ``embed_spin``) need ``total_charge`` and
     ``spin`` ``[n_structures, 1]``, a multiplicity, in the data.
 
@@ -137,6 +139,10 @@ class LES(GraphModuleMixin, torch.nn.Module):
         self.charge_states: ChargeStateEmbedding | None = None
         if self.config.embedded:
             self.charge_states = ChargeStateEmbedding.of(self.config, n_features(irreps_in))
+        self.elements = ElementBaselines.of(self.config, type_names)
+        # Reads moments of atoms off the features of layers; made when the model has been built.
+        self.moments: MomentReadout | None = None
+        self.layer_irreps: list[str] = []
         outputs = {
             AtomicDataDict.PER_ATOM_ENERGY_KEY: "0e",
             AtomicDataDict.CHARGE_KEY: "0e",
@@ -156,13 +162,15 @@ class LES(GraphModuleMixin, torch.nn.Module):
 
     def _get_metadata_contributions(self) -> dict[str, str]:
         refuse_mliap_file()
+        if self.config.reads_moments and is_exporting():
+            raise ValueError(IN_GRAPHS)
         if self.charge_states is not None and is_exporting():
             raise ValueError(
                 f"a model that embeds the {self.config.embedded[0].replace('_', ' ')} of a "
                 "structure cannot be compiled by nequip-compile: its programs do not pass it; use "
                 "the model as it was trained"
             )
-        obstacle = self._bec_obstacle()
+        obstacle = bec_obstacle(self)
         if obstacle is not None and is_exporting():
             logger.warning("the compiled model has no Born effective charges: %s", obstacle)
         method = {BEC_METHOD: None if obstacle else self.bec_method}
@@ -188,11 +196,23 @@ class LES(GraphModuleMixin, torch.nn.Module):
         cell = cell.view(-1, 3, 3).to(positions.dtype)
         structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
         types = data[AtomicDataDict.ATOM_TYPE_KEY].view(-1)
-        charges = self.readout(self._atom_features(data), types).squeeze(-1).to(positions.dtype)
+        scalars = self._atom_features(data)
+        charges = self.readout(scalars, types).squeeze(-1).to(positions.dtype)
+        if self.config.use_fixed_atomic_charges:
+            assert self.elements is not None
+            charges = self.elements.with_charges(charges, types)
         if READ_KEY in data:
             data[AtomicDataDict.CHARGE_KEY] = charges.unsqueeze(-1)
             return data
         sums = self._sums(data)
+        moments: ReadMoments | None = None
+        if self.config.reads_moments:
+            if is_tracing() or is_exporting():
+                raise ValueError(IN_GRAPHS)
+            moments = read_moments(self, scalars, data)
+            if self.config.use_atomic_alpha:
+                assert self.elements is not None
+                moments = moments._replace(alphas=self.elements.with_alphas(moments.alphas, types))
 
         setting = self.reach.setting
         if is_tracing():
@@ -212,7 +232,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
             structures = Structures(positions, cell, structure, pbc)
             self.reach.see(summed_cells(self.ewald, structures), pbc)
-            found = self._long_range(charges, structures, sums)
+            found = self._long_range(charges, structures, sums, moments)
 
         energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
         shares = found.atom_energies.unsqueeze(-1)
@@ -222,13 +242,16 @@ class LES(GraphModuleMixin, torch.nn.Module):
         if found.dipole is not None:
             data[LES_DIPOLE_KEY] = found.dipole
         # A compiled graph drops what its target does not ask for.
-        exporting = is_exporting() and positions.requires_grad and self._bec_obstacle() is None
+        exporting = is_exporting() and positions.requires_grad and bec_obstacle(self) is None
         if self.config.charge_equilibration:
             charges = found.latent_charges
             data[EQUILIBRATION_KEY] = found.parameters
+        if found.moments is not None:
+            reported = reported_moments(found.moments, self.config.epsilon_factor)
+            data.update({name: x for name, x in reported.items() if x is not None})
         if self.compute_bec or exporting:
-            data[AtomicDataDict.BORN_CHARGE_KEY] = self._born_effective_charges(
-                data, charges, structures, sums
+            data[AtomicDataDict.BORN_CHARGE_KEY] = born_effective_charges_of(
+                self, data, charges, structures, sums, found.moments
             )
         return data
 
@@ -240,19 +263,28 @@ class LES(GraphModuleMixin, torch.nn.Module):
         total, *parts = (data[key].view(-1) if key in data else None for key in keys)
         return ChargeSums(total, *(parts if is_tracing() else told_fragments(*parts)))
 
-    def _long_range(self, charges: Tensor, structures: Structures, sums: ChargeSums) -> LongRange:
+    def _long_range(
+        self,
+        charges: Tensor,
+        structures: Structures,
+        sums: ChargeSums,
+        moments: ReadMoments | None = None,
+    ) -> LongRange:
         """The long-range part, where no graph is captured."""
         batch = structures.batch
         if not bool((batch[1:] < batch[:-1]).any()):
-            options = {"compute_dipole": self.compute_dipole}
-            return long_range(self.ewald, self.config, charges, structures, sums, **options)
+            core, dipole = (self.ewald, self.config, charges), self.compute_dipole
+            if moments is None:
+                return long_range(*core, structures, sums, compute_dipole=dipole)
+            return long_range_of_moments(*core, moments, structures, sums, compute_dipole=dipole)
         # Upstream allows any order of atoms.
         order = torch.argsort(batch, stable=True)
-        found = self._long_range(charges[order], structures.in_order(order), sums.in_order(order))
-        back = torch.argsort(order)
-        of_atoms = ["atom_energies", "latent_charges", "charges"]
-        of_atoms += ["parameters"] * (found.parameters is not None)
-        return found._replace(**{name: getattr(found, name)[back] for name in of_atoms})
+        if moments is not None:
+            moments = moments.in_order(order)
+        found = self._long_range(
+            charges[order], structures.in_order(order), sums.in_order(order), moments
+        )
+        return found.in_order(torch.argsort(order))
 
     def _atom_features(self, data: AtomicDataDict.Type) -> Tensor:
         """Scalar features of each atom ``[n_atoms, n_features]``."""
@@ -263,39 +295,6 @@ class LES(GraphModuleMixin, torch.nn.Module):
         centres = data[AtomicDataDict.EDGE_INDEX_KEY][0]
         n_atoms = data[AtomicDataDict.POSITIONS_KEY].shape[0]
         return scatter(features, centres, dim=0, dim_size=n_atoms) / math.sqrt(NEIGHBOURS)
-
-    def _born_effective_charges(
-        self,
-        data: AtomicDataDict.Type,
-        charges: Tensor,
-        structures: Structures,
-        sums: ChargeSums,
-    ) -> Tensor:
-        """Born effective charges of ``charges`` as they are read, or equilibrated."""
-        if not data[AtomicDataDict.POSITIONS_KEY].requires_grad:
-            raise ValueError(
-                "`compute_bec` needs a model that computes forces (`do_derivatives: true`)"
-            )
-        config = self.config
-        settings = BornSettings(config.remove_mean, config.epsilon_factor, self.training)
-        if config.charge_equilibration:  # charges depend on all positions, and not along edges
-            refuse_periodic_response(structures.cell, structures.pbc, sums.fragment)
-        if sums.fragment is not None:
-            return born_charges_of_model(charges, structures, sums, settings)
-        if config.charge_equilibration or self.bec_method == "phase":
-            return phase_evaluation(charges, structures, settings, sums.total_charge)
-        if self.edge_record is None:
-            raise ValueError(self._bec_obstacle())
-        edges = self.edge_record.edges(data)
-        return moment_evaluation(charges, structures, edges, settings, sums.total_charge)
-
-    def _bec_obstacle(self) -> str | None:
-        """Why Born effective charges cannot be evaluated by ``bec_method``."""
-        if self.bec_method == "phase":
-            return None
-        if self.edge_record is None:
-            return "exact Born effective charges need a model that nequip has built around LES"
-        return self.edge_record.obstacle()
 
     @model_modifier(persistent=True, private=False)
     @classmethod

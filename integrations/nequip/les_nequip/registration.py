@@ -37,9 +37,11 @@ def register() -> None:
     from nequip.scripts._compile_utils import COMPILE_TARGET_DICT, register_compile_targets
     from nequip.scripts._package_utils import register_libraries_as_external_for_packaging
 
+    from les.latent_moments import ATOMIC_MOMENTS
+
     register_fields(
         graph_fields=[LES_ENERGY_KEY, LES_DIPOLE_KEY, TOTAL_CHARGE_KEY, SPIN_KEY],
-        node_fields=[FRAGMENT_KEY, FRAGMENT_CHARGE_KEY, EQUILIBRATION_KEY],
+        node_fields=[FRAGMENT_KEY, FRAGMENT_CHARGE_KEY, EQUILIBRATION_KEY, *ATOMIC_MOMENTS],
         long_fields=[FRAGMENT_KEY],
     )
     targets = {}

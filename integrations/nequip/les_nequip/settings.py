@@ -21,4 +21,6 @@ def core_config(settings: Mapping[str, Any], n_features: int = 1) -> LESConfig:
     Raises:
         ValueError: as ``les.LESConfig.for_features``.
     """
-    return LESConfig.for_features(stored_settings(settings), n_features, also=OWN_SETTINGS)
+    return LESConfig.for_features(
+        stored_settings(settings), n_features, also=OWN_SETTINGS, unused=()
+    )

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from les_nequip.charge_states import INPUTS, condition
 from les_nequip.edges import record_edges
 from les_nequip.keys import FRAGMENT_CHARGE_KEY, FRAGMENT_KEY, TOTAL_CHARGE_KEY
+from les_nequip.moments import add_readouts
 
 #: The module that writes and runs models for LAMMPS ML-IAP.
 MLIAP = "nequip.integrations.lammps_mliap.lmp_mliap_wrapper"
@@ -76,6 +77,7 @@ def prepare(model: GraphModel) -> None:
     """Let ``model``, which has been built, pass LES what it needs, and change what it has to."""
     pass_input(model)
     record_edges(model.model)
+    add_readouts(model.model)
     condition(model.model, is_tracing)
 
 

@@ -43,8 +43,8 @@ class BatchCalculator(ChargeCalculator):
                 ``[3, 3]`` [eV/A^3]. With LES there are also ``les_energy`` [eV], ``charges``
                 ``[n_atoms]`` [e], or ``latent_charges`` ``[n_atoms, n_channels]`` of a model with
                 several, ``dipole`` ``[3]`` [e A], and where they were asked for
-                ``born_effective_charges`` and ``equilibration_parameters``, as for
-                :meth:`add_charge_results`.
+                ``born_effective_charges`` and ``equilibration_parameters``, and moments of atoms,
+                as for :meth:`add_charge_results`.
         """
         energy = out["energy"].item()
         self.results = {"energy": energy, "free_energy": energy}
@@ -59,4 +59,5 @@ class BatchCalculator(ChargeCalculator):
                 out.get("dipole"),
                 out.get(BORN_CHARGES),
                 out.get("equilibration_parameters"),
+                out,
             )

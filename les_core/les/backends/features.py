@@ -22,6 +22,8 @@ FEATURES = {
     "channels": "several charges on each atom",
     "total_charge": "total charge of a structure, which its charges sum to (`neutrality: shift`)",
     "equilibration": "charges that minimise the energy (`charge_equilibration: true`)",
+    "moments": "dipoles and quadrupoles of atoms (`use_dipole`, `use_quadrupole`)",
+    "induced": "induced charges and dipoles (`use_induced_charge`, `use_induced_dipole`)",
     "fragments": "total charges of molecules in a structure (`fragment`, `fragment_charge`)",
     "embedding": "total charge and spin in features (`embed_total_charge`, `embed_spin`)",
     "field": "external field of a structure",

@@ -29,6 +29,14 @@ class TestWhatWorks(FeatureTests):
         with pytest.raises(FileNotFoundError, match="universal"):
             load_model("universal")
 
+    def test_no_moments(self, small):
+        with pytest.raises(ValueError, match="`use_dipole` has no effect on this model"):
+            CACE(small, {"use_dipole": True})
+
+    def test_no_induced(self, small):
+        with pytest.raises(ValueError, match="`use_induced_dipole` has no effect on this model"):
+            CACE(small, {"use_induced_dipole": True})
+
     def test_no_torchscript(self, model):
         with pytest.raises(Exception, match="Unknown type annotation"):
             torch.jit.script(model)

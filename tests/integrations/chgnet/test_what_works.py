@@ -27,6 +27,14 @@ class TestWhatWorks(FeatureTests):
         with pytest.raises(ValueError, match="n_channels"):
             CHGNetLES.from_short_range(short_range_model, {"n_channels": 4})
 
+    def test_no_moments(self, short_range_model):
+        with pytest.raises(ValueError, match="`use_dipole` has no effect on this model"):
+            CHGNetLES.from_short_range(short_range_model, {"use_dipole": True})
+
+    def test_no_induced(self, short_range_model):
+        with pytest.raises(ValueError, match="`use_induced_dipole` has no effect on this model"):
+            CHGNetLES.from_short_range(short_range_model, {"use_induced_dipole": True})
+
     def test_no_torchscript(self, model):
         with pytest.raises(Exception, match="Unknown type annotation"):
             torch.jit.script(model)

@@ -17,6 +17,7 @@ from les.testing import (
     ChargeStateTests,
     EquilibrationTests,
     FreeChargesTests,
+    MomentTests,
     SlabTests,
     TotalChargeTests,
 )
@@ -200,6 +201,51 @@ class TestChargeStatesOfAllegro(NequIPChargeStates):
             results = results_of(calc, atoms)
             energies.append(results["energy"] - results["les_energy"])
         assert energies[0] == pytest.approx(energies[1], rel=0, abs=1e-9)
+
+
+class TestMoments(MomentTests):
+    """Small models with vectors and tensors; those of Allegro are told apart by their scalars."""
+
+    @pytest.fixture
+    def with_moments(self, nequip_model, nequip_transforms):
+        def make(settings, **options):
+            les = {"cutoff": "smooth", "initial_charge_scale": 10.0, "sign": "trained", **settings}
+            model = nequip_model("nequip", les=les, l_max=2, num_features=4, num_layers=2)
+            return LESCalculator(model, transforms=nequip_transforms, **options)
+
+        return make
+
+    @pytest.fixture
+    def with_scalars_only(self, nequip_model):
+        return lambda settings: nequip_model("allegro", les=settings)
+
+    @pytest.fixture
+    def reloaded(self, nequip_section, tmp_path):
+        def reload(calc):
+            settings = les_of(calc.model).config.settings()
+            size = {"l_max": 2, "num_features": 4, "num_layers": 2}
+            section = nequip_section("nequip", les=settings, **size)
+            save_model(calc.model, tmp_path / "moments.nequip.pt", section)
+            return LESCalculator(tmp_path / "moments.nequip.pt")
+
+        return reload
+
+    def test_no_graph_is_captured(self, nequip_model, nequip_data, monkeypatch):
+        settings = {"boundary": "periodic", "max_cell": 15.0, "use_dipole": True}
+        model = nequip_model("nequip", "float64", les={**SETTINGS, **settings})
+        monkeypatch.setattr("les_nequip.module.is_tracing", lambda: True)
+        with pytest.raises(ValueError, match="can be neither compiled nor exported"):
+            model(nequip_data(crystal("triclinic")))
+
+    def test_elements(self, nequip_model, nequip_data):
+        data = nequip_data(dimer())
+        settings = {"neutrality": "none", "use_induced_dipole": True}
+        fixed = {"use_fixed_atomic_charges": True, "fixed_atomic_charges_scaling_factor": 0.1}
+        plain = nequip_model("allegro", les=settings)(dict(data))
+        own = nequip_model("allegro", les={**settings, **fixed, "use_atomic_alpha": True})
+        out = own(dict(data))
+        states = torch.tensor([-0.2, 0.1, 0.1]).double().repeat(2)
+        torch.testing.assert_close(out["charges"].view(-1), plain["charges"].view(-1) + states)
 
 
 class TestEquilibration(EquilibrationTests):
