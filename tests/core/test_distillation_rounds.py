@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from ase.build import molecule
 from ase.calculators.lj import LennardJones
@@ -18,13 +19,14 @@ from ase.io import read, write
 
 from les.backends.committee import Committee
 from les.backends.interface import Backend
-from les.distillation import evaluation, exploration, rounds, student
+from les.distillation import card, evaluation, exploration, rounds, student
 from les.distillation.configurations import FRAME, TRAJECTORY
 from les.distillation.provenance import Record
 from les.distillation.recipe import Settings
 from les.distillation.running import run
 from les.distillation.settings import RoundSettings
 from les.distillation.stages import Distillation
+from les.files import checksum
 
 TEACHER = {
     "teacher": "ase.calculators.lj:LennardJones",
@@ -46,7 +48,7 @@ SETTINGS = {
 
 def learned(model):
     """A student: the teacher with another depth, which is the nearer the more it has learned."""
-    options = {**TEACHER["options"], **json.loads(model.read_text())}
+    options = {**TEACHER["options"], **torch.load(model, weights_only=True)}
     return LennardJones(**options)
 
 
@@ -59,16 +61,16 @@ def students(monkeypatch):
         n = len(read(job.train_file, ":"))
         trained.append(label)
         job.directory.mkdir(parents=True, exist_ok=True)
-        model = job.directory / "student.json"
-        model.write_text(json.dumps({"epsilon": 0.5 + 8.0 * settings.seed / n**2}))
+        model = job.directory / "student.pt"
+        torch.save({"epsilon": 0.5 + 8.0 * settings.seed * (2 - settings.les) / n**2}, model)
         return model
 
     def load_calculator(backend, model, **options):
         return learned(model)
 
     monkeypatch.setattr(student, "train", train)
-    monkeypatch.setattr(rounds, "load_calculator", load_calculator)
-    monkeypatch.setattr(evaluation, "load_calculator", load_calculator)
+    for module in (card, evaluation, rounds):
+        monkeypatch.setattr(module, "load_calculator", load_calculator)
     monkeypatch.setattr(Backend, "require", lambda self: None)
     return trained
 
@@ -78,9 +80,11 @@ def distillation(tmp_path):
     """A function for what is to be made in a folder of its own, with other settings of rounds."""
     write(tmp_path / "start.xyz", molecule("H2O"))
 
-    def make(name="out", **changes):
+    def make(name="out", student=(), **changes):
         source = tmp_path / "distill.yaml"
-        source.write_text(yaml.safe_dump({**SETTINGS, "rounds": {**SETTINGS["rounds"], **changes}}))
+        settings = {**SETTINGS, "rounds": {**SETTINGS["rounds"], **changes}}
+        settings["student"] = {**SETTINGS["student"], **dict(student)}
+        source.write_text(yaml.safe_dump(settings))
         (tmp_path / name).mkdir(exist_ok=True)
         return Distillation(Settings.from_yaml(source), tmp_path / name, source)
 
@@ -104,7 +108,7 @@ def test_rounds_end_where_the_committee_agrees(distillation, students):
     assert log["ending"] in table
     last = made.last("lj")
     assert last.number == len(rows) - 1
-    assert made.model("lj") == last.folder / "student" / "student.json"
+    assert made.model("lj") == last.folder / "student" / "student.pt"
     for number, row in enumerate(rows):
         assert row["round"] == number
         if number == 0:
@@ -165,6 +169,50 @@ def test_more_rounds_go_on_where_fewer_ended(distillation, students):
     assert made.last("lj").number == 2
     # Two further members of round 1, and the student of round 2.
     assert len(students) == n_trained + 3
+
+
+NOTES = {
+    "for": "tests", "reference": "a pair potential", "licence": "MIT", "summary": "A summary.",
+    "validity": ["Nowhere."],
+}  # fmt: skip
+
+
+def test_a_twin_and_the_cards(distillation, tmp_path, monkeypatch):
+    monkeypatch.setattr("les.distillation.trials.LARGEST_DRIFT", 0.1)  # hot for a pair potential
+    made = distillation(count=1, student={"twin": True, "epochs": 3})
+    run(made, lambda text: None)
+    results = json.loads((made.folder / "results.json").read_text())
+    with_les, without = results["lj"], results["lj, without LES"]
+    assert with_les["student"]["les"] is True
+    assert without["student"]["les"] is False
+    assert without["errors"]["forces"]["rmse"] > 1.9 * with_les["errors"]["forces"]["rmse"]
+    latest = made.last("lj")
+    assert latest.number == 1
+    assert latest.twin.model.parent.parent == latest.folder  # on the sets of the last round
+    target = tmp_path / "models"
+    written = card.write_models(made, "lj", NOTES, "les-lj", target)
+    assert [path.name for path in written] == ["les-lj.pt", "les-lj-sr.pt"]
+    for path, student_of in zip(written, (latest.student, latest.twin), strict=True):
+        assert path.read_bytes() == student_of.model.read_bytes()
+        facts = json.loads(path.with_suffix(".json").read_text())
+        assert facts["checksum"] == checksum(path)
+        assert facts["data"]["rounds"] == 1
+        text = path.with_suffix(".md").read_text()
+        for said in ("A summary.", "Nowhere.", "MIT", "LennardJones", "| les-lj | les-lj-sr |"):
+            assert said in text
+        assert str(tmp_path) not in text + path.with_suffix(".json").read_text()
+    assert "without LES" in (target / "les-lj-sr.md").read_text()
+    with pytest.raises(ValueError, match="the notes have no `licence`"):
+        card.write_models(made, "lj", {**NOTES, "licence": ""}, "les-lj", target)
+
+
+def test_a_model_that_drifts_gets_no_card(distillation, tmp_path, monkeypatch):
+    made = distillation(count=0)
+    run(made, lambda text: None)
+    monkeypatch.setattr("les.distillation.trials.LARGEST_DRIFT", 1e-12)
+    with pytest.raises(ValueError, match="the total energy drifts by"):
+        card.write_models(made, "lj", NOTES, "les-lj", tmp_path / "models")
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
