@@ -73,7 +73,7 @@ class LESConfig:
     accuracy: float | None = None
     #: Spacing of the mesh [A], in place of ``accuracy``, see ``les.Ewald``.
     spacing: float | None = None
-    #: Order of its B-splines, together with ``spacing``.
+    #: Order of its splines, together with ``spacing``.
     order: int | None = None
     #: Leave out the interaction of each charge with itself. With ``charge_equilibration`` it is
     #: false: there it is part of the energy that charges minimise.

@@ -63,7 +63,7 @@ class Ewald(nn.Module):
             charges; with dipoles and quadrupoles errors are larger.
         spacing: largest distance of mesh points along a lattice vector [A], below ``dl / 2``,
             in place of ``accuracy``.
-        order: of the B-splines of the mesh, 4 to 8; together with ``spacing``.
+        order: of the splines of the mesh, 4 to 8; together with ``spacing``.
     """
 
     def __init__(

@@ -164,8 +164,8 @@ def test_crossover():
             for n, faster in ((least - 1, False), (least, True)):
                 direct = cost.of_pairs * n**2 / resolution.dl**3
                 assert (direct >= resolution.work() * n + cost.start) is faster
-    assert crossover(resolve(1.0), cuda=False, compiled=True) == 2479
-    assert crossover(resolve(1.0, accuracy=1e-4), cuda=False, compiled=True) == 527
+    assert crossover(resolve(1.0), cuda=False, compiled=True) == 2347
+    assert crossover(resolve(1.0, accuracy=1e-4), cuda=False, compiled=True) == 519
 
 
 def test_torchscript_has_the_mesh(monkeypatch, make_system):

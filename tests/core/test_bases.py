@@ -10,7 +10,8 @@ import torch
 
 from les import Ewald
 from les.sums.bases.adjoint import gather, spread
-from les.sums.bases.fourier import analyse, synthesise
+from les.sums.bases.bspline import FROM_ORDER, ORDERS, ZERO, pieces, squared_factor
+from les.sums.bases.fourier import TorchFourier, analyse, synthesise
 from les.sums.bases.mesh_waves import MeshWaves
 from les.sums.bases.splines import MeshShape, SplineMesh
 from les.sums.bases.waves import Waves
@@ -32,7 +33,7 @@ def waves(fractional):
 
 def mesh_waves(fractional):
     """On the two meshes of :func:`splines`."""
-    return MeshWaves(splines(fractional), (1, 2, 0))
+    return MeshWaves(splines(fractional), (1, 2, 0), TorchFourier())
 
 
 BASES = {
@@ -139,9 +140,33 @@ def test_transforms_of_meshes(monkeypatch, numbers):
     torch.testing.assert_close((back * mesh).sum(), product(components, found))
 
 
-def test_splines_against_their_definition():
+def truncated_powers(order, x, power):
+    """The B-spline of an order, or a derivative of it, at x."""
+    terms = [
+        (-1) ** k * math.comb(order, k) * max(x - k, Fraction(0)) ** power for k in range(order + 1)
+    ]
+    return float(sum(terms) / math.factorial(power))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_transform_of_splines(order):
+    """Their integrals with cosines, by a fine sum, and how little is mixed up for it."""
+    n = 4096
+    x = (torch.arange(n * order).double() + 0.5) / n
+    places = torch.floor(x).long()
+    values = (
+        pieces(order, 1)[0][places] * (x - places - 0.5).unsqueeze(1) ** torch.arange(order)
+    ).sum(1)
+    for fraction in (0.0, 0.2, 0.45, 1.0, 1.3):
+        found = (values * torch.cos(2.0 * math.pi * fraction * (x - 0.5 * order))).sum() / n
+        expected = math.sqrt(squared_factor(order, 100, 130)[round(100 * fraction)].item())
+        assert abs(found.item()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("order", [5, 8])
+def test_splines_against_their_definition(order):
     """Differences of truncated powers, exact with fractions; one atom on a long axis."""
-    order, size, place = 6, 20, Fraction(37, 100)
+    size, place = 20, Fraction(37, 100)
     x = place * size
     fractional = torch.tensor([[float(place)], [0.0], [0.0]], dtype=torch.float64)
     shape = MeshShape(1, size, 8, 8)
@@ -149,11 +174,9 @@ def test_splines_against_their_definition():
     mesh = spread(torch.ones(1, 1, 1).double(), fractional, basis)[0, 0]
     assert mesh.sum().item() == pytest.approx(1.0, rel=1e-14)
     for m in range(size):
-        powers = [
-            (-1) ** k * math.comb(order, k) * max(x - m - k, Fraction(0)) ** (order - 1)
-            for k in range(order + 1)
-        ]
-        expected = float(sum(powers) / math.factorial(order - 1))
+        expected = truncated_powers(order, x - m, order - 1)
+        if order >= FROM_ORDER:
+            expected += truncated_powers(order, x - m, order - 3) / (2.0 * math.pi * ZERO) ** 2
         assert mesh[m].sum().item() == pytest.approx(expected, abs=1e-13)
 
 

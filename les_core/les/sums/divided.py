@@ -179,7 +179,7 @@ def _on_mesh(
     a, b, c = (mesh_size(length / spacing) for length in lengths)
     undone = deconvolution((a, b, c), list(extent), order, fractional)
     splines = engine.splines(fractional.detach(), None, MeshShape(1, a, b, c), order)
-    basis = MeshWaves(splines, extent)
+    basis = MeshWaves(splines, extent, engine.fourier)
     components = spread(charges.t().unsqueeze(0), fractional, basis)
     greens = functools.partial(engine.greens_function, greens=settings.greens)
     return components, basis, mesh_weights(lattice, undone, greens)

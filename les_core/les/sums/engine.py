@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from les.sums.bases.fourier import TorchFourier
 from les.sums.bases.splines import MeshShape, SplineMesh
 from les.sums.direct import sum_over_waves
 from les.sums.method import Coefficients, Sums, WaveCharges
@@ -41,6 +42,10 @@ class TorchEngine:
 
     def pair_kernels(self, sigma: float, coefficients: Coefficients, n_sources: int) -> None:
         return None
+
+    @property
+    def fourier(self) -> TorchFourier:
+        return TorchFourier()
 
     def splines(
         self, fractional: Tensor, owner: Tensor | None, shape: MeshShape, order: int

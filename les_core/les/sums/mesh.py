@@ -1,20 +1,19 @@
 r"""Particle-mesh sum over k-points, for a batch of periodic structures.
 
-The charges are spread over a mesh with B-splines, a Fourier transform of the mesh gives the
+The charges are spread over a mesh with splines, a Fourier transform of the mesh gives the
 structure factors, and dividing by the splines' own transform,
-:math:`U(\mathbf n)=\prod_a(\sin x_a/x_a)^p` with :math:`x_a=\pi n_a/K_a`, undoes what the spreading
-did to them:
+:math:`U(\mathbf n)=\prod_a\hat\Phi(n_a/K_a)`, undoes what the spreading did to them:
 
 .. math::
     \sum_{k\ne0} K(k)|S(\mathbf k)|^2 \approx
     \sum_{\mathbf n} \frac{K(k)}{U^2(\mathbf n)} |\hat\rho_{\mathbf n}|^2,\qquad
-    \rho_{\mathbf m} = \sum_i q_i\prod_a M_p(K_as_{ia}-m_a).
+    \rho_{\mathbf m} = \sum_i q_i\prod_a\Phi(K_as_{ia}-m_a).
 
 Spreading depends on the fractional coordinates alone, the kernel on the cell alone. It is the
 kernel of the direct sum with its cutoff, so that both give the same result up to the error of
 the interpolation. Beyond the cutoff nothing is needed: the transforms drop those components
 axis by axis. The method is smooth PME, U. Essmann et al., J. Chem. Phys. 103, 8577 (1995), for
-charges that are Gaussians already, but for U (see ``bases.bspline.squared_factor``).
+charges that are Gaussians already, but for the splines and U (see ``bases.bspline``).
 """
 
 from __future__ import annotations
@@ -175,7 +174,7 @@ def sum_on_mesh(system: System, mesh: Mesh, engine: Engine, compute_potential: b
         owner = None if owner is None else owner[place]
     n1, n2, n3 = weights.shape[1:]
     splines = engine.splines(fractional.detach(), owner, shape, order)
-    basis = MeshWaves(splines, (n1 // 2, n2 // 2, n3 - 1))
+    basis = MeshWaves(splines, (n1 // 2, n2 // 2, n3 - 1), engine.fourier)
     values, derivatives = own.unflatten(0, (system.n_sources, -1)), DERIVATIVES[system.n_sources]
     total, found = expand(values, fractional, basis, weights, compute_potential, derivatives)
     if found is None:

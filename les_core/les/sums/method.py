@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from les.sums.bases.fourier import Fourier
 from les.sums.bases.mesh_waves import Splines
 from les.sums.bases.splines import MeshShape
 from les.sums.reciprocal.accuracy import Resolution
@@ -206,6 +207,10 @@ class Engine(Protocol):
         self, sigma: float, coefficients: Coefficients, n_sources: int
     ) -> FirstAndSecond | None:
         """Kernels for ``pairs.open_sum``, of charges and positions in rows."""
+
+    @property
+    def fourier(self) -> Fourier:
+        """Who transforms meshes."""
 
     def splines(
         self, fractional: Tensor, owner: Tensor | None, shape: MeshShape, order: int

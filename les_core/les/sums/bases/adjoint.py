@@ -1,7 +1,7 @@
 r"""From atoms to components and back, differentiable any number of times.
 
 A basis :math:`\Phi_m(\mathbf s)=\prod_a\phi_{a,m_a}(s_a)` of functions of an atom's place is
-what a periodic sum sees of it: B-splines of a mesh, or plane waves. :func:`spread` and
+what a periodic sum sees of it: splines of a mesh, or plane waves. :func:`spread` and
 :func:`gather` are each other's transpose,
 
 .. math::

@@ -8,6 +8,7 @@ differentiable by themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,26 @@ from torch import Tensor
 #: Complex numbers at a time, so that they stay in cache (CPU), or keep many cores busy
 #: (elsewhere).
 NUMBERS_AT_A_TIME, NUMBERS_AT_A_TIME_ELSEWHERE = 2**16, 2**26
+
+
+class Fourier(Protocol):
+    """Who does the transforms. Not differentiable by themselves."""
+
+    def analyse(self, mesh: Tensor, extent: tuple[int, int, int]) -> Tensor:
+        """See :func:`analyse`."""
+
+    def synthesise(self, components: Tensor, sizes: tuple[int, int, int]) -> Tensor:
+        """See :func:`synthesise`."""
+
+
+class TorchFourier:
+    """Transforms by operations of torch."""
+
+    def analyse(self, mesh: Tensor, extent: tuple[int, int, int]) -> Tensor:
+        return analyse(mesh, extent)
+
+    def synthesise(self, components: Tensor, sizes: tuple[int, int, int]) -> Tensor:
+        return synthesise(components, sizes)
 
 
 def analyse(mesh: Tensor, extent: tuple[int, int, int]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from les.sums.bases.adjoint import Basis, Derivative
-from les.sums.bases.fourier import analyse, synthesise
+from les.sums.bases.fourier import Fourier
 from les.sums.bases.power import weighted_power
 from les.sums.bases.splines import MeshShape
 
@@ -39,13 +39,14 @@ class MeshWaves(NamedTuple):
     splines: Splines
     #: Largest number of a component along each axis.
     extent: tuple[int, int, int]
+    fourier: Fourier
 
     def spread(self, values: Tensor, derivatives: tuple[Derivative, ...]) -> Tensor:
         """``[n_channels, n_structures, 2 n1 + 1, 2 n2 + 1, n3 + 1]``; see ``fourier.analyse``."""
         parts = []
         for splines, atoms in self._blocks(values.shape[1]):
             mesh = splines.spread(values[..., atoms], derivatives)
-            components = analyse(mesh.flatten(0, 1), self.extent)
+            components = self.fourier.analyse(mesh.flatten(0, 1), self.extent)
             parts.append(components.unflatten(0, mesh.shape[:2]))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
@@ -55,7 +56,7 @@ class MeshWaves(NamedTuple):
         for splines, _ in self._blocks(components.shape[0]):
             n_structures, *sizes = splines.shape
             chosen = components[:, done : done + n_structures]
-            mesh = synthesise(chosen.flatten(0, 1), (sizes[0], sizes[1], sizes[2]))
+            mesh = self.fourier.synthesise(chosen.flatten(0, 1), (sizes[0], sizes[1], sizes[2]))
             parts.append(splines.gather(mesh.unflatten(0, chosen.shape[:2]), derivatives))
             done += n_structures
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

@@ -1,8 +1,9 @@
-r"""B-splines of periodic meshes at the places of atoms.
+r"""Splines of periodic meshes at the places of atoms.
 
 A mesh of :math:`K_1\times K_2\times K_3` points sees a charge at fractional coordinates
-:math:`\mathbf s` through :math:`\Phi_m(\mathbf s)=\prod_a M_p(K_as_a-m_a)`, :math:`M_p` being
-the B-spline of order p. The :math:`p^3` mesh points of an atom exist for a few atoms at a time.
+:math:`\mathbf s` through :math:`\Phi_m(\mathbf s)=\prod_a\Phi(K_as_a-m_a)`, :math:`\Phi` being
+the spline of order p (``bases.bspline``). The :math:`p^3` mesh points of an atom exist for a few
+atoms at a time.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from les.sums.bases.splines import MeshShape
 from les.sums.cpu.cells import CellKernels
+from les.sums.cpu.fourier import CompiledFourier
 from les.sums.cpu.greens import greens_function
 from les.sums.cpu.multipole_pairs import MultipolePairKernels
 from les.sums.cpu.pairs import PairKernels
@@ -60,6 +61,10 @@ class CpuEngine(NamedTuple):
         if n_sources == 1:
             return PairKernels(self.library, sigma, coefficients)
         return MultipolePairKernels(self.library, sigma, coefficients, n_sources)
+
+    @property
+    def fourier(self) -> CompiledFourier:
+        return CompiledFourier(self.library)
 
     def splines(
         self, fractional: Tensor, owner: Tensor | None, shape: MeshShape, order: int

@@ -24,8 +24,8 @@ from les.sums.cpu.cache import compile_library, kept_library
 SWITCH, OFF = "LES_NATIVE", ("0", "false", "no", "off")
 
 SOURCES = (
-    *("cells.c", "greens.c", "multipole_pairs.c", "pairs.c", "sources.c", "splines.c", "survey.c"),
-    "waves.c",
+    *("cells.c", "fourier.c", "greens.c", "multipole_pairs.c", "pairs.c", "sources.c", "splines.c"),
+    *("survey.c", "waves.c"),
 )
 HEADERS = ("boys.h", "cell.h", "decay.h", "greens.h", "waves.h")
 
@@ -35,12 +35,15 @@ SYMBOLS = (
     *("les_multipole_pairs_first", "les_multipole_pairs_second", "les_pairs_first"),
     *("les_pairs_second", "les_sources_enter", "les_sources_leave", "les_spread", "les_survey"),
     *("les_waves_first", "les_waves_second", "les_waves_space", "les_waves_sums"),
+    *("les_analyse_planes", "les_analyse_rows", "les_synthesise_planes", "les_synthesise_rows"),
+    "les_large_pages",
 )
 
 #: Of the splines: largest order and number of derivatives along an axis.
 MOST = 8
 
-#: Of the waves: numbers along the last axis come in multiples of this.
+#: Of the waves: numbers along the last axis come in multiples of this. Of Fourier transforms: how
+#: many are done side by side.
 LANES = 8
 
 #: Of the series for pairs: its degree, and the largest argument x.
@@ -93,8 +96,8 @@ def library(device: torch.device, dtype: torch.dtype) -> ctypes.CDLL | None:
     return compiled
 
 
-def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor | ctypes.Array[Any] | None) -> None:
-    """Run a kernel on the numbers of contiguous ``arrays``; ``None`` is a null pointer."""
+def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor | ctypes.Array[Any] | None) -> Any:
+    """What a kernel returns for the numbers of contiguous ``arrays``; ``None`` is a null."""
     # Some gradients of torch are not in memory: zeros, and negatives of what is there.
     ready = [
         array.clone()
@@ -105,7 +108,7 @@ def call(kernel: Any, task: ctypes.Structure, *arrays: Tensor | ctypes.Array[Any
     places = [
         ctypes.c_void_p(array.data_ptr()) if isinstance(array, Tensor) else array for array in ready
     ]
-    kernel(ctypes.byref(task), *places)
+    return kernel(ctypes.byref(task), *places)
 
 
 def describe() -> str:
@@ -187,6 +190,7 @@ def _load(file: Path) -> ctypes.CDLL:
         if not hasattr(loaded, symbol):
             raise OSError(f"{file} has no kernel {symbol}")
     loaded.les_waves_space.restype = ctypes.c_int64
+    loaded.les_large_pages.restype = None
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""Spreading and gathering with B-splines by compiled kernels; see :mod:`les.sums.bases.splines`."""
+"""Spreading and gathering with splines by compiled kernels; see :mod:`les.sums.bases.splines`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from les.sums.bases.adjoint import Derivative
 from les.sums.bases.bspline import ORDERS, pieces
 from les.sums.bases.splines import MeshShape, SplineMesh
 from les.sums.cpu.library import MOST, call
+from les.sums.cpu.memory import empty
 from les.sums.cpu.threads import in_parallel
 from les.sums.tables import kept_tables
 
@@ -43,7 +44,7 @@ class CompiledSplines(NamedTuple):
         kernels = self.kernels(derivatives)
         if kernels is None:
             return SplineMesh(*self[:4]).spread(values, derivatives)
-        mesh = values.new_zeros([values.shape[1], *self.shape])
+        mesh = empty(self.compiled, [values.shape[1], *self.shape], values.dtype).zero_()
         kernels.spread(values, mesh)
         return mesh
 

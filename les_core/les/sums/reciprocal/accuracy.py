@@ -13,13 +13,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from les.ranges import check_number, is_number
-from les.sums.bases.bspline import ORDERS
+from les.sums.bases.bspline import ORDERS, curvature
 from les.sums.reciprocal.cutoff import EDGE_TOLERANCE, TAPER_START
 
 #: Choices of how a periodic sum is evaluated, and of how it ends.
@@ -33,7 +33,11 @@ CANCELLATION = 17.0
 #: Parts of the error that a smooth cutoff, a sharp one and the mesh may make; their squares add
 #: up. A sharp one may just miss a reflection of a crystal. The force of a charge on itself, an
 #: error of the mesh alone, is not in the estimate.
-SMOOTH_PART, SHARP_PART, MESH_PART = 0.7, 0.5, 0.4
+SMOOTH_PART, SHARP_PART, MESH_PART = 0.7, 0.5, 0.15
+
+#: The part of the mesh where accuracies are so coarse that energies would jump visibly where a mesh
+#: changes its size.
+COARSE_PART = 0.08
 
 #: Difference of the mesh from the direct sum with the same cutoff where no accuracy is asked for.
 MESH_ACCURACY = 1e-5
@@ -149,9 +153,16 @@ def mesh_error(sigma: float, dl: float, smooth: bool, spacing: float, order: int
     k, weights = _quadrature(0.0, min(k_max, _END), 60)
     cosines, solid_angle = _quadrature(0.0, 1.0, 12)
     x = np.outer(k, cosines) * spacing / (2.0 * math.pi * sigma)
-    aliases = sum(np.abs(x / (x + m)) ** (2 * order - 2) for m in (-2, -1, 1, 2))
+    aliases = sum(_mixed_up(x, m, order) for m in (-2, -1, 1, 2))
     mixed = 3.0 * (aliases @ solid_angle)
     return _root_mean(_weight(k, k_max, smooth) ** 2 * np.exp(-(k**2)) * mixed, weights)
+
+
+def _mixed_up(x: NDArray[Any], m: int, order: int) -> Any:
+    """Square of what gradients at x + m have of the component at x."""
+    curved = curvature(order)
+    ratio = (1.0 - curved * (x + m) ** 2) / (1.0 - curved * x**2)
+    return (ratio * (x / (x + m)) ** (order - 1)) ** 2
 
 
 @functools.lru_cache(maxsize=64)
@@ -163,7 +174,8 @@ def _largest_dl(sigma: float, smooth: bool, accuracy: float) -> float:
 @functools.lru_cache(maxsize=64)
 def _from_error(sigma: float, dl: float, smooth: bool, accuracy: float) -> Resolution:
     """The order that needs least work for its spacing."""
-    target = MESH_PART * accuracy / CANCELLATION
+    coarse = max(COARSE_PART * accuracy, MESH_PART * MESH_ACCURACY)
+    target = min(MESH_PART * accuracy, coarse) / CANCELLATION
     found = []
     for order in ORDERS:
         most = dl / sigma * LARGEST_SPACING
