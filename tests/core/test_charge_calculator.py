@@ -12,7 +12,8 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from les import LESConfig
 from les.backends.calculator import ChargeCalculator
-from les.backends.keywords import refuse_several_models
+from les.backends.committee import Committee
+from les.backends.several import OneOrSeveral
 from les.data.atoms import unused_labels_told
 from les.testing.adapter import results_of
 
@@ -31,7 +32,6 @@ class Upstream(Calculator):
 class SomeCalculator(ChargeCalculator, Upstream):
     def __init__(self, model=None, *, config=None, **kwargs):
         self.refuse_unknown_keywords(kwargs)
-        refuse_several_models(model)
         super().__init__(**kwargs)
         self.set_up_charges(config)
         self.scale = 1.0
@@ -105,8 +105,19 @@ def test_keywords_of_upstream_and_of_ase():
 
 
 def test_several_models():
-    with pytest.raises(ValueError, match=r"one model, got 2.*les\.backends\.committee\.Committee"):
-        SomeCalculator(["a.pt", "b.pt"])
+    """Of a list the class makes a committee, whose members all have the further arguments."""
+
+    class Listed(OneOrSeveral, SomeCalculator):
+        pass
+
+    committee = Listed(["a.pt", "b.pt"], config=LESConfig(), bec=True, sign=-1)
+    assert type(committee) is Committee and committee.names == ["a.pt", "b.pt"]
+    assert [type(member) for member in committee.members] == [Listed, Listed]
+    assert committee.bec and committee.charge_sign.sign == -1
+    assert all(member.bec and member.charge_sign.sign is None for member in committee.members)
+    assert type(Listed("a.pt")) is Listed
+    with pytest.raises(TypeError, match="did you mean `config`"):
+        Listed(["a.pt", "b.pt"], confgi=LESConfig())
 
 
 def test_properties(water):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from les.backends.batch_calculator import BatchCalculator
 from les.backends.batches import divided
-from les.backends.keywords import refuse_several_models
+from les.backends.several import OneOrSeveral
 from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
 from les_cace.batches import Structure, collate, to_structure
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 OF_STRUCTURES = ("energy", "les_energy", "stress", "dipole")
 
 
-class LESCalculator(BatchCalculator):
+class LESCalculator(OneOrSeveral, BatchCalculator):
     """Energies, forces and stress of a CACE model, and with LES what follows from charges.
 
     Results are ``energy``, ``forces``, ``energies``, which sum to the energy, where the cell has a
     volume ``stress``, and those of ``les.backends.calculator.ChargeCalculator``.
 
     Args:
-        model: a model, which is moved to ``device`` and set to evaluation, or a model file.
+        model: a model, which is moved to ``device`` and set to evaluation, or a model file;
+            a list of them makes a ``les.backends.committee.Committee``.
         device: where to compute: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
         allow_pickle: also read published models, which run the code they hold when they are loaded.
@@ -45,8 +46,8 @@ class LESCalculator(BatchCalculator):
 
     Raises:
         TypeError: for unknown keywords, and a ``model`` of another kind.
-        ValueError: for several models, options out of range or not possible here or for this
-            model, and as ``les_cace.load_model``.
+        ValueError: for options out of range or not possible here or for this model, and as
+            ``les_cace.load_model``.
     """
 
     implemented_properties = [  # noqa: RUF012 (ASE's own)
@@ -64,7 +65,6 @@ class LESCalculator(BatchCalculator):
         **kwargs: Any,
     ) -> None:
         self.refuse_unknown_keywords(kwargs)
-        refuse_several_models(model)
         super().__init__(**kwargs)
         self.device = resolve_device(device)
         if isinstance(model, (str, Path)):

@@ -11,7 +11,7 @@ from ase.calculators.calculator import all_changes
 from chgnet.model import CHGNet, CHGNetCalculator
 
 from les.backends.batch_calculator import BatchCalculator
-from les.backends.keywords import refuse_several_models
+from les.backends.several import OneOrSeveral
 from les.data.atoms import has_stress
 from les.devices import resolve_dtype
 from les.response.born import BORN_CHARGES
@@ -44,7 +44,7 @@ RESULTS = {
 }
 
 
-class LESCalculator(BatchCalculator, CHGNetCalculator):
+class LESCalculator(OneOrSeveral, BatchCalculator, CHGNetCalculator):
     """``CHGNetCalculator`` for models with LES, also for molecules.
 
     Results are ``energy``, ``forces``, ``energies``, which sum to the energy, ``magmoms``,
@@ -53,7 +53,8 @@ class LESCalculator(BatchCalculator, CHGNetCalculator):
     crystal, which upstream's calculator computes with every call.
 
     Args:
-        model: a model, a model file or the name of a pretrained model.
+        model: a model, a model file or the name of a pretrained model; a list of them makes a
+            ``les.backends.committee.Committee``.
         device: where to compute: ``"cpu"``, ``"cuda"``, or ``"auto"``, a GPU if there is one;
             default: what the variable ``CHGNET_DEVICE`` of the environment names, else
             ``"cpu"``. That variable also decides what ``"auto"`` is.
@@ -66,8 +67,8 @@ class LESCalculator(BatchCalculator, CHGNetCalculator):
 
     Raises:
         TypeError: for unknown keywords, and a ``model`` of another kind.
-        ValueError: for several models, options out of range or not possible here or for this
-            model, and as ``les_chgnet.load_model``.
+        ValueError: for options out of range or not possible here or for this model, and as
+            ``les_chgnet.load_model``.
     """
 
     unsigned_labels = frozenset({"magmoms"})
@@ -85,7 +86,6 @@ class LESCalculator(BatchCalculator, CHGNetCalculator):
         **kwargs: Any,
     ) -> None:
         self.refuse_unknown_keywords(kwargs)
-        refuse_several_models(model)
         place = device_of_arguments(device, use_device)
         if isinstance(model, (str, Path)):
             model = load_model(model, allow_pickle=allow_pickle)

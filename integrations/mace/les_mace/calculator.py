@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from les.backends.batch_calculator import BatchCalculator
 from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
-from les.backends.keywords import refuse_several_models
+from les.backends.several import OneOrSeveral
 from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
 from les.latent_moments import ATOMIC_MOMENTS
@@ -44,7 +44,7 @@ NAMES = {"node_energy": "energies", "BEC": BORN_CHARGES}
 OF_STRUCTURES = ("energy", "stress", "les_energy", "dipole")
 
 
-class LESCalculator(BatchCalculator, MACECalculator):
+class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
     """``MACECalculator`` for models with LES.
 
     ``stress`` is per volume of the cell as given, also of a slab; without a periodic axis, or
@@ -52,8 +52,8 @@ class LESCalculator(BatchCalculator, MACECalculator):
     ``les.backends.calculator.ChargeCalculator``.
 
     Args:
-        model: one model, or one model file. Several make a
-            ``les.backends.committee.Committee``, from one calculator each.
+        model: a model or a model file; a list of them makes a
+            ``les.backends.committee.Committee``.
         allow_pickle: read pickled models, which can run code (see ``load_model``).
         device: where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a GPU where
             there is one.
@@ -67,7 +67,7 @@ class LESCalculator(BatchCalculator, MACECalculator):
 
     Raises:
         TypeError: for an unknown keyword, with the closest one.
-        ValueError: for several models, what the model cannot do, a head that it does not have, or
+        ValueError: for what the model cannot do, a head that it does not have, or
             a device that is not there.
     """
 
@@ -86,11 +86,10 @@ class LESCalculator(BatchCalculator, MACECalculator):
         for name in SEVERAL_MODELS:
             if name in kwargs:
                 raise ValueError(
-                    f"give one model, or one model file, as `model` instead of `{name}`; several "
-                    "make a les.backends.committee.Committee, from one calculator each"
+                    f"give a model or a model file, or a list of them for a committee, as `model` "
+                    f"instead of `{name}`"
                 )
         self.refuse_unknown_keywords(kwargs)
-        refuse_several_models(model)
         if dtype and default_dtype and dtype != default_dtype:
             raise ValueError(f"`dtype` is {dtype!r}, but `default_dtype` {default_dtype!r}")
         device = resolve_device(device)

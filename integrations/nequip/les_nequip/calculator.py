@@ -17,7 +17,7 @@ from nequip.integrations.ase import NequIPCalculator
 from les import LESConfig, dipole_moments
 from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
-from les.backends.keywords import refuse_several_models
+from les.backends.several import OneOrSeveral
 from les.data.atoms import LONG_RANGE_AXES, has_stress, spanning_cell
 from les.devices import resolve_device
 from les.latent_moments import ATOMIC_MOMENTS
@@ -49,7 +49,7 @@ OF_ATOMS = (
 )
 
 
-class LESCalculator(ChargeCalculator, NequIPCalculator):
+class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
     """``NequIPCalculator`` for models with LES.
 
     Beside upstream's results there are those of ``les.backends.calculator.ChargeCalculator``.
@@ -60,7 +60,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
     Args:
         model: a model, which is set to evaluation, or a file: a model (``.nequip.pt``), a
             checkpoint (``.ckpt``), a package (``.nequip.zip``) or a compiled model
-            (``.nequip.pt2``).
+            (``.nequip.pt2``). A list of them makes a ``les.backends.committee.Committee``.
         device: where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         dtype: ``"float64"``, ``"float32"`` or, empty, the precision of the file. Models that are
             built already, and compiled ones, have the one they have.
@@ -77,7 +77,7 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
     Raises:
         FileNotFoundError: if there is no such file.
         TypeError: for an unknown keyword.
-        ValueError: for several models; for files that are damaged, hold no model of nequip, or
+        ValueError: for files that are damaged, hold no model of nequip, or
             are not to be loaded without ``allow_pickle``; for a device, precision or property
             that is not possible.
     """
@@ -96,7 +96,6 @@ class LESCalculator(ChargeCalculator, NequIPCalculator):
         **kwargs: Any,
     ) -> None:
         self.refuse_unknown_keywords(kwargs)
-        refuse_several_models(model)
         device = resolve_device(device)
         loaded = load(
             model,

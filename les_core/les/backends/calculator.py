@@ -38,10 +38,10 @@ RESOLUTION = 1e-3
 class ChargeCalculator(ResultsOfCharges):
     """The part of a calculator that has to do with charges, to be mixed into upstream's.
 
-    An adapter calls, in this order, :meth:`refuse_unknown_keywords`,
-    :func:`les.backends.keywords.refuse_several_models`, upstream and :meth:`set_up_charges` in its
-    ``__init__``. It says which elements the model knows in :meth:`elements`, and computes with
-    upstream and :meth:`add_charge_results` in :meth:`evaluate`.
+    An adapter calls, in this order, :meth:`refuse_unknown_keywords`, upstream and
+    :meth:`set_up_charges` in its ``__init__``. It says which elements the model knows in
+    :meth:`elements`, and computes with upstream and :meth:`add_charge_results` in
+    :meth:`evaluate`.
 
     With LES there are, beside upstream's results, ``charges`` [e], ``dipole`` [e A], ``les_energy``
     [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the

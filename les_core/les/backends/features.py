@@ -27,7 +27,7 @@ FEATURES = {
     "fragments": "total charges of molecules in a structure (`fragment`, `fragment_charge`)",
     "embedding": "total charge and spin in features (`embed_total_charge`, `embed_spin`)",
     "field": "external field of a structure",
-    "committees": "committees (`les predict MODEL MODEL ...`, `les.backends.committee`)",
+    "committees": "committees (`les predict MODEL MODEL ...`, `LESCalculator([MODEL, MODEL])`)",
     "hessian": "Hessians by automatic differentiation",
     "precisions": "float32 and float64",
     "safe_files": "model files that load without running code",

@@ -1,11 +1,10 @@
-"""Arguments of calculators that are refused: keywords that no class names, and several models."""
+"""Keywords of calculators that no class names."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
 
 
 def refuse_unknown_keywords(calculator: type, given: Iterable[str]) -> None:
@@ -30,12 +29,3 @@ def refuse_unknown_keywords(calculator: type, given: Iterable[str]) -> None:
             closest = get_close_matches(name, sorted(known), n=1)
             hint = f"; did you mean `{closest[0]}`?" if closest else ""
             raise TypeError(f"{calculator.__name__} got an unknown keyword `{name}`{hint}")
-
-
-def refuse_several_models(model: Any) -> None:
-    """Raise ``ValueError`` if ``model`` is not one model, but several."""
-    if isinstance(model, (list, tuple)):
-        raise ValueError(
-            f"`model` must be one model, got {len(model)}; several make a "
-            "les.backends.committee.Committee, from one calculator each"
-        )

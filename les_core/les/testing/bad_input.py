@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
-from les.testing.adapter import Adapter, CalculatorFactory, model_of
+from les.testing.adapter import Adapter, CalculatorFactory, model_of, results_of
 from les.testing.structures import crystal, dimer
 
 
@@ -66,10 +66,19 @@ class BadInputTests(Adapter):
             type(calc)(model_of(calc), sing=1)
 
     def test_several_models(self, calculator: CalculatorFactory) -> None:
-        calc = calculator()
-        for several in ([model_of(calc)] * 2, ["one.pt", "two.pt"]):
-            with pytest.raises(ValueError, match=r"must be one model, got 2; .*\.Committee"):
-                type(calc)(several)
+        """They make a committee, in which signs are made to agree."""
+        calc, other = calculator(sign=1), calculator(sign=1, zero_charges=True)
+        with pytest.raises(ValueError, match="at least two members, got 1"):
+            type(calc)([model_of(calc)])
+        with pytest.raises((OSError, ValueError), match=r"missing\.pt"):
+            type(calc)(["missing.pt", "two.pt"])
+        committee = type(calc)([model_of(calc), model_of(other)], sign=-1)
+        found, first, second = (results_of(each, dimer()) for each in (committee, calc, other))
+        assert np.abs(first["charges"]).max() > 1e-3
+        for key, sign in {"energy": 1, "forces": 1, "charges": -1, "dipole": -1}.items():
+            mean, spread = (first[key] + second[key]) / 2, np.abs(first[key] - second[key]) / 2
+            np.testing.assert_allclose(found[key], sign * mean, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(found[f"{key}_std"], spread, rtol=1e-6, atol=1e-6)
 
     def test_born_effective_charges_that_nobody_asked_for(
         self, calculator: CalculatorFactory
