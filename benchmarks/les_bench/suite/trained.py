@@ -11,7 +11,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from les.backends import backend_of, get_backend
-from les_bench.suite.evaluate import predict
+from les_bench.suite.evaluate import predictions
 from les_bench.suite.metrics import mae, rmse
 from les_bench.systems.datasets import load
 from les_bench.systems.evaluation_only import EVALUATION_ONLY, read_evaluation_only
@@ -57,7 +57,7 @@ def lines(
     found = []
     for model in models:
         calculator = get_backend(backend or backend_of(model)).calculator(model, **options)
-        found.append([predict(frame, calculator) for frame in frames])
+        found.append(list(predictions(frames, calculator)))
         yield _line(model.name, frames, found[-1])
     if len(models) > 1:
         mean = [
