@@ -76,7 +76,7 @@ class SummingMember(Member):
 def test_a_total_charge_settles_the_signs(water):
     config = LESConfig(neutrality="shift", sign="trained")
     committee = Committee([SummingMember(seed, config=config) for seed in range(2)])
-    assert committee.used_labels == {"charge", "total_charge"}
+    assert committee.used_labels == {"charge", "total_charge", "fragment", "fragment_charge"}
     for charge in (0, -1, 2):
         water.info["charge"] = charge
         water.calc = committee
