@@ -114,3 +114,28 @@ def test_a_training_that_fails_says_why(les_command, settings, folder, capsys):
     error = capsys.readouterr().err
     assert "the training ended with status 2" in error
     assert "no_such_option" in error
+
+
+@pytest.mark.slow
+def test_a_round_of_active_learning(les_command, settings, folder, capsys):
+    """Two students of MACE explore, the teacher labels what they do not agree about."""
+    path = settings(
+        configurations={"rattles": {"amplitudes": [0.05], "count": 8}},
+        selection={},
+        student={**SETTINGS["student"], "epochs": 1},
+        rounds={
+            "spread": 1e-6,
+            "frames": 3,
+            "dynamics": {"steps": 8, "every": 2, "equilibration": 2, "timestep": 0.2},
+        },
+    )
+    out = folder / "rounds"
+    assert les_command("distill", "run", path, "-o", out, "--rounds", "1") == 0
+    assert "ended after 1 rounds" in capsys.readouterr().out
+    (before, after) = json.loads((out / "rounds.json").read_text())["rounds"]
+    labelled = read(out / "lj" / "round-1" / "labels.xyz", ":")
+    assert after["n_labelled"] == len(labelled) > 0
+    assert after["n_train"] == before["n_train"] + len(labelled)
+    assert after["exploration"]["largest_spread"] > 1e-6
+    calculator = LESCalculator(out / "lj" / "round-1" / "student" / "student.pt")
+    assert calculator.les_config is not None
