@@ -1,7 +1,8 @@
 """``les bench kernels``: the speed of ``les.Ewald`` against the plain sum, and how it grows.
 
 With ``--peers`` against other packages, at the same error of the forces; with ``--compilers`` in
-TorchScript and ``torch.compile`` against itself.
+TorchScript and ``torch.compile`` against itself; with ``--multipoles`` the sums of dipoles and
+quadrupoles against that of charges.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from les.sums.cpu.library import library
 from les_bench.speed.cases import Case, Energy, energies_of, energy_and_forces
 from les_bench.speed.compilers import compiler_table
 from les_bench.speed.matching import compare_at_error
+from les_bench.speed.multipoles import multipole_table
 from les_bench.speed.naive import naive_energy
 from les_bench.speed.peers import contestants
 from les_bench.speed.timing import Comparison, interleaved, seconds
@@ -137,6 +139,9 @@ def main(argv: list[str] | None = None) -> int:
     against.add_argument(
         "--compilers", action="store_true", help="compare TorchScript and torch.compile with eager"
     )
+    against.add_argument(
+        "--multipoles", action="store_true", help="compare dipoles and quadrupoles with charges"
+    )
     parser.add_argument("--error", type=float, help="with --peers, of forces; default: 1e-4")
     sizes = sorted({case.n_atoms for case in PEER_CASES})
     parser.add_argument(
@@ -159,6 +164,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--error and --atoms belong to --peers")
     elif options.compilers:
         lines = compiler_table(dtype)
+    elif options.multipoles:
+        lines = multipole_table(dtype)
     else:
         lines = plain_table(dtype)
     kernels = "compiled kernels" if library(torch.device("cpu"), dtype) else "no compiled kernels"
