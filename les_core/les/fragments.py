@@ -158,8 +158,8 @@ def _check_charges(fragment_charge: Tensor, batch: Tensor) -> None:
     check_finite("fragment_charge", fragment_charge)
     if fragment_charge.requires_grad:
         raise ValueError(
-            "`fragment_charge` must not require gradients: charge equilibration has no "
-            "derivatives with respect to it"
+            "`fragment_charge` must not require gradients: there are no derivatives with respect "
+            "to it"
         )
 
 

@@ -11,6 +11,7 @@ from les.config import LESConfig
 from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
 from les.ewald import Ewald
+from les.fragments import charges_of_fragments, fragments_of
 from les.neutrality import charges_with_sums, check_total_charge, shifted_charges
 from les.response.dipoles import dipole_evaluation
 from les.structures import NO_SUMS, ChargeSums, Structures
@@ -130,6 +131,11 @@ def equilibrated(
     n_structures, scale = len(structures.cell), config.epsilon_factor**0.5
     total_charge, fragment, fragment_charge = sums
     check_total_charge(total_charge, electronegativity, n_structures, values=False)
+    if scale != 1.0:  # messages are of the charges as they are given
+        fragments = fragments_of(fragment, structures.batch, n_structures)
+        charges_of_fragments(
+            fragments, fragment_charge, total_charge, structures.batch, n_structures
+        )
     if total_charge is not None:
         total_charge = exactly(total_charge) / scale
     if fragment_charge is not None:

@@ -114,7 +114,8 @@ def charges_with_sums(
 
     Raises:
         ValueError, TypeError: as :func:`charges_with_sum`, and as ``les.fragments``; for fragments
-            that have no effect, and for charges of fragments with several channels.
+            that have no effect, for charges of fragments with several channels, and for a
+            ``total_charge`` that requires gradients beside fragments.
     """
     total_charge, fragment, fragment_charge = sums
     if fragment is None and fragment_charge is None:
@@ -127,13 +128,19 @@ def charges_with_sums(
             "be None"
         )
     check_total_charge(total_charge, charges, n_structures)
+    if total_charge is not None and total_charge.requires_grad:
+        raise ValueError(
+            "`total_charge` must not require gradients beside `fragment`: there are no derivatives "
+            "with respect to it, which is the sum of the charges of fragments"
+        )
     fragments = fragments_of(fragment, batch, n_structures)
     of_fragments = charges_of_fragments(
         fragments, fragment_charge, total_charge, batch, n_structures
     )
-    if charges.dim() == 2 and charges.shape[1] > 1 and fragment_charge is not None:
+    several = charges.dim() == 2 and charges.shape[1] > 1
+    if several and fragment_charge is not None and bool((fragment_charge != 0).any()):
         raise ValueError(
-            f"`fragment_charge` must be None for {charges.shape[1]} channels of charges: nothing "
+            f"`fragment_charge` must be 0 for {charges.shape[1]} channels of charges: nothing "
             "says how it is divided among them"
         )
     return shifted_charges(charges, of_fragments, *fragments, epsilon_factor)

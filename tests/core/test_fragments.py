@@ -1,4 +1,4 @@
-"""Fragments of a structure that keep their total charges when charges are equilibrated."""
+"""Fragments of a structure that keep their total charges."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 from les import Ewald, Les, LESConfig, born_effective_charges
 from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
-from les.fragments import fragments_of
+from les.fragments import UNTOLD, fragments_of
 from les.long_range import long_range
+from les.response.arguments import BornSettings
+from les.response.born import born_charges_of_model
 from les.response.fragments import lattice_shifts
 from les.structures import ChargeSums, Structures
 from les.testing.derivatives import derivative
@@ -314,7 +316,7 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"have no effect with `neutrality` 'none'"):
         long_range(Ewald(), LESConfig(neutrality="none"), parameters[:, 0], structures, sums)
     shifted = Les(LESConfig(neutrality="shift"))
-    with pytest.raises(ValueError, match=r"`fragment_charge` must be None for 2 channels"):
+    with pytest.raises(ValueError, match=r"`fragment_charge` must be 0 for 2 channels"):
         shifted(
             positions,
             cell,
@@ -355,3 +357,49 @@ def test_charges_are_shifted_in_each_fragment():
     torch.testing.assert_close(out["E_lr"], les.ewald(expected, positions, cell)[0])
     total = out["BEC"].sum(0)
     torch.testing.assert_close(total, torch.zeros_like(total), rtol=0, atol=1e-9)
+
+
+def test_born_effective_charges_of_a_batch():
+    """Structures that tell fragments are as when they are alone; periodic others are refused."""
+    positions, cell, *_ = structure()
+    both = torch.cat([positions, positions]).requires_grad_()
+    batch = torch.arange(2).repeat_interleave(9)
+    labels = torch.cat([LABELS + 1, torch.full_like(LABELS, UNTOLD)])
+    settings = BornSettings(True, 1.0, False)
+    charges = parameters_of(both)[:, 0]
+    sums = ChargeSums(None, labels)
+    one = positions.clone().requires_grad_()
+    alone = born_charges_of_model(
+        parameters_of(one)[:, 0],
+        Structures(one, cell, 0 * batch[:9], None),
+        ChargeSums(None, LABELS),
+        settings,
+    )
+    pbc = torch.tensor([[True] * 3, [False] * 3])
+    structures = Structures(both, cell.repeat(2, 1, 1), batch, pbc)
+    found = born_charges_of_model(charges, structures, sums, settings)
+    torch.testing.assert_close(found[:9], alone)
+    with pytest.raises(ValueError, match="structure 1 of a batch is periodic and tells no fragm"):
+        born_charges_of_model(charges, structures._replace(pbc=None), sums, settings)
+
+
+def test_messages_name_charges_as_they_are_given():
+    positions, cell, *_ = structure()
+    config = LESConfig(charge_equilibration=True, epsilon_factor=4.0)
+    with pytest.raises(ValueError, match="its total charge, 0 e, got 1 e"):
+        Les(config)(
+            positions,
+            cell,
+            latent_charges=parameters_of(positions),
+            fragment=LABELS,
+            fragment_charge=CHARGES.clamp(min=0.0),
+        )
+
+
+def test_total_charges_beside_fragments_have_no_gradients():
+    positions, cell, *_ = structure()
+    total = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match="`total_charge` must not require gradients beside"):
+        Les(LESConfig(neutrality="shift"))(
+            positions, cell, latent_charges=CHARGES, fragment=LABELS, total_charge=total
+        )

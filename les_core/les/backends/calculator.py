@@ -48,16 +48,16 @@ class ChargeCalculator(ResultsOfCharges):
     component of the polarisation first. In periodic cells ``dipole`` is one branch of a
     multivalued quantity.
     Of a model with ``neutrality`` ``"shift"`` the ``charges`` sum to the total charge of the
-    structure, ``charge`` or ``total_charge`` in ``Atoms.info``, 0 where there is none; ``dipole``
-    is theirs, and of an ion depends on the origin. Of another model they need not sum to it, which
-    the model does not know; ``dipole`` and Born effective charges are those of the charges less
-    their mean (unless the model's ``remove_mean`` is false), so they do not change when the
-    structure is moved. Open structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see
-    ``les.quadrupole_moments``. Of a model with several charges on each atom there are
-    ``latent_charges`` ``[n_atoms, n_channels]`` [e] in the place of ``charges`` and what follows
-    from them. Of a model with ``charge_equilibration`` there are also ``electronegativity`` [eV/e]
-    and ``hardness`` [eV/e^2] of latent charges, and the arrays ``fragment`` and ``fragment_charge``
-    of a structure, see ``les.data.fragments``, say what sums of charges are kept. Of a model with
+    structure, ``charge`` or ``total_charge`` in ``Atoms.info``, 0 where there is none, and those
+    of its fragments (``les.data.fragments``) to their total charges; ``dipole`` is theirs, and of
+    an ion depends on the origin. Of another model they need not sum to it, which the model does not
+    know; ``dipole`` and Born effective charges are those of the charges less their mean (unless
+    the model's ``remove_mean`` is false), so they do not change when the structure is moved. Open
+    structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see ``les.quadrupole_moments``. Of a
+    model with several charges on each atom there are ``latent_charges`` ``[n_atoms, n_channels]``
+    [e] in the place of ``charges`` and what follows from them. Of a model with
+    ``charge_equilibration`` there are also ``electronegativity`` [eV/e] and ``hardness`` [eV/e^2]
+    of latent charges. Of a model with
     moments of atoms there are also ``atomic_dipoles`` ``[n_atoms, 3]`` [e A], induced ones
     included, ``atomic_quadrupoles`` ``[n_atoms, 9]`` [e A^2], ``atomic_polarisabilities``
     ``[n_atoms]`` or ``[n_atoms, 9]`` [e^2 A^2/eV] and ``charge_responses`` ``[n_atoms]`` [e^2/eV],

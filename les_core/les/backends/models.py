@@ -43,12 +43,20 @@ def models_of(backend: Backend) -> dict[str, ShippedModel]:
 
 
 def shipped_models() -> dict[str, ShippedModel]:
-    """All models that come with the backends, installed or not, by name."""
-    return {
-        name: model
-        for backend in backend_names()
-        for name, model in models_of(get_backend(backend)).items()
-    }
+    """All models that come with the backends, installed or not, by name.
+
+    Raises:
+        BackendError: for two models of one name.
+    """
+    found: dict[str, ShippedModel] = {}
+    for backend in backend_names():
+        for name, model in models_of(get_backend(backend)).items():
+            if name in found:
+                raise BackendError(
+                    f"two models are called {name!r}: {found[name].path} and {model.path}"
+                )
+            found[name] = model
+    return found
 
 
 def model_path(model: str | Path) -> Path:
@@ -62,7 +70,7 @@ def model_path(model: str | Path) -> Path:
     """
     path = Path(model)
     # Names have neither folders nor endings, so nothing is looked for where a file is named.
-    if path.suffix or len(path.parts) != 1 or path.exists():
+    if path.suffix or len(path.parts) != 1 or path.is_file():
         return path
     known = shipped_models().get(str(model))
     return path if known is None else known.path
@@ -70,7 +78,11 @@ def model_path(model: str | Path) -> Path:
 
 def suggestion(name: str | Path) -> str:
     """What an error says behind a name that is nearly that of a shipped model; else nothing."""
-    closest = get_close_matches(str(name), shipped_models(), n=1)
+    try:
+        known = shipped_models()
+    except BackendError:  # the error that this is said behind matters more
+        return ""
+    closest = get_close_matches(str(name), known, n=1)
     return f" (did you mean {closest[0]!r}?)" if closest else ""
 
 

@@ -8,9 +8,10 @@ interatomic potential can infer electrical response", arXiv:2504.05169.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from les.fragments import fragments_of
+from les.fragments import UNTOLD, fragments_of
 from les.neutrality import charges_with_sums
 from les.response.arguments import (
     BornSettings,
@@ -22,6 +23,7 @@ from les.response.fragments import fragment_evaluation
 from les.response.moments import Edges, moment_evaluation
 from les.response.phase import phase_evaluation
 from les.structures import ChargeSums, Structures
+from les.sums.checks import has_volume
 
 #: Ways to evaluate Born effective charges.
 METHODS = ("exact", "phase")
@@ -132,13 +134,15 @@ def born_charges_of_model(
         settings: how they follow from latent charges.
 
     Raises:
-        ValueError, TypeError: as :func:`born_effective_charges`.
+        ValueError, TypeError: as :func:`born_effective_charges`, and for a periodic structure
+            without fragments (``les.fragments.UNTOLD``) beside others that have some.
     """
     if sums.fragment is None:
         total_charge = sums.total_charge
         return born_effective_charges(
             charges, *structures, *settings, method=method, edges=edges, total_charge=total_charge
         )
+    _require_told(structures, sums.fragment)
     # Those that were equilibrated have these sums already, and stay as they are.
     owner, n_structures = structures.batch, len(structures.cell)
     charges = charges_with_sums(
@@ -151,3 +155,19 @@ def born_charges_of_model(
         create_graph=settings.create_graph,
         fragment=sums.fragment,
     )
+
+
+def _require_told(structures: Structures, fragment: Tensor) -> None:
+    """Raise ``ValueError`` where a periodic structure tells no fragments beside others that do."""
+    _, cell, batch, pbc = structures
+    periodic = has_volume(cell) if pbc is None else pbc.any(dim=1)
+    told = torch.zeros(len(cell), device=cell.device).index_add(
+        0, batch, (fragment != UNTOLD).float()
+    )
+    untold = periodic & (told == 0.0)
+    if bool(untold.any()):
+        structure = int(torch.nonzero(untold)[0])
+        raise ValueError(
+            f"structure {structure} of a batch is periodic and tells no fragments, and others do: "
+            "Born effective charges take those of all periodic structures, or of none (`fragment`)"
+        )
