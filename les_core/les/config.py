@@ -18,7 +18,7 @@ from les.config_checks import (
 from les.config_files import read_yaml
 from les.conjugate_gradients import DEFAULT_CONVERGENCE
 from les.keys import refuse_unknown, refuse_unused
-from les.legacy import UNSAID, own_settings, stored_settings
+from les.legacy import own_settings, stored_settings
 from les.neutrality import DEFAULT_NEUTRALITY
 from les.sums.reciprocal.accuracy import DEFAULT_DL, resolve
 from les.units import NORM_FACTOR
@@ -167,7 +167,7 @@ class LESConfig:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what earlier releases wrote."""
-        self.__dict__.update({**UNSAID, **state})
+        self.__dict__.update(stored_settings(state))
 
     @property
     def uses_total_charge(self) -> bool:
@@ -218,7 +218,10 @@ class LESConfig:
         """From what a model carries: as :meth:`from_dict`, and what it does not say is as it was.
 
         Models of earlier releases lack settings that are younger than they are; their meaning
-        does not follow the defaults of new models.
+        does not follow the defaults of new models (``les.versions``).
+
+        Raises:
+            ValueError: as :meth:`from_dict`, and for settings of a release that is newer.
         """
         return cls.from_dict(stored_settings(values))
 
@@ -236,7 +239,7 @@ class LESConfig:
         """
         own = own_settings(values, {field.name for field in fields(cls)})
         refuse_without_effect(own)
-        return cls(**{"cutoff": "sharp", **UNSAID, **own})
+        return cls(**{"cutoff": "sharp", **stored_settings(own)})
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "LESConfig":

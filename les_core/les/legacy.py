@@ -8,11 +8,9 @@ from typing import Any
 
 from les.keys import refuse_unknown
 from les.neutrality import DEFAULT_NEUTRALITY, UNSAID_NEUTRALITY
+from les.versions import FORMAT_VERSION, upgraded
 
 logger = logging.getLogger("les")
-
-#: What models mean that do not say it: published ones, and those of releases up to 0.1.0.
-UNSAID: dict[str, Any] = {"neutrality": UNSAID_NEUTRALITY, "element_charges": False}
 
 #: Keys that host models put into the same dictionary; they are the host's business.
 HOST_KEYS = frozenset(
@@ -82,9 +80,18 @@ def settings_of_new_models(reads_charges: bool) -> dict[str, Any]:
     }
 
 
-def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a model carries, with what models of earlier releases do not say."""
-    return {**UNSAID, **values}
+def stored_settings(values: Mapping[str, Any], version: int = 1) -> dict[str, Any]:
+    """The settings that a model carries, as this release means them.
+
+    Args:
+        values: fields of ``les.LESConfig``, maybe with their own version beside them.
+        version: the version of settings that do not say it.
+
+    Raises:
+        ValueError: as ``les.versions.upgraded``.
+    """
+    settings = dict(values)
+    return upgraded(settings, settings.pop(FORMAT_VERSION, version))
 
 
 def settings_of_pickle(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from les.config import LESConfig
 from les.config_checks import OF_ELEMENTS, OF_MULTIPOLES
+from les.versions import CURRENT, FORMAT_VERSION
 
 #: Name of the buffer that carries the configuration through a ``state_dict``.
 SETTINGS = "settings"
@@ -33,6 +34,8 @@ READOUT_SETTINGS = (
 def encode(config: LESConfig) -> Tensor:
     """The configuration as bytes: an integer buffer, so that casting a model leaves it alone.
 
+    The version of the settings stands among them (``les.versions``).
+
     Raises:
         ValueError: for one that does not fit into :data:`SETTINGS_BYTES`.
     """
@@ -40,7 +43,7 @@ def encode(config: LESConfig) -> Tensor:
     for name in (*OF_MULTIPOLES, *OF_ELEMENTS):
         if values[name] == defaults[name]:  # most models have none of these
             del values[name]
-    text = json.dumps(values).encode()
+    text = json.dumps({FORMAT_VERSION: CURRENT, **values}).encode()
     if len(text) > SETTINGS_BYTES:
         raise ValueError(f"the configuration takes {len(text)} bytes, more than {SETTINGS_BYTES}")
     return torch.tensor(list(text.ljust(SETTINGS_BYTES)), dtype=torch.uint8)

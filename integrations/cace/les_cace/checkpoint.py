@@ -10,10 +10,11 @@ import torch
 from les.backends.model_files import PickleRefusedError, check_parts, load_plain
 from les.files import replacing
 from les.legacy import stored_settings
+from les.versions import mark, read_mark
 from les_cace.model import CACE
 
-#: Marks files of this format, and its version.
-FORMAT = "les_cace.CACE/1"
+#: What the mark of a file calls its model.
+FORMAT = "les_cace.CACE"
 
 #: What files hold, for messages.
 KIND = "CACE model"
@@ -72,7 +73,7 @@ def read(path: str | Path) -> dict[str, Any]:
 def model_content(model: CACE) -> dict[str, Any]:
     """What a file holds of ``model``."""
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    return {"format": FORMAT, "arguments": model.arguments, "state_dict": state}
+    return {"format": mark(FORMAT), "arguments": model.arguments, "state_dict": state}
 
 
 def model_from(content: Any, path: str | Path) -> CACE:
@@ -81,8 +82,8 @@ def model_from(content: Any, path: str | Path) -> CACE:
     Raises:
         ValueError: naming ``path``, if ``content`` is something else.
     """
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} holds no CACE model (format {FORMAT!r} expected)")
+    check_parts(content, (), path, KIND)
+    _, version = read_mark(content.get("format"), (FORMAT,), path, KIND)
     check_parts(content, ("arguments", "state_dict"), path, KIND)
     state = content["state_dict"]
     check_parts(state, ("representation.sender_embedding",), path, f"{KIND} with weights")
@@ -90,7 +91,7 @@ def model_from(content: Any, path: str | Path) -> CACE:
         dtype = state["representation.sender_embedding"].dtype
         arguments = dict(content["arguments"])
         if arguments.get("les_arguments") is not None:
-            arguments["les_arguments"] = stored_settings(arguments["les_arguments"])
+            arguments["les_arguments"] = stored_settings(arguments["les_arguments"], version)
         model = CACE(**arguments).copy(dtype, "cpu")
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _misfit(path, error) from error

@@ -12,9 +12,10 @@ from chgnet.utils import determine_device
 
 from les import Les, LESConfig
 from les.legacy import stored_settings
+from les.versions import mark, read_mark
 from les_chgnet.atomic_energies import AtomicEnergies
 from les_chgnet.model_arguments import plain_dict
-from les_chgnet.stored import has_charges, read_checkpoint, restored
+from les_chgnet.stored import FORMAT, KIND, has_charges, read_checkpoint, restored
 from les_chgnet.weights import load_pretrained, load_weights
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class StoredCHGNet(CHGNet):
         """From :meth:`as_dict`, in the precision of the weights."""
         arguments = dict(dct["model_args"])
         if arguments.get("les_arguments") is not None:
-            arguments["les_arguments"] = stored_settings(arguments["les_arguments"])
+            _, version = read_mark(dct.get("format", f"{FORMAT}/1"), (FORMAT,), "the file", KIND)
+            arguments["les_arguments"] = stored_settings(arguments["les_arguments"], version)
         return load_weights(cls(**arguments, **kwargs), dct["state_dict"])
 
     def todict(self) -> dict[str, Any]:
@@ -116,4 +118,4 @@ class StoredCHGNet(CHGNet):
         """Weights and arguments, plain values that ``from_dict`` takes."""
         content = plain_dict(super().as_dict())
         content["model_args"]["les_arguments"] = self.les.config().settings()
-        return content
+        return {"format": mark(FORMAT), **content}

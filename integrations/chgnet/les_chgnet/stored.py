@@ -10,8 +10,9 @@ from les.backends.model_files import check_parts, load_plain
 from les.backends.models import model_path
 from les_chgnet.weights import PRETRAINED, quiet
 
-#: What files hold, for messages.
+#: What files hold, for messages, and what the mark of a model with charges calls it.
 KIND = "CHGNet model"
+FORMAT = "les_chgnet.CHGNetLES"
 
 _Model = TypeVar("_Model")
 
@@ -46,20 +47,21 @@ def restored(
     """The model of :func:`read_checkpoint`.
 
     Args:
-        make: makes a model of ``model_args`` and ``state_dict`` in a dictionary.
+        make: makes a model of ``model_args``, ``state_dict`` and ``format`` in a dictionary.
         content: what the file holds.
         path: the file, for messages.
 
     Raises:
         ValueError: naming ``path``, if the model cannot be made.
     """
-    arguments, state = content["model"]["model_args"], content["model"]["state_dict"]
+    stored = content["model"]
+    arguments, state = stored["model_args"], stored["state_dict"]
     try:
         if any(key.endswith(".mlp_out.layers.1.bias") for key in state):
             # The model 0.2.0 has biases that its own arguments do not tell of.
             arguments = {"mlp_out_bias": True, **arguments}
         with quiet():
-            return make({"model_args": arguments, "state_dict": state})
+            return make({**stored, "model_args": arguments})
     except Exception as error:  # upstream's assertions and errors are of many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} does not fit this release of chgnet or les: {reason}") from error

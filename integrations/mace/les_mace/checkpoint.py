@@ -23,16 +23,18 @@ from mace.tools.torch_tools import default_dtype
 from les.backends.model_files import check_parts, load_plain
 from les.config import OF_THE_READOUT
 from les.files import replacing
+from les.legacy import stored_settings
+from les.versions import mark, read_mark
 from les_mace.model import MACELES
 from les_mace.quiet import quiet
 
 #: What a file holds, for messages.
 KIND = "MACE model"
 
-#: Marks of files of this format: the class of the model, and a version.
+#: What the mark of a file calls the class of its model.
 FORMATS: dict[type[ScaleShiftMACE], str] = {
-    MACELES: "les_mace.MACELES/1",
-    ScaleShiftMACE: "les_mace.ScaleShiftMACE/1",
+    MACELES: "les_mace.MACELES",
+    ScaleShiftMACE: "les_mace.ScaleShiftMACE",
 }
 
 
@@ -57,7 +59,7 @@ def save_model(model: ScaleShiftMACE, path: str | Path) -> None:
             f"mace-torch does not tell how this model is made ({error}); keep its pickle"
         ) from error
     content = {
-        "format": FORMATS[type(model)],
+        "format": mark(FORMATS[type(model)]),
         "config": {key: _to_plain(value) for key, value in config.items()},
         "state_dict": {key: value.cpu() for key, value in model.state_dict().items()},
     }
@@ -100,15 +102,13 @@ def _rebuilt(content: Any, path: Path) -> ScaleShiftMACE:
     """The model that :func:`save_model` has made ``content`` of."""
     check_parts(content, ("format",), path, KIND)
     classes = {name: model_class for model_class, name in FORMATS.items()}
-    if content["format"] not in classes:
-        known = " or ".join(map(repr, classes))
-        raise ValueError(f"{path} is no {KIND}: its format is {content['format']!r}, not {known}")
-    model_class = classes[content["format"]]
+    name, version = read_mark(content["format"], classes, path, KIND)
+    model_class = classes[name]
     own = {MACELES: ("les_arguments",)}.get(model_class, ())
     check_parts(content, ("config", "state_dict", *own), path, KIND)
     state = content["state_dict"]
     check_parts(state, ("atomic_energies_fn.atomic_energies",), path, KIND)
-    settings = {name: _with_effect(content[name]) for name in own}
+    settings = {name: _with_effect(content[name], version) for name in own}
     try:
         with default_dtype(state["atomic_energies_fn.atomic_energies"].dtype):
             config = {key: _from_plain(key, value) for key, value in content["config"].items()}
@@ -122,10 +122,11 @@ def _rebuilt(content: Any, path: Path) -> ScaleShiftMACE:
     return model
 
 
-def _with_effect(settings: Any) -> Any:
+def _with_effect(settings: Any, version: int) -> Any:
     """Stored settings of LES, without those that earlier releases took and did not use."""
     if not isinstance(settings, Mapping):
         return settings
+    settings = stored_settings(settings, version)
     return {name: value for name, value in settings.items() if name not in OF_THE_READOUT}
 
 

@@ -16,12 +16,13 @@ import torch
 from les.backends.model_files import check_parts, load_plain
 from les.backends.models import model_path
 from les.files import replacing
+from les.versions import mark, read_mark
 from les_nequip.sections import plain, refuse_other_builders
 from les_nequip.stored import Stored, is_state
 from les_nequip.upstream_files import as_upstream_loads_it, read_package, read_trained
 
-#: Marks files of this format, and its version.
-FORMAT: Final = "les_nequip.model/1"
+#: What the mark of a file calls its model.
+FORMAT: Final = "les_nequip.model"
 #: Endings of the names of model files.
 PLAIN, CHECKPOINT, PACKAGE, COMPILED = ".nequip.pt", ".ckpt", ".nequip.zip", ".nequip.pt2"
 
@@ -49,7 +50,7 @@ def save_model(model: Any, path: str | Path, section: Mapping[str, Any] | None =
     refuse_other_builders(section, "`section`", advice="such a model cannot be written")
     names = ("les", "nequip", "nequip-allegro", "e3nn", "torch")
     content = {
-        "format": FORMAT,
+        "format": mark(FORMAT),
         "section": section,
         "state_dict": {key: x.detach().cpu() for key, x in model.state_dict().items()},
         "versions": {name: _version(name) for name in names},
@@ -111,10 +112,7 @@ def read_stored(
 def _read_plain(path: Path, allow_pickle: bool) -> Stored:
     content = load_plain(path, "NequIP model", allow_pickle=allow_pickle)
     check_parts(content, ("format", "section", "state_dict"), path, "NequIP model")
-    if content["format"] != FORMAT:
-        raise ValueError(
-            f"{path} has the format {content['format']!r}; this release of les reads {FORMAT!r}"
-        )
+    read_mark(content["format"], (FORMAT,), path, "NequIP model")
     if not isinstance(content["section"], Mapping) or not is_state(content["state_dict"]):
         raise ValueError(f"{path} is no NequIP model: its parts are of other kinds")
     if not allow_pickle:

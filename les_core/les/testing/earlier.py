@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from les.config import LESConfig
-from les.legacy import UNSAID
 from les.settings_buffer import SETTINGS
+from les.versions import FORMAT_VERSION, UNSAID
 
 #: Settings of a model that means what those of earlier releases do.
 AS_BEFORE = dict(UNSAID)
@@ -24,7 +24,8 @@ YOUNGER = (*UNSAID, "embed_total_charge", "embed_spin")
 
 def earlier_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those that earlier releases did not have."""
-    return {name: value for name, value in values.items() if name not in YOUNGER}
+    younger = (*YOUNGER, FORMAT_VERSION)
+    return {name: value for name, value in values.items() if name not in younger}
 
 
 def earlier_state(state: Mapping[str, Any]) -> dict[str, Any]:

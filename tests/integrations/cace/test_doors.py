@@ -74,7 +74,11 @@ def model_file(small, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.pop("format"), "holds no CACE model"),
+        (lambda content: content.pop("format"), "is no CACE model: its format is None"),
+        (
+            lambda content: content.update(format="les_cace.CACE/9"),
+            "has the format version 9, and this release of les reads versions 1 to",
+        ),
         (lambda content: content.pop("arguments"), "is no CACE model: it lacks 'arguments'"),
         (lambda content: content.pop("state_dict"), "is no CACE model: it lacks 'state_dict'"),
         (

@@ -109,12 +109,25 @@ def test_what_earlier_releases_wrote(chgnet_arguments, path):
     arguments = of_model["model_args"]
     arguments["les_arguments"] = earlier_settings(arguments["les_arguments"])
     of_model["state_dict"] = earlier_state(of_model["state_dict"])
+    del of_model["format"]  # which they did not have
     torch.save(content, path)
     for loaded in (load_model(path), CHGNetLES.from_dict(of_model)):
         assert_same_model(loaded, model)
     loaded = pickle.loads(earlier_pickle(model))
     loaded.les._apply_settings(loaded.les.config())  # written as they are now
     assert_same_model(loaded, model)
+
+
+def test_a_file_of_a_newer_release(model, path):
+    save_model(model, path)
+    content = torch.load(path, weights_only=True)
+    assert content["model"]["format"] == "les_chgnet.CHGNetLES/2"
+    content["model"]["format"] = "les_chgnet.CHGNetLES/3"
+    torch.save(content, path)
+    with pytest.raises(
+        ValueError, match=r"model\.pth\.tar does not fit .* the format version 3, and"
+    ):
+        load_model(path)
 
 
 def test_fine_tuned_pretrained_model(path):

@@ -6,6 +6,7 @@ import copy
 import importlib
 import pickle
 import re
+from pathlib import Path
 
 import mace  # noqa: F401  (before e3nn)
 import numpy as np
@@ -22,6 +23,7 @@ from les.testing.earlier import earlier_pickle, earlier_settings, earlier_state
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model, save_model
 
+DATA = Path(__file__).parent / "data"
 SETTINGS = {"sigma": 1.3, "dl": 1.7, "cutoff": "smooth", "epsilon_factor": 1.5}
 
 
@@ -111,6 +113,7 @@ def test_what_earlier_releases_wrote(model, mace_arguments, mace_batch, tmp_path
     path = tmp_path / "earlier.pt"
     save_model(model, path)
     content = torch.load(path, weights_only=True)
+    content["format"] = "les_mace.MACELES/1"
     content["les_arguments"] = earlier_settings(content["les_arguments"])
     content["state_dict"] = earlier_state(content["state_dict"])
     torch.save(content, path)
@@ -120,6 +123,26 @@ def test_what_earlier_releases_wrote(model, mace_arguments, mace_batch, tmp_path
     new.load_state_dict(content["state_dict"])
     for loaded in (load_model(path), pickle.loads(earlier_pickle(model)), new):
         assert_same_model(loaded, model, mace_batch)
+
+
+def test_a_file_of_release_0_1_0(tmp_path):
+    """Its results are those that this release gave, and so are those of a file made of it."""
+    expected = np.load(DATA / "mace_0_1_0.npz")
+    model = load_model(DATA / "mace_0_1_0.pt")
+    assert model.les.config().neutrality == "none"
+    save_model(model, tmp_path / "new.pt")
+    assert torch.load(tmp_path / "new.pt", weights_only=True)["format"].endswith("/2")
+    for path in (DATA / "mace_0_1_0.pt", tmp_path / "new.pt"):
+        calculator = LESCalculator(path, bec=True)
+        for name in ("open", "crystal"):
+            parts = ("numbers", "positions", "cell", "pbc")
+            atoms = Atoms(**{part: expected[f"{name}/{part}"] for part in parts})
+            calculator.calculate(atoms)
+            assert abs(calculator.results["charges"].sum()) > 0.1  # not shifted
+            for key in ("energy", "forces", "les_energy", "charges", "dipole"):
+                np.testing.assert_allclose(
+                    calculator.results[key], expected[f"{name}/{key}"], rtol=0, atol=1e-9
+                )
 
 
 def test_pickle_of_upstreams_own_class(mace_arguments, mace_batch, tmp_path):
@@ -173,8 +196,11 @@ def test_not_a_model(tmp_path):
     torch.save({"weights": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match=r"other\.pt is no MACE model: it lacks 'format'"):
         load_model(path)
+    torch.save({"format": "les_mace.MACE/1"}, path)
+    with pytest.raises(ValueError, match=r"its format is .*/1', not 'les_mace\.MACELES/2' or"):
+        load_model(path)
     torch.save({"format": "les_mace.MACELES/9"}, path)
-    with pytest.raises(ValueError, match=r"its format is .*/9', not 'les_mace\.MACELES/1' or"):
+    with pytest.raises(ValueError, match="version 9, and this release of les reads versions 1 to"):
         load_model(path)
     torch.save(torch.nn.Linear(1, 1), path)
     with pytest.raises(ValueError, match=r"must hold a ScaleShiftMACE model, got Linear"):

@@ -245,6 +245,12 @@ def test_crafted_sections(section, message, suffix, trust, tmp_path):
         load_model(path, allow_pickle=trust)
 
 
+def test_a_file_of_a_newer_release(model_file):
+    path = changed(model_file()[1], lambda content: content.update(format="les_nequip.model/3"))
+    with pytest.raises(ValueError, match=r"model\.nequip\.pt has the format version 3, and this"):
+        load_model(path)
+
+
 @pytest.mark.parametrize("state", [{1: torch.ones(1)}, [], {"readout": 1}], ids=str)
 def test_crafted_weights(state, model_file):
     path = changed(model_file()[1], lambda content: content.update(state_dict=state))
