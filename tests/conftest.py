@@ -11,7 +11,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: How many ordinary tests take as long as one that is marked ``slow``, about.
 SLOW = 20
@@ -70,6 +70,30 @@ def data_dir() -> Path:
 def reference_dir() -> Path:
     """Folder with reference values and checkpoints, from ``LES_REFERENCE_DIR``."""
     return _folder_from("LES_REFERENCE_DIR")
+
+
+@pytest.fixture
+def run_tutorials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that runs pages of ``docs/tutorials``, named one after the other, in one folder.
+
+    They run in their shorter form. What a page says that a block prints it has to print, but for
+    the numbers in it.
+    """
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "website"))
+    import tutorials
+
+    def run(*names: str) -> None:
+        environment = tutorials.environment(tmp_path)
+        for name in names:
+            text = (tutorials.PAGES / f"{name}.md").read_text(encoding="utf-8")
+            for ran in tutorials.run(tutorials.shortened(text), tmp_path, environment):
+                assert tutorials.lines_missed(ran) == [], f"{name}.md; printed:\n{ran.printed}"
+                assert bool(ran.printed) == bool(ran.recorded), f"{name}.md: {ran.printed}"
+            for picture in tutorials.pictures(text):
+                (drawn,) = tmp_path.rglob(picture)
+                assert drawn.read_bytes().startswith(b"\x89PNG")
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -30,14 +30,16 @@ CODE_OR_LINK = re.compile(
 
 def pages() -> dict[str, str]:
     """Place in the site -> text of each page."""
-    sources = {f"docs/{path.name}": path.name for path in (ROOT / "docs").glob("*.md")} | PAGES
+    docs = ROOT / "docs"
+    found = [path.relative_to(docs).as_posix() for path in docs.rglob("*.md")]
+    sources = {f"docs/{page}": page for page in found} | PAGES
     return {page: (ROOT / path).read_text(encoding="utf-8") for path, page in sources.items()}
 
 
 def linked_files() -> set[str]:
     """Files that pages link to and that are no pages themselves, relative to the repository."""
     targets = {target for page, text in pages().items() for target in _targets(text, page)}
-    return {path for path in targets if site_path(path).startswith(f"{FILES}/") and _is_file(path)}
+    return {path for path in targets if site_path(path) not in pages() and _is_file(path)}
 
 
 def site_path(path: str) -> str:

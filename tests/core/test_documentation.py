@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*DOCS, *ROOT.glob("*.md"), ROOT / "examples" / "README.md"]
 SOURCES = ("les_core/les", "integrations", "benchmarks/les_bench")
 
@@ -54,7 +54,19 @@ def test_links_lead_somewhere(page):
 def test_every_page_has_a_place_in_the_site():
     index = (ROOT / "website" / "index.md").read_text(encoding="utf-8")
     contents = " ".join(re.findall(r"```{toctree}(.*?)```", index, re.S)).split()
-    assert [path.stem for path in DOCS if path.stem not in contents] == []
+    pages = [path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in DOCS]
+    assert [page for page in pages if page not in contents] == []
+
+
+def test_every_tutorial_is_run_and_listed():
+    index = (ROOT / "docs" / "tutorials" / "index.md").read_text(encoding="utf-8")
+    tests = [
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_tutorials.py")
+    ]
+    for page in (ROOT / "docs" / "tutorials").glob("*.md"):
+        if page.stem != "index":
+            assert f"({page.name})" in index
+            assert any(f'"{page.stem}"' in test for test in tests), page.stem
 
 
 def strings(node: ast.AST) -> Iterator[str]:
