@@ -15,7 +15,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from torch.overrides import TorchFunctionMode
 
 from les import Ewald
-from les.backends import Backend, arguments, get_backend, registry
+from les.backends import Backend, arguments, get_backend, models, registry
 from les.cli import command, doctor
 from les.sums.cpu import library
 
@@ -308,7 +308,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeBackend]:
     def find(name: str) -> Backend:
         return FakeBackend() if name == "fake" else get_backend(name)
 
-    for module in (arguments, command, doctor, registry):
+    for module in (arguments, command, doctor, models, registry):
         monkeypatch.setattr(module, "get_backend", find)
         monkeypatch.setattr(module, "backend_names", lambda: ["fake"])
     monkeypatch.setattr(FakeBackend, "calls", [])

@@ -277,7 +277,7 @@ def test_fragments_are_kept(teacher, liquid, journal_of, tmp_path):
     assert [atoms.info["origin"] for atoms in found] == ["file", "rattle", "dynamics"]
     for atoms in found:
         kept = fragments(atoms)
-        assert kept.labels.tolist() == [3, 3, 3, 1, 1, 1]
+        assert atoms.arrays["fragment"].tolist() == [3, 3, 3, 1, 1, 1]
         assert kept.charges.tolist() == [1.0, 1.0, 1.0, -1.0, -1.0, -1.0]
 
 
