@@ -93,7 +93,9 @@ class LESConfig:
     epsilon_factor: float = 1.0
     #: ``"open"``: energies and forces leave the sign of all charges open, and it is fixed by
     #: chemistry where charges are looked at (``les.ChargeSign``); ``"trained"``: the model was
-    #: trained on dipoles or Born effective charges, and has their sign.
+    #: trained on dipoles or Born effective charges, and has their sign. With
+    #: ``use_fixed_atomic_charges`` it is ``"trained"`` from the start: the oxidation states have a
+    #: sign, and with what is read negated energies are others.
     sign: str = "open"
     #: ``2 pi k_e`` [eV A / e^2]; only checkpoints of older releases need another value.
     norm_factor: float = NORM_FACTOR
@@ -142,10 +144,10 @@ class LESConfig:
     #: the published ones.
     self_consistent: bool = False
 
-    #: Add the usual oxidation state of its element, times the next number, to the charge of each
-    #: atom (``les.element_baselines``).
+    #: Add the usual oxidation state of its element, times ``fixed_atomic_charges_scaling_factor``,
+    #: to the charge of each atom (``les.element_baselines``).
     use_fixed_atomic_charges: bool = False
-    #: Factor of these.
+    #: The factor that oxidation states are multiplied by.
     fixed_atomic_charges_scaling_factor: float = 0.5
     #: Add a learned polarisability of its element to that of each atom.
     use_atomic_alpha: bool = False
@@ -164,6 +166,8 @@ class LESConfig:
         check_agreement(vars(self), {field.name: field.default for field in fields(self)})
         if self.charge_equilibration:
             object.__setattr__(self, "remove_self_interaction", False)
+        if self.use_fixed_atomic_charges:
+            object.__setattr__(self, "sign", "trained")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what earlier releases wrote."""

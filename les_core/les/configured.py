@@ -65,14 +65,19 @@ class Configured(nn.Module):
         self.neutrality = config.neutrality
         self.charge_equilibration = config.charge_equilibration
         self.multipoles = any(getattr(config, name) for name in OF_MULTIPOLES)
-        self.fixed_charges: OxidationStates | None = None
-        if config.use_fixed_atomic_charges:
-            self.fixed_charges = OxidationStates(config.fixed_atomic_charges_scaling_factor)
+        present = self._buffers.get(SETTINGS)
+        device = None if present is None else present.device
+        states: OxidationStates | None = getattr(self, "fixed_charges", None)
+        if not config.use_fixed_atomic_charges:
+            states = None
+        elif states is None:
+            states = OxidationStates().to(device)
+        if states is not None:
+            states.factor = float(config.fixed_atomic_charges_scaling_factor)
+        self.fixed_charges: OxidationStates | None = states
         self.ewald = Ewald(**config.sum_settings())
         if self.atomwise is not None:
             self.atomwise.output_scaling_factor = config.output_scaling_factor
-        present = self._buffers.get(SETTINGS)
-        device = None if present is None else present.device
         self.register_buffer(SETTINGS, encode(config).to(device))
 
     @torch.jit.unused
@@ -100,7 +105,7 @@ class Configured(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if SETTINGS in state["_buffers"]:
-            # Earlier releases wrote neither.
+            # Pickles of earlier releases have none of these attributes and modules.
             unsaid: dict[str, Any] = {
                 "neutrality": UNSAID_NEUTRALITY,
                 "charge_equilibration": False,

@@ -47,18 +47,25 @@ class OxidationStates(nn.Module):
     """Charges of elements that are not learned: usual oxidation states times a factor.
 
     Args:
-        factor: the factor.
+        factor: the factor, which may be changed later.
     """
 
     def __init__(self, factor: float = 0.5) -> None:
         super().__init__()
-        states = factor * torch.tensor(OXIDATION_STATES, dtype=torch.float64)
+        self.factor = factor
         self.states: Tensor
-        self.register_buffer("states", states, persistent=False)
+        # Whole numbers, so that casting a model leaves them alone.
+        self.register_buffer("states", torch.tensor(OXIDATION_STATES), persistent=False)
 
-    def forward(self, atomic_numbers: Tensor) -> Tensor:
-        """Charges ``[n_atoms]`` [e] of ``atomic_numbers`` ``[n_atoms]``."""
-        return self.states[atomic_numbers]
+    def forward(self, charges: Tensor, atomic_numbers: Tensor) -> Tensor:
+        """Charges that are read, and these added to them.
+
+        Args:
+            charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e].
+            atomic_numbers: ``[n_atoms]``.
+        """
+        states = self.factor * self.states[atomic_numbers].to(charges.dtype)
+        return charges + states.view([-1] + [1] * (charges.dim() - 1))
 
 
 class ElementPolarisabilities(nn.Module):
@@ -77,7 +84,7 @@ class ElementPolarisabilities(nn.Module):
 
 
 class ElementBaselines(nn.Module):
-    """Both, for a model that knows atoms by their types.
+    """Adds the charges and polarisabilities of elements in a model that knows atoms by types.
 
     Args:
         config: says which of them.
@@ -115,7 +122,7 @@ class ElementBaselines(nn.Module):
         """``charges`` ``[n_atoms]`` [e] with those of the elements of ``types`` ``[n_atoms]``."""
         if self.charges is None:
             return charges
-        return charges + self.charges(self.numbers[types]).to(charges.dtype)
+        return self.charges(charges, self.numbers[types])
 
     def with_alphas(self, alphas: Tensor | None, types: Tensor) -> Tensor | None:
         """Polarisabilities ``alphas`` with those of the elements of ``types`` ``[n_atoms]``."""

@@ -255,8 +255,7 @@ class Les(Configured):
                     "`use_fixed_atomic_charges` needs `atomic_numbers`, which the model does not "
                     "pass"
                 )
-            states = fixed(atomic_numbers).to(charges.dtype)
-            charges = charges + states.view([-1] + [1] * (charges.dim() - 1))
+            charges = fixed(charges, atomic_numbers)
         return charges
 
     def _read_charges(

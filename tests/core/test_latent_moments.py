@@ -88,6 +88,22 @@ def test_elements(molecule):
     assert torch.equal(again, les(positions, **latent, atomic_numbers=numbers)["E_lr"])
 
 
+def test_oxidation_states_stay_where_they_are(molecule):
+    """A state that is loaded changes their factor, and neither their type nor their device."""
+    positions, latent = molecule
+    les = Les({"use_fixed_atomic_charges": True}).to(torch.float32)
+    before = les.fixed_charges.states
+    factor = {"fixed_atomic_charges_scaling_factor": 0.25}
+    other = Les({"use_fixed_atomic_charges": True, **factor})
+    les.load_state_dict(other.state_dict())
+    assert les.fixed_charges.states is before
+    given = {"latent_charges": latent["latent_charges"], "atomic_numbers": torch.full((5,), 8)}
+    states = les(positions, **given)["latent_charges"] - latent["latent_charges"]
+    torch.testing.assert_close(states, torch.full_like(states, -0.5))
+    les.load_state_dict(Les({}).state_dict())
+    assert les.fixed_charges is None
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -21,7 +21,8 @@ class ComputeResponses(Callback):  # type: ignore[misc]
     """Has the model compute responses where a batch has labels of them.
 
     Before the first step it gives the charges the sign that follows from chemistry
-    (``les.response.gauge``), with which labels are compared.
+    (``les.response.gauge``), with which labels are compared, unless oxidation states are added to
+    them: these have that sign already, and what is read belongs to them.
 
     Args:
         orient: do the latter; not for a model that was trained on responses before.
@@ -33,6 +34,10 @@ class ComputeResponses(Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.orient or trainer.global_step > 0:  # a run that is continued
+            return
+        modules = _les_modules(pl_module)
+        # Copies of earlier releases do not know the setting.
+        if any(getattr(each.config, "use_fixed_atomic_charges", False) for each in modules):
             return
 
         def negate() -> None:

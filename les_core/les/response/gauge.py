@@ -120,7 +120,8 @@ def orient_charges(structures: Iterable[tuple[Tensor, Tensor]], negate: Callable
     """Give the charges of a model the sign that follows from chemistry, as :func:`charge_sign`.
 
     To be done once, before a model is trained on dipoles or Born effective charges: from then on
-    the sign is no longer open.
+    the sign is no longer open. It is not open either where oxidation states are added to charges
+    that are read: to negate these alone would change the energy.
 
     Args:
         structures: charges and atomic numbers, as for :func:`charge_sign`, of structures until one

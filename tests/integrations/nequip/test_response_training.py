@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from les.testing import (
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
-from les_nequip import WithResponses, load_model, save_model
+from les_nequip import ComputeResponses, WithResponses, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -52,6 +53,16 @@ class TestChargesFirst(ChargesFirstTests):
 class TestResponseTraining(ResponseTrainingTests):
     learning: ClassVar = {"epochs": 20, "learning_rate": 0.2}
     weight = 100.0
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_oxidation_states_have_a_sign(nequip_model, monkeypatch, fixed):
+    """What is read is not negated where it would no longer belong to them."""
+    asked = []
+    monkeypatch.setattr("les_nequip.callback.orient_charges", lambda *_: asked.append(True))
+    model = nequip_model("allegro", les={"use_fixed_atomic_charges": fixed})
+    ComputeResponses().on_train_start(SimpleNamespace(global_step=0, train_dataloader=None), model)
+    assert bool(asked) is not fixed
 
 
 class TestChargedTraining(ChargedTrainingTests):

@@ -1,6 +1,6 @@
 #include <math.h>
 
-/* Of a cell, and how fast they change in a direction. */
+/* The reciprocal vectors and the volume of a cell, and how fast these change in a direction. */
 typedef struct {
     double reciprocal[3][3], volume;
     double change[3][3], log_volume; /* of the reciprocal vectors, and of the logarithm */
