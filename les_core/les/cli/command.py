@@ -19,7 +19,7 @@ _LES_FLAGS = ("--les", "--no-les")
 
 _LAST = """\
 `les help COMMAND` tells more of one. `les --debug COMMAND ...` shows where in the code an error
-came from. Completion in a shell: pip install argcomplete, then
+came from. Completion in a shell: install with the extra `completion`, then
 eval "$(register-python-argcomplete les)".
 """
 
@@ -289,7 +289,7 @@ COMMANDS = {
     "born": Command(_born, "MODEL CRYSTAL", "Born effective charges for phonopy"),
     "distill": Command(
         _distill,
-        "{run,label,stage,teachers} ...",
+        "{run,stage,label,curve,card,teachers} ...",
         "light students of foundation models and other teachers",
     ),
     "convert": Command(
