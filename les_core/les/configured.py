@@ -13,7 +13,7 @@ from torch import nn
 
 from les.config import LESConfig
 from les.config_checks import OF_MULTIPOLES
-from les.element_baselines import ElementPolarisabilities, OxidationStates
+from les.element_baselines import N_ATOMIC_NUMBERS, ElementPolarisabilities, OxidationStates
 from les.ewald import Ewald
 from les.legacy import settings_of_pickle
 from les.neutrality import UNSAID_NEUTRALITY
@@ -21,9 +21,6 @@ from les.readout import ChargeReadout
 from les.settings_buffer import SETTINGS, check_same_readout, decode, encode
 
 logger = logging.getLogger("les")
-
-#: Rows of the charges of elements, by atomic number.
-N_ATOMIC_NUMBERS = 119
 
 
 class Configured(nn.Module):
@@ -64,7 +61,8 @@ class Configured(nn.Module):
         self.epsilon_factor = float(config.epsilon_factor)
         self.neutrality = config.neutrality
         self.charge_equilibration = config.charge_equilibration
-        self.multipoles = any(getattr(config, name) for name in OF_MULTIPOLES)
+        moments = (*OF_MULTIPOLES, "use_atomic_alpha")
+        self.multipoles = any(getattr(config, name) for name in moments)
         present = self._buffers.get(SETTINGS)
         device = None if present is None else present.device
         states: OxidationStates | None = getattr(self, "fixed_charges", None)

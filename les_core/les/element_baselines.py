@@ -28,6 +28,9 @@ OXIDATION_STATES = (
 )
 # fmt: on
 
+#: Rows of tables of elements, by atomic number.
+N_ATOMIC_NUMBERS = len(OXIDATION_STATES)
+
 # fmt: off
 #: Chemical symbols, by atomic number.
 SYMBOLS = [
@@ -41,6 +44,47 @@ SYMBOLS = [
     "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og",
 ]
 # fmt: on
+
+
+def check_atomic_numbers(
+    atomic_numbers: Tensor,
+    positions: Tensor,
+    values: bool = True,
+    n_elements: int = N_ATOMIC_NUMBERS,
+) -> None:
+    """``atomic_numbers`` must be whole numbers ``[n_atoms]`` from 0 to ``n_elements - 1``.
+
+    Args:
+        atomic_numbers: what is checked.
+        positions: ``[n_atoms, 3]``.
+        values: whether there are values to look at; not in compiled code.
+        n_elements: length of the tables, in which they are rows.
+
+    Raises:
+        ValueError: for another shape, another device, and numbers out of range.
+        TypeError: for another dtype.
+    """
+    if atomic_numbers.dim() != 1 or atomic_numbers.shape[0] != positions.shape[0]:
+        raise ValueError(
+            f"`atomic_numbers` must have shape [n_atoms] = [{positions.shape[0]}], got "
+            f"{list(atomic_numbers.shape)}"
+        )
+    if atomic_numbers.dtype != torch.long:
+        raise TypeError(
+            f"`atomic_numbers` must be of dtype torch.int64, got {atomic_numbers.dtype}"
+        )
+    if atomic_numbers.device != positions.device:
+        raise ValueError(
+            f"`atomic_numbers` must be on the device of `positions` ({positions.device}), got "
+            f"{atomic_numbers.device}"
+        )
+    if atomic_numbers.numel() == 0 or not values:
+        return
+    first, last = int(atomic_numbers.min()), int(atomic_numbers.max())
+    if first < 0 or last >= n_elements:
+        raise ValueError(
+            f"`atomic_numbers` must lie in 0 ... {n_elements - 1}, got {first} ... {last}"
+        )
 
 
 class OxidationStates(nn.Module):
@@ -73,7 +117,7 @@ class ElementPolarisabilities(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.numbers = nn.Parameter(torch.zeros(len(OXIDATION_STATES)))
+        self.numbers = nn.Parameter(torch.zeros(N_ATOMIC_NUMBERS))
 
     def add(self, alphas: Tensor, atomic_numbers: Tensor) -> Tensor:
         """Polarisabilities ``[n_atoms]`` or ``[n_atoms, 3, 3]``, with those of the elements."""

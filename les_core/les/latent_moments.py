@@ -86,6 +86,8 @@ def moments_and_energies(
     fields: Fields | None = None
     if latent.kappas is None and latent.alphas is None:
         _refuse_field(latent)
+        if wanted.field:
+            moments = _with_dipoles(moments)
         if wanted.energy or wanted.field:
             energy, fields = multipole_energies(ewald.settings(), moments, *structures)
             shares = None if fields is None else shares_of_atoms(moments, fields)
@@ -111,6 +113,8 @@ def moments_and_energies(
         "latent_kappas": latent.kappas,
         "dipole": None,
         "BEC": None,
+        "potential": None,
+        "field": None,
     }
     if wanted.field and fields is not None:
         results["potential"] = fields.potential.view(charges.shape)
@@ -213,8 +217,7 @@ def _induced(
     external: Tensor | None = None
     if latent.external is not None:
         external = field_at_atoms(latent.external, positions, batch, len(cell))
-    if moments.dipoles is None:  # so that there are fields
-        moments = moments._replace(dipoles=positions.new_zeros(len(positions), 1, 3))
+    moments = _with_dipoles(moments)
     if config.self_consistent:
         if external is not None:
             external = config.epsilon_factor**0.5 * external
@@ -233,6 +236,13 @@ def _induced(
     induced = induced_in_one_step(response, fields, external)
     energy = energy.index_add(0, batch, induced.atom_energies)
     return energy, shares_of_atoms(moments, fields) + induced.atom_energies, induced, fields
+
+
+def _with_dipoles(moments: Moments) -> Moments:
+    """``moments`` with dipoles of zero where there are none, so that fields are computed."""
+    if moments.dipoles is not None:
+        return moments
+    return moments._replace(dipoles=moments.charges.new_zeros(*moments.charges.shape, 3))
 
 
 def _refuse_field(latent: Latent) -> None:
@@ -261,6 +271,12 @@ def check_asked_for(
             raise ValueError(
                 f"`{key}` is asked for, but the model passes no `{name}`: it has no such readout"
             )
+    alphas = latent.alphas
+    if config.use_anisotropic_polarizability and alphas is not None and alphas.dim() != 3:
+        raise ValueError(
+            "`latent_alphas` must have shape [n_atoms, 3, 3] with "
+            f"`use_anisotropic_polarizability`, got {list(alphas.shape)}"
+        )
     if config.use_atomic_alpha and (latent.alphas is None or atomic_numbers is None):
         missing = "latent_alphas" if latent.alphas is None else "atomic_numbers"
         raise ValueError(f"`use_atomic_alpha` needs `{missing}`, which the model does not pass")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from les.config_checks import OF_ELEMENTS, OF_MULTIPOLES
 from les.keys import refuse_unknown
 from les.neutrality import DEFAULT_NEUTRALITY, UNSAID_NEUTRALITY
 from les.versions import FORMAT_VERSION, upgraded
@@ -33,6 +34,12 @@ HOST_KEYS = frozenset(
 
 #: Other names of settings.
 SYNONYMS = {"use_quad": "use_quadrupole"}
+
+#: Settings that published dictionaries have also where they mean nothing -> the switch of each.
+DEPENDENT_KEYS = {
+    "fixed_atomic_charges_scaling_factor": "use_fixed_atomic_charges",
+    "use_anisotropic_polarizability": "use_induced_dipole",
+}
 
 #: Keys of published LES for what is not supported here yet, with the value that turns
 #: the feature off.
@@ -62,10 +69,25 @@ def own_settings(values: Mapping[str, Any], known: Collection[str]) -> dict[str,
         given = values.get(name, off)
         if given != off and given is not None:
             raise ValueError(f"`{name}` = {given!r} is not supported yet")
+    values = _that_have_an_effect(values)
     ignored = sorted(set(values) & HOST_KEYS)
     if ignored:
         logger.debug("keys left to the host model: %s", ", ".join(ignored))
     return {name: value for name, value in values.items() if name in known}
+
+
+def _that_have_an_effect(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` without what their writers leave in them where its switch is off."""
+    values = {
+        name: value
+        for name, value in values.items()
+        if value is not None or name not in (*OF_ELEMENTS, *OF_MULTIPOLES)
+    }
+    for name, switch in DEPENDENT_KEYS.items():
+        if name in values and not values.get(switch, False):
+            logger.info("`%s` has no effect without `%s` and is left out", name, switch)
+            del values[name]
+    return values
 
 
 def settings_of_new_models(reads_charges: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from les.configured import Configured
+from les.element_baselines import check_atomic_numbers
 from les.equilibration import refuse_periodic_response
 from les.latent_moments import Latent, Wanted, check_asked_for, moments_and_energies
 from les.long_range import atom_energies, equilibrated, not_in_graphs, scaled
@@ -85,8 +86,9 @@ class Les(Configured):
                 where no ``latent_charges`` are given.
             batch: structure of each atom ``[n_atoms]``, ascending.
             pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
-            atomic_numbers: ``[n_atoms]``, needed with ``desc`` and ``element_charges``, with
-                ``use_fixed_atomic_charges`` and with ``use_atomic_alpha``.
+            atomic_numbers: whole numbers up to 118 ``[n_atoms]``, needed with ``desc`` and
+                ``element_charges``, with ``use_fixed_atomic_charges`` and with
+                ``use_atomic_alpha``.
             latent_dipoles: ``[n_atoms, 3]`` [e A] (``les.multipoles``).
             latent_quads: traceless quadrupoles ``[n_atoms, 3, 3]`` [e A^2]; of several channels
                 both have their dimension after that of atoms.
@@ -104,8 +106,7 @@ class Les(Configured):
             compute_atom_energies: compute ``E_lr_atoms``.
             compute_dipole: compute ``dipole``, that of the charges, less their mean where the
                 configuration says so; needs ``compute_energy``.
-            compute_field: of models with multipoles or induced moments, return what permanent
-                moments make atoms feel.
+            compute_field: return what permanent charges and moments make atoms feel.
             total_charge: ``[n_structures]`` [e], which with ``neutrality`` ``"shift"`` the charges
                 of a structure, times the square root of ``epsilon_factor``, sum to; zero without
                 it. Several channels take no other.
@@ -128,8 +129,9 @@ class Les(Configured):
             with ``charge_equilibration``. ``latent_charges`` and ``latent_dipoles`` include what is
             induced, ``latent_quads`` and ``latent_kappas`` are as passed, and
             so are ``latent_alphas``, those of elements added. With ``compute_field``
-            ``potential`` ``[n_atoms]`` [V] and ``field`` ``[n_atoms, 3]`` [V/A]. ``None`` for what
-            was not asked for.
+            ``potential`` ``[n_atoms]`` [V] and ``field`` ``[n_atoms, 3]`` [V/A]; of several
+            channels both have their dimension after that of atoms. ``None`` for what was not
+            asked for.
 
         Raises:
             ValueError, TypeError: as ``les.Ewald``; if there are neither ``latent_charges``
@@ -146,9 +148,12 @@ class Les(Configured):
         if not torch.jit.is_scripting():
             check_tensors(positions=positions)
             check_tensors(True, cell=cell, latent_charges=latent_charges, desc=desc)
-            check_tensors(True, batch=batch, pbc=pbc)
+            check_tensors(True, batch=batch, pbc=pbc, atomic_numbers=atomic_numbers)
         if bec_output_index is not None and (bec_output_index < 0 or bec_output_index > 2):
             raise ValueError(f"`bec_output_index` must be 0, 1 or 2, got {bec_output_index}")
+        atomic_numbers = as_indices(atomic_numbers)
+        if atomic_numbers is not None:
+            check_atomic_numbers(atomic_numbers, positions, values=not is_compiling())
         raw_charges = self._charges(latent_charges, desc, atomic_numbers)
         given = False
         for value in (latent_dipoles, latent_quads, latent_alphas, latent_kappas, e_ext):
@@ -242,6 +247,8 @@ class Les(Configured):
             "latent_alphas": latent_alphas,
             "latent_kappas": latent_kappas,
             "BEC": bec,
+            "potential": None,
+            "field": None,
         }
 
     def _charges(

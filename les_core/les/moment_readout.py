@@ -9,7 +9,7 @@ tensors :math:`T_c`, and perceptrons w, b and a of the scalars,
     \quad A = \sum_c w''_c(s)\,T_c,
 
 without A where polarisabilities are isotropic. So moments turn with the structure, quadrupoles are
-traceless, and responses are positive whatever is read.
+traceless, and responses are not negative whatever is read.
 """
 
 from __future__ import annotations

@@ -268,6 +268,19 @@ def test_multipoles_of_hosts():
 
 
 @pytest.mark.parametrize(
+    "published",
+    [
+        {"fixed_atomic_charges_scaling_factor": None},
+        {"use_fixed_atomic_charges": False, "fixed_atomic_charges_scaling_factor": 0.3},
+        {"use_anisotropic_polarizability": True},
+        {"use_atomic_alpha": None},
+    ],
+)
+def test_published_settings_without_their_switch(published):
+    assert LESConfig.from_legacy(published) == PUBLISHED
+
+
+@pytest.mark.parametrize(
     "name", sorted(set(UNSUPPORTED_KEYS) - {"fixed_atomic_charges_scaling_factor"})
 )
 def test_unsupported_keys(name):

@@ -88,6 +88,55 @@ def test_elements(molecule):
     assert torch.equal(again, les(positions, **latent, atomic_numbers=numbers)["E_lr"])
 
 
+@pytest.mark.parametrize(
+    ("numbers", "error", "message"),
+    [
+        (torch.tensor([8]), ValueError, r"must have shape \[n_atoms\] = \[5\], got \[1\]"),
+        (torch.tensor([1, 1, 1, 1, -1]), ValueError, r"must lie in 0 ... 118, got -1 ... 1"),
+        (torch.tensor([1, 1, 1, 1, 130]), ValueError, r"must lie in 0 ... 118, got 1 ... 130"),
+        (torch.ones(5), TypeError, "must be of dtype torch.int64, got torch.float32"),
+        ([1] * 5, TypeError, "must be a torch.Tensor, got list"),
+    ],
+)
+def test_atomic_numbers(molecule, numbers, error, message):
+    positions, latent = molecule
+    charges = latent["latent_charges"]
+    les = Les({"use_fixed_atomic_charges": True})
+    with pytest.raises(error, match=f"`atomic_numbers` {message}"):
+        les(positions, latent_charges=charges, atomic_numbers=numbers)
+    whole = [
+        les(positions, latent_charges=charges, atomic_numbers=torch.ones(5, dtype=dtype))["E_lr"]
+        for dtype in (torch.long, torch.uint8)
+    ]
+    assert torch.equal(*whole)
+
+
+def test_what_is_asked_for_is_passed(molecule):
+    positions, latent = molecule
+    charges = latent["latent_charges"]
+    with pytest.raises(ValueError, match="`use_atomic_alpha` needs `latent_alphas`"):
+        Les({"use_atomic_alpha": True})(positions, latent_charges=charges)
+    settings = {"use_induced_dipole": True, "use_anisotropic_polarizability": True}
+    with pytest.raises(ValueError, match=r"`latent_alphas` must have shape \[n_atoms, 3, 3\]"):
+        Les(settings)(positions, **latent)
+
+
+def test_fields_of_charges_alone(molecule):
+    """The force on a charge that depends on nothing is the charge times the field."""
+    positions, latent = molecule
+    charges = latent["latent_charges"].detach()
+    out = Les()(positions, latent_charges=charges, compute_field=True)
+    (forces,) = torch.autograd.grad(-out["E_lr"].sum(), positions)
+    field = out["charges"].unsqueeze(1) * out["field"]
+    torch.testing.assert_close(field, forces)
+    assert out["potential"].shape == (5,)
+    plain = Les()(positions, latent_charges=charges)
+    assert plain["field"] is None
+    assert plain["potential"] is None
+    several = Les({})(positions, latent_charges=charges[:, None].repeat(1, 2), compute_field=True)
+    assert several["field"].shape == (5, 2, 3)
+
+
 def test_oxidation_states_stay_where_they_are(molecule):
     """A state that is loaded changes their factor, and neither their type nor their device."""
     positions, latent = molecule

@@ -10,7 +10,13 @@ from ase.data import chemical_symbols
 
 from les import LESConfig
 from les.element_baselines import OXIDATION_STATES, SYMBOLS, ElementBaselines
-from les.moment_readout import FeatureCounts, Features, MomentReadout, traceless_basis
+from les.moment_readout import (
+    OUTPUT_SCALE,
+    FeatureCounts,
+    Features,
+    MomentReadout,
+    traceless_basis,
+)
 
 ALL = {
     "use_dipole": True,
@@ -34,7 +40,7 @@ def readout():
     return MomentReadout(LESConfig(**ALL), FeatureCounts(4, 3, 2)).double()
 
 
-def test_moments_turn_and_responses_are_positive(features, readout):
+def test_moments_turn_and_responses_are_not_negative(features, readout):
     turn, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
     basis = traceless_basis(features.scalars)
     matrices = torch.einsum("ncm,mab->ncab", features.tensors, basis)
@@ -55,6 +61,11 @@ def test_moments_turn_and_responses_are_positive(features, readout):
     extreme = readout(features)
     assert extreme.kappas.min() > 0.0
     assert torch.linalg.eigvalsh(extreme.alphas).min() > 0.0
+    last = readout.kappas.network[-1]
+    for weights in (last.weight, readout.kappas.linear.weight):
+        weights.data.zero_()
+    last.bias.data.fill_(-1.0 / OUTPUT_SCALE)
+    torch.testing.assert_close(readout(features).kappas, torch.zeros(5).double())
 
 
 def test_basis_is_orthonormal():

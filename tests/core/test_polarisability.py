@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
-from les import Ewald
+from les import Ewald, LESConfig
 from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
 from les.response.polarisability import polarisability
+from les.spectra.polarisability import require_polarisability
 from les.structures import ChargeSums, Structures
 
 
@@ -115,6 +119,20 @@ def test_derivatives():
     assert torch.autograd.gradcheck(
         lambda a, b: alone(a, b, convergence=Convergence(1e-13)), (eta, positions), atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "do not answer to a field"),
+        ({"use_induced_dipole": True}, "got `self_consistent` false"),
+        ({"use_induced_charge": True, "neutrality": "none"}, "got `self_consistent` false"),
+    ],
+)
+def test_models_without_one_say_why(settings, message):
+    calculator = SimpleNamespace(les_config=LESConfig(**settings))
+    with pytest.raises(ValueError, match=message):
+        require_polarisability(calculator, Atoms("HF", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.9]]))
 
 
 def test_bad_input():

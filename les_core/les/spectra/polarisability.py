@@ -52,6 +52,13 @@ def require_polarisability(calculator: Any, atoms: Any) -> None:
             f"`charge_equilibration` has where atoms.arrays say which they are, as {FRAGMENT!r}"
         )
     if not (equilibrates or _field_key(calculator)):
+        config = getattr(calculator, "les_config", None)
+        if config is not None and (config.use_induced_dipole or config.use_induced_charge):
+            raise ValueError(
+                "the induced moments of this model follow from fields in one step and do not feel "
+                "one another, so that there is no polarisability of the whole: models whose "
+                "induced moments are `self_consistent` have it, got `self_consistent` false"
+            )
         raise ValueError(
             "the charges of this model depend on positions alone and do not answer to a field: it "
             "has no electronic polarisability; models with `charge_equilibration` have, and with "
