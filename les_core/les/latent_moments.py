@@ -25,7 +25,7 @@ from les.structures import NO_SUMS, ChargeSums, Structures
 from les.sums.sources import Fields, Moments
 
 #: What is reported of atoms besides charges -> what ``les.Les`` returns, and whether it is scaled
-#: like charges.
+#: like charges and changes sign with them.
 ATOMIC_MOMENTS = {
     "atomic_dipoles": ("latent_dipoles", True),
     "atomic_quadrupoles": ("latent_quads", True),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from les.backends.batches import results_together
 from les.backends.calculator import ChargeCalculator
+from les.latent_moments import ATOMIC_MOMENTS
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign, charge_sign
 
@@ -29,16 +30,14 @@ EVEN = (
     "magmoms",
     "les_energy",
     "hardness",
-    "atomic_polarisabilities",
-    "charge_responses",
+    *(name for name, (_, odd) in ATOMIC_MOMENTS.items() if not odd),
 )
 ODD = (
     "charges",
     "dipole",
     "quadrupole",
     "electronegativity",
-    "atomic_dipoles",
-    "atomic_quadrupoles",
+    *(name for name, (_, odd) in ATOMIC_MOMENTS.items() if odd),
     BORN_CHARGES,
 )
 #: Correlation of the charges of two members below which a common sign means little.
