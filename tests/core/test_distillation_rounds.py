@@ -19,7 +19,7 @@ from ase.io import read, write
 
 from les.backends.committee import Committee
 from les.backends.interface import Backend
-from les.distillation import card, evaluation, exploration, rounds, student
+from les.distillation import card, evaluation, exploration, rounds, student, trials
 from les.distillation.configurations import FRAME, TRAJECTORY
 from les.distillation.provenance import Record
 from les.distillation.recipe import Settings
@@ -204,6 +204,46 @@ def test_a_twin_and_the_cards(distillation, tmp_path, monkeypatch):
     assert "without LES" in (target / "les-lj-sr.md").read_text()
     with pytest.raises(ValueError, match="the notes have no `licence`"):
         card.write_models(made, "lj", {**NOTES, "licence": ""}, "les-lj", target)
+
+
+def test_names_of_models_tell_the_backend_and_are_found(distillation, tmp_path):
+    for backend, ending in (("nequip", ".nequip.pt"), ("nequip", ".ckpt"), ("mace", ".pt")):
+        made = distillation(student={"backend": backend}).last("lj").student
+        training = made.folder / f"student{ending}"
+        training.parent.mkdir(exist_ok=True)
+        training.touch()
+        record = Record(made.record, {}, replace=True)
+        record.finish([training], model=training.name)
+        assert card.ending(made) == ending
+    with pytest.raises(ValueError, match=r"must have no dot.*got 'water-1\.0'"):
+        card.write_models(distillation(), "lj", NOTES, "water-1.0", tmp_path / "models")
+
+
+class Charged(LennardJones):
+    """A pair potential of an ion, whose charges are those of a model."""
+
+    uses_total_charge = True
+    charges = (0.5, 0.25, 0.25)
+
+    def total_charge(self, atoms):
+        return float(atoms.info.get("charge", 0.0))
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        self.results["charges"] = np.array(self.charges)
+
+
+def test_charges_of_a_trial_sum_to_the_total_charge(monkeypatch):
+    monkeypatch.setattr(trials, "LARGEST_DRIFT", 0.1)
+    calculator, atoms = Charged(**TEACHER["options"]), molecule("H2O")
+    atoms.info["charge"] = 1
+    assert trials.trials(calculator, atoms)["total_charge"] < 1e-12
+    atoms.info["charge"] = 0
+    with pytest.raises(ValueError, match="charges must sum to the total charge, 0 e, got 1 e"):
+        trials.trials(calculator, atoms)
+    # Those of a model whose charges sum to nothing in particular are free.
+    calculator.uses_total_charge = False
+    assert "total_charge" not in trials.trials(calculator, atoms)
 
 
 def test_a_model_that_drifts_gets_no_card(distillation, tmp_path, monkeypatch):

@@ -46,9 +46,11 @@ def write_models(
         The files of the models.
 
     Raises:
-        ValueError: for notes that lack something, a run that has not ended, a model file that is
-            not plain, and a model that fails a trial.
+        ValueError: for a name with a dot, notes that lack something, a run that has not ended, a
+            model file that is not plain, and a model that fails a trial.
     """
+    if "." in name:
+        raise ValueError(f"--name must have no dot, or the model is not found by it, got {name!r}")
     refuse_unknown(notes, NOTES)
     for key in NOTES:
         if not notes.get(key):
@@ -62,7 +64,7 @@ def write_models(
     for each, student in students.items():
         backend = get_backend(student.student.backend)
         load_plain(student.model, "model")
-        calculator = load_calculator(backend, student.model)
+        calculator = load_calculator(backend, student.model, dtype="float64")
         facts[each] = {
             **{key: notes[key] for key in NOTES},
             "name": each,
@@ -75,7 +77,7 @@ def write_models(
         }
     folder.mkdir(parents=True, exist_ok=True)
     for each, student in students.items():
-        target = folder / f"{each}{student.model.suffix}"
+        target = folder / f"{each}{ending(student)}"
         with replacing(target) as temporary:
             shutil.copyfile(student.model, temporary)
         facts[each] |= {"checksum": checksum(target), "size": target.stat().st_size}
@@ -85,6 +87,13 @@ def write_models(
             temporary.write_text(text, encoding="utf-8")
         written.append(target)
     return written
+
+
+def ending(student: Student) -> str:
+    """What the name of the model's file ends with, which tells the backend."""
+    suffixes = get_backend(student.student.backend).model_suffixes
+    matching = [each for each in suffixes if student.model.name.endswith(each)]
+    return max(matching, key=len, default=student.model.suffix)
 
 
 def _errors(student: Student, folder: Path) -> dict[str, Any]:
@@ -210,7 +219,7 @@ def _trials(found: Mapping[str, float]) -> Iterator[str]:
         "meV/A along random directions."
     )
     if "total_charge" in found:
-        yield f"- Charges sum to zero, to {found['total_charge']:.1g} e."
+        yield f"- Charges sum to the total charge, to {found['total_charge']:.1g} e."
     yield (
         f"- {N_STEPS * TIMESTEP / 1000:g} ps of dynamics without a thermostat from {TEMPERATURE:g} "
         f"K, looked at every {EVERY * TIMESTEP:g} fs: the total energy drifts by "
