@@ -84,6 +84,26 @@ class ReadMoments(NamedTuple):
         """The same of atoms in the order of the indices ``order`` ``[n_atoms]``."""
         return ReadMoments(*(None if x is None else x[order] for x in self))
 
+    def in_precision(self, dtype: torch.dtype) -> ReadMoments:
+        """The same in the floating-point type ``dtype``.
+
+        Quadrupoles and polarisabilities are symmetric, and quadrupoles traceless, to what that has
+        of digits.
+        """
+        dipoles, quadrupoles, kappas, alphas = (None if x is None else x.to(dtype) for x in self)
+        if quadrupoles is not None:
+            quadrupoles = _symmetric(quadrupoles)
+            trace = quadrupoles.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
+            unit = torch.eye(3, dtype=dtype, device=quadrupoles.device)
+            quadrupoles = quadrupoles - trace / 3.0 * unit
+        if alphas is not None and alphas.dim() > 1:
+            alphas = _symmetric(alphas)
+        return ReadMoments(dipoles, quadrupoles, kappas, alphas)
+
+
+def _symmetric(matrices: Tensor) -> Tensor:
+    return 0.5 * (matrices + matrices.transpose(-2, -1))
+
 
 class MomentReadout(nn.Module):
     """Reads dipoles, quadrupoles, responses of charges and polarisabilities.

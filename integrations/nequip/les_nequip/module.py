@@ -209,7 +209,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         if self.config.reads_moments:
             if is_tracing() or is_exporting():
                 raise ValueError(IN_GRAPHS)
-            moments = read_moments(self, scalars, data)
+            moments = read_moments(self, scalars, data).in_precision(positions.dtype)
             if self.config.use_atomic_alpha:
                 assert self.elements is not None
                 moments = moments._replace(alphas=self.elements.with_alphas(moments.alphas, types))

@@ -144,6 +144,14 @@ class MomentTests(Adapter):
             for key in found.keys() & expected.keys():
                 np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=1e-7)
 
+    def test_single_precision(self, with_moments: MomentFactory) -> None:
+        atoms = crystal("triclinic")
+        expected = results_of(with_moments(CONSISTENT), atoms)
+        results = results_of(with_moments(CONSISTENT, dtype="float32"), atoms)
+        for key in ("les_energy", "forces", "charges", "atomic_dipoles", "atomic_polarisabilities"):
+            scale = np.abs(expected[key]).max()
+            np.testing.assert_allclose(results[key], expected[key], rtol=0, atol=1e-4 * scale)
+
     def test_polarisability(self, with_moments: MomentFactory) -> None:
         calc, atoms = with_moments(CONSISTENT), dimer()
         found = polarisability(calc, atoms)

@@ -208,9 +208,14 @@ class TestMoments(MomentTests):
 
     @pytest.fixture
     def with_moments(self, nequip_model, nequip_transforms):
-        def make(settings, **options):
+        def make(settings, dtype="float64", **options):
             les = {"cutoff": "smooth", "initial_charge_scale": 10.0, "sign": "trained", **settings}
-            model = nequip_model("nequip", les=les, l_max=2, num_features=4, num_layers=2)
+            size = {"l_max": 2, "num_features": 4, "num_layers": 2}
+            model = nequip_model("nequip", les=les, **size)
+            if dtype != "float64":
+                weights = model.state_dict()
+                model = nequip_model("nequip", dtype, les=les, **size)
+                model.load_state_dict(weights)
             return LESCalculator(model, transforms=nequip_transforms, **options)
 
         return make
