@@ -19,12 +19,22 @@ from ase.io import read, write
 
 from les.backends.committee import Committee
 from les.backends.interface import Backend
-from les.distillation import card, evaluation, exploration, rounds, student, trials
+from les.distillation import (
+    card,
+    evaluation,
+    exploration,
+    labels,
+    rounds,
+    rounds_table,
+    student,
+    trials,
+)
 from les.distillation.configurations import FRAME, TRAJECTORY
 from les.distillation.provenance import Record
 from les.distillation.recipe import Settings
 from les.distillation.running import run
-from les.distillation.settings import RoundSettings
+from les.distillation.settings import RoundSettings, SplitSettings
+from les.distillation.split import split
 from les.distillation.stages import Distillation
 from les.files import checksum
 
@@ -169,6 +179,73 @@ def test_more_rounds_go_on_where_fewer_ended(distillation, students):
     assert made.last("lj").number == 2
     # Two further members of round 1, and the student of round 2.
     assert len(students) == n_trained + 3
+
+
+def test_rounds_of_an_earlier_run_do_not_count(distillation):
+    run(distillation(count=2), lambda text: None)
+    for count in (1, 0):
+        made = distillation(count=count)
+        run(made, lambda text: None)
+        assert made.last("lj").number == count
+        assert (made.folder / "lj" / "round-2" / "evaluation.json").is_file()
+    made = distillation(count=2)
+    run(made, lambda text: None)
+    assert made.last("lj").number == 2
+    (made.folder / "rounds.json").unlink()  # as after stages one by one
+    (made.folder / "lj" / "train.xyz").write_bytes((made.folder / "lj" / "test.xyz").read_bytes())
+    assert made.last("lj").number == 0
+
+
+def test_a_round_without_labels_is_the_last(distillation, monkeypatch):
+    made = distillation(count=2)
+    label = labels.label
+
+    def labelled(teacher, structures, output, limits, **options):
+        if structures.name == "explored.xyz":
+            limits = replace(limits, force=1e-9)
+        return label(teacher, structures, output, limits, **options)
+
+    monkeypatch.setattr(labels, "label", labelled)
+    table = run(made, lambda text: None)
+    assert "ended in round 1: the teacher can label no new frame" in table
+    assert made.last("lj").number == 0
+    assert "lj" in json.loads((made.folder / "results.json").read_text())
+    assert run(made, lambda text: None) == table
+
+
+def test_an_exploration_that_explodes_is_no_agreement():
+    settings = RoundSettings(spread=0.5)
+    found = {"n_frames": 3, "largest_spread": 0.1, "ended_early": ["too hot"]}
+    assert "agrees" not in rounds_table.verdict(found, settings)
+    assert "ended early: too hot" in rounds_table.verdict(found, settings)
+    assert "agrees" in rounds_table.verdict({**found, "ended_early": []}, settings)
+
+
+def test_an_exploration_without_frames_is_refused(distillation, tmp_path):
+    made = distillation()
+    settings = replace(made.settings, limits=replace(made.settings.limits, force=1e-9))
+    members = [LennardJones(**{**TEACHER["options"], "epsilon": each}) for each in (0.4, 0.5)]
+    with pytest.raises(ValueError, match="exploration of round 1 has come to no frame: "):
+        exploration.explore(
+            Committee(members), ["a", "b"], settings, settings.rounds, 1, tmp_path / "explored.xyz"
+        )
+
+
+def test_new_frames_are_divided_by_blocks():
+    frames = []
+    for number in range(40):
+        atoms = molecule("H2O")
+        atoms.info = {TRAJECTORY: f"round-1-{number // 20}", FRAME: number % 20}
+        frames.append(atoms)
+    settings = SplitSettings(valid=0.25, block=5, gap=1)
+    sets, left_out = split(frames, settings, (0, 1), further=True)
+    assert not sets["test"]
+    assert sorted([*sets["train"], *sets["valid"], *left_out]) == list(range(40))
+    assert sets["valid"]
+    for n in sets["valid"]:
+        for other in sets["train"]:
+            assert n // 20 != other // 20 or abs(n - other) > 1
+    assert split(frames[:1], settings, 0, further=True)[0]["train"] == [0]
 
 
 NOTES = {

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         "--notes", type=Path, required=True, help="YAML file of what only you can say of it"
     )
     card.add_argument("--to", type=Path, required=True, help="folder of the model and its card")
-    card.add_argument("--teacher", help="whose student (default: that of the first)")
+    card.add_argument("--teacher", help="the teacher whose student is meant (default: the first)")
     run.add_argument(
         "--rounds",
         type=int,

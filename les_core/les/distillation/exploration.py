@@ -50,7 +50,8 @@ def explore(
         spread [eV/A], and what has ended trajectories early.
 
     Raises:
-        ValueError: for starting structures that cannot be used.
+        ValueError: for starting structures that cannot be used, and where every trajectory has
+            ended before its first frame.
     """
     starts = read_starts(settings)
     seed = int(np.random.SeedSequence((settings.seed, 3, number)).generate_state(1)[0])
@@ -68,6 +69,9 @@ def explore(
         dynamics.run(explorer, trajectories, rounds.dynamics, limits, journal)
         frames = list(dynamics.kept_frames(trajectories, rounds.dynamics, journal))
         early = dynamics.ended_early(journal)
+    if not frames:
+        why = f": {early[0]}" if early else ""
+        raise ValueError(f"the exploration of round {number} has come to no frame{why}")
     structures = []
     for name, frame, atoms in frames:
         atoms.info |= {
@@ -86,8 +90,8 @@ def explore(
         "n_frames": len(structures),
         "n_above": len(above),
         "n_chosen": len(chosen),
-        "largest_spread": max(spreads, default=None),
-        "mean_spread": float(np.mean(spreads)) if spreads else None,
+        "largest_spread": max(spreads),
+        "mean_spread": float(np.mean(spreads)),
         "ended_early": early,
     }
 

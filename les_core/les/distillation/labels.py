@@ -29,6 +29,10 @@ logger = logging.getLogger("les")
 PREFIX = "REF_"
 
 
+class NothingLabelledError(ValueError):
+    """None of the structures can be labelled."""
+
+
 def label(
     teacher: Teacher,
     structures: Path,
@@ -58,9 +62,9 @@ def label(
         The number of labelled structures, those left out, and the check of the forces.
 
     Raises:
+        NothingLabelledError: if no structure is left.
         ValueError: for a structure that cannot be labelled, unless ``limits.skip_bad``; the message
-            names file and frame. For a teacher whose forces do not match its energy, and where no
-            structure is left.
+            names file and frame. For a teacher whose forces do not match its energy.
     """
     content = checksum(structures)
     identity = {
@@ -110,7 +114,7 @@ def _check(
         found = check_forces(teacher, load(), where)
         journal.append({"check": found})
         return found
-    raise ValueError(f"{structures} has no structure that can be labelled: {problem}")
+    raise NothingLabelledError(f"{structures} has no structure that can be labelled: {problem}")
 
 
 def _evaluate(
@@ -164,7 +168,9 @@ def _write(
             write(_with_labels(atoms, results, name))
             n_written += 1
         if n_written == 0:
-            raise ValueError(f"{structures} has no structure that can be labelled: {bad[0]}")
+            raise NothingLabelledError(
+                f"{structures} has no structure that can be labelled: {bad[0]}"
+            )
     for reason in bad:
         logger.warning("left out: %s", reason)
     return bad

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from les.backends import get_backend
 from les.backends.loading import load_calculator
@@ -16,6 +15,7 @@ from les.distillation.exploration import explore
 from les.distillation.provenance import Record
 from les.distillation.recipe import Settings
 from les.distillation.settings import RoundSettings, TeacherSettings
+from les.distillation.split import split
 from les.distillation.students import Student, depends_on, facts_of, made
 from les.distillation.teachers import described, load
 from les.files import checksum
@@ -32,7 +32,7 @@ class Round:
     Attributes:
         settings: those of the whole distillation.
         teacher: who labels.
-        base: the folder of all that is of the teacher.
+        base: the teacher's folder, which has all rounds.
         number: 1, 2, ...; 0 is what was before the first round.
         force: make anew what is of other settings.
     """
@@ -90,9 +90,20 @@ class Round:
         return bool(getattr(self, "_" + stage.replace("-", "_"))())
 
     @property
+    def sets(self) -> dict[str, str]:
+        """Checksums of what its student is trained on."""
+        names = ("train", "valid")
+        return {name: checksum(made(self.folder / f"{name}.xyz", "split")) for name in names}
+
+    @property
     def found(self) -> dict[str, Any]:
         """What the exploration has found."""
         return facts_of(self.folder / "exploration.json")
+
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """What the labels of its frames have come to."""
+        return facts_of(self.folder / "labels.json")
 
     def _committee(self) -> bool:
         trained = [
@@ -109,6 +120,7 @@ class Round:
             "starts": [checksum(self.settings.path(name)) for name in self.settings.start],
             "rounds": {**asdict(self._rounds), "count": None},
             "limits": asdict(self.settings.limits),
+            "cutoff": self.settings.selection.cutoff,
             "seed": self.settings.seed,
         }
         record = Record(self.folder / "exploration.json", identity, replace=self.force)
@@ -134,6 +146,7 @@ class Round:
         return Committee(calculators, names=[str(model) for model in models])
 
     def _new_labels(self) -> bool:
+        """The teacher's labels; a round of which it can label nothing has none, and is the last."""
         given = made(self.folder / "explored.xyz", "exploration")
         # What a student's dynamics comes to may be nothing that a teacher can label.
         limits = replace(self.settings.limits, skip_bad=True)
@@ -148,37 +161,40 @@ class Round:
         output = self.folder / "labels.xyz"
         loaded = load(self.settings, self.teacher)
         name = self.teacher.name
-        facts = labels.label(loaded, given, output, limits, name=name, replace=self.force)
-        record.finish([output], **facts)
+        try:
+            facts = labels.label(loaded, given, output, limits, name=name, replace=self.force)
+        except labels.NothingLabelledError as error:
+            output.unlink(missing_ok=True)
+            record.finish([], n_labelled=0, problem=str(error))
+        else:
+            record.finish([output], **facts)
         journal_path(output).unlink(missing_ok=True)
         return True
 
     def _new_sets(self) -> bool:
-        """The sets of the round before with what is new, of which a share is for validation."""
+        """The sets of the round before with what is new, of which blocks are for validation."""
         given = made(self.folder / "labels.xyz", "new-labels")
-        before = {name: self.before.folder / f"{name}.xyz" for name in ("train", "valid")}
         identity = {
             "labels": checksum(given),
-            "sets": {name: checksum(path) for name, path in before.items()},
-            "valid": self.settings.split.valid,
+            "sets": self.before.sets,
+            "split": asdict(self.settings.split),
             "seed": self.settings.seed,
         }
         record = Record(self.folder / "sets.json", identity, replace=self.force)
         if record.finished:
             return False
         new = [atoms for _, atoms in read_structures(given)]
-        generator = np.random.default_rng((self.settings.seed, self.number))
-        n_valid = min(round(self.settings.split.valid * len(new)), len(new) - 1)
-        order = [int(n) for n in generator.permutation(len(new))]
-        shares = {"valid": sorted(order[:n_valid]), "train": sorted(order[n_valid:])}
+        seed = (self.settings.seed, self.number)
+        shares, left_out = split(new, self.settings.split, seed, further=True)
         paths, counts = [], {}
-        for name, path in before.items():
-            structures = [atoms for _, atoms in read_structures(path)]
+        for name in ("train", "valid"):
+            before = self.before.folder / f"{name}.xyz"
+            structures = [atoms for _, atoms in read_structures(before)]
             structures += [new[n] for n in shares[name]]
             everything = list(range(len(structures)))
             paths += student.write_sets(structures, {name: everything}, self.folder)
             counts[name] = len(structures)
-        record.finish(paths, counts=counts)
+        record.finish(paths, counts=counts, left_out_between_sets=left_out)
         return True
 
     def _retraining(self) -> bool:
@@ -200,11 +216,10 @@ class Round:
         errors = self.student.errors(self.folder)
         row: dict[str, Any] = {"round": self.number, "errors": errors["errors"]}
         if self.number:
-            record = facts_of(self.folder / "labels.json")
             before = self.before.student.errors(self.folder, "before")
             row |= {
                 "exploration": self.found,
-                "n_labelled": record["n_labelled"],
+                "n_labelled": self.labelled["n_labelled"],
                 "errors_before_on_new": before["errors"],
             }
         sets = "sets.json" if self.number else "split.json"
@@ -213,11 +228,26 @@ class Round:
 
 
 def last_round(settings: Settings, teacher: TeacherSettings, base: Path) -> Round:
-    """The last round that has ended in the folder ``base`` of a teacher; 0 without any."""
+    """The last round that has ended in the folder ``base`` of a teacher; 0 without any.
+
+    Rounds of an earlier run may be there: none counts that the latest run, where there is one, has
+    not come to, nor one whose sets do not follow from those of the round before.
+    """
     latest = Round(settings, teacher, base, 0)
-    while True:
+    log = log_path(base.parent)
+    most = len(json.loads(log.read_text())["rounds"]) - 1 if log.is_file() else None
+    while most is None or latest.number < most:
         following = replace(latest, number=latest.number + 1)
         path = following.folder / "evaluation.json"
         if not path.is_file() or not Record(path, depends_on(path)).finished:
-            return latest
+            break
+        sets = made(following.folder / "sets.json", "new-sets")
+        if depends_on(sets)["sets"] != latest.sets:
+            break
         latest = following
+    return latest
+
+
+def log_path(folder: Path) -> Path:
+    """The file that says what rounds the latest run in a folder has come to."""
+    return folder / "rounds.json"

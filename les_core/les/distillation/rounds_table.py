@@ -13,15 +13,13 @@ from les.tables import aligned, number_text
 
 def verdict(found: dict[str, Any], rounds: RoundSettings) -> str:
     """Why rounds end after an exploration that has chosen no frame."""
-    if found["ended_early"]:
-        return (
-            f"the committee agrees on all {found['n_frames']} frames, but trajectories ended "
-            f"early: {found['ended_early'][0]}"
-        )
-    return (
-        f"the committee agrees: no spread of {found['n_frames']} frames is above "
-        f"{rounds.spread:g} eV/A (largest: {found['largest_spread']:.3g})"
+    found_nothing = (
+        f"no spread of {found['n_frames']} frames is above {rounds.spread:g} eV/A (largest: "
+        f"{found['largest_spread']:.3g})"
     )
+    if found["ended_early"]:
+        return f"{found_nothing}, but trajectories ended early: {found['ended_early'][0]}"
+    return f"the committee agrees: {found_nothing}"
 
 
 def summary(rows: list[dict[str, Any]], ending: str) -> str:

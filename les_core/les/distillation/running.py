@@ -13,7 +13,7 @@ from les.children import child
 from les.distillation import evaluation
 from les.distillation.provenance import write_json
 from les.distillation.rounds import STAGES as ROUND_STAGES
-from les.distillation.rounds import Round
+from les.distillation.rounds import Round, log_path
 from les.distillation.rounds_table import rows_of, summary, verdict
 from les.distillation.settings import RoundSettings
 from les.distillation.stages import KEPT, STAGES, Distillation
@@ -50,6 +50,8 @@ def run(distillation: Distillation, tell: Callable[[str], None]) -> str:
         rounds = ""
         if settings.rounds is not None and settings.rounds.count:
             rounds = _run_rounds(distillation, tell, settings.rounds) + "\n\n"
+        elif log_path(distillation.folder).is_file():
+            _log(distillation, [], "none were asked for")
         for number, (stage, teacher) in enumerate(steps[len(before) :], start=len(before) + 1):
             tell(f"{number}/{len(steps)} {stage} of {teacher}, without LES")
             _perform(distillation, tell, stage, teacher)
@@ -61,21 +63,28 @@ def run(distillation: Distillation, tell: Callable[[str], None]) -> str:
 def _run_rounds(
     distillation: Distillation, tell: Callable[[str], None], rounds: RoundSettings
 ) -> str:
-    """Do rounds until the committee agrees; returns their table.
+    """Do rounds until the committee agrees or nothing can be labelled; returns their table.
 
     What they have come to is in ``rounds.json``, which is written after each.
     """
     (teacher,) = distillation.settings.teachers
     base = distillation.folder_of(teacher.name)
     latest = Round(distillation.settings, teacher, base, 0, distillation.force)
-    ending = f"ended after {rounds.count} rounds, as many as were asked for"
+    plural = "s" if rounds.count > 1 else ""
+    ending = f"ended after {rounds.count} round{plural}, as many as were asked for"
+    _logged(distillation, latest, "not ended")
     while latest.number < rounds.count:
         following = replace(latest, number=latest.number + 1)
         for stage in ROUND_STAGES:
             tell(f"round {following.number} of at most {rounds.count}: {stage}")
             _perform(distillation, tell, stage, teacher.name, following.number)
+            why = ""
             if stage == "exploration" and not following.found["n_chosen"]:
-                ending = f"ended in round {following.number}: {verdict(following.found, rounds)}"
+                why = verdict(following.found, rounds)
+            elif stage == "new-labels" and not following.labelled["n_labelled"]:
+                why = f"the teacher can label no new frame: {following.labelled['problem']}"
+            if why:
+                ending = f"ended in round {following.number}: {why}"
                 return summary(_logged(distillation, latest, ending), ending)
         latest = following
         _logged(distillation, latest, "not ended")
@@ -85,8 +94,12 @@ def _run_rounds(
 def _logged(distillation: Distillation, latest: Round, ending: str) -> list[dict[str, Any]]:
     """What the table of rounds says, which is written to ``rounds.json``."""
     rows = list(rows_of(latest))
-    write_json(distillation.folder / "rounds.json", {"rounds": rows, "ending": ending})
+    _log(distillation, rows, ending)
     return rows
+
+
+def _log(distillation: Distillation, rows: list[dict[str, Any]], ending: str) -> None:
+    write_json(log_path(distillation.folder), {"rounds": rows, "ending": ending})
 
 
 def _perform(

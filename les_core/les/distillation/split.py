@@ -14,7 +14,11 @@ SETS = ("train", "valid", "test")
 
 
 def split(
-    structures: Sequence[Any], settings: SplitSettings, seed: int
+    structures: Sequence[Any],
+    settings: SplitSettings,
+    seed: int | Sequence[int],
+    *,
+    further: bool = False,
 ) -> tuple[dict[str, list[int]], list[int]]:
     """Divide structures by blocks of successive frames of the same trajectory.
 
@@ -23,6 +27,8 @@ def split(
             neither is a trajectory of its own.
         settings: shares, length of blocks, and gap.
         seed: decides which blocks go where.
+        further: the structures are added to sets that are there: none is for the test, and of few
+            none is for validation.
 
     Returns:
         Set -> numbers of its structures; and the numbers of those that are left out, because they
@@ -40,11 +46,13 @@ def split(
         blocks.setdefault((trajectory, frame // settings.block), []).append(n)
     order = [list(blocks.values())[n] for n in np.random.default_rng(seed).permutation(len(blocks))]
     sets: dict[str, list[int]] = {name: [] for name in SETS}
-    for name in ("valid", "test"):
+    for name in ("valid",) if further else ("valid", "test"):
         wanted = getattr(settings, name) * len(structures)
-        while order and len(sets[name]) + len(order[-1]) / 2.0 <= max(wanted, 1.0):
+        if not further:
+            wanted = max(wanted, 1.0)
+        while len(order) > int(further) and len(sets[name]) + len(order[-1]) / 2.0 <= wanted:
             sets[name] += order.pop()
-        if not sets[name] and order:
+        if not (sets[name] or further) and order:
             sets[name] += order.pop()
     sets["train"] = [n for block in order for n in block]
     left_out: list[int] = []
@@ -58,7 +66,7 @@ def split(
         left_out += [n for n in sets[name] if places[n] in near]
         sets[name] = sorted(n for n in sets[name] if places[n] not in near)
         taken += [places[n] for n in sets[name]]
-    empty = [name for name in SETS if not sets[name]]
+    empty = [name for name in SETS if not (sets[name] or further)]
     if empty:
         raise ValueError(
             f"{len(structures)} structures in {len(blocks)} blocks leave nothing for the set"
