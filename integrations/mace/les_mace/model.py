@@ -277,7 +277,14 @@ class MACELES(ScaleShiftMACE):
         total_charge: Tensor | None = None
         if "total_charge" in data:
             total_charge = data["total_charge"].view(-1)
-        if torch.jit.is_scripting() or "fragment" not in data:
+        if "fragment" not in data:
+            return ChargeSums(total_charge, None, None)
+        if torch.jit.is_scripting():
+            if bool((data["fragment"] != -1).any()):  # which is told by nobody
+                raise ValueError(
+                    "`fragment` in the data is not for a model compiled by TorchScript, which "
+                    "takes structures as a whole; use the model it was made of"
+                )
             return ChargeSums(total_charge, None, None)
         return self._sums_of_fragments(total_charge, data)
 

@@ -91,11 +91,18 @@ class TestTotalCharge(TotalChargeTests):
     def test_scripted_model(self, model, mace_batch):
         ion, cell = dimer(), crystal("triclinic")
         ion.info["charge"], cell.info["charge"] = -1, 2
-        scripted = jit.compile(copy.deepcopy(model))(mace_batch([ion, cell]))
+        program = jit.compile(copy.deepcopy(model))
+        scripted = program(mace_batch([ion, cell]))
         expected = model(mace_batch([ion, cell]))
         for key in ("energy", "charges", "forces"):
             torch.testing.assert_close(scripted[key], expected[key], rtol=0, atol=1e-10)
         assert scripted["charges"].sum().item() == pytest.approx(1.0, abs=1e-12)
+        batch = mace_batch([dimer()])
+        n_atoms = len(batch["positions"])
+        untold = program({**batch, "fragment": torch.full((n_atoms,), -1)})
+        torch.testing.assert_close(untold["energy"], program(batch)["energy"])
+        with pytest.raises(torch.jit.Error, match="`fragment` in the data is not for a model"):
+            program({**batch, "fragment": torch.arange(n_atoms) // 3})
 
     def test_key_that_upstream_is_told(self, calculator):
         """Upstream's ``info_keys`` name what holds the total charge."""
