@@ -181,7 +181,12 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         if self.settings is not None and not self.les_modules:
-            check_compiled_for(atoms, self.total_charge(atoms), self.settings["boundary"])
+            check_compiled_for(
+                atoms,
+                self.total_charge(atoms),
+                self.settings["boundary"],
+                fragments=self.fragments(atoms) is not None,
+            )
         with self._chosen_outputs():
             NequIPCalculator.calculate(self, atoms, properties, system_changes)
         self.results["energy"] = self.results["free_energy"] = float(self.results["energy"])

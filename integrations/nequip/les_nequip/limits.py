@@ -45,17 +45,25 @@ def check_bec_method(
     )
 
 
-def check_compiled_for(atoms: Atoms, total_charge: float, boundary: str) -> None:
+def check_compiled_for(
+    atoms: Atoms, total_charge: float, boundary: str, *, fragments: bool
+) -> None:
     """Refuse a structure that a compiled model, which does not see all of it, was not made for.
 
     Args:
         atoms: the structure.
         total_charge: its total charge [e].
         boundary: ``"periodic"``, ``"open"`` or ``"mixed"``, of the model.
+        fragments: whether the structure tells fragments that the model would be given.
 
     Raises:
-        ValueError: for a total charge, and for other periodic axes.
+        ValueError: for fragments, a total charge, and other periodic axes.
     """
+    if fragments:
+        raise ValueError(
+            "compiled models take structures as a whole, got one with fragments (the array "
+            "'fragment'): use the model as it was trained, or take the array out"
+        )
     if total_charge != 0.0:
         raise ValueError(
             "compiled models are for structures without a total charge, got one of "

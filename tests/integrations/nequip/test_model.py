@@ -24,6 +24,7 @@ from les.testing import (
 from les.testing.adapter import results_of
 from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.derivatives import derivative
+from les.testing.fragments import in_fragments
 from les.testing.structures import crystal, dimer
 from les_nequip import LES, LESCalculator, PairPotentials, save_model
 
@@ -442,3 +443,14 @@ def test_born_effective_charges_can_be_trained_on(nequip_model, nequip_data):
     model = nequip_model(les={**SETTINGS, "compute_bec": True}).train()
     model(nequip_data(dimer()))["born_effective_charges"].square().sum().backward()
     assert les_of(model).readout.linear.weight.grad.abs().max() > 1e-3
+
+
+def test_compiled_models_refuse_fragments(nequip_model, nequip_transforms):
+    """As a calculator does that has settings and no module of LES."""
+    les = {**SETTINGS, "neutrality": "shift"}
+    model = nequip_model("nequip", "float64", les=les)
+    calc = LESCalculator(model, transforms=nequip_transforms)
+    calc.settings, calc.les_modules = {**calc.settings, "boundary": "open"}, []
+    with pytest.raises(ValueError, match="compiled models take structures as a whole, got one"):
+        calc.calculate(in_fragments(dimer()))
+    calc.calculate(dimer())
