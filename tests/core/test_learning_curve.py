@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
+import numpy as np
 import pytest
 from ase.build import molecule
 from ase.calculators.lj import LennardJones
@@ -84,6 +85,35 @@ def test_a_curve(trainings, tmp_path, capsys):
     (tmp_path / "start.pt").write_text("another model")
     assert cli.main([*COMMAND, "--", "--lr=0.1"]) == 1
     assert "is of a run with other start" in capsys.readouterr().err
+
+
+def test_all_that_files_say_reaches_the_trainings(trainings, tmp_path, fails):
+    frames = read(tmp_path / "train.xyz", ":")
+    for number, atoms in enumerate(frames):
+        atoms.info |= {
+            "config_type": "water",
+            "my_energy": float(number),
+            "REF_dipole": [0, 0, 1.0],
+        }
+        atoms.calc.results["dipole"] = np.array([0.0, 0.5, 0.0])
+        atoms.arrays["REF_bec"] = np.full((3, 9), 0.25)
+    write(tmp_path / "train.xyz", frames)
+    (tmp_path / "start.pt").write_text("a model")
+    assert cli.main(COMMAND) == 0
+    for atoms in read(tmp_path / "curve" / "share-50" / "train.xyz", ":"):
+        assert atoms.info["config_type"] == "water"
+        assert atoms.info["my_energy"] in range(20)
+        assert list(atoms.info["REF_dipole"]) == [0, 0, 1]  # goes before what has no prefix
+        assert atoms.arrays["REF_bec"].shape == (3, 9)
+    # Another curve is refused before it replaces anything.
+    sets = {path: path.read_bytes() for path in (tmp_path / "curve").rglob("*.xyz")}
+    for name in ("train", "test"):
+        write(tmp_path / f"{name}.xyz", frames[:3])
+    assert "is of a run with other sets" in fails(*COMMAND)
+    assert sets == {path: path.read_bytes() for path in (tmp_path / "curve").rglob("*.xyz")}
+    frames[0].calc.results["magmom"] = 1.0
+    write(tmp_path / "train.xyz", frames)
+    assert "'magmom' is no label and would be lost" in fails(*COMMAND)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from les.backends import TrainingJob, config_path, model_path
-from les.data.bare import bare
-from les.data.labels import find_label
+from les.data.labels import NAMES, find_label
 from les.data.structure_files import read_structures
 from les.distillation import evaluation, student
 from les.distillation.provenance import Record, write_json
@@ -21,8 +20,10 @@ from les.distillation.settings import StudentSettings
 from les.files import checksum
 from les.locks import locked
 
-#: Labels that are kept of structures, where they have them.
-LABELS = ("energy", "forces", "stress")
+#: Labels of atoms that ASE's calculators have as results.
+OF_ATOMS = ("forces", "magmoms", "charges")
+#: Results of ASE's calculators that say no more than the energy and the stress do.
+PARTS = ("free_energy", "energies", "stresses")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ def run(curve: LearningCurve, folder: Path, force: bool = False) -> dict[str, An
     order = np.random.default_rng(curve.student.seed).permutation(len(sets["train"]))
     results: dict[str, Any] = {}
     with locked(folder):
+        # Before any file is replaced: sets and students of another curve are kept.
+        record = Record(folder / "data.json", _identity(curve, curve.files), replace=force)
+        if not record.finished:
+            record.finish([])
         for name in ("valid", "test"):
             student.write_sets(sets[name], {name: list(range(len(sets[name])))}, folder)
         for share in sorted(curve.shares):
@@ -114,16 +119,11 @@ def _share(
     force: bool,
 ) -> dict[str, Any]:
     """Train one student and evaluate it; returns its errors."""
-    own = Path(settings.config)
-    config = own if own.is_file() else config_path(settings.config, settings.backend)
+    config = _config(curve)
     sets = {"train": place / "train.xyz", **{x: folder / f"{x}.xyz" for x in ("valid", "test")}}
-    start = model_path(curve.start) if kind == "fine-tuned" else Path()
-    identity = {
-        "sets": {name: checksum(path) for name, path in sets.items()},
-        "config": checksum(config),
-        "start": checksum(start) if start.is_file() else curve.start,
-        "student": {k: v for k, v in asdict(settings).items() if k not in ("config", "python")},
-    }
+    identity = {**_identity(curve, sets), "student": _student(settings)}
+    if kind != "fine-tuned":
+        del identity["start"]
     directory = place / kind.replace(" ", "-")
     record = Record(directory.with_suffix(".json"), identity, replace=force, leftovers=directory)
     if record.finished:
@@ -146,23 +146,52 @@ def _share(
     return record.facts
 
 
+def _identity(curve: LearningCurve, sets: Mapping[str, Path]) -> dict[str, Any]:
+    """What results depend on; shares and ways of training may be added later."""
+    start = model_path(curve.start)
+    return {
+        "sets": {name: checksum(path) for name, path in sets.items()},
+        "config": checksum(_config(curve)),
+        "start": checksum(start) if curve.start and start.is_file() else curve.start,
+        "student": _student(curve.student),
+    }
+
+
+def _student(settings: StudentSettings) -> dict[str, Any]:
+    return {k: v for k, v in asdict(settings).items() if k not in ("config", "python")}
+
+
+def _config(curve: LearningCurve) -> Path:
+    own = Path(curve.student.config)
+    return own if own.is_file() else config_path(curve.student.config, curve.student.backend)
+
+
 def _labelled(path: Path) -> list[Any]:
-    """The structures of a file, with labels under the names that trainings are told.
+    """The structures of a file with all that it says of them.
+
+    What ASE reads into a calculator is put under the names of labels, or it would not be written.
 
     Raises:
-        ValueError: for a structure without forces; the message names it.
+        ValueError: for a structure without forces, and for results that are no labels; the message
+            names it.
     """
     found = []
     for where, atoms in read_structures(path):
-        alone = bare(atoms)
-        for label in LABELS:
-            value = find_label(atoms, label, where)
-            if value is None and label == "forces":
-                raise ValueError(f"{where}: it has no forces to learn")
-            if value is not None:
-                holder = alone.arrays if label == "forces" else alone.info
-                holder[f"REF_{label}"] = float(value[0]) if label == "energy" else value
-        found.append(alone)
+        if find_label(atoms, "forces", where) is None:
+            raise ValueError(f"{where}: it has no forces to learn")
+        results = {} if atoms.calc is None else dict(atoms.calc.results)
+        for name in PARTS:
+            results.pop(name, None)
+        atoms.calc = None
+        for label, value in results.items():
+            if label not in NAMES:
+                raise ValueError(
+                    f"{where}: {label!r} is no label and would be lost; leave it out of the file "
+                    f"(labels: {', '.join(NAMES)})"
+                )
+            holder = atoms.arrays if label in OF_ATOMS else atoms.info
+            holder.setdefault(f"REF_{label}", value)
+        found.append(atoms)
     return found
 
 

@@ -17,7 +17,13 @@ from les_mace import LESCalculator
 
 #: Of GFN1-xTB (tblite 0.8.0), which the models of water repeat, for ``molecule("H2O")`` [eV/A].
 REFERENCE_FORCES = [[0.0, 0.0, -0.78425], [0.0, -0.22884, 0.39213], [0.0, 0.22884, 0.39213]]
+#: Of the models on that molecule, whose forces have errors of 17 meV/A as root mean square [eV/A].
+LARGEST_DEVIATION = 0.06
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_model_of_water_is_there():
+    assert "les-water" in models_of(get_backend("mace"))
 
 
 @pytest.mark.parametrize("name", models_of(get_backend("mace")))
@@ -26,7 +32,7 @@ def test_a_molecule_of_water(name):
     atoms = molecule("H2O")
     atoms.calc = calculator = LESCalculator(name)
     forces = atoms.get_forces()
-    assert np.abs(forces - REFERENCE_FORCES).max() < 0.25
+    assert np.abs(forces - REFERENCE_FORCES).max() < LARGEST_DEVIATION
     if calculator.les_config is None:
         return
     charges = calculator.results["charges"]
