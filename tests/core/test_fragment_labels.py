@@ -127,6 +127,9 @@ def test_training_that_cannot_pass_them_on_refuses_them(waters, tmp_path):
     waters.write(path)
     with pytest.raises(DataError, match="frame 0: has fragments"):
         list(labelled_frames(path, ["energy"], requirements=asked))
+    with_dipoles = Requirements.of(LESConfig(neutrality="shift", use_dipole=True))
+    with pytest.raises(DataError, match="reads moments of atoms"):
+        list(labelled_frames(path, ["energy"], requirements=with_dipoles))
     given = Requirements.of(LESConfig(neutrality="shift"))
     assert list(labelled_frames(path, ["energy"], requirements=given))
 

@@ -57,7 +57,9 @@ def requirements_of(config: DictConfig) -> Requirements:
     sections = list(_les_sections(model))
     uses_total_charge = any(section.get("neutrality") == "shift" for section in sections)
     embedded = [x for x in INPUTS if any(section.get(f"embed_{x}") for section in sections)]
-    whole = is_compiled(config)
+    moments = ("dipole", "quadrupole", "induced_charge", "induced_dipole")
+    reads_moments = any(section.get(f"use_{x}") for section in sections for x in moments)
+    whole = is_compiled(config) or reads_moments
     return Requirements(total_charge=uses_total_charge, embedded=tuple(embedded), whole=whole)
 
 

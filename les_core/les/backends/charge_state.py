@@ -125,11 +125,19 @@ class ChargeStateOfAtoms(Calculator):
         """Check the charge state of ``atoms``; a fractional charge is logged once.
 
         Raises:
-            ValueError: as :meth:`total_charge`, :meth:`spin` and :meth:`fragments`; for a charge
+            ValueError: as :meth:`total_charge`, :meth:`spin` and :meth:`fragments`; for fragments
+                of a model that reads moments of atoms; for a charge
                 of a model with several charges on each atom, and of one whose charges are scaled by
                 ``eps_inf``.
         """
         charge = self.charge_of_a_part(atoms)
+        moments = self.les_config is not None and self.les_config.reads_moments
+        if moments and self.fragments(atoms) is not None:
+            raise ValueError(
+                f"the structure has fragments ({FRAGMENT!r}), which a model with moments of atoms "
+                "(`use_dipole`, `use_quadrupole`, `use_induced_charge` or `use_induced_dipole`) "
+                "cannot keep apart; take the array out"
+            )
         self.spin(atoms)
         if charge == 0.0:
             return

@@ -42,7 +42,8 @@ class Requirements:
         """
         if config is None:
             return cls(elements, ANY_AXES)
-        return cls(elements, LONG_RANGE_AXES, config.uses_total_charge, config.embedded)
+        total_charge, whole = config.uses_total_charge, config.reads_moments
+        return cls(elements, LONG_RANGE_AXES, total_charge, config.embedded, whole)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,8 +69,9 @@ class Requirements:
             raise DataError(f"{where}: {error}") from error
         if self.whole and FRAGMENT in atoms.arrays:
             raise DataError(
-                f"{where}: has fragments ({FRAGMENT!r}), which a model that is compiled for its "
-                "training cannot keep apart; train it eagerly, or take the array out"
+                f"{where}: has fragments ({FRAGMENT!r}), which a model cannot keep apart that is "
+                "compiled for its training or reads moments of atoms (`use_dipole`, ...); take the "
+                "array out"
             )
 
 

@@ -23,6 +23,7 @@ from les.testing.derivatives import (
     force_by_differences,
     stress_by_differences,
 )
+from les.testing.fragments import in_fragments
 from les.testing.structures import ROTATION, crystal, dimer, rotated, structures
 
 #: Makes a calculator of a model with these settings of LES, and options of the calculator.
@@ -151,6 +152,11 @@ class MomentTests(Adapter):
         for key in ("les_energy", "forces", "charges", "atomic_dipoles", "atomic_polarisabilities"):
             scale = np.abs(expected[key]).max()
             np.testing.assert_allclose(results[key], expected[key], rtol=0, atol=1e-4 * scale)
+
+    def test_fragments_are_refused(self, with_moments: MomentFactory) -> None:
+        calc = with_moments({**PERMANENT, "neutrality": "shift"})
+        with pytest.raises(ValueError, match=r"has fragments \('fragment'\), .*`use_dipole`"):
+            calc.calculate(in_fragments(dimer()))
 
     def test_polarisability(self, with_moments: MomentFactory) -> None:
         calc, atoms = with_moments(CONSISTENT), dimer()
