@@ -181,8 +181,9 @@ def _settle_charge_states(
     states = ChargeStates(given, **own)
     for where, atoms in frames:
         state = states.read(atoms, where)
-        if given.total_charge:
-            put_fragments(atoms, state.pop("fragments"), state["total_charge"], keys)
+        parts = state.pop("fragments", None)
+        if given.fragments:
+            put_fragments(atoms, parts, state["total_charge"], keys)
         atoms.info.update({own[name]: value for name, value in state.items()})
     states.tell(path)
 

@@ -113,11 +113,6 @@ class LabelledFiles:
         requirements = replace(requirements, elements=known)
         return cls(labels_in_loss(config), requirements, exact=exact, responses=responses)
 
-    @property
-    def _tells_fragments(self) -> bool:
-        """Whether the model is given the fragments of structures."""
-        return self.requirements.total_charge and not self.requirements.whole
-
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """In here, upstream's ASE data sets get their frames from :meth:`frames`."""
@@ -173,7 +168,7 @@ class LabelledFiles:
             unused.add(atoms)
             state = states.read(atoms, where)
             parts = state.pop("fragments", None)
-            if self._tells_fragments:
+            if self.requirements.fragments:
                 _put_fragments(atoms, parts, state["total_charge"])
             atoms.info.update({STATE_KEYS[name]: value for name, value in state.items()})
             found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
@@ -253,7 +248,7 @@ class LabelledFiles:
         needs = self.requirements
         charge = {TOTAL_CHARGE_KEY: TOTAL_CHARGE_KEY} if needs.total_charge else {}
         spin = {SPIN_KEY: SPIN_KEY} if "spin" in needs.embedded else {}
-        parts = {key: key for key in FRAGMENT_KEYS} if self._tells_fragments else {}
+        parts = {key: key for key in FRAGMENT_KEYS} if needs.fragments else {}
         return {**defaults, **mapping, **responses, **charge, **spin, **parts}
 
 

@@ -46,6 +46,11 @@ class Requirements:
         return cls(elements, LONG_RANGE_AXES, total_charge, config.embedded, whole)
 
     @property
+    def fragments(self) -> bool:
+        """Whether it is given the fragments of a structure."""
+        return self.total_charge and not self.whole
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Entries of ``Atoms.info``, and arrays, about the state that the model uses."""
         charges = (*TOTAL_CHARGE_NAMES, FRAGMENT, FRAGMENT_CHARGE) if self.total_charge else ()

@@ -131,7 +131,7 @@ def test_a_round_of_active_learning(les_command, settings, folder, capsys):
     )
     out = folder / "rounds"
     assert les_command("distill", "run", path, "-o", out, "--rounds", "1") == 0
-    assert "ended after 1 rounds" in capsys.readouterr().out
+    assert "ended after 1 round, as many" in capsys.readouterr().out
     (before, after) = json.loads((out / "rounds.json").read_text())["rounds"]
     labelled = read(out / "lj" / "round-1" / "labels.xyz", ":")
     assert after["n_labelled"] == len(labelled) > 0
