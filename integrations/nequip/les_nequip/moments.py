@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
-from e3nn import o3
+from e3nn.o3._irreps import Irreps  # as upstream: packages hold this module, and not all of e3nn
 from nequip.data import AtomicDataDict
 from torch import Tensor
 
@@ -67,7 +67,7 @@ def read_moments(les: Any, scalars: Tensor, data: AtomicDataDict.Type) -> ReadMo
             "on the features of all layers"
         )
     layers = [data.pop(f"{KEPT}{number}") for number in range(len(les.layer_irreps))]
-    irreps = [o3.Irreps(each) for each in les.layer_irreps]
+    irreps = [Irreps(each) for each in les.layer_irreps]
     if layers:
         features = joined_features(layers, irreps)._replace(scalars=scalars)
     else:
