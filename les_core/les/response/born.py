@@ -161,10 +161,9 @@ def _require_told(structures: Structures, fragment: Tensor) -> None:
     """Raise ``ValueError`` where a periodic structure tells no fragments beside others that do."""
     _, cell, batch, pbc = structures
     periodic = has_volume(cell) if pbc is None else pbc.any(dim=1)
-    told = torch.zeros(len(cell), device=cell.device).index_add(
-        0, batch, (fragment != UNTOLD).float()
-    )
-    untold = periodic & (told == 0.0)
+    tells = (fragment != UNTOLD).long()
+    told = torch.zeros(len(cell), dtype=torch.long, device=cell.device).index_add(0, batch, tells)
+    untold = periodic & (told == 0)
     if bool(untold.any()):
         structure = int(torch.nonzero(untold)[0])
         raise ValueError(

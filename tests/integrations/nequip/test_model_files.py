@@ -189,8 +189,8 @@ def test_traps(place, model_file):
 
 
 def test_unknown_format(model_file):
-    path = changed(model_file()[1], lambda content: content.update(format="les_nequip.model/2"))
-    with pytest.raises(ValueError, match=r"format 'les_nequip.model/2'; .* reads 'les_nequip.mo"):
+    path = changed(model_file()[1], lambda content: content.update(format="les_nequip.state/2"))
+    with pytest.raises(ValueError, match="no NequIP model: its format is 'les_nequip.state/2'"):
         load_model(path)
 
 
