@@ -104,10 +104,14 @@ def test_controls(folder: Path, tmp_path: Path) -> None:
     other["metrics"]["test"]["part_charge"] = {"mean": 0.7, "reference": 0.4, "rmse": 0.3}
     (folder / "other").mkdir()
     write_json(folder / "other" / "result.json", other)
-    header, _, own, control = control_headline(folder).splitlines()[:4]
+    title, _, header, _, short, own, control = control_headline(folder).splitlines()[:7]
+    assert title == "`salt` (formula), mace, 10 epochs:"
+    assert header.startswith("|  | seeds | force RMSE [meV/Å] | energy RMSE [meV/atom] | ")
     assert "charge of the part [e] | of the reference [e]" in header
-    assert own.startswith("| salt | mace | as it is | formula | 10 | 1 | ")
-    assert control.startswith("| salt | mace | free sums of charges | formula | 10 | 1 | 99.0 |")
+    error = read_result(folder / SHORT / "result.json")["metrics"]["test"]["force_rmse"]
+    assert short.startswith(f"| without LES | 1 | {error:.1f} | ")
+    assert own.startswith("| with LES | 1 | ")
+    assert control.startswith("| free sums of charges | 1 | 99.0 |")
     assert "| 0.70 | 0.40 |" in control
     assert control.endswith("| 0.50 |")
     page = tmp_path / "page.md"

@@ -1,4 +1,4 @@
-"""``les bench headline --controls``: models with LES beside the controls of them, in one table.
+"""``les bench headline --controls``: models with LES beside the controls of them, in small tables.
 
 Like ``les_bench.report.headline`` it needs nothing but the ``result.json`` files.
 """
@@ -12,43 +12,43 @@ from les_bench.report.render import Table
 from les_bench.report.summary import RESPONSE, Column, Group, grouped
 from les_bench.suite.results import ResultError, read_all
 
-#: Marks in a page, each on a line of its own, between which the table stands.
-BEGIN = "<!-- the table of `les bench headline --controls` begins -->"
-END = "<!-- the table of `les bench headline --controls` ends -->"
+#: Marks in a page, each on a line of its own, between which the tables stand.
+BEGIN = "<!-- the tables of `les bench headline --controls` begin -->"
+END = "<!-- the tables of `les bench headline --controls` end -->"
 
-#: What is told of each group of models.
+#: What is told of models, where there is such a figure.
 COLUMNS = (
     Column("force RMSE [meV/Å]", ("force_rmse",), 1),
     Column("energy RMSE [meV/atom]", ("energy_rmse",), 2),
-    *(column for column in RESPONSE if column.path[0] in ("charges", "part_charge", "dipole")),
+    *(c for c in RESPONSE if c.path[0] in ("charges", "part_charge", "dipole", "quadrupole")),
     Column("max. charge error [e]", ("charge_neutrality",), 2),
 )
 
 
 def control_headline(folder: Path) -> str:
-    """The table in Markdown, and a sentence that says what it is.
+    """A table in Markdown for each system and model that has controls.
 
     Args:
-        folder: results of ``les bench run``.
+        folder: results of ``les bench run``, of which only the ``result.json`` count.
 
     Raises:
         ResultError: if there are no results, none of them are controls, or one is truncated.
     """
-    groups = [group for group in grouped(read_all(folder)) if group.variant("les")]
-    compared = {_basis(group) for group in groups if group.control}
-    groups = [group for group in groups if _basis(group) in compared]
-    if not groups:
+    compared: dict[tuple[str, ...], list[Group]] = {}
+    for group in grouped(read_all(folder)):
+        compared.setdefault(_basis(group), []).append(group)
+    parts = [
+        f"{_title(groups[0])}\n\n{_table(groups).markdown()}"
+        for _, groups in sorted(compared.items())
+        if any(group.control and group.variant("les") for group in groups)
+    ]
+    if not parts:
         raise ResultError(f"{folder}: has no controls of models with LES")
-    groups.sort(key=lambda group: (_basis(group), group.control))
-    runs = [run for group in groups for run in group.runs()]
-    columns = [c for c in COLUMNS if any(c.value(run) is not None for run in runs)]
-    rows = [_row(group, columns) for group in groups]
-    header = ["system", "model", "which", "data", "epochs", "seeds", *(c.title for c in columns)]
     text = (
-        "All models have LES. Errors on the test set, means over seeds and their standard "
-        "deviations. Rows of one system and model have the same data, split and budget."
+        "Means over seeds and their standard deviations; models of one table have the same data, "
+        "split and budget. Errors are those on the test set."
     )
-    return f"{Table(header, rows).markdown()}\n\n{text}"
+    return "\n\n".join([*parts, text])
 
 
 def _basis(group: Group) -> tuple[str, ...]:
@@ -56,9 +56,26 @@ def _basis(group: Group) -> tuple[str, ...]:
     return c["system"], c["source"], c["model"], str(c["epochs"]), str(group.fraction)
 
 
-def _row(group: Group, columns: list[Column]) -> list[str]:
-    c, runs = group.configuration, group.variant("les")
-    epochs = "–" if c["epochs"] is None else str(c["epochs"])
+def _title(group: Group) -> str:
+    c = group.configuration
     source = SOURCES.get(c["source"], c["source"])
-    names = [c["system"], c["model"], group.control or "as it is", source, epochs, str(len(runs))]
-    return names + [column.text(map(column.value, runs.values())) for column in columns]
+    epochs = "" if c["epochs"] is None else f", {c['epochs']} epochs"
+    share = "" if group.fraction == 1 else f", {100 * group.fraction:g} % of the structures"
+    return f"`{c['system']}` ({source}), {c['model']}{epochs}{share}:"
+
+
+def _table(groups: list[Group]) -> Table:
+    """One line for the model without LES, if there is one, and one for each with LES."""
+    lines = {}
+    for group in sorted(groups, key=lambda group: group.control):
+        if not group.control:
+            lines["without LES"] = group.variant("sr")
+        lines[group.control or "with LES"] = group.variant("les")
+    lines = {which: list(runs.values()) for which, runs in lines.items() if runs}
+    runs = [run for found in lines.values() for run in found]
+    columns = [c for c in COLUMNS if any(c.value(run) is not None for run in runs)]
+    rows = [
+        [which, str(len(found)), *(column.text(map(column.value, found)) for column in columns)]
+        for which, found in lines.items()
+    ]
+    return Table(["", "seeds", *(column.title for column in columns)], rows)
