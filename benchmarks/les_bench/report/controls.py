@@ -9,7 +9,7 @@ from pathlib import Path
 
 from les_bench.report.headline import SOURCES
 from les_bench.report.render import Table
-from les_bench.report.summary import RESPONSE, Column, Group, grouped
+from les_bench.report.summary import RESPONSE, TRAINING_TIME, Column, Group, grouped
 from les_bench.suite.results import ResultError, read_all
 
 #: Marks in a page, each on a line of its own, between which the tables stand.
@@ -21,7 +21,9 @@ COLUMNS = (
     Column("force RMSE [meV/Å]", ("force_rmse",), 1),
     Column("energy RMSE [meV/atom]", ("energy_rmse",), 2),
     *(c for c in RESPONSE if c.path[0] in ("charges", "part_charge", "dipole", "quadrupole")),
+    *(c for c in RESPONSE if c.path in (("bec", "r2"), ("bec", "rmse"))),
     Column("max. charge error [e]", ("charge_neutrality",), 2),
+    TRAINING_TIME,
 )
 
 
@@ -46,7 +48,8 @@ def control_headline(folder: Path) -> str:
         raise ResultError(f"{folder}: has no controls of models with LES")
     text = (
         "Means over seeds and their standard deviations; models of one table have the same data, "
-        "split and budget. Errors are those on the test set."
+        "split and budget. Errors of energies and forces are those on the test set, all others "
+        "those on the first of the test, validation and response sets that has references."
     )
     return "\n\n".join([*parts, text])
 
@@ -71,11 +74,11 @@ def _table(groups: list[Group]) -> Table:
         if not group.control:
             lines["without LES"] = group.variant("sr")
         lines[group.control or "with LES"] = group.variant("les")
-    lines = {which: list(runs.values()) for which, runs in lines.items() if runs}
-    runs = [run for found in lines.values() for run in found]
-    columns = [c for c in COLUMNS if any(c.value(run) is not None for run in runs)]
+    found = {which: list(runs.values()) for which, runs in lines.items() if runs}
+    everything = [run for runs in found.values() for run in runs]
+    columns = [c for c in COLUMNS if any(c.value(run) is not None for run in everything)]
     rows = [
-        [which, str(len(found)), *(column.text(map(column.value, found)) for column in columns)]
-        for which, found in lines.items()
+        [which, str(len(runs)), *(column.text(map(column.value, runs)) for column in columns)]
+        for which, runs in found.items()
     ]
     return Table(["", "seeds", *(column.title for column in columns)], rows)

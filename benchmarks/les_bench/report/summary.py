@@ -71,6 +71,10 @@ RESPONSE = (
     Column("max. charge error [e]", ("charge_neutrality",), 6),
 )
 EPOCH_TIME = Column("s/epoch", ("timing", "seconds_per_epoch"), 2, of_set=False)
+#: Of the whole training process, which the load of the machine hardly changes.
+TRAINING_TIME = Column(
+    "training [processor s]", ("timing", "training_processor_s"), 0, of_set=False
+)
 STRUCTURE_TIME = Column(
     "ms/structure", ("timing", "seconds_per_structure"), 1, scale=1000, of_set=False
 )

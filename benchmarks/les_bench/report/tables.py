@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 from les_bench.report.pairs import Difference, difference
 from les_bench.report.render import Cell, Table
-from les_bench.report.summary import EPOCH_TIME, RESPONSE, STRUCTURE_TIME, Column, Group
+from les_bench.report.summary import (
+    EPOCH_TIME,
+    RESPONSE,
+    STRUCTURE_TIME,
+    TRAINING_TIME,
+    Column,
+    Group,
+)
 
 #: Quantity -> title with unit, digits.
 ERRORS = {
@@ -226,6 +233,7 @@ def cost_table(groups: Sequence[Group]) -> Table:
 COST = (
     EPOCH_TIME,
     STRUCTURE_TIME,
+    TRAINING_TIME,
     Column("peak memory of training [MiB]", ("timing", "training_peak_mib"), 0, of_set=False),
     Column("parameters", ("n_parameters",), 0, of_set=False),
 )

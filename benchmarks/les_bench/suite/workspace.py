@@ -88,13 +88,15 @@ class Workspace:
         return bool(self.state["finished"])
 
     def timing(self) -> dict[str, Any]:
-        """Wall time and memory of the last attempt to train, and the number of attempts.
+        """Times and memory of the last attempt to train, and the number of attempts.
 
-        The memory is the most that the training process had, where the system tells it (Linux) and
-        the training was long enough to be looked at.
+        Processor time is that of the training process, its start included, and hardly depends on
+        what else the machine does. The memory is the most that the training process had, where the
+        system tells it (Linux) and the training was long enough to be looked at.
         """
         return {
             "training_wall_s": self.state["wall_s"],
+            "training_processor_s": self.state.get("processor_s"),
             "training_peak_mib": self.state.get("peak_mib"),
             "attempts": self.state["attempts"],
         }
@@ -148,7 +150,7 @@ def train(
     workspace.save()
     log = workspace.folder / "train.log"
     LOG.info("training in %s (output: %s)", workspace.folder.name, log)
-    start = time.perf_counter()
+    start, processor_start = time.perf_counter(), _processor_seconds()
     command = train_command(backend.name, les, backend.training_arguments(job))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     code: int | None = None
@@ -166,8 +168,18 @@ def train(
         backend.trained_model(job)
     except FileNotFoundError as error:
         raise TrainingError(f"training left no model: {error}; see {log}") from error
-    state.update(finished=True, wall_s=time.perf_counter() - start)
+    state.update(
+        finished=True,
+        wall_s=time.perf_counter() - start,
+        processor_s=_processor_seconds() - processor_start,
+    )
     workspace.save()
+
+
+def _processor_seconds() -> float:
+    """Processor time of all ended processes that this one has started [s]."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def peak_memory(process: int) -> float | None:
