@@ -15,7 +15,7 @@ from ase.io import read, write
 from les.backends import get_backend
 from les.cli import main
 from les.testing.adapter import results_of
-from les.testing.training_log import LoggedTraining
+from les.testing.training_log import LoggedTraining, best_model
 
 #: Settings of a model that knows the charge state, and of one whose charges alone do.
 EMBEDDING = "{neutrality: shift, embed_total_charge: true, embed_spin: true}"
@@ -74,7 +74,7 @@ class ChargeStateTrainingTests(LoggedTraining):
             folder = tmp_path / str(len(errors))
             given = {**states, **learning, "les_arguments": settings}
             train("--les", *arguments(folder, **given))
-            model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
+            model = best_model(log)
             calculator = get_backend(backend_name).calculator(model)
             energies = []
             for atoms in read(states["valid_file"], ":"):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from ase.io import read, write
 
-from les.backends import TrainingJob, get_backend
+from les.backends import get_backend
 from les.testing.adapter import results_of
-from les.testing.training_log import LoggedTraining
+from les.testing.training_log import LoggedTraining, best_model
 
 #: What asks for charges that sum to the total charge.
 SHIFT = "{neutrality: shift}"
@@ -56,9 +56,8 @@ class ChargedTrainingTests(LoggedTraining):
         train("--les", *options)
         assert f"4 of 12 structures of {ions['train_file']} have a total charge" in log.getvalue()
         assert "which this model cannot use" not in log.getvalue()
-        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
         backend = get_backend(backend_name)
-        calculator = backend.calculator(model)
+        calculator = backend.calculator(best_model(log))
         assert calculator.les_config.neutrality == "shift"
         # A total charge has a sign, and so do all charges.
         assert calculator.les_config.sign == "trained"
@@ -94,9 +93,8 @@ class ChargedTrainingTests(LoggedTraining):
         options = arguments(folder, **files, **self.charged, les_arguments=SHIFT)
         train("--les", *options)
         assert "cannot use" not in log.getvalue()
-        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
         backend = get_backend(backend_name)
-        calculator = backend.calculator(model)
+        calculator = backend.calculator(best_model(log))
         assert calculator.les_config.sign == "trained"
         frames = read(files["valid_file"], ":")
         charges = results_of(calculator, frames[0])["charges"]
@@ -115,9 +113,7 @@ class ChargedTrainingTests(LoggedTraining):
         log: io.StringIO,
     ) -> None:
         """The training has this error [eV/atom] in its losses and in the table at the end."""
-        seeds = [int(text.split("=")[1]) for text in options if text.startswith("--seed=")]
-        paths = (folder / "none.yaml", files["train_file"], files["valid_file"])
-        history = backend.history(TrainingJob("small", folder, *paths, seed=(seeds or [1])[0]))
+        history = self._history(backend.name, folder, files, options)
         assert min(abs(record.valid_energy_rmse - rmse) for record in history) < 1e-2 * rmse
         *_, row = (line for line in log.getvalue().splitlines() if line.startswith("valid "))
         told = float(row.split("|")[1].split("/")[1])  # meV/atom
@@ -135,8 +131,7 @@ class ChargedTrainingTests(LoggedTraining):
         """Through forces, whose gradients have the response of the charges, to a model file."""
         settings = {"les_arguments": "{charge_equilibration: true}"}
         train("--les", *arguments(tmp_path / "run", **ions, **self.charged, **settings))
-        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
-        calculator = get_backend(backend_name).calculator(model)
+        calculator = get_backend(backend_name).calculator(best_model(log))
         assert calculator.les_config.charge_equilibration
         for atoms in read(ions["valid_file"], ":3"):
             charge = atoms.info.get("charge", atoms.info.get("total_charge", 0))
@@ -153,8 +148,7 @@ class ChargedTrainingTests(LoggedTraining):
         log: io.StringIO,
     ) -> None:
         train("--les", *arguments(tmp_path / "run", les_arguments=SHIFT))
-        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
-        config = get_backend(backend_name).calculator(model).les_config
+        config = get_backend(backend_name).calculator(best_model(log)).les_config
         assert (config.neutrality, config.sign) == ("shift", "open")
         assert "have a total charge" not in log.getvalue()
 
@@ -172,8 +166,7 @@ class ChargedTrainingTests(LoggedTraining):
         """With the other sign their charges would not sum to what they are compared for."""
         changes: dict[str, Any] = {name: ions["valid_file"], "les_arguments": SHIFT}
         train("--les", *arguments(tmp_path / "run", **changes))
-        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
-        calculator = get_backend(backend_name).calculator(model)
+        calculator = get_backend(backend_name).calculator(best_model(log))
         assert calculator.les_config.sign == "trained"
         rows = [line.split()[0] for line in log.getvalue().splitlines() if " | " in line]
         assert name.removesuffix("_file") in rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from ase.io import read
 
 from les.backends import get_backend
 from les.testing.adapter import results_of
-from les.testing.training_log import LoggedTraining
+from les.testing.training_log import LoggedTraining, best_model, logged
 
 
 class ChargesFirstTests(LoggedTraining):
@@ -29,6 +28,18 @@ class ChargesFirstTests(LoggedTraining):
     #: Largest difference of short-range energies and forces, which are in single precision.
     rounding: ClassVar[float] = 2e-4
 
+    @pytest.fixture(scope="class")
+    def start(
+        self,
+        train: Callable[..., None],
+        arguments: Callable[..., list[str]],
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> str:
+        """A short-range model, which is trained once for all tests."""
+        with logged() as log:
+            train("--no-les", *arguments(tmp_path_factory.mktemp("short")))
+        return best_model(log)
+
     @pytest.mark.parametrize("fixed", [True, False])
     def test_charges_of_a_short_range_model(
         self,
@@ -39,16 +50,15 @@ class ChargesFirstTests(LoggedTraining):
         data_files: tuple[Path, Path],
         tmp_path: Path,
         log: io.StringIO,
+        start: str,
     ) -> None:
         """What is left without the energy of charges is the short-range model, if that is fixed.
 
         Structures of the same elements are compared, for energies of the elements are fitted.
         """
-        train("--no-les", *arguments(tmp_path / "short"))
-        start = self._model(log)
         options = self._options(arguments(tmp_path / "long"), start)
         train("--les", *options, *["--freeze_short_range_epochs=99"] * fixed)
-        short, long = self._results(backend_name, data_files, [start, self._model(log)])
+        short, long = self._results(backend_name, data_files, [start, best_model(log)])
         assert all(np.abs(each["charges"]).max() > 1e-5 for each in long)
         before = short[1]["energy"] - short[0]["energy"]
         after = np.diff([each["energy"] - each["les_energy"] for each in long])[0]
@@ -62,15 +72,14 @@ class ChargesFirstTests(LoggedTraining):
         data_files: tuple[Path, Path],
         tmp_path: Path,
         log: io.StringIO,
+        start: str,
     ) -> None:
         """Charges move as it says, and the rest as it did."""
-        train("--no-les", *arguments(tmp_path / "short"))
-        start = self._model(log)
         models = []
         for rate in ("1e-14", "1e-13", "1e-2"):
             options = self._options(arguments(tmp_path / rate), start)
             train("--les", *options, f"--charge_learning_rate={rate}")
-            models.append(self._model(log))
+            models.append(best_model(log))
         results = self._results(backend_name, data_files, models)
         rests = [np.diff([x["energy"] - x["les_energy"] for x in each])[0] for each in results]
         charges = [each[0]["charges"] for each in results]
@@ -93,9 +102,6 @@ class ChargesFirstTests(LoggedTraining):
         calculators = [get_backend(backend_name).calculator(path) for path in models]
         structures: Any = read(data_files[1], "::2")
         return [[results_of(each, atoms) for atoms in structures] for each in calculators]
-
-    def _model(self, log: io.StringIO) -> str:
-        return str(re.findall("best model: ([^\n]*)\n", log.getvalue())[-1])
 
     @pytest.mark.parametrize(("flag", "n"), [("--no-les", "1"), ("--les", "0"), ("--les", "few")])
     def test_without_charges_or_epochs(

@@ -15,7 +15,7 @@ from ase.io import read, write
 from les.backends import get_backend
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
-from les.testing.training_log import TrainingLogTests
+from les.testing.training_log import TrainingLogTests, best_model
 
 #: What hydrogen and oxygen are labelled with [e]: Born effective charges are these times the unit
 #: matrix, and dipoles those of such charges.
@@ -81,9 +81,7 @@ class ResponseTrainingTests(TrainingLogTests):
         assert log.getvalue().count(told) == 1
         assert f"{labelled['train_file']}: 12 of 16 structures have the energy" in log.getvalue()
         backend = get_backend(backend_name)
-        calculator = backend.calculator(
-            re.findall("best model: ([^\n]*)\n", log.getvalue())[-1], bec=True
-        )
+        calculator = backend.calculator(best_model(log), bec=True)
         assert calculator.les_config.sign == "trained"
         deviations, energies = [], []
         for atoms in read(labelled["valid_file"], ":"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
@@ -18,6 +19,25 @@ from les.testing.adapter import results_of
 from les.training.charges import CHARGE_FIELDS
 
 
+@contextlib.contextmanager
+def logged() -> Iterator[io.StringIO]:
+    """What is logged in a context; upstreams take away the handlers of pytest."""
+    logger, text = logging.getLogger("les"), io.StringIO()
+    handler, level = logging.StreamHandler(text), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield text
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def best_model(log: io.StringIO) -> str:
+    """The model file that the last of the logged trainings has left."""
+    return str(re.findall("best model: ([^\n]*)\n", log.getvalue())[-1])
+
+
 class LoggedTraining:
     """Trainings whose log and learning curve are looked at.
 
@@ -28,14 +48,9 @@ class LoggedTraining:
 
     @pytest.fixture
     def log(self) -> Iterator[io.StringIO]:
-        """What is logged; upstreams take away the handlers of pytest."""
-        logger, text = logging.getLogger("les"), io.StringIO()
-        handler, level = logging.StreamHandler(text), logger.level
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        yield text
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        """What is logged in a test."""
+        with logged() as text:
+            yield text
 
     def _history(
         self, backend_name: str, folder: Path, files: dict[str, Path], arguments: list[str]
@@ -70,8 +85,7 @@ class TrainingLogTests(LoggedTraining):
         files = dict(zip(("train_file", "valid_file"), data_files))
         history = self._history(backend_name, tmp_path / "run", files, options)
         assert history
-        model = re.findall("best model: ([^\n]*)\n", log.getvalue())[-1]
-        calculator = get_backend(backend_name).calculator(model)
+        calculator = get_backend(backend_name).calculator(best_model(log))
         charges, totals, energies = [], [], []
         for atoms in read(data_files[1], ":"):
             results = results_of(calculator, atoms)

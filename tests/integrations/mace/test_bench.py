@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 
+
+@pytest.mark.slow
 def test_short_range_against_les(check_benchmark):
     check_benchmark("mace", ".model", 10)

@@ -15,14 +15,13 @@ import pytest
 
 from les_mace.backend import MACEBackend
 
-#: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py.
+#: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py. Of the folder
+#: with reference data, which others train on as well, one system will do.
 BUDGETS = {
     # frames to train on and to test, epochs; energy [meV/atom], forces [meV/A], factor
     ("dipeptides", "embedded"): (40, 20, 24, 70.0, 380.0, 2.5),
     ("water", "embedded"): (12, 6, 16, 3.0, 210.0, 5.0),
     ("au2_mgo", "embedded"): (8, 4, 16, 16.0, 230.0, 1.6),
-    ("dipeptides", "datadir"): (40, 20, 16, 56.0, 420.0, 2.2),
-    ("water", "datadir"): (8, 4, 16, 7.0, 360.0, 2.0),
     ("au2_mgo", "datadir"): (8, 4, 12, 3.0, 350.0, 1.2),
 }
 
@@ -32,6 +31,7 @@ def make_small(config):
     del config["ema"], config["ema_decay"]  # so few steps are no average
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "source"), BUDGETS)
 def test_training(name, source, short_training):
     short_training(MACEBackend(), name, source, make_small, *BUDGETS[name, source])

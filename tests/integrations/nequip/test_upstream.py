@@ -89,6 +89,18 @@ class TestNequIP(LongRangeTests):
 
     @pytest.fixture(scope="class")
     @classmethod
+    def ase_compile_modifiers(cls):
+        """None, and one precision will do: test_compile.py compiles models in double precision."""
+
+        def modifiers(mode, device, model_dtype):
+            if model_dtype == "float64":
+                pytest.skip("test_compile.py compiles models in float64")
+            return []
+
+        return modifiers
+
+    @pytest.fixture(scope="class")
+    @classmethod
     def config(cls):
         return {
             "_target_": "nequip.model.NequIPGNNModel",
