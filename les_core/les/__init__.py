@@ -13,7 +13,7 @@ from les.response.polarisation import Polarisation
 from les.response.quadrupoles import quadrupole_moments
 from les.response.sum_rules import acoustic_sum, spread_acoustic_sum
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 
 __all__ = [
     "Carried",
