@@ -48,7 +48,7 @@ class Ewald(nn.Module):
     Args:
         sigma: width of the Gaussian charges [A].
         dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. What it leaves out is
-            tabulated in ``docs/physics.md``; a model is trained with its ``dl``.
+            tabulated in ``docs/accuracy.md``; a model is trained with its ``dl``.
         method: ``"direct"``, ``"mesh"``, or ``"auto"``, which takes the faster one for the number
             of atoms of a structure. Open structures of less than 20 000 atoms (2500 without
             compiled kernels), and sparse ones, are always summed over pairs.
