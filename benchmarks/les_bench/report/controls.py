@@ -9,7 +9,7 @@ from pathlib import Path
 
 from les_bench.report.headline import SOURCES
 from les_bench.report.render import Table
-from les_bench.report.summary import RESPONSE, TRAINING_TIME, Column, Group, grouped
+from les_bench.report.summary import RESPONSE, TRAINING_TIME, Column, Group, Result, grouped
 from les_bench.suite.results import ResultError, read_all
 
 #: Marks in a page, each on a line of its own, between which the tables stand.
@@ -69,12 +69,12 @@ def _title(group: Group) -> str:
 
 def _table(groups: list[Group]) -> Table:
     """One line for the model without LES, if there is one, and one for each with LES."""
-    lines = {}
-    for group in sorted(groups, key=lambda group: group.control):
-        if not group.control:
-            lines["without LES"] = group.variant("sr")
-        lines[group.control or "with LES"] = group.variant("les")
-    found = {which: list(runs.values()) for which, runs in lines.items() if runs}
+    found: dict[str, list[Result]] = {}
+    for group in sorted(groups, key=lambda group: group.control):  # that without a control first
+        for variant, which in (("sr", "without LES"), ("les", group.control or "with LES")):
+            if variant == "les" or not group.control:
+                found.setdefault(which, []).extend(group.variant(variant).values())
+    found = {which: runs for which, runs in found.items() if runs}
     everything = [run for runs in found.values() for run in runs]
     columns = [c for c in COLUMNS if any(c.value(run) is not None for run in everything)]
     rows = [
