@@ -25,7 +25,7 @@ FEATURES = {
         "TorchScript nor in LAMMPS"
     ),
     "induced": yes("Neither with TorchScript nor in LAMMPS"),
-    "fragments": yes("Not with TorchScript"),
+    "fragments": yes("Not with TorchScript, nor with moments of atoms"),
     "embedding": yes(),
     "field": no("The model does not know it; a warning tells"),
     "committees": yes(),

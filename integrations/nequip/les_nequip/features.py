@@ -26,7 +26,9 @@ FEATURES = {
         "models nor in compiled training nor in LAMMPS"
     ),
     "induced": yes("Neither in compiled models nor in compiled training nor in LAMMPS"),
-    "fragments": yes("Neither in compiled models nor in compiled training"),
+    "fragments": yes(
+        "Neither in compiled models nor in compiled training, nor with moments of atoms"
+    ),
     "embedding": yes("Not in compiled models"),
     "field": no("The model does not know it; a warning tells"),
     "committees": yes(),
