@@ -1,6 +1,6 @@
 """What ``les.Les`` makes of multipoles and induced moments: energies, moments and responses."""
 
-from __future__ import annotations
+# No postponed annotations: TorchScript takes the types of a NamedTuple from them.
 
 from collections.abc import Mapping
 from typing import NamedTuple

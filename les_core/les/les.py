@@ -170,12 +170,26 @@ class Les(Configured):
                     "induced moments or an external field, they must be None"
                 )
             return self._with_moments(
-                [raw_charges, latent_dipoles, latent_quads, latent_kappas, latent_alphas, e_ext],
+                Latent(
+                    charges=raw_charges,
+                    dipoles=latent_dipoles,
+                    quadrupoles=latent_quads,
+                    kappas=latent_kappas,
+                    alphas=latent_alphas,
+                    external=e_ext,
+                ),
                 whole(positions, cell, batch, pbc),
                 total_charge,
-                [compute_energy, compute_atom_energies, compute_field, compute_dipole, compute_bec],
-                bec_output_index,
                 atomic_numbers,
+                Wanted(
+                    energy=compute_energy,
+                    atom_energies=compute_atom_energies,
+                    field=compute_field,
+                    dipole=compute_dipole,
+                    bec=compute_bec,
+                    bec_component=bec_output_index,
+                    training=self.training,
+                ),
             )
         parameters: Tensor | None = None
         energy: Tensor | None = None
@@ -282,18 +296,14 @@ class Les(Configured):
     @torch.jit.unused
     def _with_moments(
         self,
-        latent: list[Tensor | None],
+        given: Latent,
         structures: Structures,
         total_charge: Tensor | None,
-        wanted: list[bool],
-        bec_component: int | None,
         atomic_numbers: Tensor | None,
+        wanted: Wanted,
     ) -> dict[str, Tensor | None]:
         """What ``les.latent_moments`` returns."""
         config = self.config()
-        charges, *others = latent
-        assert charges is not None
-        given = Latent(charges, *others)
         check_asked_for(config, given, atomic_numbers)
         if self.atomic_alpha is not None:
             assert given.alphas is not None and atomic_numbers is not None
@@ -303,9 +313,7 @@ class Les(Configured):
                 "multipoles, induced moments and external fields are not supported with "
                 "`charge_equilibration`"
             )
-        energy, shares, field, dipole, bec = wanted
-        chosen = Wanted(energy, shares, field, dipole, bec, bec_component, self.training)
-        return moments_and_energies(self.ewald, config, given, structures, total_charge, chosen)
+        return moments_and_energies(self.ewald, config, given, structures, total_charge, wanted)
 
     @torch.jit.unused
     def _equilibrated(
