@@ -21,6 +21,7 @@ from les_bench.suite.suites import Suite, get_suite, suite_names, suite_of
 from les_bench.systems.datasets import find
 from les_bench.systems.evaluation_only import EVALUATION_ONLY
 from les_bench.systems.fetch import FetchError, fetch
+from les_bench.systems.in_field import IN_FIELD, read_in_field
 from les_bench.systems.labels import DataError
 from les_bench.systems.systems import SYSTEMS
 
@@ -131,16 +132,20 @@ def _run_across(arguments: argparse.Namespace, suite: Suite, settings: Settings)
 
 
 def _evaluate(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
+    from les_bench.suite.field_response import field_lines
     from les_bench.suite.trained import labelled_test_set, lines
 
-    table = lines(
-        labelled_test_set(arguments.system, arguments.data or "auto"),
-        arguments.model,
-        backend=arguments.backend,
-        allow_pickle=arguments.allow_pickle,
-        device=arguments.device,
-        dtype=arguments.dtype,
-    )
+    name, data = arguments.system, arguments.data or "auto"
+    options = {
+        "backend": arguments.backend,
+        "allow_pickle": arguments.allow_pickle,
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+    }
+    if name in IN_FIELD:
+        table = field_lines(name, read_in_field(name, data), arguments.model, **options)
+    else:
+        table = lines(labelled_test_set(name, data), arguments.model, **options)
     for line in table:
         print(line, flush=True)
     return 0
@@ -182,8 +187,10 @@ def _list(arguments: argparse.Namespace, extra: Sequence[str]) -> int:
         except DataError as error:
             place = f"none: {error}"
         print(f"{system.name:<20}{system.title:<52}{place}")
-    for name, test_only in EVALUATION_ONLY.items():
-        print(f"{name:<20}{test_only.title:<52}only for `les bench evaluate`")
+    others = {name: each.title for name, each in EVALUATION_ONLY.items()}
+    others |= {name: each.title for name, each in IN_FIELD.items()}
+    for name, title in others.items():
+        print(f"{name:<20}{title:<52}only for `les bench evaluate`")
     print(f"models: {', '.join(backend_names()) or 'none installed'}")
     for name in suite_names():
         suite = get_suite(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from les.backends import backend_names
 from les_bench.systems.evaluation_only import EVALUATION_ONLY
 from les_bench.systems.fetch import REMOTE
+from les_bench.systems.in_field import IN_FIELD
 from les_bench.systems.systems import SYSTEMS
 
 DEFAULT_OUTPUT = Path("les-bench-results")
@@ -102,7 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate = commands.add_parser(
         "evaluate", help="errors of trained models on the test structures of a system"
     )
-    evaluate.add_argument("system", help=f"one of those of `run`, or {', '.join(EVALUATION_ONLY)}")
+    others = ", ".join((*EVALUATION_ONLY, *IN_FIELD))
+    evaluate.add_argument("system", help=f"one of those of `run`, or {others}")
     evaluate.add_argument("model", type=Path, nargs="+", help="several are a committee, too")
     evaluate.add_argument("--backend", choices=backend_names(), help="default: by the name's end")
     evaluate.add_argument("--allow-pickle", action="store_true", help="read pickled models")

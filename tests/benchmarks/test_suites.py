@@ -12,6 +12,7 @@ from les_bench.suite.cell import Cell, Settings
 from les_bench.suite.suites import SuiteError, get_suite, suite_names, suite_of
 from les_bench.systems.datasets import load
 from les_bench.systems.evaluation_only import EVALUATION_ONLY
+from les_bench.systems.in_field import IN_FIELD
 from les_bench.systems.systems import SYSTEMS
 
 TABLE = """
@@ -59,7 +60,7 @@ def test_suites_that_come_with_les(name: str) -> None:
 def test_every_system_has_a_card() -> None:
     text = (Path(__file__).parents[2] / "docs" / "benchmark-cards.md").read_text()
     cards = re.split(r"^### `(\w+)`$", text, flags=re.MULTILINE)
-    assert set(cards[1::2]) == {*SYSTEMS, *EVALUATION_ONLY}
+    assert set(cards[1::2]) == {*SYSTEMS, *EVALUATION_ONLY, *IN_FIELD}
     for card in cards[2::2]:
         for part in ("**Tells**", "**Does not tell**", "**Metrics**", "**Cost**", "**Data**"):
             assert part in card
