@@ -52,6 +52,18 @@ def test_the_page_of_charge_states_shows_what_the_files_say() -> None:
     assert f"{CONTROLS_BEGIN}\n{control_headline(RESULTS)}\n{CONTROLS_END}\n" in text
 
 
+def test_the_page_of_moments_shows_what_the_files_say() -> None:
+    """If not: les bench headline benchmarks/results/moments --controls --write docs/multipoles.md.
+
+    As long as no results are kept it says so.
+    """
+    kept = RESULTS / "moments"
+    text = "There are none yet, and nothing is claimed. The default stays charges alone."
+    text = control_headline(kept) if kept.is_dir() else text
+    page = (ROOT / "docs" / "multipoles.md").read_text()
+    assert f"{CONTROLS_BEGIN}\n{text}\n{CONTROLS_END}\n" in page
+
+
 def test_errors_and_seeds(folder: Path) -> None:
     change(folder / SHORT / "result.json", force_rmse=200.0, energy_rmse=10.0)
     change(folder / LES / "result.json", force_rmse=50.0, energy_rmse=5.0)
