@@ -51,6 +51,8 @@ def test_rates(molecule) -> None:
     assert rates[0].ratio > 3.0
     assert 1.0 < rates[1].ratio < rates[0].ratio
     assert rates[0].difference == 0.0
+    (idle,) = measure(calculator, structures, [8], "processor")  # asleep, it takes hardly any
+    assert idle.single > 2 * rates[0].single
     calculator.error = 0.25
     (wrong,) = measure(calculator, structures, [8])
     assert wrong.difference == pytest.approx(0.25)

@@ -2,7 +2,8 @@
 
 Copies of a structure with displaced atoms, without a cell unless it has one, go through the
 calculator one by one, as ASE's ``get_potential_energy`` and ``get_forces`` call it, and through
-its batches. The two take turns. The largest difference of their results is told as well.
+its batches. The two take turns. The largest difference of their results is told as well. On a busy
+machine `--clock processor` says more than the time that passes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from les.backends.batches import results_together
 from les.data.bare import bare
 from les.data.structure_files import DataError, one_structure
 from les.parser import ArgumentParser
-from les_bench.speed.timing import interleaved
+from les_bench.speed.timing import CLOCKS, add_clock, interleaved
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -64,8 +65,10 @@ def copies(atoms: Atoms, number: int) -> list[Atoms]:
     return made
 
 
-def measure(calculator: Any, structures: Sequence[Atoms], sizes: Sequence[int]) -> Iterator[Rates]:
-    """Rates for sizes of batches."""
+def measure(
+    calculator: Any, structures: Sequence[Atoms], sizes: Sequence[int], clock: str = "wall"
+) -> Iterator[Rates]:
+    """Rates for sizes of batches, by one of ``les_bench.speed.timing.CLOCKS``."""
 
     def single() -> list[dict[str, Any]]:
         found = []
@@ -88,7 +91,7 @@ def measure(calculator: Any, structures: Sequence[Atoms], sizes: Sequence[int]) 
             for one, other in pairs
             for name in ("energy", "forces")
         )
-        timed = interleaved(single, together)  # ratios are to the last one
+        timed = interleaved(single, together, clock=CLOCKS[clock])  # ratios are to the last one
         rates = [len(structures) / seconds for seconds in timed.seconds]
         yield Rates(size, rates[0], rates[1], timed.ratios[0], difference)
 
@@ -114,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
+    add_clock(parser)
     options = parser.parse_args(argv)
     for name, values in (("number", [options.number]), ("sizes", options.sizes)):
         if min(values) < 1:
@@ -132,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         tqdm.write(f"{len(structures)} structures of {len(structures[0])} atoms")
         tqdm.write(HEADER)
-        for rates in measure(calculator, structures, options.sizes):
+        for rates in measure(calculator, structures, options.sizes, options.clock):
             tqdm.write(rates.line())
     except (BackendError, DataError, ValueError, OSError) as error:
         parser.error(str(error))

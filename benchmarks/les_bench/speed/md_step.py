@@ -1,7 +1,8 @@
 """``les bench md-step``: time and memory of a step of molecular dynamics, without and with LES.
 
 A structure is repeated to the sizes that are asked for. The two models take turns, one step each,
-so that a change of the machine's load meets both.
+so that a change of the machine's load meets both. On a busy machine `--clock processor` says more
+than the time that passes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from les.backends import BackendError, backend_names, backend_of, get_backend
 from les.data.bare import bare
 from les.data.structure_files import DataError, read_structures
 from les.parser import ArgumentParser
-from les_bench.speed.timing import interleaved
+from les_bench.speed.timing import CLOCKS, add_clock, interleaved
 from les_bench.systems.states import repeated
 
 if TYPE_CHECKING:
@@ -121,9 +122,16 @@ def repeats(atoms: Atoms, n_atoms: int) -> list[int]:
 
 
 def measure(
-    atoms: Atoms, calculators: Sequence[Any], sizes: Sequence[int], device: str
+    atoms: Atoms,
+    calculators: Sequence[Any],
+    sizes: Sequence[int],
+    device: str,
+    clock: str = "wall",
 ) -> Iterator[Step]:
-    """What each size costs with a short-range model and one with LES."""
+    """What each size costs with a short-range model and one with LES.
+
+    Times are those of one of ``les_bench.speed.timing.CLOCKS``.
+    """
     import numpy as np
     from ase import units
     from ase.md.verlet import VelocityVerlet
@@ -143,7 +151,7 @@ def measure(
             run.run(1)
             most.append(memory.most() if counted else None)
             steps.append(partial(run.run, 1))
-        timed = interleaved(*reversed(steps))  # ratios are to the last one
+        timed = interleaved(*reversed(steps), clock=CLOCKS[clock])  # ratios are to the last one
         times = timed.seconds[1], timed.seconds[0]
         yield Step(size, times, timed.ratios[0], (most[0], most[1]))
 
@@ -173,6 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled models")
+    add_clock(parser)
     options = parser.parse_args(argv)
     if options.threads < 1:
         parser.error(f"--threads must be positive, got {options.threads}")
@@ -190,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
         ]
         _check_pair(calculators, atoms)
         tqdm.write(HEADER)
-        for step in measure(atoms, calculators, options.atoms, options.device):
+        for step in measure(atoms, calculators, options.atoms, options.device, options.clock):
             tqdm.write(step.line())
     except (BackendError, DataError, ValueError, OSError) as error:
         parser.error(str(error))

@@ -6,6 +6,7 @@ other does not, or much less.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +14,13 @@ from typing import Any, NamedTuple
 
 #: Time that a round of evaluations is repeated for at least [s], and how often at least.
 SECONDS, REPETITIONS = 2.0, 5
+
+#: Times that can be taken: that which passes, and that of the processors, which other processes
+#: on a machine do not change much; on a GPU it does not say how long anything takes.
+CLOCKS: dict[str, Callable[[], float]] = {
+    "wall": time.perf_counter,
+    "processor": time.process_time,
+}
 
 
 class Comparison(NamedTuple):
@@ -29,11 +37,7 @@ class Comparison(NamedTuple):
 def interleaved(
     *functions: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
 ) -> Comparison:
-    """Time functions in turn; all must have run before.
-
-    With ``time.process_time`` as the ``clock`` it is the time of the processors, which other
-    processes on a machine do not change much.
-    """
+    """Time functions in turn, by one of :data:`CLOCKS`; all must have run before."""
     rounds: list[list[float]] = []
     began = time.perf_counter()
     while len(rounds) < REPETITIONS or time.perf_counter() - began < SECONDS:
@@ -51,3 +55,10 @@ def seconds(function: Callable[[], Any], clock: Callable[[], float] = time.perf_
     start = clock()
     function()
     return clock() - start
+
+
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--clock``, which one of :data:`CLOCKS` is read."""
+    parser.add_argument(
+        "--clock", choices=tuple(CLOCKS), default="wall", help="time to take; default: %(default)s"
+    )
