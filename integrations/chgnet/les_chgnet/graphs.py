@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -16,7 +17,10 @@ from les.data.fragments import Fragments, fragments
 from les.data.spin import spin_multiplicity
 from les.data.total_charge import total_charge
 from les.fragments import joined_fragments
+from les_chgnet.bonds import Pairs, angles, undirected
 from les_chgnet.structures import to_structure
+
+logger = logging.getLogger("les")
 
 
 class BoundaryGraph(CrystalGraph):
@@ -63,7 +67,8 @@ class GraphConverter(CrystalGraphConverter):
     """``CrystalGraphConverter`` for crystals and molecules, from ASE or pymatgen.
 
     Casting it, as a part of a model, casts the coordinates of the graphs that it makes.
-    Isolated atoms are ordinary: with LES they interact.
+    Isolated atoms are ordinary: with LES they interact. Bonds and angles are found in arrays,
+    whatever ``algorithm`` of upstream is named, all of which give the same graphs.
 
     Args:
         on_isolated_atoms: ``"ignore"``, ``"warn"`` or ``"error"``.
@@ -115,22 +120,54 @@ class GraphConverter(CrystalGraphConverter):
             parts = fragments(structure, charge)
         structure = to_structure(structure)
         try:
-            graph = super().forward(structure, graph_id=graph_id, mp_id=mp_id)
+            centre, neighbour, images, distances = structure.get_neighbor_list(
+                self.atom_graph_cutoff, numerical_tol=1e-8
+            )
         except MemoryError as error:
             extent = np.ptp(structure.cart_coords, axis=0).round(1).tolist()
             raise ValueError(
                 f"the structure extends over {extent} A, for which CHGNet's search for neighbours "
                 f"has not enough memory ({error})"
             ) from error
-        fields = graph.to_dict()
+        pairs = Pairs(centre, neighbour, images.astype(np.int64), distances)
+        self._answer_isolated_atoms(len(structure), pairs, graph_id)
+        bond, first = undirected(pairs, len(structure))
         dtype = self.precision.dtype
-        if dtype != graph.lattice.dtype:  # upstream has rounded them to float32
-            frac, matrix = structure.frac_coords, structure.lattice.matrix
-            fields["atom_frac_coord"] = torch.tensor(frac, dtype=dtype, requires_grad=True)
-            fields["lattice"] = torch.tensor(matrix, dtype=dtype, requires_grad=True)
-            fields["neighbor_image"] = graph.neighbor_image.to(dtype)
+        fields: dict[str, Any] = {
+            "atomic_number": _indices(structure.atomic_numbers),
+            "atom_frac_coord": torch.tensor(structure.frac_coords, dtype=dtype, requires_grad=True),
+            "lattice": torch.tensor(structure.lattice.matrix, dtype=dtype, requires_grad=True),
+            "neighbor_image": torch.tensor(pairs.images, dtype=dtype),
+            "atom_graph": _indices(np.stack((pairs.centre, pairs.neighbour), axis=1)),
+            "directed2undirected": _indices(bond),
+            "undirected2directed": _indices(first),
+            "bond_graph": _indices(angles(pairs, bond, first, self.bond_graph_cutoff)),
+            "atom_graph_cutoff": self.atom_graph_cutoff,
+            "bond_graph_cutoff": self.bond_graph_cutoff,
+            "composition": structure.composition.formula,
+            "graph_id": graph_id,
+            "mp_id": mp_id,
+        }
         pbc = torch.tensor(structure.lattice.pbc)
         return BoundaryGraph(pbc=pbc, total_charge=charge, spin=spin, fragments=parts, **fields)
+
+    def _answer_isolated_atoms(self, n_atoms: int, pairs: Pairs, graph_id: Any) -> None:
+        """Say that there are atoms without neighbours, as ``on_isolated_atoms`` asks for it."""
+        n_isolated = n_atoms - len(np.unique(pairs.centre))
+        if n_isolated == 0 or self.on_isolated_atoms == "ignore":
+            return
+        message = (
+            f"structure {graph_id=} has {n_isolated} isolated atom(s), without a neighbour within "
+            f"{self.atom_graph_cutoff} A"
+        )
+        if self.on_isolated_atoms == "error":
+            raise ValueError(message)
+        logger.warning(message)
+
+
+def _indices(values: Any) -> Tensor:
+    """Indices as upstream's graphs have them."""
+    return torch.as_tensor(np.asarray(values), dtype=torch.int32)
 
 
 def _total_charge(structure: Structure | Molecule | Atoms, needed: bool) -> float:

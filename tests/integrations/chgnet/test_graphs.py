@@ -15,6 +15,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from les.testing.structures import CELLS, crystal, dimer
 from les_chgnet import GraphConverter
+from les_chgnet.bonds import Pairs, undirected
 from les_chgnet.graphs import BoundaryGraph
 from les_chgnet.structures import to_structure
 
@@ -126,19 +127,33 @@ def test_same_graph_from_ase_and_pymatgen(converter, name):
             assert theirs.to_dict()[key] == value
 
 
-def test_graph_of_a_crystal_is_upstreams(converter):
-    atoms = crystal("triclinic")
+def one_atom_in_a_small_cell() -> Atoms:
+    """All neighbours are images of the atom itself, at distances that are equal."""
+    return Atoms("C", cell=[[2.4, 0, 0], [0.2, 2.5, 0], [0, -0.4, 2.8]], pbc=True)
+
+
+@pytest.mark.parametrize("atoms", [crystal("triclinic"), one_atom_in_a_small_cell()])
+def test_graph_of_a_crystal_is_upstreams(converter, atoms):
     upstreams = CrystalGraphConverter(atom_graph_cutoff=4.0, bond_graph_cutoff=3.0)
     expected = upstreams(AseAtomsAdaptor.get_structure(atoms), graph_id="a", mp_id="b")
     actual = converter(atoms, graph_id="a", mp_id="b")
     assert isinstance(actual, CrystalGraph)
     assert not isinstance(expected, BoundaryGraph)
+    assert len(expected.bond_graph) > 20
+    for graph in (actual, expected):  # the order of angles has no meaning
+        graph.bond_graph = torch.tensor(sorted(graph.bond_graph.tolist()), dtype=torch.int32)
     for key, value in expected.to_dict().items():
         if torch.is_tensor(value):
             torch.testing.assert_close(getattr(actual, key), value)
             assert getattr(actual, key).requires_grad == value.requires_grad
         else:
             assert getattr(actual, key) == value
+
+
+def test_bonds_have_two_directions():
+    pairs = Pairs(np.array([0]), np.array([1]), np.zeros((1, 3), dtype=int), np.array([1.5]))
+    with pytest.raises(ValueError, match=r"found 1 of that from atom 0 to atom 1, 1\.5 A away"):
+        undirected(pairs, 2)
 
 
 @pytest.mark.parametrize("side", [None, 3.5])
@@ -182,14 +197,14 @@ def test_moved_and_saved_graphs_keep_pbc(converter, tmp_path, atoms, pbc):
         assert graph.to("cuda").pbc.device.type == "cuda"
 
 
-def test_isolated_atoms(converter, capsys):
+def test_isolated_atoms(converter, caplog):
     atoms = Atoms("OH", [[0, 0, 0], [0, 0, 9.0]])
     graph = converter(atoms)
     assert len(graph.atom_graph) == 0
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
     converter.set_isolated_atom_response("warn")
     converter(atoms)
-    assert "2 isolated atom(s)" in capsys.readouterr().err
+    assert "2 isolated atom(s)" in caplog.text
     converter.set_isolated_atom_response("error")
     with pytest.raises(ValueError, match=r"2 isolated atom\(s\)"):
         converter(atoms)
