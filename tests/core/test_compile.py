@@ -282,11 +282,11 @@ def test_second_derivatives_outside(make_arguments):
         second(compiled(ewald, "aot_eager"))
 
 
-def test_third_derivatives_are_refused(make_arguments):
+@pytest.mark.parametrize("way", ["by_operator", "forward"])
+def test_third_derivatives_are_refused(make_arguments, way):
     charges, positions, cell, *others = make_arguments("periodic")
     positions.requires_grad_()
-    ewald = Ewald(dl=2.2)
-    value = ewald.by_operator(charges, positions, cell, *others, False)[0].sum()
+    value = getattr(Ewald(dl=2.2), way)(charges, positions, cell, *others, False)[0].sum()
     for _ in range(2):
         gradient = torch.autograd.grad(value, positions, create_graph=True)[0]
         value = gradient.square().sum()

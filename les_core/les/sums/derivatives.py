@@ -7,27 +7,46 @@ them; others are differentiated in here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from les.sums.method import Settings
-from les.sums.plan import Plan, evaluate, kernels_of_batch, make_plan
+from les.sums.function import energy_and_gradients
+from les.sums.method import FirstAndSecond, Settings
+from les.sums.plan import evaluate, kernels_of_batch, make_plan
+from les.sums.recent import Recent
 from les.sums.system import Given
 
 #: Derivatives with respect to charges, positions and cells; ``None`` for what is not wanted.
 Gradients = list[Tensor | None]
 
 
+class _Kernels(NamedTuple):
+    """Kernels that sum a batch as a whole."""
+
+    kernels: FirstAndSecond
+    periodic: bool
+
+    def arguments(self, given: Given) -> tuple[Tensor, ...]:
+        """Those of the kernels."""
+        charges = given.charges if given.charges.dim() == 2 else given.charges.unsqueeze(-1)
+        return (charges, given.positions, given.cell)[: 3 if self.periodic else 2]
+
+
+#: Kernels of the latest :func:`first_derivatives`.
+_RECENT = Recent()
+
+
 def first_derivatives(
     given: Given, settings: Settings, wanted: Sequence[bool]
 ) -> tuple[Tensor, Gradients]:
     """Energies ``[n_structures]``, and the derivatives of their sum that are ``wanted``."""
-    plan = make_plan(given, settings)
-    kernels = kernels_of_batch(plan, wanted[2])
-    if kernels is not None:
-        energy, *found = kernels.first(_arguments(plan))
-        return energy, _shaped(found, given, wanted)
+    found = _kernels(given, settings, wanted[2])
+    _RECENT.keep(given, (settings, wanted[2]), found)
+    if found is not None:
+        energy, *own = found.kernels.first(found.arguments(given))
+        return energy, _shaped(own, given, wanted)
     with torch.enable_grad():
         leaves = _leaves(given, wanted)
         energy = energies(leaves, given, settings)
@@ -35,19 +54,30 @@ def first_derivatives(
     return energy.detach(), gradients
 
 
+def differentiable_derivatives(
+    given: Given, settings: Settings, wanted: Sequence[bool]
+) -> tuple[Tensor, Gradients] | None:
+    """As :func:`first_derivatives`, differentiable, where kernels sum the batch; otherwise None."""
+    found = _kernels(given, settings, wanted[2])
+    if found is None or (wanted[2] and not found.periodic):
+        return None
+    energy, *gradients = energy_and_gradients(found.kernels, *found.arguments(given))
+    return energy, _shaped(gradients, given, wanted)
+
+
 def second_derivatives(
     given: Given, settings: Settings, directions: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> Gradients:
     """How the first derivatives change along ``directions`` of charges, positions and cells."""
-    plan = make_plan(given, settings)
-    kernels = kernels_of_batch(plan, wanted[2] or directions[2] is not None)
-    if kernels is not None:
-        arguments = _arguments(plan)
+    of_cell = wanted[2] or directions[2] is not None
+    found = _RECENT.find(given, (settings, of_cell)) or _kernels(given, settings, of_cell)
+    if found is not None:
+        arguments = found.arguments(given)
         along = tuple(
             torch.zeros_like(value) if direction is None else direction.reshape(value.shape)
             for value, direction in zip(arguments, directions, strict=False)
         )
-        return _shaped(kernels.second(arguments, along), given, wanted)
+        return _shaped(found.kernels.second(arguments, along), given, wanted)
     needed = [flag or along is not None for flag, along in zip(wanted, directions, strict=True)]
     with torch.enable_grad():
         leaves = _leaves(given, needed)
@@ -106,11 +136,10 @@ def _gradients(value: Tensor, leaves: Sequence[Tensor], wanted: Sequence[bool]) 
     return [next(remaining) if flag else None for flag in wanted]
 
 
-def _arguments(plan: Plan) -> tuple[Tensor, ...]:
-    """Those of the kernels of a batch."""
-    charges, positions, cell, *_ = plan.system
-    periodic = plan.shares[0].method.periodic
-    return (charges, positions, cell) if periodic else (charges, positions)
+def _kernels(given: Given, settings: Settings, of_cell: bool) -> _Kernels | None:
+    plan = make_plan(given, settings)
+    kernels = kernels_of_batch(plan, of_cell)
+    return None if kernels is None else _Kernels(kernels, plan.shares[0].method.periodic)
 
 
 def _shaped(found: Sequence[Tensor], given: Given, wanted: Sequence[bool]) -> Gradients:

@@ -31,6 +31,17 @@ def energy_and_gradients(kernels: FirstAndSecond, *arguments: Tensor) -> tuple[T
     return results
 
 
+def refuse_third_derivatives() -> None:
+    """Raise the error of what is compiled or traced."""
+    raise RuntimeError(
+        "third derivatives of the compiled sum are not supported: evaluate it without torch.compile"
+    )
+
+
+def _is_traced() -> bool:
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
 class _First(torch.autograd.Function):
     @staticmethod
     def forward(kernels: FirstAndSecond, *arguments: Tensor) -> tuple[Tensor, ...]:
@@ -104,6 +115,8 @@ class _Second(torch.autograd.Function):
     @staticmethod
     @takes_batched_gradients
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Any, ...]:
+        if _is_traced():  # the graph would give wrong numbers
+            refuse_third_derivatives()
         second = _plain_second(ctx.kernels)
         return None, *torch.func.vjp(second, *ctx.saved_tensors)[1](incoming)
 

@@ -11,8 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from les.sums.derivatives import Gradients, change, first_derivatives, second_derivatives
-from les.sums.function import apply
+from les.sums.derivatives import (
+    Gradients,
+    change,
+    differentiable_derivatives,
+    first_derivatives,
+    second_derivatives,
+)
+from les.sums.function import apply, refuse_third_derivatives
 from les.sums.method import Settings
 from les.sums.system import Given
 from les.sums.vectorised import takes_batched_gradients
@@ -142,11 +148,27 @@ def with_autograd(
     below = evaluate if _is_ordinary(tensors) else redispatch
     differentiable = torch.is_grad_enabled() and torch._C._any_requires_grad(*tensors)
     if differentiable and _can_be_right(*tensors[-5:]):
+        if function is Sum and below is evaluate:
+            by_kernels = _evaluate_by_kernels(tensors, arguments[n_tensors:])
+            if by_kernels is not None:
+                return by_kernels
         found: tuple[Tensor, ...] = apply(function, below, *tensors, arguments[n_tensors:])
     else:
         with torch.no_grad():
             found = below(*arguments)
     return found
+
+
+def _evaluate_by_kernels(tensors: Sequence[Any], rest: Sequence[Any]) -> tuple[Tensor, ...] | None:
+    """``ewald_sum`` by kernels that are differentiable themselves, as without the operator.
+
+    They keep what they have planned for their derivatives, which the other operator cannot.
+    """
+    given, settings, wanted = _given(tensors), Settings(*rest[:-1]), rest[-1]
+    if any(leaf.requires_grad > chosen for leaf, chosen in zip(given[:3], wanted, strict=True)):
+        return None
+    found = differentiable_derivatives(given, settings, wanted)
+    return None if found is None else (found[0], *_outputs(found[1], found[0]))
 
 
 def _can_be_right(
@@ -170,10 +192,7 @@ def _product(*arguments: Any) -> tuple[Tensor, ...]:
 def _after_second(ctx: Any, *incoming: Tensor | None) -> tuple[Any, ...]:
     """Any number of derivatives more, by those of the sum."""
     if torch._C._len_torch_dispatch_stack() > 0:
-        raise RuntimeError(
-            "third derivatives of the compiled sum are not supported: evaluate it without "
-            "torch.compile"
-        )
+        refuse_third_derivatives()
     directions, given = ctx.saved_tensors[:3], Given(*ctx.saved_tensors[3:])
     again = torch.is_grad_enabled()
     with torch.enable_grad():
