@@ -124,8 +124,12 @@ def test_config_names_need_a_model(fake, fails, monkeypatch):
 
 
 def test_config_list_and_show(fake, capsys, fails):
+    assert cli.main(["config"]) == 0
+    alone = capsys.readouterr().out
     assert cli.main(["config", "list"]) == 0
-    names = capsys.readouterr().out.split()
+    listed = capsys.readouterr().out
+    assert listed == alone
+    names = listed.split()
     assert {"fake/water", "fake/dipeptides", "fake/au2_mgo"} <= set(names)
     assert cli.main(["config", "show", "fake/water"]) == 0
     assert capsys.readouterr().out == fake().configs()["water"].read_text()

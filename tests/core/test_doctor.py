@@ -24,10 +24,43 @@ def test_doctor(fake, capsys, monkeypatch):
     monkeypatch.setattr(fake, "symbol", "no_such_upstream:Model")
     monkeypatch.setenv("LES_NATIVE", "0")
     assert cli.main(["doctor"]) == 0
-    _, kernels, line = capsys.readouterr().out.splitlines()
+    _, kernels, line, *_ = capsys.readouterr().out.splitlines()
     assert kernels == "kernels of the sum for the CPU: none, LES_NATIVE=0"
     assert line.split()[:2] == ["fake", "no"]
     assert 'pip install "les[fake]"' in line
+
+
+def test_extras(fake, capsys, monkeypatch):
+    """Each is there or lacks something; what stands in other extras is a part of it."""
+    provided = metadata.metadata("les").get_all("Provides-Extra")
+    assert set(doctor.EXTRAS) <= set(provided or [])
+    requirements = [
+        "torch",
+        'first; extra == "bench"',
+        'second>=2; extra == "spectra"',
+        'les[bench]; extra == "spectra"',
+        'another; extra == "spectra" and python_version < "3"',
+    ]
+    installed = {"first"}
+
+    def version(name):
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return "2.0"
+
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: requirements)
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    assert doctor.missing_of_extra("bench") == []
+    assert doctor.missing_of_extra("spectra") == ["second"]
+    installed.clear()
+    assert doctor.missing_of_extra("spectra") == ["second", "first"]
+    monkeypatch.setattr(doctor, "EXTRAS", ("spectra",))
+    (line,) = doctor.describe_extras()
+    lacks = 'lacks second, first; install with: pip install "les[spectra]"'
+    assert line == f"extra spectra  no  {lacks}"
+    installed |= {"first", "second"}
+    assert cli.main(["doctor"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "extra spectra  ok"
 
 
 @pytest.fixture

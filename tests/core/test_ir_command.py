@@ -182,7 +182,9 @@ def test_raman(models, capsys, fails):
 
 def test_harmonic(models, capsys):
     assert cli.main(["ir", "harmonic", "FlexibleWater.pt", "molecule.xyz"]) == 0
-    out = capsys.readouterr().out
+    out, progress = capsys.readouterr()
+    assert "relaxing" in progress
+    assert "9/9" in progress  # coordinates that were displaced
     assert "intensity [km/mol]" in out
     assert {path.name for path in (models / "ir").iterdir()} == {
         "modes.csv",

@@ -66,8 +66,9 @@ def test_results_depend_on_the_file_behind_the_name(folder):
 
 
 def test_the_command(folder, fails, capsys):
-    assert cli.main(["models", "list"]) == 0
-    assert "les-test | mace" in capsys.readouterr().out
+    for words in (["models", "list"], ["models"]):
+        assert cli.main(words) == 0
+        assert "les-test | mace" in capsys.readouterr().out
     assert cli.main(["models", "show", "les-test"]) == 0
     assert capsys.readouterr().out == "# les-test\n\nFor tests.\n"
     assert cli.main(["models", "show", "--path", "les-test"]) == 0

@@ -21,14 +21,14 @@ def main(argv: Sequence[str]) -> int:
         description="Models that come with les: their names stand for their files in all commands, "
         "and in LESCalculator.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="all models, and what each is for")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("list", help="all models, and what each is for (also without a word)")
     show = commands.add_parser("show", help="print the card of one: data, errors, where it holds")
     show.add_argument("name", help="as `les models list` prints it")
     show.add_argument("--path", action="store_true", help="print where its file is instead")
     arguments = parser.parse_args(argv)
     models = shipped_models()
-    if arguments.command == "list":
+    if arguments.command in (None, "list"):
         rows = [["name", "backend", "for", "reference", "licence"]]
         for model in models.values():
             facts = model.facts

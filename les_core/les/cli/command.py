@@ -194,8 +194,8 @@ def _config(argv: list[str]) -> int:
     parser = ArgumentParser(
         prog="les config", description="Training configurations, named MODEL/SYSTEM."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="all names")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("list", help="all names (also without a word)")
     show = commands.add_parser("show", help="print one")
     name = "MODEL/SYSTEM of `les config list`, or SYSTEM where one model alone is installed"
     show.add_argument("name", help=name)
@@ -204,7 +204,7 @@ def _config(argv: list[str]) -> int:
     copy.add_argument("target", type=Path, nargs="?", help="default: SYSTEM.yaml here")
     copy.add_argument("--force", action="store_true", help="replace the target if it is there")
     arguments = parser.parse_args(argv)
-    if arguments.command == "list":
+    if arguments.command in (None, "list"):
         for backend in backend_names():
             for system in get_backend(backend).configs():
                 print(f"{backend}/{system}")
@@ -296,8 +296,10 @@ COMMANDS = {
         _convert, "MODEL FILE TARGET", "published models with LES as files of this package"
     ),
     "bench": Command(_bench, "COMMAND ...", "models with and without LES, and speed"),
-    "config": Command(_config, "{list,show,copy}", "the training configurations shipped with les"),
-    "models": Command(_models, "{list,show}", "models that come with les, and their cards"),
+    "config": Command(
+        _config, "[list | show | copy]", "the training configurations shipped with les"
+    ),
+    "models": Command(_models, "[list | show]", "models that come with les, and their cards"),
     "doctor": Command(_doctor, "[MODEL]", "which models can be trained here, what is in a model"),
     "help": Command(_help, "[COMMAND]", "what a command does, and its options"),
 }

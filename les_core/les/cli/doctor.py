@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from les.backends import backend_names, backend_of, get_backend, model_path
 from les.backends.loading import load_calculator
@@ -14,6 +15,9 @@ from les.ewald import Ewald
 from les.sums.cpu.library import describe
 from les.sums.reciprocal.accuracy import CANCELLATION, cutoff_error
 from les.units import NORM_FACTOR
+
+#: Extras that add commands or programs; backends have lines of their own.
+EXTRAS = ("bench", "spectra", "lammps", "engines", "completion")
 
 
 def unmet_requirements(distribution: str) -> list[str]:
@@ -29,7 +33,7 @@ def unmet_requirements(distribution: str) -> list[str]:
     unmet = []
     for text in metadata.requires(distribution) or []:
         requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        if not _applies(requirement, ""):
             continue
         try:
             installed = metadata.version(requirement.name)
@@ -44,8 +48,57 @@ def unmet_requirements(distribution: str) -> list[str]:
     return unmet
 
 
+def missing_of_extra(extra: str) -> list[str] | None:
+    """Names of the distributions that an extra of les needs and that are not installed.
+
+    ``None`` if the package ``packaging``, which reads requirements, is not installed.
+    """
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        return None
+    missing = []
+    for text in metadata.requires("les") or []:
+        requirement = Requirement(text)
+        # What is needed without the extra, too, is no part of it.
+        if not _applies(requirement, extra) or _applies(requirement, ""):
+            continue
+        if requirement.name == "les":  # with other extras: "les[bench]"
+            for other in sorted(requirement.extras):
+                missing += missing_of_extra(other) or []
+        elif not _is_installed(requirement.name):
+            missing.append(requirement.name)
+    return missing
+
+
+def _applies(requirement: Any, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def describe_extras() -> list[str]:
+    """One line for each of :data:`EXTRAS`: whether it is installed, and what it lacks."""
+    width = max(map(len, EXTRAS)) + 2
+    lines = []
+    for extra in EXTRAS:
+        missing = missing_of_extra(extra)
+        if missing is None:
+            return ["extras: not known, because the package packaging is not installed"]
+        lacks = f'lacks {", ".join(missing)}; install with: pip install "les[{extra}]"'
+        state = f"no  {lacks}" if missing else "ok"
+        lines.append(f"extra {extra:<{width}}{state}")
+    return lines
+
+
 def examine() -> list[str]:
-    """Lines that describe this environment: versions, then every backend and its problems."""
+    """Lines that describe this environment: versions, every backend and its problems, extras."""
     import numpy
     import torch
 
@@ -67,7 +120,7 @@ def examine() -> list[str]:
             lines += [
                 f"{'':<{width + 4}}{unmet}" for unmet in unmet_requirements(backend.distribution)
             ]
-    return lines
+    return lines + describe_extras()
 
 
 def examine_file(

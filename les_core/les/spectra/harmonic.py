@@ -113,16 +113,21 @@ class HarmonicModes:
 
 
 def relaxed(calculator: Any, atoms: Any, fmax: float = 1e-3, steps: int = 500) -> Any:
-    """A copy of ``atoms`` moved to a minimum of the energy.
+    """A copy of ``atoms`` moved to a minimum of the energy; shows its progress.
 
     Raises:
         ValueError: if the largest force is not below ``fmax`` [eV/A] after so many ``steps``.
     """
     from ase.optimize import BFGS
+    from tqdm import tqdm
 
     moved = atoms.copy()
     moved.calc = calculator
-    with BFGS(moved, logfile=None) as optimiser:
+    with (
+        BFGS(moved, logfile=None) as optimiser,
+        tqdm(desc="relaxing", unit="step", mininterval=1.0) as progress,
+    ):
+        optimiser.attach(progress.update)
         if not optimiser.run(fmax=fmax, steps=steps):
             left = float(np.linalg.norm(moved.get_forces(), axis=1).max())
             raise ValueError(
@@ -139,7 +144,7 @@ def harmonic_modes(
     largest_force: float = 0.01,
     raman: bool = False,
 ) -> HarmonicModes:
-    """The normal modes of a molecule at a minimum of its energy.
+    """The normal modes of a molecule at a minimum of its energy; shows its progress.
 
     Args:
         calculator: with Born effective charges.
@@ -193,9 +198,12 @@ def harmonic_modes(
 
 def _hessian(atoms: Any, displacement: float) -> NDArray[np.float64]:
     """Second derivatives of the energy ``[3 n_atoms, 3 n_atoms]`` [eV/A^2]."""
+    from tqdm import tqdm
+
     rows = []
     places = atoms.positions.copy()
-    for index in np.ndindex(places.shape):
+    indices = list(np.ndindex(places.shape))
+    for index in tqdm(indices, desc="Hessian", unit="displacement", mininterval=1.0):
         sides = []
         for sign in (1.0, -1.0):
             atoms.positions = places

@@ -54,7 +54,7 @@ def depolarisation(derivative: NDArray[np.float64]) -> NDArray[np.float64]:
 def polarisability_derivatives(
     calculator: Any, atoms: Any, steps: NDArray[np.float64], displacement: float
 ) -> NDArray[np.float64]:
-    """Derivatives of the polarisability along modes, by finite differences.
+    """Derivatives of the polarisability along modes, by finite differences; shows its progress.
 
     Args:
         calculator: of a model whose charges answer to a field.
@@ -65,8 +65,10 @@ def polarisability_derivatives(
     Returns:
         ``[n_modes, 3, 3]`` [e^2 A / (eV sqrt(u))].
     """
+    from tqdm import tqdm
+
     found = []
-    for step in steps:
+    for step in tqdm(steps, desc="polarisabilities", unit="mode", mininterval=1.0):
         amount = displacement / np.linalg.norm(step, axis=1).max()
         sides = []
         for sign in (1.0, -1.0):
