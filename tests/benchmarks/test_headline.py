@@ -46,9 +46,9 @@ def test_pages_show_what_the_files_say(page: str) -> None:
     assert f"{BEGIN}\n{headline(RESULTS)}\n{END}\n" in text
 
 
-def test_the_page_of_charge_states_shows_what_the_files_say() -> None:
-    """If not: les bench headline benchmarks/results --controls --write docs/charge-states.md."""
-    text = (ROOT / "docs" / "charge-states.md").read_text()
+def test_the_page_of_charges_shows_what_the_files_say() -> None:
+    """If not: les bench headline benchmarks/results --controls --write docs/charges-compared.md."""
+    text = (ROOT / "docs" / "charges-compared.md").read_text()
     assert f"{CONTROLS_BEGIN}\n{control_headline(RESULTS)}\n{CONTROLS_END}\n" in text
 
 
