@@ -236,11 +236,13 @@ class TestMoments(MomentTests):
 
         return reload
 
-    def test_no_graph_is_captured(self, nequip_model, nequip_data, monkeypatch):
+    @pytest.mark.parametrize("by", ["is_tracing", "is_exporting"])
+    def test_no_graph_is_captured(self, by, nequip_model, nequip_data, monkeypatch):
+        """Neither by compiled training nor by nequip-compile, and why is said."""
         settings = {"boundary": "periodic", "max_cell": 15.0, "use_dipole": True}
         model = nequip_model("nequip", "float64", les={**SETTINGS, **settings})
-        monkeypatch.setattr("les_nequip.module.is_tracing", lambda: True)
-        with pytest.raises(ValueError, match="can be neither compiled nor exported"):
+        monkeypatch.setattr(f"les_nequip.module.{by}", lambda: True)
+        with pytest.raises(ValueError, match="neither compiled nor exported: their sum"):
             model(nequip_data(crystal("triclinic")))
 
     def test_elements(self, nequip_model, nequip_data):
