@@ -29,8 +29,9 @@ class ChargesFirstTests(LoggedTraining):
     rounding: ClassVar[float] = 2e-4
 
     @pytest.fixture(scope="class")
+    @classmethod
     def start(
-        self,
+        cls,
         train: Callable[..., None],
         arguments: Callable[..., list[str]],
         tmp_path_factory: pytest.TempPathFactory,
