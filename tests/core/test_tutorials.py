@@ -16,6 +16,12 @@ def test_an_electric_field(run_tutorials):
 
 
 @pytest.mark.slow
+def test_path_integrals(run_tutorials):
+    pytest.importorskip("ipi")
+    run_tutorials("path-integrals")
+
+
+@pytest.mark.slow
 def test_a_backbone(run_tutorials):
     run_tutorials("a-backbone")
 

@@ -1,4 +1,4 @@
-"""Tutorials with models of CACE: an environment with MACE has all that it needs, and LAMMPS."""
+"""Tutorials with models of MACE and CACE: this environment has what both need, and LAMMPS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
     [
         ("train-and-compare", "charges-and-dipoles", "dynamics-in-ase", "slab"),
         ("phonons", "lammps-on-two-ranks"),
+        ("infrared-of-water", "distillation"),
     ],
     ids=lambda pages: pages[0],
 )
