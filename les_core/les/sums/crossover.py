@@ -29,7 +29,9 @@ NATIVE, TORCH, CUDA = DirectCost(4.0, 2e5), DirectCost(6.0, 3e4), DirectCost(6.0
 def crossover(resolution: Resolution, cuda: bool, compiled: bool) -> int:
     """Number of atoms from which on the mesh is faster than the direct sum.
 
-    It depends on nothing that changes in a simulation, so that the method does not, either.
+    It depends on nothing that changes in a simulation, so that the method does not, either. It
+    is between what is best for energies and forces, up to 1.4 times as many atoms, and for
+    training on forces, 0.6 to 0.9 times as many.
 
     Args:
         resolution: of both.
