@@ -1,7 +1,7 @@
 """Bonds and angles of crystal graphs, from pairs of atoms, in arrays.
 
 Upstream makes an object in Python of every bond, which takes longer than the model itself. The
-graphs that are made here are the same, but for the order of angles.
+graphs that are made here are the same, in the same order.
 """
 
 from __future__ import annotations
@@ -69,22 +69,27 @@ def undirected(pairs: Pairs, n_atoms: int) -> tuple[Indices, Indices]:
     return place[bond.reshape(-1)], first[order]
 
 
-def angles(pairs: Pairs, bond: Indices, first: Indices, cutoff: float) -> Indices:
+def angles(pairs: Pairs, n_atoms: int, bond: Indices, first: Indices, cutoff: float) -> Indices:
     """Angles between bonds of one atom that are shorter than ``cutoff`` [A].
 
     Args:
         pairs: those of a structure.
+        n_atoms: its number of atoms.
         bond, first: as :func:`undirected` gives them.
         cutoff: longest bonds [A].
 
     Returns:
         ``[n_angles, 5]``: the atom, and of either side the bond and the pair that begins at the
-        atom. Sorted by the bond of the first side.
+        atom. They are sorted by the bond of the first side; second sides to images of one neighbour
+        follow one another.
     """
     left = np.flatnonzero(pairs.distances[first][bond] <= cutoff)
     left = left[np.argsort(bond[left], kind="stable")]
     right = np.flatnonzero(pairs.distances < cutoff)
-    right = right[np.argsort(pairs.centre[right], kind="stable")]
+    _, came, which = np.unique(
+        pairs.centre * n_atoms + pairs.neighbour, return_index=True, return_inverse=True
+    )
+    right = right[np.lexsort((right, came[which.reshape(-1)][right], pairs.centre[right]))]
     begin, end = (
         np.searchsorted(pairs.centre[right], pairs.centre[left], side) for side in ("left", "right")
     )

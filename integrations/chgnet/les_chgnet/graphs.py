@@ -141,7 +141,9 @@ class GraphConverter(CrystalGraphConverter):
             "atom_graph": _indices(np.stack((pairs.centre, pairs.neighbour), axis=1)),
             "directed2undirected": _indices(bond),
             "undirected2directed": _indices(first),
-            "bond_graph": _indices(angles(pairs, bond, first, self.bond_graph_cutoff)),
+            "bond_graph": _indices(
+                angles(pairs, len(structure), bond, first, self.bond_graph_cutoff)
+            ),
             "atom_graph_cutoff": self.atom_graph_cutoff,
             "bond_graph_cutoff": self.bond_graph_cutoff,
             "composition": structure.composition.formula,
