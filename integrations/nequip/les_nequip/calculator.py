@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from nequip.data import AtomicDataDict
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 
 
 #: Outputs that results of several structures are made of: one for each structure, or each atom.
-OF_STRUCTURES = (AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.STRESS_KEY, LES_ENERGY_KEY)
+OF_STRUCTURES = (
+    *(AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.STRESS_KEY, LES_ENERGY_KEY, "dipole"),
+)
 OF_ATOMS = (
     AtomicDataDict.PER_ATOM_ENERGY_KEY,
     AtomicDataDict.FORCE_KEY,
@@ -202,6 +205,9 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         with self._chosen_outputs():
             found = self.call_model(batch)
         kept = {key: found[key].detach() for key in (*OF_STRUCTURES, *OF_ATOMS) if key in found}
+        if AtomicDataDict.CHARGE_KEY in kept and self.les_config is not None:
+            owner = found[AtomicDataDict.BATCH_KEY].cpu()
+            kept["dipole"] = self._dipoles(kept[AtomicDataDict.CHARGE_KEY], structures, owner)
         outputs = divided(kept, [len(atoms) for atoms in structures], OF_STRUCTURES)
         for atoms, out in zip(structures, outputs, strict=True):
             self._found = out
@@ -236,20 +242,37 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         if self.les_config is None or not {AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY} <= set(out):
             return
         charges = out[AtomicDataDict.CHARGE_KEY].detach().squeeze(-1).cpu()
-        # The square root of epsilon_factor is in the charges already.
-        dipole = dipole_moments(
-            charges,
-            torch.as_tensor(self.atoms.positions, dtype=charges.dtype),
-            torch.zeros(len(charges), dtype=torch.long),
-            1,
-            self.les_config.moments_without_mean,
-        )[0]
+        dipole = out.get("dipole")  # of a batch
+        if dipole is None:
+            one = torch.zeros(len(charges), dtype=torch.long)
+            dipole = self._dipoles(charges, [self.atoms], one)[0]
         if "atomic_dipoles" in out:
             dipole = dipole + out["atomic_dipoles"].detach().sum(dim=0).cpu()
         bec = out[AtomicDataDict.BORN_CHARGE_KEY].reshape(-1, 3, 3) if self.bec else None
         les_energy = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
         parameters = out.get(EQUILIBRATION_KEY)
         self.add_charge_results(self.atoms, les_energy, charges, dipole, bec, parameters, out)
+
+    def _dipoles(
+        self, charges: torch.Tensor, structures: Sequence[Atoms], owner: torch.Tensor
+    ) -> torch.Tensor:
+        """Dipoles ``[n_structures, 3]`` [e A] of charges ``[n_atoms]`` or ``[n_atoms, 1]``.
+
+        Args:
+            charges: those that the model gives, with the square root of ``epsilon_factor`` in them.
+            structures: where the atoms are.
+            owner: structure of each atom ``[n_atoms]``.
+        """
+        assert self.les_config is not None
+        charges = charges.cpu()
+        positions = np.concatenate([atoms.positions for atoms in structures])
+        return dipole_moments(
+            charges,
+            torch.as_tensor(positions, dtype=charges.dtype),
+            owner,
+            len(structures),
+            self.les_config.moments_without_mean,
+        )
 
     @contextlib.contextmanager
     def _chosen_outputs(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from les.latent_moments import ATOMIC_MOMENTS
 from les.ranges import check_number
 from les.response.born import BORN_CHARGES, METHODS
-from les.response.quadrupoles import quadrupole_moments
+from les.response.quadrupoles import quadrupole_evaluation
 from les.response.sum_rules import ACOUSTIC_SUMS, spread_acoustic_sum
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def charge_results(
         q = charges.detach().cpu().reshape(-1).double()
         positions = torch.as_tensor(atoms.positions, dtype=q.dtype, device=q.device)
         one = torch.zeros_like(q, dtype=torch.long)
-        whole = quadrupole_moments(q, positions, one, 1, remove_mean)[0]
+        whole = quadrupole_evaluation(q, positions, one, 1, remove_mean, 1.0)[0]
         whole = whole + second_moment(moments, positions - positions.mean(dim=0))
         results["quadrupole"] = factor * array_of(whole)
     if bec is not None:

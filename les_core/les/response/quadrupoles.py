@@ -43,11 +43,23 @@ def quadrupole_moments(
     Raises:
         ValueError, TypeError: as :func:`les.dipole_moments`.
     """
-    charges, owner = checked_arguments(charges, positions, batch, n_structures, epsilon_factor)
-    q = exact_charges(charges, owner, n_structures, remove_mean, epsilon_factor)
+    q, owner = checked_arguments(charges, positions, batch, n_structures, epsilon_factor)
+    return quadrupole_evaluation(q, positions, owner, n_structures, remove_mean, epsilon_factor)
+
+
+def quadrupole_evaluation(
+    charges: Tensor,
+    positions: Tensor,
+    batch: Tensor,
+    n_structures: int,
+    remove_mean: bool,
+    epsilon_factor: float,
+) -> Tensor:
+    """Moments of checked arguments, without a look at their values; ``charges`` ``[n_atoms]``."""
+    q = exact_charges(charges, batch, n_structures, remove_mean, epsilon_factor)
     exact_positions = exactly(positions)
-    arms = exact_positions - structure_mean(exact_positions, owner, n_structures)
+    arms = exact_positions - structure_mean(exact_positions, batch, n_structures)
     products = arms.unsqueeze(2) * arms.unsqueeze(1)
     moments = positions.new_zeros([n_structures, 3, 3], dtype=q.dtype)
-    moments = moments.index_add(0, owner, q.view(-1, 1, 1) * products)
+    moments = moments.index_add(0, batch, q.view(-1, 1, 1) * products)
     return moments.to(positions.dtype)
