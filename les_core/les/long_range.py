@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from les.config import LESConfig
@@ -226,6 +227,27 @@ def atom_energies(charges: Tensor, potential: Tensor) -> Tensor:
     """
     shares = 0.5 * charges * potential
     return shares.sum(dim=-1) if shares.dim() == 2 else shares
+
+
+def summable(atom_energies: Tensor, energy: Tensor, batch: Tensor) -> Tensor:
+    """Energies of atoms as numbers, whose sums have the derivatives of the energy.
+
+    For models that add up energies of atoms. The derivatives of the shares themselves are second
+    ones of the sum in forces, and third ones in training on forces, which have no kernels.
+
+    Args:
+        atom_energies: shares of atoms ``[n_atoms]`` [eV].
+        energy: their sums ``[n_structures]`` [eV].
+        batch: structure of each atom ``[n_atoms]``.
+
+    Returns:
+        ``atom_energies``, with the derivatives of ``energy`` spread evenly over the atoms of a
+        structure.
+    """
+    one = torch.ones_like(atom_energies)
+    n_atoms = torch.zeros_like(energy, dtype=one.dtype).index_add(0, batch, one)
+    nothing = (energy - energy.detach()) / n_atoms.clamp(min=1.0)
+    return atom_energies.detach() + nothing[batch]
 
 
 def scaled(charges: Tensor, epsilon_factor: float) -> Tensor:

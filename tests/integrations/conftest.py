@@ -62,6 +62,20 @@ def undo() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def only_second_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where the sum is differentiated a third time: kernels have two derivatives.
+
+    Training on forces needs second ones. With third ones, which torch makes of operations of its
+    own, a step takes several times as long.
+    """
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("training on forces differentiates the sum a third time")
+
+    monkeypatch.setattr("les.sums.function._Second.backward", staticmethod(refuse))
+
+
 @pytest.fixture(scope="session")
 def undone() -> Callable[[], contextlib.AbstractContextManager[None]]:
     """A function for a context that undoes what upstream changes in this process."""

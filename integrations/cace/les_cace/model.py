@@ -226,6 +226,7 @@ class CACE(nn.Module):
         of_charges = of_charges.flatten(1)
         features = others[0](*inputs, *states).flatten(1) if others else of_charges
         energies = self.short_range_energies(features, element)
+        energy = energies.new_zeros(len(given.cell)).index_add(0, owner, energies)
         out: dict[str, Tensor] = {}
         if config is not None:
             assert self.charge_readout is not None and self.ewald is not None
@@ -233,7 +234,7 @@ class CACE(nn.Module):
             if not config.uses_total_charge:
                 sums = sums._replace(total_charge=None)
             added = long_range(self.ewald, config, charges, structures, sums)
-            energies = energies + added.atom_energies
+            energy, energies = energy + added.energy, energies + added.atom_energies
             out.update(les_energy=added.energy, latent_charges=added.latent_charges)
             if added.dipole is not None:
                 out.update(charges=added.charges.squeeze(-1), dipole=added.dipole)
@@ -245,7 +246,6 @@ class CACE(nn.Module):
                 settings = BornSettings(config.remove_mean, config.epsilon_factor, self.training)
                 bec = born_charges_of_model(charges, given, sums, settings, bec_method, edges)
                 out["born_effective_charges"] = bec
-        energy = energies.new_zeros(len(given.cell)).index_add(0, owner, energies)
         out.update(energy=energy, energies=energies)
         return out | deformable.derivatives(
             energy, forces=compute_forces, create_graph=self.training

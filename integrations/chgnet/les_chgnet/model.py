@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from les import Edges, Les, LESConfig
 from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
+from les.long_range import summable
 from les.response.arguments import BornSettings
 from les.response.born import born_charges_of_model
 from les_chgnet.atomic_energies import AtomicEnergies
@@ -195,9 +196,9 @@ class CHGNetLES(StoredCHGNet):
             **structures._asdict(),
             **sums._asdict(),
         )
-        atom_energies = self._long_range["E_lr_atoms"]
-        assert atom_energies is not None
-        return energies + atom_energies.unsqueeze(-1)
+        energy, shares = self._long_range["E_lr"], self._long_range["E_lr_atoms"]
+        assert energy is not None and shares is not None
+        return energies + summable(shares, energy, structures.batch).unsqueeze(-1)
 
     def _add_results(self, prediction: dict[str, Any]) -> None:
         sizes = prediction["atoms_per_graph"].tolist()

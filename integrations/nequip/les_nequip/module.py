@@ -24,6 +24,7 @@ from les.long_range import (
     LongRange,
     captured_long_range,
     long_range,
+    summable,
     summed_cells,
 )
 from les.moment_readout import IN_GRAPHS, MomentReadout, ReadMoments
@@ -233,6 +234,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
             structures = Structures(positions, cell, structure, pbc)
             self.reach.see(summed_cells(self.ewald, structures), pbc)
             found = self._long_range(charges, structures, sums, moments)
+            shares = summable(found.atom_energies, found.energy, structure)
+            found = found._replace(atom_energies=shares)
 
         energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
         shares = found.atom_energies.unsqueeze(-1)

@@ -172,6 +172,7 @@ class TestFreeCharges(FreeChargesTests):
         return own
 
 
+@pytest.mark.usefixtures("only_second_derivatives")
 def test_double_backward(model):
     """A loss on energies, forces and stress has gradients for all parameters."""
     own = copy.deepcopy(model).train()

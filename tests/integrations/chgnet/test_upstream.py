@@ -55,6 +55,7 @@ def without_gradient(model, graphs):
     return names
 
 
+@pytest.mark.usefixtures("only_second_derivatives")
 def test_every_parameter_has_a_gradient(double_model, short_range_model, graphs):
     """But for those that upstream does not use: references, and the last update of angles."""
     plain = copy.deepcopy(short_range_model).double()

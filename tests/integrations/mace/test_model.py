@@ -292,6 +292,7 @@ class TestFreeCharges(FreeChargesTests):
         return own
 
 
+@pytest.mark.usefixtures("only_second_derivatives")
 def test_gradient_of_a_loss_on_forces_and_stress(model, mace_batch):
     """Training differentiates twice: compare with differences of the loss."""
     model = copy.deepcopy(model)

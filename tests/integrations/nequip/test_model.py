@@ -319,6 +319,7 @@ def test_energies_of_atoms_and_structures(kind, nequip_model, nequip_data):
     assert with_charges["les_energy"].abs().min() > 1e-3
 
 
+@pytest.mark.usefixtures("only_second_derivatives")
 def test_gradient_of_a_loss_on_forces_and_stress(kind, nequip_model, nequip_data):
     """Training differentiates twice: compare with differences of the loss."""
     model = nequip_model(kind, les=SETTINGS).train()
