@@ -12,30 +12,10 @@ import torch
 from mace.data import AtomicData
 
 from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE
-from les.fragments import UNTOLD, Fragments
+from les.fragments import UNTOLD
 
 if TYPE_CHECKING:
-    from ase import Atoms
-    from mace.data import Configuration, KeySpecification
-
-
-def put_fragments(
-    atoms: Atoms, found: Fragments | None, total_charge: float, keys: KeySpecification
-) -> None:
-    """Put the fragments of a frame where upstream's configurations take arrays from.
-
-    All frames get them, because upstream's batches need the arrays of their first frame in all.
-
-    Args:
-        atoms: the frame.
-        found: its fragments, ``None`` where it does not tell any.
-        total_charge: of the frame [e].
-        keys: upstream's names of what it reads, to which these arrays are added.
-    """
-    told = Fragments.untold(len(atoms), total_charge) if found is None else found
-    for name, values in zip((FRAGMENT, FRAGMENT_CHARGE), told, strict=True):
-        atoms.arrays[name] = values
-        keys.arrays_keys[name] = name
+    from mace.data import Configuration
 
 
 def fragment_arrays(configuration: Configuration) -> dict[str, Any]:

@@ -23,11 +23,11 @@ from mace.data import utils
 
 from les.data.atoms import UnusedLabels, has_stress
 from les.data.extxyz import DataError
+from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, put_fragments
 from les.data.labels import LabelKeys, find_label
 from les.data.requirements import ChargeStates, Requirements
 from les.data.structure_files import read_structures
 from les.response.labels import ResponseLabels
-from les_mace.fragments import put_fragments
 from les_mace.replaced import replaced
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ def _settle_charge_states(
         state = states.read(atoms, where)
         parts = state.pop("fragments", None)
         if given.fragments:
-            put_fragments(atoms, parts, state["total_charge"], keys)
+            put_fragments(atoms, parts, state["total_charge"])
+            keys.arrays_keys.update({name: name for name in (FRAGMENT, FRAGMENT_CHARGE)})
         atoms.info.update({own[name]: value for name, value in state.items()})
     states.tell(path)
 

@@ -24,9 +24,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from les.data.atoms import UnusedLabels, spanning_cell
 from les.data.extxyz import DataError
+from les.data.fragments import put_fragments
 from les.data.labels import LabelKeys, find_label
 from les.data.requirements import ChargeStates, Requirements
-from les.fragments import Fragments
 from les.response.labels import ResponseLabels
 from les_nequip.field_keys import FIELDS, FieldKeys
 from les_nequip.frames import frames_of
@@ -169,7 +169,7 @@ class LabelledFiles:
             state = states.read(atoms, where)
             parts = state.pop("fragments", None)
             if self.requirements.fragments:
-                _put_fragments(atoms, parts, state["total_charge"])
+                put_fragments(atoms, parts, state["total_charge"])
             atoms.info.update({STATE_KEYS[name]: value for name, value in state.items()})
             found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
             waived = any(value is not None for value in found.values())
@@ -250,16 +250,6 @@ class LabelledFiles:
         spin = {SPIN_KEY: SPIN_KEY} if "spin" in needs.embedded else {}
         parts = {key: key for key in FRAGMENT_KEYS} if needs.fragments else {}
         return {**defaults, **mapping, **responses, **charge, **spin, **parts}
-
-
-def _put_fragments(atoms: Any, found: Fragments | None, total_charge: float) -> None:
-    """Put the fragments of a frame where upstream reads them.
-
-    All frames get them, because upstream's batches need the same fields of all frames.
-    """
-    told = Fragments.untold(len(atoms), total_charge) if found is None else found
-    for key, values in zip(FRAGMENT_KEYS, told, strict=True):
-        atoms.arrays[key] = values
 
 
 def has_charged(

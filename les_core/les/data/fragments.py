@@ -69,6 +69,21 @@ def fragments(atoms: Any, total_charge: float = 0.0) -> Fragments | None:
     return Fragments(owner.astype(np.int64), charges.astype(np.float64))
 
 
+def put_fragments(atoms: Any, found: Fragments | None, total_charge: float) -> None:
+    """Put the fragments of a frame in ``atoms.arrays``, where upstream's readers take arrays from.
+
+    All frames of a training get them, because batches need the same fields of all frames.
+
+    Args:
+        atoms: the frame, ``ase.Atoms``.
+        found: its fragments, ``None`` where it does not tell any.
+        total_charge: of the frame [e].
+    """
+    told = Fragments.untold(len(atoms), total_charge) if found is None else found
+    for name, values in zip((FRAGMENT, FRAGMENT_CHARGE), told, strict=True):
+        atoms.arrays[name] = values
+
+
 def molecules(atoms: Any) -> NDArray[np.int64]:
     """Labels ``[n_atoms]``, from 0, of the molecules of a structure, to be its fragments.
 

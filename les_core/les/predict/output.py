@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from les.data.labels import PREDICTED
+from les.latent_moments import ATOMIC_MOMENTS
 
 #: Results that become entries of a structure, and columns of its atoms.
 INFO_KEYS = ("energy", "les_energy", "stress", "dipole", "quadrupole")
@@ -21,11 +22,8 @@ ARRAY_KEYS = (
     "latent_charges",
     "electronegativity",
     "hardness",
-    "atomic_dipoles",
-    "atomic_quadrupoles",
-    "atomic_polarisabilities",
-    "charge_responses",
     "born_effective_charges",
+    *ATOMIC_MOMENTS,
 )
 #: End of the names of standard deviations over the members of a committee.
 SPREAD = "_std"
