@@ -9,11 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from les.atom_energies import atom_energies
 from les.configured import Configured
 from les.element_baselines import check_atomic_numbers
 from les.equilibration import refuse_periodic_response
 from les.latent_moments import Latent, Wanted, check_asked_for, moments_and_energies
-from les.long_range import atom_energies, equilibrated, not_in_graphs, scaled
+from les.long_range import equilibrated, not_in_graphs, scaled
 from les.neutrality import charges_with_sum, charges_with_sums
 from les.response.arguments import BornSettings
 from les.response.born import born_effective_charges

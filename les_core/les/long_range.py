@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from les.atom_energies import atom_energies
 from les.config import LESConfig
 from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
@@ -218,36 +218,6 @@ def summed_cells(ewald: Ewald, structures: Structures) -> Tensor:
     if pbc is None or not bool((pbc.sum(dim=1) == 2).any()):
         return cell.detach()
     return slab_cells(cell.detach(), pbc, positions.detach(), batch, ewald.sigma)[0]
-
-
-def atom_energies(charges: Tensor, potential: Tensor) -> Tensor:
-    r"""Energies of atoms :math:`q_i\phi_i/2` ``[n_atoms]`` [eV], summed over channels.
-
-    ``charges`` [e] and their ``potential`` [eV/e] are ``[n_atoms]`` or ``[n_atoms, n_channels]``.
-    """
-    shares = 0.5 * charges * potential
-    return shares.sum(dim=-1) if shares.dim() == 2 else shares
-
-
-def summable(atom_energies: Tensor, energy: Tensor, batch: Tensor) -> Tensor:
-    """Energies of atoms as numbers, whose sums have the derivatives of the energy.
-
-    For models that add up energies of atoms. The derivatives of the shares themselves are second
-    ones of the sum in forces, and third ones in training on forces, which have no kernels.
-
-    Args:
-        atom_energies: shares of atoms ``[n_atoms]`` [eV].
-        energy: their sums ``[n_structures]`` [eV].
-        batch: structure of each atom ``[n_atoms]``.
-
-    Returns:
-        ``atom_energies``, with the derivatives of ``energy`` spread evenly over the atoms of a
-        structure.
-    """
-    one = torch.ones_like(atom_energies)
-    n_atoms = torch.zeros_like(energy, dtype=one.dtype).index_add(0, batch, one)
-    nothing = (energy - energy.detach()) / n_atoms.clamp(min=1.0)
-    return atom_energies.detach() + nothing[batch]
 
 
 def scaled(charges: Tensor, epsilon_factor: float) -> Tensor:

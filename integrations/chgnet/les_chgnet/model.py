@@ -16,9 +16,9 @@ from pymatgen.core import Molecule
 from torch import Tensor, nn
 
 from les import Edges, Les, LESConfig
+from les.atom_energies import summable
 from les.charge_states import ChargeStateEmbedding
 from les.equilibration import refuse_periodic_response
-from les.long_range import summable
 from les.response.arguments import BornSettings
 from les.response.born import born_charges_of_model
 from les_chgnet.atomic_energies import AtomicEnergies

@@ -15,6 +15,7 @@ from nequip.nn.utils import scatter
 from torch import Tensor
 
 from les import ChargeReadout, Ewald
+from les.atom_energies import summable
 from les.charge_states import ChargeStateEmbedding
 from les.element_baselines import ElementBaselines
 from les.fragments import told_fragments
@@ -24,7 +25,6 @@ from les.long_range import (
     LongRange,
     captured_long_range,
     long_range,
-    summable,
     summed_cells,
 )
 from les.moment_readout import IN_GRAPHS, MomentReadout, ReadMoments
