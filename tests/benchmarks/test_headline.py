@@ -126,6 +126,23 @@ def test_controls(folder: Path, tmp_path: Path) -> None:
     assert control.startswith("| free sums of charges | 1 | 99.0 |")
     assert "| 0.70 | 0.40 |" in control
     assert control.endswith("| 0.50 |")
+    for extra, name in (("--a", "one"), ("--b", "two"), ("--b", "again")):
+        more = read_result(folder / LES / "result.json")
+        more["configuration"] |= {"extra": [extra], "seed": 2}
+        more["configuration"]["versions"] = more["group"] = name
+        (folder / name).mkdir()
+        write_json(folder / name / "result.json", more)
+        if name == "two":
+            lines = control_headline(folder).splitlines()
+            assert [line.split(" |")[0] for line in lines[4:8]] == [
+                "| without LES",
+                "| with LES",
+                "| with LES (--a)",
+                "| with LES (--b)",
+            ]
+    with pytest.raises(ResultError, match=r"salt .*: there are two results of seed 2"):
+        control_headline(folder)
+    shutil.rmtree(folder / "again")
     page = tmp_path / "page.md"
     page.write_text(f"{CONTROLS_BEGIN}\nold\n{CONTROLS_END}\n")
     assert cli.main(["headline", str(folder), "--controls", "--write", str(page)]) == 0

@@ -5,6 +5,7 @@ Like ``les_bench.report.headline`` it needs nothing but the ``result.json`` file
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from les_bench.report.headline import SOURCES
@@ -34,11 +35,12 @@ def control_headline(folder: Path) -> str:
         folder: results of ``les bench run``, of which only the ``result.json`` count.
 
     Raises:
-        ResultError: if there are no results, none of them are controls, or one is truncated.
+        ResultError: if there are no results, none of them are controls, one is truncated, or two
+            are of one seed.
     """
-    compared: dict[tuple[str, ...], list[Group]] = {}
+    compared: dict[str, list[Group]] = {}
     for group in grouped(read_all(folder)):
-        compared.setdefault(_basis(group), []).append(group)
+        compared.setdefault(str(group.basis), []).append(group)
     parts = [
         f"{_title(groups[0])}\n\n{_table(groups).markdown()}"
         for _, groups in sorted(compared.items())
@@ -54,11 +56,6 @@ def control_headline(folder: Path) -> str:
     return "\n\n".join([*parts, text])
 
 
-def _basis(group: Group) -> tuple[str, ...]:
-    c = group.configuration
-    return c["system"], c["source"], c["model"], str(c["epochs"]), str(group.fraction)
-
-
 def _title(group: Group) -> str:
     c = group.configuration
     source = SOURCES.get(c["source"], c["source"])
@@ -69,16 +66,27 @@ def _title(group: Group) -> str:
 
 def _table(groups: list[Group]) -> Table:
     """One line for the model without LES, if there is one, and one for each with LES."""
-    found: dict[str, list[Result]] = {}
-    for group in sorted(groups, key=lambda group: group.control):  # that without a control first
+    found: dict[tuple[str, str], dict[int, Result]] = {}
+    # That without a control, and without options, is the first one.
+    for group in sorted(groups, key=lambda group: (group.control, group.configuration["extra"])):
         for variant, which in (("sr", "without LES"), ("les", group.control or "with LES")):
-            if variant == "les" or not group.control:
-                found.setdefault(which, []).extend(group.variant(variant).values())
-    found = {which: runs for which, runs in found.items() if runs}
-    everything = [run for runs in found.values() for run in runs]
+            if variant == "sr" and group.control:
+                continue
+            runs, options = group.variant(variant), " ".join(group.configuration["extra"])
+            line = found.setdefault((which, options), {})
+            if twice := line.keys() & runs.keys():  # of two versions, say
+                raise ResultError(f"{group.title}: there are two results of seed {min(twice)}")
+            line.update(runs)
+    lines = [(key, list(runs.values())) for key, runs in found.items() if runs]
+    several = Counter(which for (which, _), _ in lines)
+    everything = [run for _, runs in lines for run in runs]
     columns = [c for c in COLUMNS if any(c.value(run) is not None for run in everything)]
     rows = [
-        [which, str(len(runs)), *(column.text(map(column.value, runs)) for column in columns)]
-        for which, runs in found.items()
+        [
+            f"{which} ({options})" if options and several[which] > 1 else which,
+            str(len(runs)),
+            *(column.text(map(column.value, runs)) for column in columns),
+        ]
+        for (which, options), runs in lines
     ]
     return Table(["", "seeds", *(column.title for column in columns)], rows)
