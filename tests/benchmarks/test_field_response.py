@@ -21,13 +21,19 @@ from les_bench.systems.in_field import IN_FIELD, Measured, force_slopes, read_in
 from les_bench.systems.labels import DataError
 
 CHARGES = np.array([-0.8, 0.4, 0.4])
+#: Born effective charges ``Z[i, alpha, beta]`` [e], far from symmetric: first the component of the
+#: polarisation, then that of the displacement.
+BORN = np.random.default_rng(0).normal(scale=0.3, size=(3, 3, 3))
+BORN += CHARGES[:, None, None] * np.eye(3)
 RESPONSES = np.array([0.05, 0.01, 0.01])
 AXIS = np.array([0.6, 0.8, 0.0])
+#: How forces change along it, ``sum_alpha AXIS_alpha Z[i, alpha, beta]`` [e].
+SLOPES = AXIS @ BORN
 INDUCED = {"use_dipole": True, "use_induced_dipole": True, "self_consistent": True}
 
 
 class PointCharges(Calculator):
-    """Charges that are carried along, and maybe polarisable atoms."""
+    """Charges and Born effective charges that do not change, and maybe polarisable atoms."""
 
     def __init__(self, scale: float = 1.0, bec: bool | str = False, **settings: bool) -> None:
         super().__init__()
@@ -47,19 +53,18 @@ class PointCharges(Calculator):
             "atomic_polarisabilities": RESPONSES,
         }
         if self.bec:
-            self.results["born_effective_charges"] = charges[:, None] * np.eye(3).ravel()
+            self.results["born_effective_charges"] = self.scale * BORN.reshape(3, 9)
 
 
 def measured(strength: float, atoms: Atoms, calculator: PointCharges) -> Measured:
-    """What charges and polarisabilities of ``calculator`` are in a field, as a reference."""
+    """What atoms with the charges of ``calculator`` do in a field, as a reference."""
     calculator.calculate(atoms)
     alpha = np.zeros((3, 3))
     if calculator.les_config.self_consistent:
         alpha = polarisability(calculator, atoms)
     field = strength * AXIS
-    charges = calculator.scale * CHARGES
     # The square of the field pulls atoms, too, which slopes at zero field must not have in them.
-    forces = charges[:, None] * field + 5 * strength**2 * np.array([[1.0], [-2.0], [1.0]])
+    forces = calculator.scale * field @ BORN + 5 * strength**2 * np.array([[1.0], [-2.0], [1.0]])
     dipole = calculator.scale * CHARGES @ atoms.positions + alpha @ field
     return Measured(atoms, field, forces, dipole, alpha)
 
@@ -74,7 +79,7 @@ def test_slopes_at_zero_field(water: Atoms) -> None:
     (slope,) = force_slopes(frames)
     sign = np.sign(slope.axis @ AXIS)
     np.testing.assert_allclose(sign * slope.axis, AXIS, atol=1e-12)
-    np.testing.assert_allclose(sign * slope.slopes, np.outer(CHARGES, AXIS), atol=1e-12)
+    np.testing.assert_allclose(sign * slope.slopes, SLOPES, atol=1e-12)
     assert not list(force_slopes(frames[:3]))  # a square needs no less than four
     askew = frames[3]._replace(field=np.array([0.0, 0.0, 0.4]))
     assert not list(force_slopes([*frames[:3], askew]))
@@ -100,8 +105,7 @@ def test_a_model_that_is_right(water: Atoms, settings: dict[str, bool]) -> None:
 def test_errors_of_a_model_that_is_not(water: Atoms) -> None:
     frames = [measured(x, water, PointCharges(**INDUCED)) for x in (-0.1, 0.1, 0.3, 0.4)]
     found = answers(frames, frames, lambda bec=False: PointCharges(1.1, bec))
-    slopes = np.outer(CHARGES, AXIS)
-    assert found["slopes"]["rmse"] == pytest.approx(0.1 * np.sqrt(np.mean(slopes**2)))
+    assert found["slopes"]["rmse"] == pytest.approx(0.1 * np.sqrt(np.mean(SLOPES**2)))
     errors = [1.1 * CHARGES @ water.positions - frame.dipole for frame in frames]
     assert found["dipoles"]["rmse"] == pytest.approx(np.sqrt(np.mean(np.square(errors))))
 
@@ -149,7 +153,7 @@ def test_the_table(water: Atoms, tmp_path: Path, monkeypatch, capsys, caplog) ->
     assert cells[1][1:5] == ["-"] * 4
     assert cells[1][5] == cells[2][5]  # the mean polarisability
     assert cells[2][1] == cells[2][3] == "0.000"
-    error = 0.2 * np.sqrt(np.mean(np.outer(CHARGES, AXIS) ** 2))
+    error = 0.2 * np.sqrt(np.mean(SLOPES**2))
     assert cells[3][1] == f"{error:.3f}"
     assert cells[4][1] == f"{error / 2:.3f} +- {error / np.sqrt(2):.3f}"
     command = ["evaluate", "nma_field", *map(str, models), "--backend", "mace"]
