@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from les import LESConfig
+from les.equilibration import refuse_periodic_response
 from les.spectra.polarisability import polarisability
 from les_bench import cli
 from les_bench.suite import field_response
@@ -53,6 +55,9 @@ class PointCharges(Calculator):
             "atomic_polarisabilities": RESPONSES,
         }
         if self.bec:
+            if self.les_config.charge_equilibration:
+                cell, pbc = torch.from_numpy(atoms.cell.array[None]), torch.from_numpy(atoms.pbc)
+                refuse_periodic_response(cell, pbc[None], atoms.arrays.get("fragment"))
             self.results["born_effective_charges"] = self.scale * BORN.reshape(3, 9)
 
 
@@ -123,6 +128,46 @@ def test_born_charges_of_crystals_whose_charges_respond(water: Atoms) -> None:
 
     assert set(answers(frames, frames, make)) == {"slopes"}
     assert asked == [False, "phase"]
+
+
+def test_born_charges_of_crystals_whose_charges_flow(water: Atoms, monkeypatch, caplog) -> None:
+    """There are none, unless fragments keep theirs; other models have theirs compared."""
+    water.set_cell([9.0, 9.0, 9.0])
+    water.pbc = True
+    frames = [measured(x, water, PointCharges()) for x in (-0.1, 0.1, 0.3, 0.4)]
+
+    def make(bec: bool | str = False) -> PointCharges:
+        return PointCharges(bec=bec, charge_equilibration=True)
+
+    assert answers(frames, frames, make) == {}
+
+    def calculator(model: Path, bec: bool | str = False) -> PointCharges:
+        return PointCharges(bec=bec, charge_equilibration=model.stem == "flow")
+
+    backend = SimpleNamespace(calculator=calculator)
+    monkeypatch.setattr(field_response, "get_backend", lambda name: backend)
+    models = [Path("flow.pt"), Path("stay.pt")]
+    _, _, flow, stay, _ = field_lines("water_field", frames, models, backend="mace")
+    assert [line.split("|")[1].strip() for line in (flow, stay)] == ["-", "0.000"]
+    assert "flow.pt: slopes of forces are left out" in caplog.text
+    assert "stay.pt" not in caplog.text
+    water.set_array("fragment", np.zeros(3, dtype=int))
+    assert answers(frames, frames, make)["slopes"]["rmse"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_models_are_loaded_once(water: Atoms) -> None:
+    """And not again for each geometry."""
+    other = water.copy()
+    other.rattle(0.1, seed=1)
+    frames = [measured(x, y, PointCharges()) for y in (water, other) for x in (-0.1, 0.1, 0.3, 0.4)]
+    asked = []
+
+    def make(bec: bool | str = False) -> PointCharges:
+        asked.append(bec)
+        return PointCharges(bec=bec)
+
+    assert answers(frames, [], make)["slopes"]["n_values"] == 2 * water.positions.size
+    assert asked == [False, True]
 
 
 def test_the_table(water: Atoms, tmp_path: Path, monkeypatch, capsys, caplog) -> None:

@@ -6,23 +6,29 @@ from polarisabilities where their charges or dipoles respond.
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
+from les import LESConfig
 from les.backends import backend_of, get_backend
+from les.data.fragments import FRAGMENT
 from les.response.agreement import QUANTITIES, Agreement, Quantity
 from les.response.born import BORN_CHARGES
 from les.spectra.polarisability import polarisability
 from les.tables import aligned
 from les.units import COULOMB_CONSTANT
 from les_bench.suite.evaluate import predict, predictions
-from les_bench.systems.in_field import IN_FIELD, Measured, force_slopes
+from les_bench.systems.in_field import IN_FIELD, Measured, Slope, force_slopes
+
+LOG = logging.getLogger("les")
 
 #: What the slopes of forces are compared as, and polarisabilities.
 SLOPES = Quantity("force slopes", BORN_CHARGES, "e", 3, per_atom=True)
@@ -71,6 +77,13 @@ def field_lines(
         adapter = get_backend(backend or backend_of(path))
         make = partial(adapter.calculator, path, **options)
         found.append(answers(frames, compared, make))
+        if "slopes" not in found[-1]:
+            LOG.warning(
+                "%s: slopes of forces are left out: with `charge_equilibration` charges flow "
+                "through all of a periodic structure whose fragments are not told, which has no "
+                "Born effective charges",
+                path,
+            )
         rows.append([f"{path.absolute().parent.name}/{path.name}", *_cells(found[-1:])])
     if len(models) > 1:
         rows.append([f"mean of {len(models)}", *_cells(found)])
@@ -91,8 +104,9 @@ def answers(
 
     Returns:
         ``slopes`` of forces, ``dipoles`` in the field and ``polarisability``, each if there is
-        one: periodic structures have no unique dipole, and polarisabilities only models that
-        respond to a field.
+        one: where equilibrated charges flow through all of a periodic structure, it has no Born
+        effective charges; periodic structures have no unique dipole; and only models that respond
+        to a field have polarisabilities.
 
     Raises:
         ValueError: for a model without LES.
@@ -102,14 +116,9 @@ def answers(
     if config is None:
         raise ValueError("a model without LES has no charges by which it answers to a field")
     found: dict[str, dict[str, float | None]] = {}
-    slopes = Agreement(SLOPES)
-    for slope in force_slopes(frames):
-        # Charges that respond have no exact Born effective charges in a crystal.
-        approximate = config.use_induced_charge and bool(slope.atoms.pbc.any())
-        results = predict(slope.atoms, make(bec="phase" if approximate else True))
-        charges = np.reshape(results[BORN_CHARGES], (-1, 3, 3))
-        slopes.add(np.einsum("a,iab->ib", slope.axis, charges), slope.slopes)
-    found["slopes"] = slopes.figures()
+    slopes = list(force_slopes(frames))
+    if all(_has_born_charges(config, slope.atoms) for slope in slopes):
+        found["slopes"] = _slope_figures(slopes, config, make)
     molecules = [frame for frame in compared if not frame.atoms.pbc.any()]
     if not molecules:
         return found
@@ -129,6 +138,27 @@ def answers(
         mean = COULOMB_CONSTANT * _mean(traces)
         found["polarisability"] = {**tensors.figures(), "mean": mean}
     return found
+
+
+def _has_born_charges(config: LESConfig, atoms: Atoms) -> bool:
+    """Whether charges of a model with ``config`` are kept from flowing without end."""
+    endless = bool(atoms.pbc.any()) and FRAGMENT not in atoms.arrays
+    return not (config.charge_equilibration and endless)
+
+
+def _slope_figures(
+    slopes: Sequence[Slope], config: LESConfig, make: Callable[..., Any]
+) -> dict[str, float | None]:
+    """Figures of the slopes of forces that follow from Born effective charges."""
+    calculator = cache(make)  # a model is loaded once for each way to evaluate them
+    agreement = Agreement(SLOPES)
+    for slope in slopes:
+        # Charges that respond have no exact Born effective charges in a crystal.
+        approximate = config.use_induced_charge and bool(slope.atoms.pbc.any())
+        results = predict(slope.atoms, calculator(bec="phase" if approximate else True))
+        charges = np.reshape(results[BORN_CHARGES], (-1, 3, 3))
+        agreement.add(np.einsum("a,iab->ib", slope.axis, charges), slope.slopes)
+    return agreement.figures()
 
 
 def _mean(tensors: Sequence[NDArray[np.float64]]) -> float:
