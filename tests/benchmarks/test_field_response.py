@@ -177,6 +177,8 @@ def test_the_table(water: Atoms, tmp_path: Path, monkeypatch, capsys, caplog) ->
     for frame in [measured(x, water, PointCharges(**INDUCED)) for x in (-0.1, 0.1, 0.3, 0.4)]:
         atoms = frame.atoms.copy()
         atoms.info |= {"external_field": frame.field, "polarizability": frame.polarisability}
+        atoms.info["charge"] = -1
+        atoms.set_array("fragment", np.array([0, 1, 1]))
         atoms.calc = SinglePointCalculator(atoms, forces=frame.forces, dipole=frame.dipole)
         frames.append(atoms)
     write(path, frames, format="extxyz")
@@ -188,7 +190,10 @@ def test_the_table(water: Atoms, tmp_path: Path, monkeypatch, capsys, caplog) ->
     backend = SimpleNamespace(calculator=calculator)
     monkeypatch.setattr(field_response, "get_backend", lambda name: backend)
     models = [tmp_path / "1.pt", tmp_path / "1.2.pt"]
-    lines = list(field_lines("nma_field", read_in_field("nma_field"), models, backend="mace"))
+    read = read_in_field("nma_field")
+    assert all(frame.atoms.info == {"charge": -1} for frame in read)  # the field is not in there
+    np.testing.assert_array_equal(read[0].atoms.arrays["fragment"], [0, 1, 1])
+    lines = list(field_lines("nma_field", read, models, backend="mace"))
     cells = [[cell.strip() for cell in line.split("|")] for line in lines]
     assert [row[0] for row in cells] == [
         *("model", "reference"),

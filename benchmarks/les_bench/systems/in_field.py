@@ -18,6 +18,8 @@ from ase import Atoms
 from ase.io import read
 from numpy.typing import NDArray
 
+from les.data.bare import bare
+from les.spectra.polarisability import FIELD_KEYS
 from les_bench.systems.labels import DataError
 
 Array = NDArray[np.float64]
@@ -51,7 +53,7 @@ class Measured(NamedTuple):
     """A structure in a field.
 
     Attributes:
-        atoms: the structure, without labels.
+        atoms: the structure with its charge state, but without labels and field.
         field: ``[3]`` [V/A].
         forces: ``[n_atoms, 3]`` [eV/A], in the field.
         dipole: ``[3]`` [e A], in the field.
@@ -114,8 +116,10 @@ def _measured(atoms: Atoms, where: str) -> Measured:
         if array.size != np.prod(shape) or not np.isfinite(array).all():
             raise DataError(f"{where}: must have `{label}` of shape {list(shape)}, got {value}")
         found.append(array.reshape(shape))
-    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    return Measured(bare, *found)
+    alone = bare(atoms)
+    for key in FIELD_KEYS:  # the models are asked how they answer to one, not put into it
+        alone.info.pop(key, None)
+    return Measured(alone, *found)
 
 
 def force_slopes(frames: Sequence[Measured]) -> Iterator[Slope]:
