@@ -61,6 +61,10 @@ def test_extras(fake, capsys, monkeypatch):
     installed |= {"first", "second"}
     assert cli.main(["doctor"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "extra spectra  ok"
+    requirements[2] = 'second>=3; extra == "spectra"'
+    assert doctor.missing_of_extra("spectra") == ["second>=3 (2.0 is installed)"]
+    (line,) = doctor.describe_extras()
+    assert line.startswith("extra spectra  no  lacks second>=3 (2.0 is installed); install with")
 
 
 @pytest.fixture

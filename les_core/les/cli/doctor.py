@@ -35,22 +35,18 @@ def unmet_requirements(distribution: str) -> list[str]:
         requirement = Requirement(text)
         if not _applies(requirement, ""):
             continue
-        try:
-            installed = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            unmet.append(f"{distribution} needs {requirement.name}, which is not installed")
-            continue
-        if not requirement.specifier.contains(installed, prereleases=True):
-            unmet.append(
-                f"{distribution} needs {requirement.name}{requirement.specifier}, "
-                f"{installed} is installed"
-            )
+        lacking = _lacking(requirement)
+        if lacking is not None:
+            needed, installed = lacking
+            state = "which is not installed" if installed is None else f"{installed} is installed"
+            unmet.append(f"{distribution} needs {needed}, {state}")
     return unmet
 
 
 def missing_of_extra(extra: str) -> list[str] | None:
-    """Names of the distributions that an extra of les needs and that are not installed.
+    """Distributions that an extra of les needs and that are not installed, by name.
 
+    Those that are installed in a version that does not fit are among them, with both versions.
     ``None`` if the package ``packaging``, which reads requirements, is not installed.
     """
     try:
@@ -66,8 +62,11 @@ def missing_of_extra(extra: str) -> list[str] | None:
         if requirement.name == "les":  # with other extras: "les[bench]"
             for other in sorted(requirement.extras):
                 missing += missing_of_extra(other) or []
-        elif not _is_installed(requirement.name):
-            missing.append(requirement.name)
+            continue
+        lacking = _lacking(requirement)
+        if lacking is not None:
+            needed, installed = lacking
+            missing.append(needed if installed is None else f"{needed} ({installed} is installed)")
     return missing
 
 
@@ -75,12 +74,15 @@ def _applies(requirement: Any, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def _is_installed(distribution: str) -> bool:
+def _lacking(requirement: Any) -> tuple[str, str | None] | None:
+    """What is needed and which version is there instead, if any; ``None`` if all is well."""
     try:
-        metadata.version(distribution)
+        installed = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return requirement.name, None
+    if requirement.specifier.contains(installed, prereleases=True):
+        return None
+    return f"{requirement.name}{requirement.specifier}", installed
 
 
 def describe_extras() -> list[str]:
