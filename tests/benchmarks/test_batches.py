@@ -69,11 +69,12 @@ def test_command(molecule, tmp_path: Path, monkeypatch, capsys) -> None:
     argv = ["batches", "model.pt", str(tmp_path / "molecule.xyz"), "--number", "4"]
     assert cli.main([*argv, "--sizes", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["4 structures of 3 atoms", batches.HEADER]
+    assert lines[:2] == ["4 structures of 3 atoms; time: wall", batches.HEADER]
     assert len(lines[2]) == len(batches.HEADER)
     for extra, message in (
         (("--sizes", "0"), "--sizes must be positive, got 0"),
         (("--threads", "0"), "--threads must be positive, got 0"),
+        (("--clock", "processor", "--device", "cuda:0"), "needs --device cpu, got cuda:0"),
     ):
         with pytest.raises(SystemExit):
             cli.main([*argv, *extra])

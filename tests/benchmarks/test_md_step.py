@@ -91,13 +91,20 @@ def test_command(box: Atoms, models, tmp_path: Path, monkeypatch, fake_backend, 
     arguments = [str(tmp_path / "box.xyz"), "--atoms", "3", "6"]
     assert cli.main(["md-step", short, les, *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == md_step.HEADER
-    assert [line.split()[0] for line in lines[1:]] == ["3", "6"]
+    assert lines[:2] == ["time: wall", md_step.HEADER]
+    assert [line.split()[0] for line in lines[2:]] == ["3", "6"]
+    assert cli.main(["md-step", short, les, *arguments, "--clock", "processor"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "time: processor"
     for models_, extra, message in (
         ((les, short), (), "`short_range` must be a model without LES"),
         ((short, short), (), "`les` must be a model with LES"),
         ((short, les), ("7",), "--atoms must be multiples"),
         ((short, les), ("--threads", "0"), "--threads must be positive, got 0"),
+        (
+            (short, les),
+            ("--clock", "processor", "--device", "cuda"),
+            "--clock processor does not say how long a GPU takes; it needs --device cpu, got cuda",
+        ),
     ):
         with pytest.raises(SystemExit):
             cli.main(["md-step", *models_, *arguments, *extra])

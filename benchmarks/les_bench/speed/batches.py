@@ -22,7 +22,7 @@ from les.backends.batches import results_together
 from les.data.bare import bare
 from les.data.structure_files import DataError, one_structure
 from les.parser import ArgumentParser
-from les_bench.speed.timing import CLOCKS, add_clock, interleaved
+from les_bench.speed.timing import CLOCKS, add_clock, check_clock, interleaved
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -124,6 +124,7 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--{name} must be positive, got {min(values)}")
     if options.threads < 1:
         parser.error(f"--threads must be positive, got {options.threads}")
+    check_clock(parser, options.clock, options.device)
     torch.set_num_threads(options.threads)
     try:
         structures = copies(one_structure(options.structure), options.number)
@@ -134,7 +135,9 @@ def main(argv: list[str] | None = None) -> int:
             bec=options.bec,
             allow_pickle=options.allow_pickle,
         )
-        tqdm.write(f"{len(structures)} structures of {len(structures[0])} atoms")
+        tqdm.write(
+            f"{len(structures)} structures of {len(structures[0])} atoms; time: {options.clock}"
+        )
         tqdm.write(HEADER)
         for rates in measure(calculator, structures, options.sizes, options.clock):
             tqdm.write(rates.line())

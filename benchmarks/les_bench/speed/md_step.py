@@ -21,7 +21,7 @@ from les.backends import BackendError, backend_names, backend_of, get_backend
 from les.data.bare import bare
 from les.data.structure_files import DataError, read_structures
 from les.parser import ArgumentParser
-from les_bench.speed.timing import CLOCKS, add_clock, interleaved
+from les_bench.speed.timing import CLOCKS, add_clock, check_clock, interleaved
 from les_bench.systems.states import repeated
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.threads < 1:
         parser.error(f"--threads must be positive, got {options.threads}")
+    check_clock(parser, options.clock, options.device)
     torch.set_num_threads(options.threads)
     try:
         atoms = next(iter(read_structures(options.structures)))[1]
@@ -198,6 +199,7 @@ def main(argv: list[str] | None = None) -> int:
             for model in (options.short_range, options.les)
         ]
         _check_pair(calculators, atoms)
+        tqdm.write(f"time: {options.clock}")
         tqdm.write(HEADER)
         for step in measure(atoms, calculators, options.atoms, options.device, options.clock):
             tqdm.write(step.line())

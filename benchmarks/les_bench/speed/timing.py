@@ -58,7 +58,26 @@ def seconds(function: Callable[[], Any], clock: Callable[[], float] = time.perf_
 
 
 def add_clock(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--clock``, which one of :data:`CLOCKS` is read."""
+    """Add the option ``--clock``, which names the one of :data:`CLOCKS` that is read."""
     parser.add_argument(
-        "--clock", choices=tuple(CLOCKS), default="wall", help="time to take; default: %(default)s"
+        "--clock",
+        choices=tuple(CLOCKS),
+        default="wall",
+        help="what is measured: the time that passes (wall), or that of the processors "
+        "(processor), which other programs change less; default: %(default)s",
     )
+
+
+def check_clock(parser: argparse.ArgumentParser, clock: str, device: str) -> None:
+    """End with an error of ``parser`` where a clock says nothing of a device.
+
+    Args:
+        parser: the one that has ``--clock`` and ``--device``.
+        clock: one of :data:`CLOCKS`.
+        device: where a model is evaluated, such as ``"cuda"``.
+    """
+    if clock == "processor" and not device.startswith("cpu"):
+        parser.error(
+            "--clock processor does not say how long a GPU takes; it needs --device cpu, got "
+            f"{device}"
+        )
