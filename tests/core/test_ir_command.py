@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -180,8 +182,12 @@ def test_raman(models, capsys, fails):
     assert "Raman activity [A^4/u]" in capsys.readouterr().out
 
 
-def test_harmonic(models, capsys):
-    assert cli.main(["ir", "harmonic", "FlexibleWater.pt", "molecule.xyz"]) == 0
+def test_harmonic(models, capsys, monkeypatch):
+    command = ["ir", "harmonic", "FlexibleWater.pt", "molecule.xyz"]
+    assert cli.main([*command, "-o", "quiet"]) == 0
+    assert "relaxing" not in capsys.readouterr().err  # no bars in a file or pipe
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert cli.main(command) == 0
     out, progress = capsys.readouterr()
     assert "relaxing" in progress
     assert "9/9" in progress  # coordinates that were displaced

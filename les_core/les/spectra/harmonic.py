@@ -113,7 +113,7 @@ class HarmonicModes:
 
 
 def relaxed(calculator: Any, atoms: Any, fmax: float = 1e-3, steps: int = 500) -> Any:
-    """A copy of ``atoms`` moved to a minimum of the energy; shows its progress.
+    """A copy of ``atoms`` moved to a minimum of the energy; shows its progress on a terminal.
 
     Raises:
         ValueError: if the largest force is not below ``fmax`` [eV/A] after so many ``steps``.
@@ -125,7 +125,7 @@ def relaxed(calculator: Any, atoms: Any, fmax: float = 1e-3, steps: int = 500) -
     moved.calc = calculator
     with (
         BFGS(moved, logfile=None) as optimiser,
-        tqdm(desc="relaxing", unit="step", mininterval=1.0) as progress,
+        tqdm(desc="relaxing", unit="step", mininterval=1.0, disable=None) as progress,
     ):
         optimiser.attach(progress.update)
         if not optimiser.run(fmax=fmax, steps=steps):
@@ -144,7 +144,7 @@ def harmonic_modes(
     largest_force: float = 0.01,
     raman: bool = False,
 ) -> HarmonicModes:
-    """The normal modes of a molecule at a minimum of its energy; shows its progress.
+    """The normal modes of a molecule at a minimum of its energy; shows its progress on a terminal.
 
     Args:
         calculator: with Born effective charges.
@@ -203,7 +203,7 @@ def _hessian(atoms: Any, displacement: float) -> NDArray[np.float64]:
     rows = []
     places = atoms.positions.copy()
     indices = list(np.ndindex(places.shape))
-    for index in tqdm(indices, desc="Hessian", unit="displacement", mininterval=1.0):
+    for index in tqdm(indices, desc="Hessian", unit="displacement", mininterval=1.0, disable=None):
         sides = []
         for sign in (1.0, -1.0):
             atoms.positions = places

@@ -54,7 +54,9 @@ def depolarisation(derivative: NDArray[np.float64]) -> NDArray[np.float64]:
 def polarisability_derivatives(
     calculator: Any, atoms: Any, steps: NDArray[np.float64], displacement: float
 ) -> NDArray[np.float64]:
-    """Derivatives of the polarisability along modes, by finite differences; shows its progress.
+    """Derivatives of the polarisability along modes, by finite differences.
+
+    Progress is shown on a terminal.
 
     Args:
         calculator: of a model whose charges answer to a field.
@@ -68,7 +70,7 @@ def polarisability_derivatives(
     from tqdm import tqdm
 
     found = []
-    for step in tqdm(steps, desc="polarisabilities", unit="mode", mininterval=1.0):
+    for step in tqdm(steps, desc="polarisabilities", unit="mode", mininterval=1.0, disable=None):
         amount = displacement / np.linalg.norm(step, axis=1).max()
         sides = []
         for sign in (1.0, -1.0):
