@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -276,6 +277,18 @@ def test_progress_within_a_run(suite, fake_backend, monkeypatch) -> None:
     assert suite(variants=["les"], extra=("--half-a-second",)) == []
     assert told[0] == LES
     assert told[-1] == f"{LES}: epoch 3 of 4"
+
+
+def test_processor_time_where_the_system_tells_it(suite, out: Path, monkeypatch) -> None:
+    suite(variants=["sr"])
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(workspace, "os", SimpleNamespace(name="nt"))
+        assert workspace._processor_seconds() is None
+    monkeypatch.setattr(workspace, "_processor_seconds", lambda: None)
+    suite(variants=["les"])
+    for name, told in ((SR, os.name != "nt"), (LES, False)):
+        seconds = results.read_result(out / name / "result.json")["timing"]["training_processor_s"]
+        assert seconds > 0.0 if told else seconds is None
 
 
 def test_two_suites_in_one_folder(suite, data: Path, out: Path, caplog) -> None:

@@ -91,8 +91,9 @@ class Workspace:
         """Times and memory of the last attempt to train, and the number of attempts.
 
         Processor time is that of the training process, its start included, and hardly depends on
-        what else the machine does. The memory is the most that the training process had, where the
-        system tells it (Linux) and the training was long enough to be looked at.
+        what else the machine does. The memory is the most that the training process had. Each is
+        ``None`` where the system does not tell it: processor time on Windows, memory elsewhere than
+        on Linux, or of a training that was too short to be looked at.
         """
         return {
             "training_wall_s": self.state["wall_s"],
@@ -168,16 +169,21 @@ def train(
         backend.trained_model(job)
     except FileNotFoundError as error:
         raise TrainingError(f"training left no model: {error}; see {log}") from error
-    state.update(
-        finished=True,
-        wall_s=time.perf_counter() - start,
-        processor_s=_processor_seconds() - processor_start,
-    )
+    wall, processor_end = time.perf_counter() - start, _processor_seconds()
+    processor = None
+    if processor_start is not None and processor_end is not None:
+        processor = processor_end - processor_start
+    state.update(finished=True, wall_s=wall, processor_s=processor)
     workspace.save()
 
 
-def _processor_seconds() -> float:
-    """Processor time of all ended processes that this one has started [s]."""
+def _processor_seconds() -> float | None:
+    """Processor time of all ended processes that this one has started [s].
+
+    ``None`` where the system does not tell it.
+    """
+    if os.name == "nt":  # there it is always 0
+        return None
     times = os.times()
     return times.children_user + times.children_system
 
