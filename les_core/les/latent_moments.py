@@ -168,7 +168,15 @@ def long_range_of_moments(
             "moments or an external field, they must be None"
         )
     latent = Latent(charges, *moments, external=None)
-    wanted = Wanted(True, True, False, compute_dipole, False, None, False)
+    wanted = Wanted(
+        energy=True,
+        atom_energies=True,
+        field=False,
+        dipole=compute_dipole,
+        bec=False,
+        bec_component=None,
+        training=False,
+    )
     out = moments_and_energies(ewald, config, latent, structures, sums.total_charge, wanted)
     energy, shares, found, physical = (
         out[name] for name in ("E_lr", "E_lr_atoms", "latent_charges", "charges")
