@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 
 
 #: Outputs that results of several structures are made of: one for each structure, or each atom.
-OF_STRUCTURES = (
-    *(AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.STRESS_KEY, LES_ENERGY_KEY, "dipole"),
-)
+OF_STRUCTURES = (AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.STRESS_KEY, LES_ENERGY_KEY)
 OF_ATOMS = (
     AtomicDataDict.PER_ATOM_ENERGY_KEY,
     AtomicDataDict.FORCE_KEY,
@@ -50,6 +48,8 @@ OF_ATOMS = (
     EQUILIBRATION_KEY,
     *ATOMIC_MOMENTS,
 )
+#: Dipoles of the charges of several structures. No model puts them out: theirs may be others.
+_DIPOLE_OF_CHARGES = "_dipole_of_charges"
 
 
 class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
@@ -207,8 +207,10 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         kept = {key: found[key].detach() for key in (*OF_STRUCTURES, *OF_ATOMS) if key in found}
         if AtomicDataDict.CHARGE_KEY in kept and self.les_config is not None:
             owner = found[AtomicDataDict.BATCH_KEY].cpu()
-            kept["dipole"] = self._dipoles(kept[AtomicDataDict.CHARGE_KEY], structures, owner)
-        outputs = divided(kept, [len(atoms) for atoms in structures], OF_STRUCTURES)
+            charges = kept[AtomicDataDict.CHARGE_KEY]
+            kept[_DIPOLE_OF_CHARGES] = self._dipoles(charges, structures, owner)
+        of_structures = (*OF_STRUCTURES, _DIPOLE_OF_CHARGES)
+        outputs = divided(kept, [len(atoms) for atoms in structures], of_structures)
         for atoms, out in zip(structures, outputs, strict=True):
             self._found = out
             try:
@@ -242,7 +244,7 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         if self.les_config is None or not {AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY} <= set(out):
             return
         charges = out[AtomicDataDict.CHARGE_KEY].detach().squeeze(-1).cpu()
-        dipole = out.get("dipole")  # of a batch
+        dipole = out.get(_DIPOLE_OF_CHARGES)
         if dipole is None:
             one = torch.zeros(len(charges), dtype=torch.long)
             dipole = self._dipoles(charges, [self.atoms], one)[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase.stress import voigt_6_to_full_3x3_stress
+from nequip.data import AtomicDataDict
 from nequip.integrations.ase import NequIPCalculator
 from nequip.scripts._compile_utils import ASE_TARGET
 
@@ -74,6 +75,23 @@ def test_stress_of_a_short_range_model(pbc, nequip_model, nequip_transforms):
     flat.pbc = [True, True, False]
     flat.cell[2] = 0.0
     assert "stress" not in results_of(calculator, flat)
+
+
+def test_dipoles_are_those_of_the_charges(nequip_model, nequip_transforms):
+    """Alone and in a batch they are the same, also if the model has a ``dipole`` of its own."""
+    model = nequip_model(les=SETTINGS)
+    calculator = LESCalculator(model, transforms=nequip_transforms)
+    frames = [dimer(), dimer()[:3]]
+    expected = [results_of(calculator, atoms)["dipole"] for atoms in frames]
+
+    def add_dipole(_module, _inputs, out):
+        return {**out, AtomicDataDict.DIPOLE_KEY: torch.ones(len(out["total_energy"]), 3)}
+
+    model.register_forward_hook(add_dipole)
+    alone = [results_of(calculator, atoms)["dipole"] for atoms in frames]
+    together = [results["dipole"] for results in calculator.calculate_together(frames)]
+    np.testing.assert_array_equal(alone, expected)
+    np.testing.assert_allclose(together, expected, rtol=0, atol=1e-12)
 
 
 def test_sign_is_chosen_once(nequip_model, nequip_transforms):
