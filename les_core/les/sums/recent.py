@@ -12,17 +12,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.utils.weak import WeakIdRef
 
 
 class _Kept(NamedTuple):
-    references: list[weakref.ref[Tensor] | None]
+    references: Sequence[weakref.ref[Tensor] | None]
     versions: list[int]
     settings: Any
     result: Any
 
 
 class Recent:
-    """The latest result for some tensors, found as long as these exist and have not changed."""
+    """The latest result for some tensors, found as long as these exist and have not changed.
+
+    It is dropped with the first of the tensors, since nothing could find it any more.
+    """
 
     def __init__(self) -> None:
         # Replaced as a whole, so that threads do not see parts of it.
@@ -33,7 +37,9 @@ class Recent:
         if any(value is not None and value.is_inference() for value in tensors):
             self._kept = None  # nothing tells whether these have changed
             return
-        references = [None if value is None else weakref.ref(value) for value in tensors]
+        references = [
+            None if value is None else WeakIdRef(value, self._forget) for value in tensors
+        ]
         versions = [0 if value is None else value._version for value in tensors]
         self._kept = _Kept(references, versions, settings, result)
 
@@ -52,6 +58,12 @@ class Recent:
             if not _is_same(value, reference(), version):
                 return None
         return kept.result
+
+    def _forget(self, dead: weakref.ref[Tensor]) -> None:
+        """Drop what is kept if ``dead`` is one of its references."""
+        kept = self._kept
+        if kept is not None and any(reference is dead for reference in kept.references):
+            self._kept = None
 
 
 def _is_same(value: Tensor, original: Tensor | None, version: int) -> bool:
