@@ -6,6 +6,7 @@ graphs that are made here are the same, in the same order.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,16 +42,23 @@ def undirected(pairs: Pairs, n_atoms: int) -> tuple[Indices, Indices]:
         pair of each bond ``[n_bonds]``.
 
     Raises:
-        ValueError: if a pair lacks the opposite direction.
+        ValueError: if a pair lacks the opposite direction, or if there are so many atoms, or images
+            so far away, that pairs cannot be numbered.
     """
     centre, neighbour, images, _ = pairs
-    largest = int(np.abs(images).max(initial=0))
-    width = 2 * largest + 1
+    # The opposite direction has the opposite image: along each axis the lowest is the negative.
+    lowest = -np.abs(images).max(axis=0, initial=0)
+    widths = [1 - 2 * int(low) for low in lowest]
+    if n_atoms**2 * math.prod(widths) > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"neighbours must be in cells close by, found some {(-lowest).tolist()} cells away in "
+            f"a structure of {n_atoms} atoms; wrap the atoms into the cell"
+        )
 
     def code(start: Indices, end: Indices, image: Indices) -> Indices:
         number = start * n_atoms + end
-        for axis in range(3):
-            number = number * width + image[:, axis] + largest
+        for axis, width in enumerate(widths):
+            number = number * width + image[:, axis] - lowest[axis]
         return number
 
     one_way, back = code(centre, neighbour, images), code(neighbour, centre, -images)

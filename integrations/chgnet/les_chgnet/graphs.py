@@ -131,7 +131,10 @@ class GraphConverter(CrystalGraphConverter):
             ) from error
         pairs = Pairs(centre, neighbour, images.astype(np.int64), distances)
         self._answer_isolated_atoms(len(structure), pairs, graph_id)
-        bond, first = undirected(pairs, len(structure))
+        try:
+            bond, first = undirected(pairs, len(structure))
+        except ValueError as error:
+            raise ValueError(f"structure {graph_id=}: {error}") from error
         dtype = self.precision.dtype
         fields: dict[str, Any] = {
             "atomic_number": _indices(structure.atomic_numbers),

@@ -132,14 +132,46 @@ def one_atom_in_a_small_cell() -> Atoms:
     return Atoms("C", cell=[[2.4, 0, 0], [0.2, 2.5, 0], [0, -0.4, 2.8]], pbc=True)
 
 
-@pytest.mark.parametrize("atoms", [crystal("triclinic"), one_atom_in_a_small_cell()])
-def test_graph_of_a_crystal_is_upstreams(converter, atoms):
-    upstreams = CrystalGraphConverter(atom_graph_cutoff=4.0, bond_graph_cutoff=3.0)
+def layer() -> Atoms:
+    """A slab in a periodic cell with vacuum: no bond leaves it along the third axis."""
+    atoms = crystal("triclinic")
+    cell = atoms.cell[:].copy()
+    cell[2] *= 4.0
+    atoms.set_cell(cell)
+    return atoms
+
+
+def with_isolated_atoms() -> Atoms:
+    """A molecule in a box, and atoms that have no neighbours before, among and after its own."""
+    molecule = in_vacuum()
+    far = Atoms("OH", [[5.0, 5.0, 5.0], [25.0, 25.0, 5.0]])
+    atoms = far[:1] + molecule[:2] + far[1:] + molecule[2:]
+    atoms.set_cell(molecule.cell)
+    atoms.pbc = True
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("atoms", "least"),
+    [
+        (crystal("triclinic"), 20),
+        (one_atom_in_a_small_cell(), 20),
+        (layer(), 20),
+        (in_vacuum(), 5),
+        (with_isolated_atoms(), 5),
+    ],
+    ids=["crystal", "one-atom", "slab", "molecule", "isolated-atoms"],
+)
+def test_graph_of_a_crystal_is_upstreams(converter, atoms, least):
+    """``least`` angles or more are compared."""
+    upstreams = CrystalGraphConverter(
+        atom_graph_cutoff=4.0, bond_graph_cutoff=3.0, on_isolated_atoms="ignore"
+    )
     expected = upstreams(AseAtomsAdaptor.get_structure(atoms), graph_id="a", mp_id="b")
     actual = converter(atoms, graph_id="a", mp_id="b")
     assert isinstance(actual, CrystalGraph)
     assert not isinstance(expected, BoundaryGraph)
-    assert len(expected.bond_graph) > 20
+    assert len(expected.bond_graph) >= least
     for key, value in expected.to_dict().items():
         if torch.is_tensor(value):
             torch.testing.assert_close(getattr(actual, key), value)
@@ -151,6 +183,34 @@ def test_graph_of_a_crystal_is_upstreams(converter, atoms):
 def test_bonds_have_two_directions():
     pairs = Pairs(np.array([0]), np.array([1]), np.zeros((1, 3), dtype=int), np.array([1.5]))
     with pytest.raises(ValueError, match=r"found 1 of that from atom 0 to atom 1, 1\.5 A away"):
+        undirected(pairs, 2)
+
+
+def test_error_of_bonds_names_the_structure(converter, monkeypatch):
+    found = Structure.get_neighbor_list
+
+    def without_the_last(self, *arguments, **options):
+        return tuple(values[:-1] for values in found(self, *arguments, **options))
+
+    monkeypatch.setattr(Structure, "get_neighbor_list", without_the_last)
+    with pytest.raises(ValueError, match=r"graph_id='frame 7': every bond must have two direct"):
+        converter(dimer(), graph_id="frame 7")
+
+
+@pytest.mark.parametrize("cells", [[0, 0, 0], [-3, 1, 0], [10**6, 0, -(10**6)]])
+def test_bonds_to_images(cells):
+    """Two atoms that are bound twice, once directly and once to an image, however far it is."""
+    images = np.array([[1, 0, 0], cells, [-1, 0, 0], np.negative(cells)])
+    ends = np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0])
+    bond, first = undirected(Pairs(*ends, images, np.ones(4)), 2)
+    assert bond.tolist() == [0, 1, 0, 1]
+    assert first.tolist() == [0, 1]
+
+
+def test_images_that_cannot_be_numbered():
+    images = np.array([[10**7, 10**7, 10**7], [-(10**7)] * 3])
+    pairs = Pairs(np.array([0, 1]), np.array([1, 0]), images, np.ones(2))
+    with pytest.raises(ValueError, match=r"found some \[10000000, 10000000, 10000000\] cells away"):
         undirected(pairs, 2)
 
 
