@@ -154,7 +154,15 @@ def run_compile(checkpoint, target):
 def test_compiled_model(boundary, sizes, checkpoint):
     """In ASE: the same results as without compilation, and refusals.
 
-    Slabs are among periodic structures, which test_upstream.py compiles without slabs.
+    Two NequIP models are compiled, both in double precision, in which results agree to 1e-9. The
+    one for open structures has one layer and scalar features only. The one for periodic
+    structures has two layers and vector features; it is trained on slabs, and evaluated on these
+    and on a crystal. In single precision test_upstream.py compiles a NequIP model for crystals,
+    with upstream's own target, and compares no charges.
+
+    Not covered for ASE are NequIP models for open structures with several layers or vector
+    features, models in double precision that were trained on crystals alone, and charges and Born
+    effective charges of models that are compiled in single precision.
     """
     trained = checkpoint("nequip", boundary, **sizes)
     result, path = run_compile(trained, "ase_les_bec")
