@@ -22,6 +22,8 @@ from ase.io import read, write
 
 from les.backends import TrainingJob, get_backend
 from les.cli import main
+from les.sums.function import _Second
+from les.sums.plan import engine_for
 from les.testing.adapter import results_of
 from les.testing.structures import crystal, dimer
 from les_bench.systems.datasets import load
@@ -63,17 +65,27 @@ def undo() -> Iterator[None]:
 
 
 @pytest.fixture
-def only_second_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_second_derivatives(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail where the sum is differentiated a third time: kernels have two derivatives.
 
     Training on forces needs second ones. With third ones, which torch makes of operations of its
-    own, a step takes several times as long.
+    own, a step takes several times as long. Where there are kernels, a test that never takes their
+    second derivatives on the CPU in double precision fails, too: it would show nothing.
     """
+    forward, calls = _Second.forward, []
+
+    def count(*arguments: Any) -> tuple[torch.Tensor, ...]:
+        calls.append(1)
+        return forward(*arguments)
 
     def refuse(*_: Any) -> None:
         raise AssertionError("training on forces differentiates the sum a third time")
 
-    monkeypatch.setattr("les.sums.function._Second.backward", staticmethod(refuse))
+    monkeypatch.setattr(_Second, "forward", staticmethod(count))
+    monkeypatch.setattr(_Second, "backward", staticmethod(refuse))
+    yield
+    if engine_for(torch.device("cpu"), torch.float64).compiled:
+        assert calls, "the second derivatives of the kernels were never taken"
 
 
 @pytest.fixture(scope="session")
