@@ -30,6 +30,9 @@ DEMO = Path("results", "demo")
 #: What the environment without any upstream has.
 CORE = "dev,data,docs,engines,spectra"
 
+#: What builds les, and calorine (of `spectra`), which has no wheels.
+BUILDERS = ("hatchling", "setuptools>=77", "pybind11")
+
 nox.options.sessions = ["lint", "docs", "tests-core", *(f"tests-{name}" for name in BACKENDS)]
 nox.options.default_venv_backend = "none"  # see `environment`
 
@@ -44,8 +47,8 @@ def environment(session: nox.Session, name: str, extras: str) -> Path:
     if not (folder / "pyvenv.cfg").exists():
         session.run_install(sys.executable, "-m", "virtualenv", str(folder), silent=True)
     pip = [str(programs / "python"), "-m", "pip", "install", "-c", "constraints.txt"]
-    # Building with the installed hatchling lets a second run do without the network.
-    session.run_install(*pip, "hatchling", silent=True)
+    # Building with what is installed lets a second run do without the network.
+    session.run_install(*pip, *BUILDERS, silent=True)
     session.run_install(*pip, "--no-build-isolation", "-e", f".[{extras}]", silent=True)
     return programs
 
