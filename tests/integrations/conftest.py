@@ -372,7 +372,9 @@ def short_training(
     """A function that trains on a few frames of a benchmark system, and checks the errors.
 
     ``make_small(config)`` changes the shipped configuration; the last arguments are those of
-    ``Budget``.
+    ``Budget``. Its bounds are the values found when they were written, plus a quarter or a third:
+    errors of a training fall, and stay where they were. How good models get with a real budget is
+    what ``les bench`` is for.
     """
 
     def run(
