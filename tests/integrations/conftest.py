@@ -25,7 +25,7 @@ from les.cli import main
 from les.sums.function import _Second
 from les.sums.plan import engine_for
 from les.testing.adapter import results_of
-from les.testing.structures import crystal, dimer
+from les.testing.structures import crystal, dimer, liquid
 from les_bench.systems.datasets import load
 from les_bench.systems.systems import get_system
 
@@ -288,6 +288,20 @@ def check_closing() -> Callable[..., None]:
                 np.testing.assert_allclose(written, 1000.0 * np.array(expected), rtol=6e-3)
 
     return check
+
+
+@pytest.fixture
+def structures(tmp_path: Path) -> Path:
+    """A file of a molecule and a crystal."""
+    path = tmp_path / "structures.xyz"
+    write(path, [dimer(), crystal()], format="extxyz")
+    return path
+
+
+@pytest.fixture(name="liquid")
+def _liquid() -> Atoms:
+    """Atoms to be divided among ranks."""
+    return liquid()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,16 +25,8 @@ class OtherSignTests:
     backend: ClassVar[TrainingBackend]
     #: Changes of the arguments of a run that starts from a model.
     changes: ClassVar[dict[str, Any]]
-
-    @pytest.fixture
-    def load(self) -> Callable[[Path], torch.nn.Module]:
-        """What reads a model file."""
-        raise NotImplementedError("define the fixture `load`")
-
-    @pytest.fixture
-    def save(self) -> Callable[[torch.nn.Module, Path], None]:
-        """What writes one."""
-        raise NotImplementedError("define the fixture `save`")
+    #: The adapter, with ``load_model`` and ``save_model``.
+    adapter: ClassVar[ModuleType]
 
     @pytest.fixture
     def negate(self) -> Callable[[Any], None]:
@@ -45,8 +38,6 @@ class OtherSignTests:
         train: Callable[..., None],
         arguments: Callable[..., list[str]],
         data_files: tuple[Path, Path],
-        load: Callable[[Path], torch.nn.Module],
-        save: Callable[[torch.nn.Module, Path], None],
         negate: Callable[[Any], None],
         tmp_path: Path,
         caplog: pytest.LogCaptureFixture,
@@ -59,18 +50,18 @@ class OtherSignTests:
             atoms.arrays["REF_bec"] = np.outer(nominal, np.eye(3).ravel())
         write(tmp_path / "bec.xyz", frames, format="extxyz")
         train("--les", *arguments(tmp_path / "start"))
-        model = load(self.backend.files(tmp_path / "start", "small").model)
+        model = self.adapter.load_model(self.backend.files(tmp_path / "start", "small").model)
         files = dict.fromkeys(("train_file", "valid_file"), tmp_path / "bec.xyz")
         histories, states = [], []
         for name in ("one", "other"):
             start = tmp_path / f"{name}{self.backend.suffix}"
-            save(model, start)
+            self.adapter.save_model(model, start)
             options = arguments(tmp_path / name, **files, bec_weight=10, **self.changes)
             train("--les", *options, f"--from={start}")
             left = self.backend.files(tmp_path / name, "small")
             history = json.loads(left.history.read_text())
             histories.append([{**record, "seconds": 0} for record in history])
-            states.append(load(left.model).state_dict())
+            states.append(self.adapter.load_model(left.model).state_dict())
             negate(model)
         assert caplog.text.count("the sign of all charges was changed") >= 1
         assert histories[0] == histories[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import les_cace
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
@@ -11,7 +12,6 @@ from les.testing import (
     OtherSignTests,
     ResponseTrainingTests,
 )
-from les_cace import load_model, save_model
 from les_cace.backend import CACEBackend
 
 OPTIONS = {
@@ -50,16 +50,9 @@ class TestChargeStateTraining(ChargeStateTrainingTests):
 
 
 class TestOtherSign(OtherSignTests):
+    adapter = les_cace
     backend = CACEBackend()
     changes = {"model": None, "readout": None}  # noqa: RUF012
-
-    @pytest.fixture
-    def load(self):
-        return load_model
-
-    @pytest.fixture
-    def save(self):
-        return save_model
 
     @pytest.fixture
     def negate(self):

@@ -25,13 +25,6 @@ def model_file(model, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def structures(tmp_path):
-    path = tmp_path / "structures.xyz"
-    write(path, [dimer(), crystal()], format="extxyz")
-    return path
-
-
 @pytest.mark.parametrize(
     ("name", "cls"), [("chgnet", CHGNetBackend), ("chgnet-pretrained", PretrainedCHGNetBackend)]
 )

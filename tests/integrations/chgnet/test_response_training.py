@@ -6,6 +6,7 @@ import pytest
 import torch
 from chgnet.trainer.trainer import CombinedLoss
 
+import les_chgnet
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
@@ -14,7 +15,6 @@ from les.testing import (
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
-from les_chgnet import load_model, save_model
 from les_chgnet.backend import CHGNetBackend
 from les_chgnet.loss import ResponseLoss
 
@@ -50,16 +50,9 @@ def test_structures_without_an_energy_do_not_count():
 
 
 class TestOtherSign(OtherSignTests):
+    adapter = les_chgnet
     backend = CHGNetBackend()
     changes = {"model": None, "epochs": 1}  # noqa: RUF012
-
-    @pytest.fixture
-    def load(self):
-        return load_model
-
-    @pytest.fixture
-    def save(self):
-        return save_model
 
     @pytest.fixture
     def negate(self):

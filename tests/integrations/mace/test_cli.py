@@ -32,13 +32,6 @@ def model_file(model, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def structures(tmp_path):
-    path = tmp_path / "structures.xyz"
-    write(path, [dimer(), crystal()], format="extxyz")
-    return path
-
-
 def test_backend_is_found():
     assert "mace" in backend_names()
     backend = get_backend("mace")
