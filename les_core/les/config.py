@@ -15,6 +15,7 @@ from les.config_checks import (
     check_values,
     refuse_without_effect,
 )
+from les.config_fields import FROM_THE_MODEL, OF_THE_READOUT, SUM_FIELDS
 from les.config_files import read_yaml
 from les.conjugate_gradients import DEFAULT_CONVERGENCE
 from les.keys import refuse_unknown, refuse_unused
@@ -22,34 +23,6 @@ from les.legacy import own_settings, stored_settings
 from les.neutrality import DEFAULT_NEUTRALITY
 from les.sums.reciprocal.accuracy import DEFAULT_DL, resolve
 from les.units import NORM_FACTOR
-
-#: Fields that ``les.Ewald`` is built from.
-SUM_FIELDS = (
-    "sigma",
-    "dl",
-    "method",
-    "cutoff",
-    "remove_self_interaction",
-    "norm_factor",
-    "accuracy",
-    "spacing",
-    "order",
-)
-
-#: Fields that follow from the model where charges are read from its features.
-FROM_THE_MODEL = ("use_atomwise", "n_features")
-
-#: Fields that ``les.ChargeReadout`` alone reads: without effect on models whose charges come from
-#: elsewhere.
-OF_THE_READOUT = (
-    "n_features",
-    "n_channels",
-    "n_layers",
-    "n_hidden",
-    "add_linear_nn",
-    "element_charges",
-    "output_scaling_factor",
-)
 
 
 @dataclass(frozen=True)

@@ -67,14 +67,20 @@ def moments_and_energies(
     config: LESConfig,
     latent: Latent,
     structures: Structures,
-    total_charge: Tensor | None,
+    sums: ChargeSums,
     wanted: Wanted,
 ) -> dict[str, Tensor | None]:
     """What ``les.Les`` returns, of models with dipoles, quadrupoles or induced moments.
 
     Raises:
-        ValueError, TypeError, RuntimeError: as ``les.Les``.
+        ValueError, TypeError, RuntimeError: as ``les.Les``, and for fragments in ``sums``.
     """
+    if sums.fragment is not None or sums.fragment_charge is not None:
+        raise ValueError(
+            "`fragment` and `fragment_charge` have no effect with dipoles, quadrupoles, induced "
+            "moments or an external field, they must be None"
+        )
+    total_charge = sums.total_charge
     positions, cell, batch, _ = structures
     raw, n, factor = latent.charges, len(cell), config.epsilon_factor
     moments = checked_moments(
@@ -162,11 +168,6 @@ def long_range_of_moments(
     Raises:
         ValueError, TypeError, RuntimeError: as ``les.Les``.
     """
-    if sums.fragment is not None or sums.fragment_charge is not None:
-        raise ValueError(
-            "`fragment` and `fragment_charge` have no effect with dipoles, quadrupoles, induced "
-            "moments or an external field, they must be None"
-        )
     latent = Latent(charges, *moments, external=None)
     wanted = Wanted(
         energy=True,
@@ -177,7 +178,7 @@ def long_range_of_moments(
         bec_component=None,
         training=False,
     )
-    out = moments_and_energies(ewald, config, latent, structures, sums.total_charge, wanted)
+    out = moments_and_energies(ewald, config, latent, structures, sums, wanted)
     energy, shares, found, physical = (
         out[name] for name in ("E_lr", "E_lr_atoms", "latent_charges", "charges")
     )

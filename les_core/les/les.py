@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from les.atom_energies import atom_energies
-from les.configured import Configured
 from les.element_baselines import check_atomic_numbers
 from les.equilibration import refuse_periodic_response
+from les.given_charges import GivenCharges
 from les.latent_moments import Latent, Wanted, check_asked_for, moments_and_energies
 from les.long_range import equilibrated, not_in_graphs, scaled
 from les.neutrality import charges_with_sum, charges_with_sums
@@ -24,7 +24,7 @@ from les.structures import ChargeSums, Structures, whole
 from les.sums.checks import as_indices, check_charges, check_tensors, is_compiling
 
 
-class Les(Configured):
+class Les(GivenCharges):
     """Long-range energy of latent charges, as a part of a host model.
 
     Args:
@@ -165,11 +165,6 @@ class Les(Configured):
                     "a model with dipoles, quadrupoles, induced moments or an external field can "
                     "be neither compiled nor exported"
                 )
-            if fragment is not None or fragment_charge is not None:
-                raise ValueError(
-                    "`fragment` and `fragment_charge` have no effect with dipoles, quadrupoles, "
-                    "induced moments or an external field, they must be None"
-                )
             return self._with_moments(
                 Latent(
                     charges=raw_charges,
@@ -180,7 +175,7 @@ class Les(Configured):
                     external=e_ext,
                 ),
                 whole(positions, cell, batch, pbc),
-                total_charge,
+                ChargeSums(total_charge, fragment, fragment_charge),
                 atomic_numbers,
                 Wanted(
                     energy=compute_energy,
@@ -266,40 +261,12 @@ class Les(Configured):
             "field": None,
         }
 
-    def _charges(
-        self, latent_charges: Tensor | None, desc: Tensor | None, atomic_numbers: Tensor | None
-    ) -> Tensor:
-        charges = self._read_charges(latent_charges, desc, atomic_numbers)
-        fixed = self.fixed_charges
-        if fixed is not None:
-            if atomic_numbers is None:
-                raise ValueError(
-                    "`use_fixed_atomic_charges` needs `atomic_numbers`, which the model does not "
-                    "pass"
-                )
-            charges = fixed(charges, atomic_numbers)
-        return charges
-
-    def _read_charges(
-        self, latent_charges: Tensor | None, desc: Tensor | None, atomic_numbers: Tensor | None
-    ) -> Tensor:
-        if latent_charges is not None:
-            return latent_charges
-        if desc is None:
-            raise ValueError("one of `latent_charges` and `desc` must be given, got neither")
-        if self.atomwise is None:
-            raise ValueError(
-                "`desc` needs a charge readout: configure `use_atomwise` and `n_features`, "
-                "or pass `latent_charges`"
-            )
-        return self.atomwise(desc, atomic_numbers)
-
     @torch.jit.unused
     def _with_moments(
         self,
         given: Latent,
         structures: Structures,
-        total_charge: Tensor | None,
+        sums: ChargeSums,
         atomic_numbers: Tensor | None,
         wanted: Wanted,
     ) -> dict[str, Tensor | None]:
@@ -314,7 +281,7 @@ class Les(Configured):
                 "multipoles, induced moments and external fields are not supported with "
                 "`charge_equilibration`"
             )
-        return moments_and_energies(self.ewald, config, given, structures, total_charge, wanted)
+        return moments_and_energies(self.ewald, config, given, structures, sums, wanted)
 
     @torch.jit.unused
     def _equilibrated(

@@ -25,7 +25,7 @@ from les.cli import main
 from les.sums.function import _Second
 from les.sums.plan import engine_for
 from les.testing.adapter import results_of
-from les.testing.structures import crystal, dimer
+from les.testing.structures import crystal, dimer, liquid
 from les_bench.systems.datasets import load
 from les_bench.systems.systems import get_system
 
@@ -290,6 +290,20 @@ def check_closing() -> Callable[..., None]:
     return check
 
 
+@pytest.fixture
+def structures(tmp_path: Path) -> Path:
+    """A file of a molecule and a crystal."""
+    path = tmp_path / "structures.xyz"
+    write(path, [dimer(), crystal()], format="extxyz")
+    return path
+
+
+@pytest.fixture(name="liquid")
+def _liquid() -> Atoms:
+    """Atoms to be divided among ranks."""
+    return liquid()
+
+
 @pytest.fixture(scope="session")
 def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
     """A function that runs Python with the given arguments in a process of its own."""
@@ -372,7 +386,9 @@ def short_training(
     """A function that trains on a few frames of a benchmark system, and checks the errors.
 
     ``make_small(config)`` changes the shipped configuration; the last arguments are those of
-    ``Budget``.
+    ``Budget``. Its bounds are the values found when they were written, plus a quarter or a third:
+    errors of a training fall, and stay where they were. How good models get with a real budget is
+    what ``les bench`` is for.
     """
 
     def run(

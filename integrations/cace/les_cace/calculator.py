@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from les.backends.batch_calculator import BatchCalculator
 from les.backends.batches import divided
+from les.backends.loading import model_given
 from les.backends.several import OneOrSeveral
 from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
@@ -17,10 +17,12 @@ from les_cace.cluster import CACECluster
 from les_cace.model import CACE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from ase import Atoms
+    from torch import Tensor
 
 #: Outputs of the model with one entry for each structure.
 OF_STRUCTURES = ("energy", "les_energy", "stress", "dipole")
@@ -67,15 +69,12 @@ class LESCalculator(OneOrSeveral, BatchCalculator):
         self.refuse_unknown_keywords(kwargs)
         super().__init__(**kwargs)
         self.device = resolve_device(device)
-        if isinstance(model, (str, Path)):
-            model = load_model(model, allow_pickle=allow_pickle)
-        if not isinstance(model, CACE):
-            raise TypeError(f"`model` must be a CACE, got {type(model).__name__}")
-        self.set_up_charges(model.les_config)
-        own = model.representation.sender_embedding.dtype
+        given = model_given(model, load_model, CACE, "CACE", allow_pickle=allow_pickle)
+        self.set_up_charges(given.les_config)
+        own = given.representation.sender_embedding.dtype
         self.dtype = resolve_dtype(dtype, own)
         as_it_is = self.dtype == own and not compile
-        self.model = model.to(self.device) if as_it_is else model.copy(self.dtype, self.device)
+        self.model = given.to(self.device) if as_it_is else given.copy(self.dtype, self.device)
         self.compiled = compile
         if compile:
             for representation in self.model.representations():
@@ -88,7 +87,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator):
         self.require_charges()
         return CACECluster(self.model.eval())
 
-    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
+    def outputs_of(self, structures: Sequence[Atoms]) -> Iterable[Mapping[str, Tensor]]:
         self.model.eval()
         batch = collate([self._structure(atoms) for atoms in structures])
         with _compiled_for_several_gradients() if self.compiled else nullcontext():
@@ -99,10 +98,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator):
                 bec_method=self.bec_method,
             )
         found = {name: value.detach().cpu() for name, value in found.items()}
-        outputs = divided(found, [len(atoms) for atoms in structures], OF_STRUCTURES)
-        for atoms, out in zip(structures, outputs, strict=True):
-            self.set_results(atoms, out)
-            yield
+        return divided(found, [len(atoms) for atoms in structures], OF_STRUCTURES)
 
     def _structure(self, atoms: Atoms) -> Structure:
         placed = self.place(atoms, self.dtype)

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from les import ChargeReadout, Edges, Ewald, LESConfig
 from les.charge_states import ChargeStateEmbedding
-from les.equilibration import refuse_periodic_response
 from les.long_range import long_range
 from les.readout import AtomReadout
 from les.response.arguments import BornSettings
-from les.response.born import born_charges_of_model
+from les.response.born import born_charges_of_model, needs_edges
 from les_cace.batches import Batch
 from les_cace.derivatives import Deformable
 from les_cace.representation import Representation
@@ -199,12 +198,11 @@ class CACE(nn.Module):
                 several channels, and for an unknown method.
         """
         given, numbers = batch.structures, batch.numbers
-        config = self.les_config
+        config, on_edges = self.les_config, False
         if compute_bec:
             self.require_physical_charges()
             assert config is not None
-            if config.charge_equilibration:
-                refuse_periodic_response(given.cell, given.pbc, batch.fragment)
+            on_edges = needs_edges(config, bec_method, given, batch.sums)
         element = self.representation.elements(numbers)
         gradients = compute_forces or compute_bec
         deformable = Deformable.of(given, gradients=gradients, stress=compute_stress)
@@ -218,7 +216,7 @@ class CACE(nn.Module):
         ]
         state = states.pop() if states else None
         edges: Edges | None = None
-        if compute_bec and bec_method == "exact" and batch.fragment is None:
+        if on_edges:
             of_charges, carried = own.recorded(*inputs, state)
             edges = neighbours.edges(vectors, carried)
         else:
@@ -239,8 +237,7 @@ class CACE(nn.Module):
             if added.dipole is not None:
                 out.update(charges=added.charges.squeeze(-1), dipole=added.dipole)
             if added.parameters is not None:
-                # Equilibrated charges depend on all positions, and not along edges.
-                charges, edges = added.latent_charges, None
+                charges = added.latent_charges
                 out["equilibration_parameters"] = added.parameters
             if compute_bec:
                 settings = BornSettings(config.remove_mean, config.epsilon_factor, self.training)

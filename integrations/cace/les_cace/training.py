@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from les.backends.model_files import check_parts
 from les.config import LESConfig
 from les.data.labels import LabelKeys
 from les.data.requirements import Requirements
@@ -19,7 +18,7 @@ from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
 from les.training.freezing import FrozenShortRange, set_random_charges
-from les.training.history import fitting, plain_state, refuse_other_settings
+from les.training.history import fitting, plain_state
 from les.training.loaders import make_loaders
 from les.training.loop import Loop
 from les.training.responses import check_responses, response_weights
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from les.training.backend import TrainingBackend
-    from les.training.files import RunFiles
+    from les.training.run import TrainingRun
 
 logger = logging.getLogger("les")
 
@@ -54,22 +53,12 @@ def train(arguments: Sequence[str], *, les: bool, backend: TrainingBackend) -> N
         DataError: for files and labels that cannot be trained on.
         ValueError: for options that contradict each other or an earlier run.
     """
-    options = parse(arguments, les=les)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = backend.files(options.work_dir, options.name)
-    with files.claim(options.resume) as continued:
-        _train(options, files, les=les, continued=continued, backend=backend)
+    backend.carry_out(_train, parse(arguments, les=les), les=les)
 
 
-def _train(
-    options: argparse.Namespace,
-    files: RunFiles,
-    *,
-    les: bool,
-    continued: bool,
-    backend: TrainingBackend,
-) -> None:
+def _train(run: TrainingRun) -> None:
     """Train, from the start or after the last epoch of an earlier run."""
+    options, files = run.options, run.files
     device = resolve_device(options.device)
     if options.start is not None and (options.model is not None or options.readout is not None):
         raise ValueError(
@@ -80,13 +69,9 @@ def _train(
     stages = to_stages(options.stages, options.epochs, **responses)
     labels = [label for label in LABELS if any(stage.weights.get(label) for stage in stages)]
     torch.manual_seed(options.seed)
-    settings = files.settings(vars(options), les)
     state = None
-    if continued:
-        with plain_state(files.checkpoint):
-            state = read(files.checkpoint)
-        check_parts(state, Loop.PARTS, files.checkpoint, "state of a training")
-        refuse_other_settings(state, settings, files.checkpoint)
+    if run.continued:
+        state = run.state(read, Loop.PARTS)
         model = model_from(state["model"], files.checkpoint)
         config = model.les_config
         data = _read(options, labels, model, config, responses)
@@ -94,31 +79,31 @@ def _train(
         start = None
         if options.start is not None:
             start = load_model(options.start, allow_pickle=options.allow_pickle)
-        config = _les_config(options, start, les)
+        config = _les_config(options, start, run.les)
         check_responses(responses, config)
         data = _read(options, labels, start, config, responses)
-        model = _model(options, data["train"], start, les)
+        model = _model(options, data["train"], start, run.les)
         if responses or any(each.has_charged for each in data.values()):
             orient(model, data["train"])
     model.to(device)
     if _has_random_charges(options):
         for parameter in model.charge_parameters():
             parameter.requires_grad = False
-    epochs = options.freeze_short_range_epochs if les else None
+    epochs = options.freeze_short_range_epochs if run.les else None
     loop = Loop(
         model,
         compare,
         lambda trained: model_content(cast("CACE", trained)),
         files,
         stages,
-        settings,
+        run.settings(),
         learning_rate=options.learning_rate,
         scheduler=options.scheduler,
         patience=options.patience,
         ema_decay=options.ema_decay,
         frozen=FrozenShortRange(model, model.charge_parameters(), epochs),
         charges=model.charge_parameters(),
-        charge_learning_rate=options.charge_learning_rate if les else None,
+        charge_learning_rate=options.charge_learning_rate if run.les else None,
     )
     if state is not None:
         with fitting(files.checkpoint):
@@ -138,7 +123,7 @@ def _train(
         responses=tuple(responses),
         responses_needed=False,
     )
-    close(backend, files.model, sets, device=str(device), bec="bec" in responses)
+    close(run.backend, files.model, sets, device=str(device), bec="bec" in responses)
 
 
 def _read(

@@ -11,6 +11,7 @@ from ase.calculators.calculator import all_changes
 from chgnet.model import CHGNet, CHGNetCalculator
 
 from les.backends.batch_calculator import BatchCalculator
+from les.backends.loading import model_given
 from les.backends.several import OneOrSeveral
 from les.data.atoms import has_stress
 from les.devices import resolve_dtype
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ase import Atoms
+    from torch import Tensor
 
 
 #: Output of the model -> result.
@@ -87,11 +89,8 @@ class LESCalculator(OneOrSeveral, BatchCalculator, CHGNetCalculator):
     ) -> None:
         self.refuse_unknown_keywords(kwargs)
         place = device_of_arguments(device, use_device)
-        if isinstance(model, (str, Path)):
-            model = load_model(model, allow_pickle=allow_pickle)
-        if not isinstance(model, CHGNet):
-            raise TypeError(f"`model` must be a CHGNet, got {type(model).__name__}")
-        model = _in_precision(model, dtype)
+        given = model_given(model, load_model, CHGNet, "CHGNet", allow_pickle=allow_pickle)
+        model = _in_precision(given, dtype)
         # The model's own may be upstream's, and calculators may share the model.
         self.graph_converter = GraphConverter.like(model.graph_converter)
         self.graph_converter.set_isolated_atom_response(on_isolated_atoms)
@@ -123,7 +122,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator, CHGNetCalculator):
         self._task = task
         super().calculate(atoms, properties, system_changes or all_changes)
 
-    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
+    def outputs_of(self, structures: Sequence[Atoms]) -> Iterator[dict[str, Tensor]]:
         self.model.eval()
         stressed = any(has_stress(atoms) for atoms in structures)
         task = self._task if stressed else self._task.replace("s", "")
@@ -139,8 +138,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator, CHGNetCalculator):
             own["energy"] = own["energy"] * (len(atoms) if self.model.is_intensive else 1)
             if "stress" in own:
                 own["stress"] = own["stress"] * self.stress_weight
-            self.set_results(atoms, own)
-            yield
+            yield own
 
 
 def _in_precision(model: CHGNet, dtype: str) -> CHGNet:

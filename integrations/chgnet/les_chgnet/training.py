@@ -14,7 +14,6 @@ from chgnet.model import CHGNet
 from chgnet.model.composition_model import AtomRef
 from chgnet.trainer import Trainer
 
-from les.backends.model_files import check_parts
 from les.data.atoms import ANY_AXES, LONG_RANGE_AXES
 from les.data.labels import LabelKeys
 from les.data.requirements import Requirements
@@ -23,7 +22,7 @@ from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
 from les.training.closing import close, labelled_sets
-from les.training.history import fitting, plain_state, refuse_other_settings
+from les.training.history import fitting, plain_state
 from les.training.loaders import make_loaders
 from les.training.responses import check_responses, response_weights
 from les_chgnet.arguments import RATIOS, parse, training_stages
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from les.training.backend import TrainingBackend
     from les.training.closing import Frames
     from les.training.files import RunFiles
+    from les.training.run import TrainingRun
 
 logger = logging.getLogger("les")
 
@@ -71,43 +71,29 @@ def train(
         DataError: for files and labels that cannot be trained on.
         ValueError: for options that contradict each other or an earlier run.
     """
-    options = parse(arguments, les=les, start=start)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = backend.files(options.work_dir, options.name)
-    with files.claim(options.resume) as continued:
-        _train(options, files, les=les, continued=continued, backend=backend)
+    backend.carry_out(_train, parse(arguments, les=les, start=start), les=les)
 
 
-def _train(
-    options: argparse.Namespace,
-    files: RunFiles,
-    *,
-    les: bool,
-    continued: bool,
-    backend: TrainingBackend,
-) -> None:
+def _train(run: TrainingRun) -> None:
     """Train, from the start or after the last epoch of an earlier run."""
+    options, files = run.options, run.files
     device = chgnet_device(options.device)
-    axes = LONG_RANGE_AXES if les else ANY_AXES
-    settings = files.settings(vars(options), les)
+    axes = LONG_RANGE_AXES if run.les else ANY_AXES
     with writing(files.log), files.log.open("a") as log, contextlib.redirect_stdout(log):
         torch.manual_seed(options.seed)
         state = None
-        if continued:
-            with plain_state(files.checkpoint):
-                state = read_checkpoint(files.checkpoint)
-            check_parts(state, ResumableTrainer.PARTS, files.checkpoint, "state of a training")
-            refuse_other_settings(state, settings, files.checkpoint)
+        if run.continued:
+            state = run.state(read_checkpoint, ResumableTrainer.PARTS)
             model = model_from(state, files.checkpoint)
             with fitting(files.checkpoint):
                 charge_learning_rate = ResumableTrainer.charge_learning_rate(state)
         else:
-            model, charge_learning_rate = _model(options, les)
+            model, charge_learning_rate = _model(options, run.les)
         model.to(device)
         responses = response_weights(options)
         charges = model.les.config() if isinstance(model, CHGNetLES) else None
         check_responses(responses, charges)
-        trainer = _trainer(model, options, files, settings, charge_learning_rate)
+        trainer = _trainer(model, options, files, run.settings(), charge_learning_rate)
         if state is not None:
             with fitting(files.checkpoint):
                 trainer.load_state(state)
@@ -142,7 +128,7 @@ def _train(
         trainer.model.load_state_dict(best["model"]["state_dict"])
         save_model(trainer.model, files.model)
     sets = labelled(options, charges)
-    close(backend, files.model, sets, device=str(device), bec="bec" in responses)
+    close(run.backend, files.model, sets, device=str(device), bec="bec" in responses)
 
 
 def labelled(options: argparse.Namespace, config: LESConfig | None) -> dict[str, Frames]:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from mace.calculators import MACECalculator
-from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.modules.models import ScaleShiftMACE
-from mace.tools.torch_geometric import Batch
-from mace.tools.torch_tools import default_dtype
 from numpy.typing import NDArray
 
 from les.backends.batch_calculator import BatchCalculator
-from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
+from les.backends.loading import model_given
 from les.backends.several import OneOrSeveral
-from les.data.atoms import has_stress
 from les.devices import resolve_device, resolve_dtype
-from les.latent_moments import ATOMIC_MOMENTS
-from les.response.born import BORN_CHARGES
 from les_mace.checkpoint import load_model
 from les_mace.cluster import MACECluster
+from les_mace.heads import CalculatorOfHead, chosen_head
+from les_mace.input import CalculatorInput
 from les_mace.model import MACELES
-from les_mace.neighbours import own_cells
+from les_mace.outputs import outputs_by_structure, outputs_kept
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -35,16 +30,8 @@ if TYPE_CHECKING:
 #: Keywords of upstream's calculator that name models.
 SEVERAL_MODELS = ("models", "model_paths", "model_path")
 
-#: Outputs of models with LES that results are made of.
-KEPT = ("les_energy", "charges", "dipole", "BEC", "equilibration_parameters", *ATOMIC_MOMENTS)
-#: Outputs in upstream's units, and the powers of the length in these.
-IN_UNITS = {"energy": 0, "node_energy": 0, "les_energy": 0, "forces": -1, "stress": -3}
-#: Outputs under names of their own, and results that are of whole structures.
-NAMES = {"node_energy": "energies", "BEC": BORN_CHARGES}
-OF_STRUCTURES = ("energy", "stress", "les_energy", "dipole")
 
-
-class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
+class LESCalculator(OneOrSeveral, CalculatorOfHead, CalculatorInput, BatchCalculator):
     """``MACECalculator`` for models with LES.
 
     ``stress`` is per volume of the cell as given, also of a slab; without a periodic axis, or
@@ -93,13 +80,8 @@ class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
         if dtype and default_dtype and dtype != default_dtype:
             raise ValueError(f"`dtype` is {dtype!r}, but `default_dtype` {default_dtype!r}")
         device = resolve_device(device)
-        own: Any = model
-        if isinstance(model, (str, Path)):
-            own = load_model(model, allow_pickle=allow_pickle)
-        if not isinstance(own, ScaleShiftMACE):
-            raise TypeError(
-                f"`model` must be a MACE model or a model file, got {type(own).__name__}"
-            )
+        kind = "MACE model or a model file"
+        own = model_given(model, load_model, ScaleShiftMACE, kind, allow_pickle=allow_pickle)
         long_range = isinstance(own, MACELES)
         if long_range and kwargs.get("compile_mode") is not None:
             raise ValueError("`compile_mode` is not supported for models with LES yet")
@@ -109,13 +91,12 @@ class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
                 "defined for the long-range energy"
             )
         heads = list(getattr(own, "heads", ["Default"]))
-        head = _chosen(head, heads)
+        head = chosen_head(head, heads)
         own_dtype = next(own.parameters()).dtype
         self.dtype = resolve_dtype(dtype or default_dtype, own_dtype)
         if self.dtype != own_dtype and own is model:
             own = copy.deepcopy(own)  # that of someone else stays as precise as it is
         own = own.to(self.dtype)
-        #: Whether the user still has to say which head is meant.
         self.head_is_open = head is None
         # Upstream appends to the list of the class, which all calculators share.
         self.implemented_properties: list[str] = []
@@ -147,84 +128,38 @@ class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
         self.require_head()
         return MACECluster(self.models[0], self.available_heads.index(self.head))
 
-    def structure_of(self, atoms: Atoms | None) -> Atoms:
-        """As inherited; also raises ``ValueError`` if none of several heads has been chosen."""
-        self.require_head()
-        return super().structure_of(atoms)
-
-    def require_head(self) -> None:
-        """Raise ``ValueError`` if none of several heads has been chosen."""
-        if self.head_is_open:
-            raise ValueError(
-                f"the model has the heads {', '.join(self.available_heads)}: say which one is "
-                "meant with `head`, or --head"
-            )
-
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         placed = self.place(atoms, self.dtype)
-        with self._output_kept() as out:
+        with outputs_kept(self._asked_model()) as found:
             MACECalculator.calculate(self, placed, properties, system_changes)
         self.atoms = atoms.copy()  # what the results belong to, as it was given
-        if not has_stress(atoms):
-            self.results.pop("stress", None)
         if self.long_range:
-            self.add_charge_results(
-                atoms,
-                out["les_energy"].item() * self.energy_units_to_eV,
-                out["charges"],
-                out["dipole"][0],
-                out["BEC"] if self.bec else None,
-                out.get("equilibration_parameters"),
-                out,
-            )
+            self.add_charge_outputs(atoms, *self._by_structure(found, [atoms]))
 
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         alone = any(self.fragment_tensors(atoms) for atoms in structures)
-        if alone or self.use_compile or self.compute_atomic_stresses:
-            yield from ChargeCalculator.evaluate_together(self, structures)
-            return
-        placed = [self.place(atoms, self.dtype) for atoms in structures]
-        batch = Batch.from_data_list([self._graph(atoms) for atoms in placed]).to(self.device)
-        inputs = {
-            key: value.to(self.dtype) if _is_floating(value) else value
-            for key, value in batch.to_dict().items()
-        }
-        with self._output_kept():
-            found = self.models[0](inputs, compute_stress=True)
-        found = {key: found[key] for key in (*IN_UNITS, *KEPT) if found.get(key) is not None}
-        values = {NAMES.get(key, key): self._in_eV(key, x) for key, x in found.items()}
-        outputs = divided(values, [len(atoms) for atoms in structures], OF_STRUCTURES)
-        for atoms, out in zip(structures, outputs, strict=True):
-            self.set_results(atoms, out)
-            yield
+        alone = alone or self.use_compile or self.compute_atomic_stresses
+        way = ChargeCalculator if alone else BatchCalculator
+        return way.evaluate_together(self, structures)
 
-    def _in_eV(self, key: str, values: torch.Tensor) -> torch.Tensor:
-        """An output of the model in eV, A and e."""
-        if key not in IN_UNITS:
-            return values.detach().cpu()
-        unit = self.energy_units_to_eV * self.length_units_to_A ** IN_UNITS[key]
-        return values.detach().cpu() * unit
+    def outputs_of(self, structures: Sequence[Atoms]) -> list[dict[str, torch.Tensor]]:
+        inputs = self.input_of([self.place(atoms, self.dtype) for atoms in structures])
+        return self._by_structure(self._asked_model()(inputs, compute_stress=True), structures)
 
-    @contextlib.contextmanager
-    def _output_kept(self) -> Iterator[dict[str, torch.Tensor]]:
-        """What a model with LES gives besides; upstream passes on only the outputs it knows."""
-        kept: dict[str, torch.Tensor] = {}
-        if not self.long_range:
-            yield kept
-            return
-
-        def keep(module: torch.nn.Module, inputs: Any, output: dict[str, Any]) -> None:
-            kept.update({key: x.detach() for key in KEPT if (x := output.get(key)) is not None})
-
+    def _asked_model(self) -> Any:
+        """The model, told what is asked for: it may be shared, and may ask for less by itself."""
         model = self.models[0]
-        # Calculators may share a model, and a model may ask for less than all of it.
-        model.compute_bec, model.bec_output_index = self.bec, None
-        model.bec_method = self.bec_method
-        handle = model.register_forward_hook(keep)
-        try:
-            yield kept
-        finally:
-            handle.remove()
+        if self.long_range:
+            model.compute_bec, model.bec_output_index = self.bec, None
+            model.bec_method = self.bec_method
+        return model
+
+    def _by_structure(
+        self, found: Mapping[str, Any], structures: Sequence[Atoms]
+    ) -> list[dict[str, torch.Tensor]]:
+        """The outputs of the model for each structure, in eV, A and e."""
+        units = (self.energy_units_to_eV, self.length_units_to_A)
+        return outputs_by_structure(found, [len(atoms) for atoms in structures], *units)
 
     def get_hessian(self, atoms: Atoms | None = None) -> NDArray[Any]:
         """Second derivatives of the energy, ``[3 n_atoms, n_atoms, 3]`` [eV/A^2].
@@ -237,49 +172,3 @@ class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
             self.models[0].compute_bec = False
         hessian: NDArray[Any] = super().get_hessian(placed)
         return hessian
-
-    def _atoms_to_batch(self, atoms: Atoms) -> Any:
-        """Upstream's batch, of which all results are made."""
-        with own_cells():
-            batch = super()._atoms_to_batch(self._with_state(atoms))
-        for name, values in self.fragment_tensors(atoms).items():
-            batch[name] = values.to(batch["positions"].device)
-        return batch
-
-    def _graph(self, atoms: Atoms) -> AtomicData:
-        """What upstream's batch of one structure is made of."""
-        self.arrays_keys[self.charges_key] = "charges"  # as upstream
-        keys = KeySpecification(info_keys=self.info_keys, arrays_keys=self.arrays_keys)
-        with own_cells(), default_dtype(self.default_dtype):
-            config = config_from_atoms(
-                self._with_state(atoms), key_specification=keys, head_name=self.head
-            )
-            return AtomicData.from_config(
-                config, z_table=self.z_table, cutoff=self.r_max, heads=self.available_heads
-            )
-
-    def _with_state(self, atoms: Atoms) -> Atoms:
-        """The structure with the total charge and the spin where upstream reads them."""
-        # What the long-range part has no use for stays as it is, for upstream's own embeddings.
-        state = {}
-        if self.uses_total_charge:
-            state[self.info_keys["total_charge"]] = self.total_charge(atoms)
-        if "spin" in self.embedded:
-            state[self.info_keys["total_spin"]] = self.spin(atoms)
-        if state:
-            atoms = atoms.copy()
-            atoms.info.update(state)
-        return atoms
-
-
-def _is_floating(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-
-def _chosen(head: str | None, heads: list[str]) -> str | None:
-    """The head that is meant, of those that the model has; ``None`` if that is still open."""
-    if head is not None and head not in heads:
-        raise ValueError(f"`head` must be one of {', '.join(heads)}, got {head!r}")
-    if head is None and len(heads) == 1:
-        return heads[0]
-    return head or next((each for each in heads if each.lower() == "default"), None)

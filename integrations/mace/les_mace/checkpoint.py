@@ -21,7 +21,7 @@ from mace.tools.scripts_utils import extract_config_mace_model
 from mace.tools.torch_tools import default_dtype
 
 from les.backends.model_files import check_parts, load_plain
-from les.config import OF_THE_READOUT
+from les.config_fields import OF_THE_READOUT
 from les.files import replacing
 from les.legacy import stored_settings
 from les.versions import mark, read_mark

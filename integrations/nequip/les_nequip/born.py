@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from nequip.data import AtomicDataDict
 from torch import Tensor
 
-from les.equilibration import refuse_periodic_response
-from les.induced import refuse_periodic_response_of_charges
+from les.long_range import LongRange
 from les.response.arguments import BornSettings
-from les.response.atomic_dipoles import born_effective_charges_of_dipoles
-from les.response.born import born_charges_of_model
+from les.response.atomic_dipoles import with_dipoles
+from les.response.born import born_charges_of_model, needs_edges
 from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
 from les.structures import ChargeSums, Structures
@@ -22,68 +20,45 @@ def born_effective_charges_of(
     les: Any,
     data: AtomicDataDict.Type,
     charges: Tensor,
+    found: LongRange,
     structures: Structures,
     sums: ChargeSums,
-    moments: Mapping[str, Tensor | None] | None = None,
 ) -> Tensor:
     """Born effective charges ``[n_atoms, 3, 3]`` [e] that the module ``les`` adds to ``data``.
 
     Args:
         les: the module.
         data: its input.
-        charges: as they are read, or equilibrated ``[n_atoms]`` [e].
+        charges: as they are read ``[n_atoms]`` [e].
+        found: the long-range part, of which equilibrated and induced charges and moments are taken.
         structures, sums: where the atoms are, and what charges sum to.
-        moments: those of ``les.long_range.LongRange``, of a model that has any.
 
     Raises:
         ValueError: as the module.
     """
-    if not data[AtomicDataDict.POSITIONS_KEY].requires_grad:
+    if not structures.positions.requires_grad:
         raise ValueError(
             "`compute_bec` needs a model that computes forces (`do_derivatives: true`)"
         )
-    config = les.config
+    config, dipoles = les.config, None
+    if config.charge_equilibration:
+        charges = found.latent_charges
+    if found.moments is not None:
+        raw, dipoles = found.moments["raw_charges"], found.moments["latent_dipoles"]
+        assert raw is not None
+        charges = raw
     settings = BornSettings(config.remove_mean, config.epsilon_factor, les.training)
-    if moments is not None:
-        responds = config.use_induced_charge
-        if responds:
-            raw = moments["raw_charges"]
-            assert raw is not None and structures.pbc is not None
-            charges = raw
-            if les.bec_method == "exact":
-                refuse_periodic_response_of_charges(structures.pbc)
-        bec = _of_charges(les, data, charges, structures, sums, settings, responds)
-        dipoles = moments["latent_dipoles"]
-        if dipoles is None:
-            return bec
-        return bec + born_effective_charges_of_dipoles(
-            dipoles, structures.positions, config.epsilon_factor, les.training
-        )
-    return _of_charges(les, data, charges, structures, sums, settings, config.charge_equilibration)
-
-
-def _of_charges(
-    les: Any,
-    data: AtomicDataDict.Type,
-    charges: Tensor,
-    structures: Structures,
-    sums: ChargeSums,
-    settings: BornSettings,
-    responds: bool,
-) -> Tensor:
-    if les.config.charge_equilibration:
-        # Charges depend on all positions, and not along edges.
-        refuse_periodic_response(structures.cell, structures.pbc, sums.fragment)
-    if sums.fragment is not None:
-        return born_charges_of_model(charges, structures, sums, settings)
-    if (
-        les.config.charge_equilibration or les.bec_method == "phase" or responds
-    ):  # of molecules that is exact
-        return phase_evaluation(charges, structures, settings, sums.total_charge)
-    if les.edge_record is None:
-        raise ValueError(bec_obstacle(les))
-    edges = les.edge_record.edges(data)
-    return moment_evaluation(charges, structures, edges, settings, sums.total_charge)
+    # Not by the functions that check values, which a captured graph does not have.
+    if needs_edges(config, les.bec_method, structures, sums):
+        if les.edge_record is None:
+            raise ValueError(bec_obstacle(les))
+        edges = les.edge_record.edges(data)
+        bec = moment_evaluation(charges, structures, edges, settings, sums.total_charge)
+    elif sums.fragment is None:
+        bec = phase_evaluation(charges, structures, settings, sums.total_charge)
+    else:
+        bec = born_charges_of_model(charges, structures, sums, settings)
+    return with_dipoles(bec, dipoles, structures.positions, settings)
 
 
 def bec_obstacle(les: Any) -> str | None:

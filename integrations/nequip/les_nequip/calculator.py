@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from ase import Atoms
 from nequip.data import AtomicDataDict
 from nequip.data._nl import DEFAULT_NEIGHBORLIST_BACKEND
-from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.integrations.ase import NequIPCalculator
 
-from les import LESConfig, dipole_moments
-from les.backends.batches import divided
 from les.backends.calculator import ChargeCalculator
 from les.backends.several import OneOrSeveral
-from les.data.atoms import LONG_RANGE_AXES, has_stress, spanning_cell
+from les.data.atoms import LONG_RANGE_AXES, spanning_cell
 from les.devices import resolve_device
-from les.latent_moments import ATOMIC_MOMENTS
+from les_nequip.charge_states import INPUTS
 from les_nequip.cluster import NequIPCluster
-from les_nequip.keys import (
-    BEC_METHOD,
-    EQUILIBRATION_KEY,
-    LES_ENERGY_KEY,
-    METADATA_KEY,
-    SPIN_KEY,
-    TOTAL_CHARGE_KEY,
-)
+from les_nequip.keys import LES_ENERGY_KEY
 from les_nequip.limits import check_bec_method, check_compiled_for
-from les_nequip.loading import Loaded, load
+from les_nequip.loading import load, types_of_numbers
+from les_nequip.metadata import config_of, settings_of
+from les_nequip.outputs import charge_outputs, outputs_by_structure, outputs_chosen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-
-#: Outputs that results of several structures are made of: one for each structure, or each atom.
-OF_STRUCTURES = (AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.STRESS_KEY, LES_ENERGY_KEY)
-OF_ATOMS = (
-    AtomicDataDict.PER_ATOM_ENERGY_KEY,
-    AtomicDataDict.FORCE_KEY,
-    AtomicDataDict.CHARGE_KEY,
-    AtomicDataDict.BORN_CHARGE_KEY,
-    EQUILIBRATION_KEY,
-    *ATOMIC_MOMENTS,
-)
-#: Dipoles of the charges of several structures. No model puts them out: theirs may be others.
-_DIPOLE_OF_CHARGES = "_dipole_of_charges"
+    from contextlib import AbstractContextManager
 
 
 class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
@@ -115,24 +91,16 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         self._compiled = bool(loaded.outputs)
         modules: Iterable[Any] = loaded.model.modules()
         self.les_modules = [module for module in modules if getattr(module, "is_les", False)]
-        self.settings = _settings(loaded, self.les_modules)
+        metadata = getattr(loaded.model, "metadata", {})
+        self.settings = settings_of(metadata, loaded.settings, self.les_modules)
         if self.settings is not None and not self.les_modules:
             slabs = loaded.takes_pbc and self.settings.get("slabs", False)
             self.long_range_axes = LONG_RANGE_AXES if slabs else (0, 3)
-        config = None
-        if self.settings is not None:
-            names = LESConfig().to_dict()
-            own = {key: x for key, x in self.settings.items() if key in names}
-            config = LESConfig.from_stored(own)
-        self.set_up_charges(config)
-        if self.bec and loaded.outputs and AtomicDataDict.BORN_CHARGE_KEY not in loaded.outputs:
-            raise ValueError(
-                f"{model} has no Born effective charges; compile it with --target ase_les_bec"
-            )
+        self.set_up_charges(config_of(self.settings))
         if self.bec:
             assert self.settings is not None
-            name = str(model) if isinstance(model, (str, Path)) else "`model`"
-            check_bec_method(self.bec_method, name, self.settings, self.les_modules)
+            has = (self.settings, self.les_modules, loaded.outputs)
+            check_bec_method(self.bec_method, model, *has)
 
     #: The part of a batch's output that results are being made of.
     _found: AtomicDataDict.Type | None = None
@@ -156,45 +124,23 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
 
     def elements(self) -> Iterable[int]:
         """Atomic numbers that the model knows; all there are if nothing says which."""
-        for mapper in self.transforms:
-            if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
-                known: list[int] = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
-                return known
-        return range(1, 119)
+        types = types_of_numbers(self.transforms)
+        if types is None:
+            return range(1, 119)
+        known: list[int] = torch.nonzero(types >= 0).flatten().tolist()
+        return known
 
     def short_range_part(self) -> NequIPCluster:
         self.require_charges()
-        assert self.les_config is not None
-        if not self.les_modules:
-            raise ValueError(
-                "atoms of a compiled model cannot be divided among ranks: take the model as it was "
-                "trained"
-            )
-        if len(self.les_modules) > 1 or self.energy_units_to_eV != 1.0:
-            raise ValueError(
-                "atoms of a model with several modules of LES, or with other units than eV, cannot "
-                "be divided among ranks"
-            )
-        for mapper in self.transforms:
-            if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
-                return NequIPCluster(
-                    self.model, self.les_modules[0], self.les_config, mapper.lookup_table
-                )
-        raise ValueError("the model does not say which chemical elements its atom types are")
+        return NequIPCluster.of(self)
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         if self.settings is not None and not self.les_modules:
-            check_compiled_for(
-                atoms,
-                self.total_charge(atoms),
-                self.settings["boundary"],
-                fragments=self.fragments(atoms) is not None,
-            )
+            charge, told = self.total_charge(atoms), self.fragments(atoms) is not None
+            check_compiled_for(atoms, charge, self.settings["boundary"], fragments=told)
         with self._chosen_outputs():
             NequIPCalculator.calculate(self, atoms, properties, system_changes)
         self.results["energy"] = self.results["free_energy"] = float(self.results["energy"])
-        if not has_stress(atoms):
-            self.results.pop("stress", None)
 
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         # Compiled models are for single structures, and so are fragments, by their numbers.
@@ -204,13 +150,7 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         batch = AtomicDataDict.batched_from_list([self.atoms_to_data(x) for x in structures])
         with self._chosen_outputs():
             found = self.call_model(batch)
-        kept = {key: found[key].detach() for key in (*OF_STRUCTURES, *OF_ATOMS) if key in found}
-        if AtomicDataDict.CHARGE_KEY in kept and self.les_config is not None:
-            owner = found[AtomicDataDict.BATCH_KEY].cpu()
-            charges = kept[AtomicDataDict.CHARGE_KEY]
-            kept[_DIPOLE_OF_CHARGES] = self._dipoles(charges, structures, owner)
-        of_structures = (*OF_STRUCTURES, _DIPOLE_OF_CHARGES)
-        outputs = divided(kept, [len(atoms) for atoms in structures], of_structures)
+        outputs = outputs_by_structure(found, structures, self.les_config)
         for atoms, out in zip(structures, outputs, strict=True):
             self._found = out
             try:
@@ -229,70 +169,18 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             return {}  # has been evaluated
         bare = Atoms(atoms.numbers, atoms.positions, cell=spanning_cell(atoms), pbc=atoms.pbc)
         data = super().atoms_to_data(bare)
-        state = {TOTAL_CHARGE_KEY: self.total_charge(atoms)} if self.uses_total_charge else {}
-        if "spin" in self.embedded:
-            state[SPIN_KEY] = self.spin(atoms)
-        for key, value in state.items():
-            number = torch.full((1, 1), value, dtype=torch.float64)
-            data[key] = number.to(data[AtomicDataDict.POSITIONS_KEY].device)
-        for key, values in self.fragment_tensors(atoms).items():
-            data[key] = values.unsqueeze(-1).to(data[AtomicDataDict.POSITIONS_KEY].device)
-        return data
+        told = self.fragment_tensors(atoms)
+        for name, value in self.charge_state(atoms).items():
+            told[INPUTS[name]] = torch.full((1,), value, dtype=torch.float64)
+        device = data[AtomicDataDict.POSITIONS_KEY].device
+        return data | {key: values.unsqueeze(-1).to(device) for key, values in told.items()}
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:
         """Keep the results that upstream does not know."""
         if self.les_config is None or not {AtomicDataDict.CHARGE_KEY, LES_ENERGY_KEY} <= set(out):
             return
-        charges = out[AtomicDataDict.CHARGE_KEY].detach().squeeze(-1).cpu()
-        dipole = out.get(_DIPOLE_OF_CHARGES)
-        if dipole is None:
-            one = torch.zeros(len(charges), dtype=torch.long)
-            dipole = self._dipoles(charges, [self.atoms], one)[0]
-        if "atomic_dipoles" in out:
-            dipole = dipole + out["atomic_dipoles"].detach().sum(dim=0).cpu()
-        bec = out[AtomicDataDict.BORN_CHARGE_KEY].reshape(-1, 3, 3) if self.bec else None
-        les_energy = out[LES_ENERGY_KEY].item() * self.energy_units_to_eV
-        parameters = out.get(EQUILIBRATION_KEY)
-        self.add_charge_results(self.atoms, les_energy, charges, dipole, bec, parameters, out)
+        unit = self.energy_units_to_eV
+        self.add_charge_outputs(self.atoms, charge_outputs(out, self.atoms, self.les_config, unit))
 
-    def _dipoles(
-        self, charges: torch.Tensor, structures: Sequence[Atoms], owner: torch.Tensor
-    ) -> torch.Tensor:
-        """Dipoles ``[n_structures, 3]`` [e A] of charges ``[n_atoms]`` or ``[n_atoms, 1]``.
-
-        Args:
-            charges: those that the model gives, with the square root of ``epsilon_factor`` in them.
-            structures: where the atoms are.
-            owner: structure of each atom ``[n_atoms]``.
-        """
-        assert self.les_config is not None
-        charges = charges.cpu()
-        positions = np.concatenate([atoms.positions for atoms in structures])
-        return dipole_moments(
-            charges,
-            torch.as_tensor(positions, dtype=charges.dtype),
-            owner,
-            len(structures),
-            self.les_config.moments_without_mean,
-        )
-
-    @contextlib.contextmanager
-    def _chosen_outputs(self) -> Iterator[None]:
-        """Let the model compute what is asked for here, and later what it is configured for."""
-        configured = [(x.compute_bec, getattr(x, BEC_METHOD, None)) for x in self.les_modules]
-        for module in self.les_modules:
-            module.compute_bec, module.bec_method = self.bec, self.bec_method
-        try:
-            yield
-        finally:
-            for module, before in zip(self.les_modules, configured, strict=True):
-                module.compute_bec, module.bec_method = before
-
-
-def _settings(loaded: Loaded, les_modules: Sequence[Any]) -> dict[str, Any] | None:
-    """What the model says about LES."""
-    if loaded.settings is not None or not les_modules:
-        return loaded.settings
-    metadata: Any = loaded.model.metadata
-    settings: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-    return settings
+    def _chosen_outputs(self) -> AbstractContextManager[None]:
+        return outputs_chosen(self.les_modules, self.bec, self.bec_method)

@@ -12,6 +12,7 @@ from les.config import LESConfig
 from les.engines.cluster import Cluster
 from les_nequip.edges import module_name
 from les_nequip.keys import READ_KEY
+from les_nequip.loading import types_of_numbers
 
 #: Wrappers around the energy model, which differentiate its results.
 DERIVATIVES = {"ForceStressOutput", "PartialForceOutput"}
@@ -54,6 +55,31 @@ class NequIPCluster:
         self.n_layers = max(1, record.n_interactions)
         self.device = next(model.parameters()).device
         self.types = types.to(self.device)
+
+    @classmethod
+    def of(cls, calculator: Any) -> NequIPCluster:
+        """That of the model of a ``les_nequip.LESCalculator``.
+
+        Raises:
+            ValueError: for a compiled model, one in other units than eV or with several modules of
+                LES, and one that does not say which elements its types are.
+        """
+        modules, config = calculator.les_modules, calculator.les_config
+        if not modules:
+            raise ValueError(
+                "atoms of a compiled model cannot be divided among ranks: take the model as it was "
+                "trained"
+            )
+        if len(modules) > 1 or calculator.energy_units_to_eV != 1.0:
+            raise ValueError(
+                "atoms of a model with several modules of LES, or with other units than eV, cannot "
+                "be divided among ranks"
+            )
+        types = types_of_numbers(calculator.transforms)
+        if types is None:
+            raise ValueError("the model does not say which chemical elements its atom types are")
+        assert config is not None
+        return cls(calculator.model, modules[0], config, types)
 
     def __call__(self, cluster: Cluster) -> tuple[Tensor, Tensor]:
         # The shifts are in the place of images: lattice vectors are the axes of coordinates.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from nequip.data import AtomicDataDict
 
 from les_nequip.keys import BEC_METHOD
 
@@ -12,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def check_bec_method(
-    method: str, model: str, settings: Mapping[str, Any], les_modules: Sequence[Any]
+    method: str,
+    model: Any,
+    settings: Mapping[str, Any],
+    les_modules: Sequence[Any],
+    outputs: Collection[str],
 ) -> None:
     """Refuse a way to evaluate Born effective charges that a model does not have.
 
@@ -21,10 +28,16 @@ def check_bec_method(
         model: the model or its file, for messages.
         settings: what the model says about LES.
         les_modules: its modules of LES; none of a compiled one.
+        outputs: names of the outputs of a compiled model.
 
     Raises:
         ValueError: saying what the model has.
     """
+    if outputs and AtomicDataDict.BORN_CHARGE_KEY not in outputs:
+        raise ValueError(
+            f"{model} has no Born effective charges; compile it with --target ase_les_bec"
+        )
+    model = str(model) if isinstance(model, (str, Path)) else "`model`"
     compiled = not les_modules
     if compiled:
         only = settings.get(BEC_METHOD, "phase")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from nequip.data import AtomicDataDict
+from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.integrations.utils import basic_transforms, handle_chemical_species_map
 from nequip.model.inference_models import load_compiled_model
 from nequip.nn import graph_model
@@ -35,6 +36,22 @@ class Loaded:
     settings: dict[str, Any] | None = None
     outputs: frozenset[str] = field(default_factory=frozenset)
     takes_pbc: bool = False
+
+
+def types_of_numbers(transforms: Sequence[Callable[..., Any]]) -> torch.Tensor | None:
+    """Type of each atomic number ``[n_numbers]``, -1 for those without one.
+
+    Args:
+        transforms: what turns structures into input.
+
+    Returns:
+        The table, or ``None`` if nothing says which elements the types are.
+    """
+    for mapper in transforms:
+        if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
+            table: torch.Tensor = mapper.lookup_table
+            return table
+    return None
 
 
 def load(

@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import torch
 from nequip.data import AtomicDataDict
 from nequip.nn import GraphModuleMixin, model_modifier
-from nequip.nn.utils import scatter
 from torch import Tensor
 
 from les import ChargeReadout, Ewald
-from les.atom_energies import summable
 from les.charge_states import ChargeStateEmbedding
 from les.element_baselines import ElementBaselines
-from les.fragments import told_fragments
-from les.latent_moments import long_range_of_moments, reported_moments
-from les.long_range import (
-    CaptureLimits,
-    LongRange,
-    captured_long_range,
-    long_range,
-    summed_cells,
-)
+from les.long_range import captured_long_range, summed_cells
 from les.moment_readout import IN_GRAPHS, MomentReadout, ReadMoments
-from les.structures import NO_SUMS, ChargeSums, Structures
+from les.structures import NO_SUMS
+from les_nequip.any_order import long_range_in_any_order
 from les_nequip.born import bec_obstacle, born_effective_charges_of
-from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.charge_states import Conditioned, n_features
 from les_nequip.edges import EdgeRecord
-from les_nequip.keys import (
-    BEC_METHOD,
-    EQUILIBRATION_KEY,
-    FRAGMENT_CHARGE_KEY,
-    FRAGMENT_KEY,
-    LES_DIPOLE_KEY,
-    LES_ENERGY_KEY,
-    METADATA_KEY,
-    READ_KEY,
-    TOTAL_CHARGE_KEY,
-)
+from les_nequip.keys import LES_ENERGY_KEY, READ_KEY
+from les_nequip.metadata import metadata_of
 from les_nequip.moments import read_moments
 from les_nequip.reach import Reach
+from les_nequip.results import add_long_range
+from les_nequip.scalars import atom_features, scalar_features
 from les_nequip.settings import core_config
+from les_nequip.structures import structures_of, sums_of
 from les_nequip.upstream import (
     is_exporting,
     is_tracing,
@@ -54,11 +35,6 @@ from les_nequip.upstream import (
     refuse_mliap_file,
     refuse_partial_input,
 )
-
-logger = logging.getLogger("les")
-
-#: Typical number of neighbours, to scale the sum of Allegro's edge features.
-NEIGHBOURS: Final[float] = 20.0
 
 
 class LES(GraphModuleMixin, torch.nn.Module):
@@ -133,7 +109,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         self.compute_bec, self.compute_dipole = bool(compute_bec), bool(compute_dipole)
 
         irreps_in = AtomicDataDict._fix_irreps_dict(irreps_in or {})
-        self.feature_key, n_scalars = _scalar_features(irreps_in)
+        self.feature_key, n_scalars = scalar_features(irreps_in)
         self.config = core_config(settings, n_scalars)
         self.ewald = Ewald(**self.config.sum_settings())
         self.readout = ChargeReadout.of(self.config, len(type_names))
@@ -163,20 +139,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
 
     def _get_metadata_contributions(self) -> dict[str, str]:
         refuse_mliap_file()
-        if self.config.reads_moments and is_exporting():
-            raise ValueError(IN_GRAPHS)
-        if self.charge_states is not None and is_exporting():
-            raise ValueError(
-                f"a model that embeds the {self.config.embedded[0].replace('_', ' ')} of a "
-                "structure cannot be compiled by nequip-compile: its programs do not pass it; use "
-                "the model as it was trained"
-            )
-        obstacle = bec_obstacle(self)
-        if obstacle is not None and is_exporting():
-            logger.warning("the compiled model has no Born effective charges: %s", obstacle)
-        method = {BEC_METHOD: None if obstacle else self.bec_method}
-        settings = {**self.reach.to_dict(), **self.config.to_dict(), **method}
-        return {METADATA_KEY: json.dumps(settings)}
+        return metadata_of(self, exporting=is_exporting())
 
     def forward(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
         """Add charges and their energy to ``data``.
@@ -188,116 +151,42 @@ class LES(GraphModuleMixin, torch.nn.Module):
                 not known where it takes features from other atoms.
         """
         refuse_partial_input(data)
+        tracing, exporting = is_tracing(), is_exporting()
         positions = data[AtomicDataDict.POSITIONS_KEY]
-        n_structures = AtomicDataDict.num_frames(data)
-        batch = data.get(AtomicDataDict.BATCH_KEY)
-        cell = data.get(AtomicDataDict.CELL_KEY)
-        if cell is None:
-            cell = positions.new_zeros([n_structures, 3, 3])
-        cell = cell.view(-1, 3, 3).to(positions.dtype)
-        structure = torch.zeros_like(positions[:, 0], dtype=torch.long) if batch is None else batch
         types = data[AtomicDataDict.ATOM_TYPE_KEY].view(-1)
-        scalars = self._atom_features(data)
+        scalars = atom_features(data, self.feature_key)
         charges = self.readout(scalars, types).squeeze(-1).to(positions.dtype)
-        if self.config.use_fixed_atomic_charges:
-            assert self.elements is not None
+        if self.elements is not None:
             charges = self.elements.with_charges(charges, types)
         if READ_KEY in data:
             data[AtomicDataDict.CHARGE_KEY] = charges.unsqueeze(-1)
             return data
-        sums = self._sums(data)
+        sums = sums_of(data, tracing=tracing) if self.config.uses_total_charge else NO_SUMS
         moments: ReadMoments | None = None
         if self.config.reads_moments:
-            if is_tracing() or is_exporting():
+            if tracing or exporting:
                 raise ValueError(IN_GRAPHS)
-            moments = read_moments(self, scalars, data).in_precision(positions.dtype)
-            if self.config.use_atomic_alpha:
-                assert self.elements is not None
-                moments = moments._replace(alphas=self.elements.with_alphas(moments.alphas, types))
+            moments = read_moments(self, scalars, types, data)
 
-        setting = self.reach.setting
-        if is_tracing():
-            boundary = self.reach.boundary()
-            extent = self.reach.extent(self.ewald.dl) if boundary != "open" else []
-            slabs = self.reach.slabs(AtomicDataDict.PBC_KEY in data)
-            pbc = periodic_axes(data, cell, setting, boundary, refuse_in_graph, slabs=slabs)
-            structures = Structures(positions, cell, structure, pbc)
-            limits = CaptureLimits(boundary, extent, slabs, single=batch is None)
-            found = captured_long_range(
-                self.ewald, self.config, charges, structures, limits, sums.total_charge
-            )
+        structures = structures_of(data, self.reach, tracing=tracing, exporting=exporting)
+        if tracing:
+            told, single = AtomicDataDict.PBC_KEY in data, AtomicDataDict.BATCH_KEY not in data
+            limits = self.reach.limits(self.ewald.dl, told, single)
+            core = (self.ewald, self.config, charges, structures)
+            found = captured_long_range(*core, limits, sums.total_charge)
         else:
-            # nequip-compile compares its graph with this, on input that may lack `pbc`.
-            boundary = self.reach.boundary() if is_exporting() else setting
-            slabs = not is_exporting() or self.reach.slabs(AtomicDataDict.PBC_KEY in data)
-            pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
-            structures = Structures(positions, cell, structure, pbc)
-            self.reach.see(summed_cells(self.ewald, structures), pbc)
-            found = self._long_range(charges, structures, sums, moments)
-            shares = summable(found.atom_energies, found.energy, structure)
-            found = found._replace(atom_energies=shares)
+            assert structures.pbc is not None
+            self.reach.see(summed_cells(self.ewald, structures), structures.pbc)
+            found = long_range_in_any_order(self, charges, structures, sums, moments)
 
-        energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
-        shares = found.atom_energies.unsqueeze(-1)
-        data[AtomicDataDict.PER_ATOM_ENERGY_KEY] = energies + shares.to(energies.dtype)
-        data[LES_ENERGY_KEY] = found.energy.unsqueeze(-1)
-        data[AtomicDataDict.CHARGE_KEY] = found.charges.unsqueeze(-1)
-        if found.dipole is not None:
-            data[LES_DIPOLE_KEY] = found.dipole
+        add_long_range(data, found, self.config.epsilon_factor)
         # A compiled graph drops what its target does not ask for.
-        exporting = is_exporting() and positions.requires_grad and bec_obstacle(self) is None
-        if self.config.charge_equilibration:
-            charges = found.latent_charges
-            data[EQUILIBRATION_KEY] = found.parameters
-        if found.moments is not None:
-            reported = reported_moments(found.moments, self.config.epsilon_factor)
-            data.update({name: x for name, x in reported.items() if x is not None})
-        if self.compute_bec or exporting:
+        exported = exporting and positions.requires_grad and bec_obstacle(self) is None
+        if self.compute_bec or exported:
             data[AtomicDataDict.BORN_CHARGE_KEY] = born_effective_charges_of(
-                self, data, charges, structures, sums, found.moments
+                self, data, charges, found, structures, sums
             )
         return data
-
-    def _sums(self, data: AtomicDataDict.Type) -> ChargeSums:
-        """What charges sum to, as far as the model uses it and it is told."""
-        if not self.config.uses_total_charge:
-            return NO_SUMS
-        keys = (TOTAL_CHARGE_KEY, FRAGMENT_KEY, FRAGMENT_CHARGE_KEY)
-        total, *parts = (data[key].view(-1) if key in data else None for key in keys)
-        return ChargeSums(total, *(parts if is_tracing() else told_fragments(*parts)))
-
-    def _long_range(
-        self,
-        charges: Tensor,
-        structures: Structures,
-        sums: ChargeSums,
-        moments: ReadMoments | None = None,
-    ) -> LongRange:
-        """The long-range part, where no graph is captured."""
-        batch = structures.batch
-        if not bool((batch[1:] < batch[:-1]).any()):
-            core, dipole = (self.ewald, self.config, charges), self.compute_dipole
-            if moments is None:
-                return long_range(*core, structures, sums, compute_dipole=dipole)
-            return long_range_of_moments(*core, moments, structures, sums, compute_dipole=dipole)
-        # Upstream allows any order of atoms.
-        order = torch.argsort(batch, stable=True)
-        if moments is not None:
-            moments = moments.in_order(order)
-        found = self._long_range(
-            charges[order], structures.in_order(order), sums.in_order(order), moments
-        )
-        return found.in_order(torch.argsort(order))
-
-    def _atom_features(self, data: AtomicDataDict.Type) -> Tensor:
-        """Scalar features of each atom ``[n_atoms, n_features]``."""
-        features = data[self.feature_key]
-        if self.feature_key == AtomicDataDict.NODE_FEATURES_KEY:
-            return features
-        # Summed before the readout: edge features vanish at the cutoff, biases do not.
-        centres = data[AtomicDataDict.EDGE_INDEX_KEY][0]
-        n_atoms = data[AtomicDataDict.POSITIONS_KEY].shape[0]
-        return scatter(features, centres, dim=0, dim_size=n_atoms) / math.sqrt(NEIGHBOURS)
 
     @model_modifier(persistent=True, private=False)
     @classmethod
@@ -308,20 +197,6 @@ class LES(GraphModuleMixin, torch.nn.Module):
             if getattr(module, "is_les", False):
                 module.reach.set_max_cell(max_cell)
         return model
-
-
-def _scalar_features(irreps_in: dict[str, Any]) -> tuple[str, int]:
-    """Key and number of the scalar features to read charges from."""
-    for key in (AtomicDataDict.NODE_FEATURES_KEY, AtomicDataDict.EDGE_FEATURES_KEY):
-        irreps = irreps_in.get(key)
-        if irreps is not None:
-            if any(irrep != (0, 1) for _, irrep in irreps):
-                raise ValueError(f"LES reads charges from scalars, `{key}` here are {irreps}")
-            return key, irreps.dim
-    raise ValueError(
-        "LES needs a model with node features (NequIP) or edge features (Allegro) before its "
-        f"`pair_potential`, this one has only {sorted(irreps_in)}"
-    )
 
 
 prepare_for_les()

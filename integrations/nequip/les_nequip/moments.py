@@ -50,12 +50,15 @@ def _keep(name: str, layer: Any, arguments: Any, data: AtomicDataDict.Type) -> N
     data[name] = data[AtomicDataDict.NODE_FEATURES_KEY]
 
 
-def read_moments(les: Any, scalars: Tensor, data: AtomicDataDict.Type) -> ReadMoments:
-    """What the module ``les`` reads of each atom.
+def read_moments(
+    les: Any, scalars: Tensor, types: Tensor, data: AtomicDataDict.Type
+) -> ReadMoments:
+    """What the module ``les`` reads of each atom, with what its element adds.
 
     Args:
         les: the module.
         scalars: the features that charges are read from.
+        types: type of each atom ``[n_atoms]``.
         data: its input, from which the features of layers are taken out.
 
     Raises:
@@ -72,5 +75,8 @@ def read_moments(les: Any, scalars: Tensor, data: AtomicDataDict.Type) -> ReadMo
         features = joined_features(layers, irreps)._replace(scalars=scalars)
     else:
         features = Features(scalars, scalars.new_zeros(0), scalars.new_zeros(0))
-    moments: ReadMoments = les.moments(features)
-    return moments
+    read: ReadMoments = les.moments(features)
+    moments = read.in_precision(data[AtomicDataDict.POSITIONS_KEY].dtype)
+    if les.elements is None:
+        return moments
+    return moments._replace(alphas=les.elements.with_alphas(moments.alphas, types))

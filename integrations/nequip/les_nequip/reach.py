@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from les.long_range import CaptureLimits
 from les.sums.plain import BOUNDARIES
 from les.sums.reciprocal.cutoff import EDGE_TOLERANCE
 
@@ -130,6 +131,21 @@ class Reach:
                 "`max_cell` to the longest lattice vector in Angstrom"
             )
         return [math.floor(length / dl * (1.0 + EDGE_TOLERANCE)) for length in self.lengths]
+
+    def limits(self, dl: float, told: bool, single: bool) -> CaptureLimits:
+        """Which structures a compiled model is for.
+
+        Args:
+            dl: the resolution [A].
+            told: whether its program says which axes are periodic.
+            single: whether it takes one structure at a time.
+
+        Raises:
+            ValueError: as :meth:`boundary`, :meth:`extent` and :meth:`slabs`.
+        """
+        boundary = self.boundary()
+        extent = self.extent(dl) if boundary != "open" else []
+        return CaptureLimits(boundary, extent, self.slabs(told), single)
 
     def to_tensor(self) -> Tensor:
         """The record as numbers, ``[6]``; :meth:`load_tensor` reads them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import Calculator
@@ -12,7 +12,6 @@ from torch import Tensor
 from les.backends.calculator import ChargeCalculator
 from les.backends.charge_results import array_of
 from les.data.atoms import has_stress
-from les.response.born import BORN_CHARGES
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -24,9 +23,24 @@ AS_THEY_ARE = ("energies", "forces", "magmoms")
 class BatchCalculator(ChargeCalculator):
     """A calculator that evaluates one structure as a batch of one.
 
-    An adapter computes in an :meth:`evaluate_together` of its own, and hands over what its model
-    gives for each structure to :meth:`set_results`.
+    An adapter says in :meth:`outputs_of` what its model gives for each structure.
     """
+
+    def outputs_of(self, structures: Sequence[Atoms]) -> Iterable[Mapping[str, Tensor]]:
+        """What the model gives for each of the structures, from one evaluation of all of them.
+
+        Args:
+            structures: which have been checked.
+
+        Returns:
+            The outputs that :meth:`set_results` takes, structure by structure.
+        """
+        raise NotImplementedError
+
+    def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
+        for atoms, out in zip(structures, self.outputs_of(structures), strict=True):
+            self.set_results(atoms, out)
+            yield
 
     def evaluate(self, atoms: Atoms, properties: Any, system_changes: Any) -> None:
         Calculator.calculate(self, atoms, properties, system_changes)
@@ -40,11 +54,7 @@ class BatchCalculator(ChargeCalculator):
             atoms: the structure.
             out: ``energy`` [eV], and where there are any ``energies`` ``[n_atoms]`` [eV],
                 ``forces`` ``[n_atoms, 3]`` [eV/A], ``magmoms`` ``[n_atoms]`` and ``stress``
-                ``[3, 3]`` [eV/A^3]. With LES there are also ``les_energy`` [eV], ``charges``
-                ``[n_atoms]`` [e], or ``latent_charges`` ``[n_atoms, n_channels]`` of a model with
-                several, ``dipole`` ``[3]`` [e A], and where they were asked for
-                ``born_effective_charges`` and ``equilibration_parameters``, and moments of atoms,
-                as for :meth:`add_charge_results`.
+                ``[3, 3]`` [eV/A^3]. With LES there is also what :meth:`add_charge_outputs` takes.
         """
         energy = out["energy"].item()
         self.results = {"energy": energy, "free_energy": energy}
@@ -52,12 +62,4 @@ class BatchCalculator(ChargeCalculator):
         if "stress" in out and has_stress(atoms):
             self.results["stress"] = full_3x3_to_voigt_6_stress(array_of(out["stress"]))
         if self.long_range:
-            self.add_charge_results(
-                atoms,
-                out["les_energy"].item(),
-                out["charges"] if "charges" in out else out["latent_charges"],
-                out.get("dipole"),
-                out.get(BORN_CHARGES),
-                out.get("equilibration_parameters"),
-                out,
-            )
+            self.add_charge_outputs(atoms, out)

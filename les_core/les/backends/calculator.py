@@ -20,6 +20,7 @@ from les.data.atoms import (
     centred,
     check_atoms,
     check_elements,
+    has_stress,
     labels_without_effect,
 )
 from les.response.born import BORN_CHARGES
@@ -98,7 +99,6 @@ class ChargeCalculator(ResultsOfCharges):
             are left out where results are compared with them.
     """
 
-    bec = False
     bec_method = "exact"
     used_labels: Collection[str] = ()
     unsigned_labels: Collection[str] = ()
@@ -187,8 +187,9 @@ class ChargeCalculator(ResultsOfCharges):
             ValueError: as :meth:`structure_of`, for what else the model was not made for, and for
                 results that are not finite.
         """
-        self.evaluate(self.structure_of(atoms), properties, system_changes)
-        self.check_results()
+        structure = self.structure_of(atoms)
+        self.evaluate(structure, properties, system_changes)
+        self._complete_results(structure)
 
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         """Fill ``results`` for one checked structure after the other; yields after each.
@@ -212,8 +213,14 @@ class ChargeCalculator(ResultsOfCharges):
         checked = [self.structure_of(atoms) for atoms in structures]
         for atoms, _ in zip(checked, self.evaluate_together(checked), strict=True):
             self.atoms = atoms.copy()
-            self.check_results()
+            self._complete_results(atoms)
             yield dict(self.results)
+
+    def _complete_results(self, atoms: Atoms) -> None:
+        """Check ``results``, and leave a stress out that has no meaning for ``atoms``."""
+        if not has_stress(atoms):
+            self.results.pop("stress", None)
+        self.check_results()
 
     def structure_of(self, atoms: Atoms | None) -> Atoms:
         """The structure to compute: ``atoms``, or that of the last calculation.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from les.latent_moments import ATOMIC_MOMENTS
 from les.ranges import check_number
 from les.response.born import BORN_CHARGES, METHODS
+from les.response.dipoles import dipole_moments
 from les.response.quadrupoles import quadrupole_evaluation
 from les.response.sum_rules import ACOUSTIC_SUMS, spread_acoustic_sum
 
@@ -107,6 +109,23 @@ def charge_results(
         values = values.reshape(-1, 9) if values.dim() == 3 else values
         results[name] = (factor if ATOMIC_MOMENTS[name][1] else 1.0) * array_of(values)
     return results
+
+
+def dipoles_of(charges: Tensor, structures: Sequence[Atoms], remove_mean: bool) -> Tensor:
+    """Dipoles ``[n_structures, 3]`` [e A], for models that give none.
+
+    Args:
+        charges: those of all atoms, one structure after the other ``[n_atoms]`` or ``[n_atoms, 1]``
+            [e], with the square root of ``epsilon_factor`` in them.
+        structures: where the atoms are.
+        remove_mean: take the mean charge of each structure off first.
+    """
+    charges = charges.cpu()
+    positions = np.concatenate([atoms.positions for atoms in structures])
+    sizes = torch.tensor([len(atoms) for atoms in structures])
+    owner = torch.repeat_interleave(torch.arange(len(structures)), sizes)
+    places = torch.as_tensor(positions, dtype=charges.dtype)
+    return dipole_moments(charges, places, owner, len(structures), remove_mean)
 
 
 def second_moment(moments: Mapping[str, Tensor], arms: Tensor) -> Tensor:

@@ -73,6 +73,17 @@ class ChargeStateOfAtoms(Calculator):
         """
         return spin_multiplicity(atoms, *self.spin_names) if "spin" in self.embedded else 1.0
 
+    def charge_state(self, atoms: Atoms) -> dict[str, float]:
+        """``total_charge`` [e] and ``spin`` of ``atoms``, as far as the model has a use for them.
+
+        Raises:
+            ValueError: as :meth:`total_charge` and :meth:`spin`.
+        """
+        state = {"total_charge": self.total_charge(atoms)} if self.uses_total_charge else {}
+        if "spin" in self.embedded:
+            state["spin"] = self.spin(atoms)
+        return state
+
     def fragments(self, atoms: Atoms) -> Fragments | None:
         """The fragments of ``atoms`` that the model is given; ``None`` where there are none.
 

@@ -61,6 +61,36 @@ def no(reason: str) -> Support:
     return Support(False, reason)
 
 
+#: What goes for a backend that says nothing else: most of it is the work of the core.
+USUAL = {
+    "training": yes(),
+    "responses": yes(),
+    "from_trained": yes(),
+    "resume": yes(),
+    "heads": no("Its models have none; `--head` is refused"),
+    "compiled_training": no("Training has no option for it"),
+    "molecules_and_crystals": yes(),
+    "slabs": yes(),
+    "wires": no("There is no Ewald sum for one periodic axis"),
+    "stress": yes(),
+    "charges": yes(),
+    "channels": no("The readout gives one charge per atom; several are CACE's"),
+    "total_charge": yes(),
+    "equilibration": yes("Born effective charges of molecules, and of fragments"),
+    "moments": no("The features are scalars"),
+    "induced": no("The readout gives charges only"),
+    "fragments": yes(),
+    "embedding": yes(),
+    "field": no("The model does not know it; a warning tells"),
+    "committees": yes(),
+    "hessian": no("The calculator has no method for it; take finite differences of the forces"),
+    "precisions": yes(),
+    "safe_files": yes(),
+    "published": no("There are none of another format"),
+    "ase": yes(),
+}
+
+
 class Notes:
     """The notes of a table, which has each of them once, by its number."""
 

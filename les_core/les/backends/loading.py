@@ -1,10 +1,11 @@
-"""Calculators of model files, of whichever backend they are."""
+"""Models that calculators are given, and calculators of model files, of whichever backend."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from les.backends.interface import Backend, BackendError
 from les.backends.models import model_path
@@ -15,6 +16,31 @@ _OPTIONAL = {
     "acoustic_sum": "acoustic sums to spread",
     "eps_inf": "charges to scale",
 }
+
+Model = TypeVar("Model")
+
+
+def model_given(
+    model: Any, load: Callable[..., Any], kind: type[Model], name: str, *, allow_pickle: bool
+) -> Model:
+    """The model that a calculator was given: itself, or what is in its file.
+
+    Args:
+        model: a model or a model file.
+        load: what reads a file, with ``allow_pickle``.
+        kind: the class of models.
+        name: what a model is called, for the message.
+        allow_pickle: whether the file may run code.
+
+    Raises:
+        TypeError: for what is no such model.
+        OSError, ValueError: as ``load``.
+    """
+    if isinstance(model, (str, Path)):
+        model = load(model, allow_pickle=allow_pickle)
+    if not isinstance(model, kind):
+        raise TypeError(f"`model` must be a {name}, got {type(model).__name__}")
+    return model
 
 
 def load_calculator(backend: Backend, model: str | Path, **options: Any) -> Any:

@@ -56,11 +56,13 @@ class ResultsOfCharges(ChargeStateOfAtoms):
     """The part of a calculator that reports charges, with their sign fixed.
 
     Attributes:
+        bec: whether Born effective charges are computed.
         acoustic_sum: one of ``les.response.sum_rules.ACOUSTIC_SUMS``.
         charge_sign: the sign of all charges.
         results: by name.
     """
 
+    bec: bool = False
     acoustic_sum: str
     charge_sign: ChargeSign
     results: dict[str, Any]
@@ -110,6 +112,26 @@ class ResultsOfCharges(ChargeStateOfAtoms):
         )
         if parameters is not None:
             self.results |= equilibration_results(parameters, sign)
+
+    def add_charge_outputs(self, atoms: Atoms, out: Mapping[str, torch.Tensor]) -> None:
+        """As :meth:`add_charge_results`, for what a model gives for one structure.
+
+        Args:
+            atoms: the structure.
+            out: ``les_energy`` [eV], ``charges`` ``[n_atoms]`` [e], or ``latent_charges``
+                ``[n_atoms, n_channels]`` of a model with several, ``dipole`` ``[3]`` [e A], and
+                where there are any ``born_effective_charges`` ``[n_atoms, 3, 3]`` [e],
+                ``equilibration_parameters`` ``[n_atoms, 2]`` and moments of atoms.
+        """
+        self.add_charge_results(
+            atoms,
+            out["les_energy"].item(),
+            out["charges"] if "charges" in out else out["latent_charges"],
+            out.get("dipole"),
+            out.get(BORN_CHARGES) if self.bec else None,
+            out.get("equilibration_parameters"),
+            out,
+        )
 
     def _sign(self, atoms: Atoms, charges: torch.Tensor, numbers: torch.Tensor) -> int:
         """The sign of the charges, which a total charge leaves no choice of.

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from les.response.arguments import BornSettings
 from les.sums.reciprocal.lattice import exactly
 
 
@@ -40,6 +41,24 @@ def born_effective_charges_of_dipoles(
         rows.append(torch.zeros_like(positions) if row is None else row)
     result = math.sqrt(epsilon_factor) * torch.stack(rows, dim=1)
     return result if create_graph else result.detach()
+
+
+def with_dipoles(
+    bec: Tensor, dipoles: Tensor | None, positions: Tensor, settings: BornSettings
+) -> Tensor:
+    """Born effective charges of charges and dipoles together ``[n_atoms, 3, 3]`` [e].
+
+    Args:
+        bec: those of the charges.
+        dipoles: ``[n_atoms, 3]`` [e A], of a model that has any.
+        positions: ``[n_atoms, 3]`` [A], which must require gradients.
+        settings: how Born effective charges follow.
+    """
+    if dipoles is None:
+        return bec
+    return bec + born_effective_charges_of_dipoles(
+        dipoles, positions, settings.epsilon_factor, settings.create_graph
+    )
 
 
 def sum_of_dipoles(

@@ -11,7 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from les.config import LESConfig
+from les.equilibration import refuse_periodic_response
 from les.fragments import UNTOLD, fragments_of
+from les.induced import refuse_periodic_response_of_charges
 from les.neutrality import charges_with_sums
 from les.response.arguments import (
     BornSettings,
@@ -114,6 +117,31 @@ def born_effective_charges(
         )
     check_gradients(positions)
     return phase_evaluation(q, structures, settings, total_charge)
+
+
+def needs_edges(config: LESConfig, method: str, structures: Structures, sums: ChargeSums) -> bool:
+    """Whether Born effective charges of a model take the graph that its charges come from.
+
+    Charges that respond to each other, equilibrated or induced ones, depend on all positions, and
+    not along edges. Those of fragments, which keep their sums, are exact without a graph.
+
+    Args:
+        config: that of the model.
+        method: one of :data:`METHODS`.
+        structures: where the atoms are.
+        sums: what charges sum to.
+
+    Raises:
+        ValueError: for periodic structures with ``charge_equilibration``, unless they have
+            fragments, and for exact ones of periodic structures with ``use_induced_charge``.
+    """
+    if config.charge_equilibration:
+        refuse_periodic_response(structures.cell, structures.pbc, sums.fragment)
+    elif config.use_induced_charge and method == "exact":
+        assert structures.pbc is not None
+        refuse_periodic_response_of_charges(structures.pbc)
+    responds = config.charge_equilibration or config.use_induced_charge
+    return method == "exact" and not responds and sums.fragment is None
 
 
 def born_charges_of_model(

@@ -17,10 +17,6 @@ from les.sums.reciprocal.lattice import cell_normals
 #: A cell whose |det| is below this [A^3] is no cell (the criterion of published LES).
 VOLUME_TOLERANCE = 1e-6
 
-#: Points of the largest grid or mesh: 4 GB for each array of float64.
-MOST_POINTS = 2**29
-
-
 #: Places so far apart [A] must be different numbers. What is farther from the origin than that is
 #: in float32 (2^23 such distances) and float64 (2^52) refused: forces would mean nothing.
 RESOLVED = 0.125
@@ -319,27 +315,6 @@ def check_pbc(pbc: Tensor | None, cell: Tensor, values: bool = True) -> None:
             f"`cell` must span a volume where `pbc` is true, got {vectors} "
             f"for structure {structure}"
         )
-
-
-def check_grid(extent: list[int], n_structures: int, dl: float, most: int = MOST_POINTS) -> None:
-    """A grid, with numbers up to ``extent`` along lattice vectors, must fit in memory."""
-    points = float(n_structures)
-    for n in extent:
-        # More than integers can count are negative.
-        points *= 2.0 * float(n) + 1.0 if n >= 0 else math.inf
-    if points > float(most):
-        lengths = [dl * n for n in extent]
-        where = f"`dl` = {dl}, with lattice vectors of up to {lengths} A"
-        raise ValueError(too_many_points(points, where, n_structures))
-
-
-def too_many_points(points: float, where: str, n_structures: int) -> str:
-    """The message where the ``points`` of grids or meshes do not fit in memory."""
-    return (
-        f"`cell` is too large for {where}: {points} points in {n_structures} structures. "
-        "Molecules need no cell; the one of a slab is twice as high as the slab, from which "
-        "an atom may have left"
-    )
 
 
 def coincidence(positions: Tensor, first: int, second: int) -> ValueError:

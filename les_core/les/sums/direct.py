@@ -18,8 +18,8 @@ from torch import Tensor
 
 from les.sums.bases.adjoint import expand
 from les.sums.bases.waves import Waves
-from les.sums.checks import check_grid
 from les.sums.function import energy_and_gradients, is_differentiated
+from les.sums.memory import check_grid
 from les.sums.method import Cells, Engine, Part, Settings, Sums, WaveCharges
 from les.sums.packed import PackedKernels
 from les.sums.packing import in_rows, out_of_rows

@@ -23,8 +23,8 @@ from les.sums.bases.adjoint import Expansion, spread
 from les.sums.bases.mesh_waves import MeshWaves
 from les.sums.bases.splines import MeshShape
 from les.sums.bases.waves import Waves
-from les.sums.checks import check_grid
 from les.sums.frame import Frame
+from les.sums.memory import check_grid
 from les.sums.mesh import deconvolution, mesh_size, mesh_weights
 from les.sums.method import Engine, Settings
 from les.sums.plan import crossovers, engine_for

@@ -30,7 +30,7 @@ from les.sums.bases.adjoint import expand
 from les.sums.bases.bspline import squared_factor
 from les.sums.bases.mesh_waves import MeshWaves
 from les.sums.bases.splines import MeshShape
-from les.sums.checks import MOST_POINTS, too_many_points
+from les.sums.memory import MOST_POINTS, too_many_points
 from les.sums.method import Engine, Part, Settings, Sums
 from les.sums.reciprocal.cutoff import EDGE_TOLERANCE
 from les.sums.reciprocal.greens import lattice_greens_function

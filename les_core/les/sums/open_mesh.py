@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from les.sums.bases.splines import MeshShape
-from les.sums.checks import MOST_POINTS
+from les.sums.memory import MOST_POINTS
 from les.sums.mesh import Mesh, by_size, deconvolution, mesh_size, sum_on_mesh
 from les.sums.method import Coefficients, Engine, Part, Settings, Sums
 from les.sums.reciprocal.accuracy import MESH_ACCURACY, Resolution, resolve

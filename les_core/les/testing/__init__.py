@@ -28,7 +28,9 @@ for _name in (
     "features",
     "field",
     "free_charges",
+    "missing",
     "moments",
+    "other_sign",
     "response",
     "response_training",
     "results",
@@ -54,7 +56,9 @@ from les.testing.equilibration import EquilibrationTests  # noqa: E402
 from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.field import FieldTests  # noqa: E402
 from les.testing.free_charges import FreeChargesTests  # noqa: E402
+from les.testing.missing import MissingUpstreamTests  # noqa: E402
 from les.testing.moments import MomentTests  # noqa: E402
+from les.testing.other_sign import OtherSignTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
 from les.testing.response_training import ResponseTrainingTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
@@ -80,7 +84,9 @@ __all__ = [
     "FeatureTests",
     "FieldTests",
     "FreeChargesTests",
+    "MissingUpstreamTests",
     "MomentTests",
+    "OtherSignTests",
     "ResponseTests",
     "ResponseTrainingTests",
     "ResultTests",

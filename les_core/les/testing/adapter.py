@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,30 @@ from les.ewald import Ewald
 
 #: Makes a calculator from the keywords named in :class:`Adapter`.
 CalculatorFactory = Callable[..., Any]
+
+
+def calculators_of(
+    calculator_class: Callable[..., Any],
+    model: Any,
+    scale_charges: Callable[[Any, float], None],
+    **always: Any,
+) -> CalculatorFactory:
+    """What the fixture ``calculator`` of :class:`Adapter` gives, of copies of a model.
+
+    Args:
+        calculator_class: the adapter's calculator.
+        model: its model.
+        scale_charges: multiplies the charges of a model by a factor.
+        always: arguments of all calculators.
+    """
+
+    def make(dtype: str = "float64", zero_charges: bool = False, **options: Any) -> Any:
+        own = copy.deepcopy(model)
+        if zero_charges:
+            scale_charges(own, 0.0)
+        return calculator_class(own, dtype=dtype, **always, **options)
+
+    return make
 
 
 class Adapter:

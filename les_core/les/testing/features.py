@@ -33,6 +33,11 @@ class FeatureTests:
         raise NotImplementedError("define the fixture `model_file`")
 
     @pytest.fixture
+    def with_settings(self) -> Callable[[dict[str, Any]], Any]:
+        """Makes a model with these settings of LES."""
+        raise NotImplementedError("define the fixture `with_settings`")
+
+    @pytest.fixture
     def predict(
         self, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> Callable[..., tuple[int, str]]:
@@ -78,6 +83,23 @@ class FeatureTests:
         status, error = predict(dimer(), "--head", "other")
         assert status == 1
         assert "head" in error
+
+    def test_no_channels(self, with_settings: Callable[[dict[str, Any]], Any]) -> None:
+        with pytest.raises(ValueError, match="n_channels"):
+            with_settings({"n_channels": 4})
+
+    def test_no_moments(self, with_settings: Callable[[dict[str, Any]], Any]) -> None:
+        with pytest.raises(ValueError, match="`use_dipole` has no effect on this model"):
+            with_settings({"use_dipole": True})
+
+    def test_no_induced(self, with_settings: Callable[[dict[str, Any]], Any]) -> None:
+        with pytest.raises(ValueError, match="`use_induced_dipole` has no effect on this model"):
+            with_settings({"use_induced_dipole": True})
+
+    def test_no_torchscript(self, with_settings: Callable[[dict[str, Any]], Any]) -> None:
+        model = with_settings({})
+        with pytest.raises(Exception, match="Unknown type annotation"):
+            torch.jit.script(model)
 
     def test_no_hessian(self) -> None:
         assert not hasattr(self.calculator_class, "get_hessian")

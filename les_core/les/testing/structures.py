@@ -41,6 +41,15 @@ def crystal(cell: str = "triclinic") -> Atoms:
     return Atoms("OH2OH2", positions, cell=vectors, pbc=True)
 
 
+def liquid() -> Atoms:
+    """Twelve atoms, with more images within the reach of small models than in the cell."""
+    generator = np.random.default_rng(4)
+    grid = np.array([[i, j, k] for i in range(3) for j in range(2) for k in range(2)])
+    fractional = (grid + 0.5 + generator.uniform(-0.1, 0.1, grid.shape)) / (3, 2, 2)
+    cell = [[6.5, 0.0, 0.0], [1.5, 6.2, 0.0], [-1.0, 0.8, 6.8]]
+    return Atoms("H8O4", scaled_positions=fractional, cell=cell, pbc=True)
+
+
 def structures() -> dict[str, Atoms]:
     """One open and all periodic structures, by name."""
     return {"open": dimer(), **{cell: crystal(cell) for cell in CELLS}}

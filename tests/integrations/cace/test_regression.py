@@ -1,12 +1,4 @@
-"""Models on the three benchmark systems: what was trained before, and short training.
-
-Models that are kept predict what they predicted; errors of a training fall, and stay where they
-were.
-
-The shipped configurations, with a smaller model and few frames. The bounds are the values
-found when this was written, plus about a third; how good the models get with a real
-budget is what ``les bench`` is for.
-"""
+"""CACE on the benchmark systems: short training, and what was trained before."""
 
 from __future__ import annotations
 
@@ -14,9 +6,8 @@ import pytest
 
 from les.backends import get_backend
 
-#: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py.
+#: System, source of the data -> see ``Budget`` in tests/integrations/conftest.py.
 BUDGETS = {
-    # frames to train on and to test, epochs; energy [meV/atom], forces [meV/A], factor
     ("dipeptides", "embedded"): (30, 20, 12, 66.0, 620.0, 1.65),
     ("water", "embedded"): (6, 4, 16, 7.6, 370.0, 3.0),
     ("au2_mgo", "embedded"): (6, 4, 16, 18.5, 120.0, 3.0),

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import pytest
-import torch
-from ase.io import read, write
 
+import les_cace
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
+    OtherSignTests,
     ResponseTrainingTests,
 )
-from les_cace import load_model, save_model
+from les_cace.backend import CACEBackend
 
 OPTIONS = {
     "name": "small",
@@ -52,28 +49,11 @@ class TestChargeStateTraining(ChargeStateTrainingTests):
         return {"stages": stages, "learning_rate": 0.03}
 
 
-def test_a_start_with_the_other_sign(train, arguments, data_files, tmp_path, caplog):
-    """It is turned before the first step: from both signs the run is the same."""
-    caplog.set_level("INFO", logger="les")
-    frames = read(data_files[0], ":")
-    for atoms in frames:
-        nominal = np.where(atoms.numbers == 8, -0.8, 0.4)
-        atoms.arrays["REF_bec"] = np.outer(nominal, np.eye(3).ravel())
-    write(tmp_path / "bec.xyz", frames, format="extxyz")
-    train("--les", *arguments(tmp_path / "start"))
-    model = load_model(tmp_path / "start" / "small.cace.pt")
-    files = dict.fromkeys(("train_file", "valid_file"), tmp_path / "bec.xyz")
-    histories, states = [], []
-    for name in ("one", "other"):
-        save_model(model, tmp_path / f"{name}.cace.pt")
-        given = {**files, "bec_weight": 10, "model": None, "readout": None}
-        options = arguments(tmp_path / name, **given)
-        train("--les", *options, f"--from={tmp_path / f'{name}.cace.pt'}")
-        history = json.loads((tmp_path / name / "small_history.json").read_text())
-        histories.append([{**record, "seconds": 0} for record in history])
-        states.append(load_model(tmp_path / name / "small.cace.pt").state_dict())
-        model.charge_readout.negate()
-    assert caplog.text.count("the sign of all charges was changed") >= 1
-    assert histories[0] == histories[1]
-    for key, value in states[0].items():
-        assert torch.equal(states[1][key], value), key
+class TestOtherSign(OtherSignTests):
+    adapter = les_cace
+    backend = CACEBackend()
+    changes = {"model": None, "readout": None}  # noqa: RUF012
+
+    @pytest.fixture
+    def negate(self):
+        return lambda model: model.charge_readout.negate()

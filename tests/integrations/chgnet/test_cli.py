@@ -10,6 +10,7 @@ from ase.io import read, write
 from les.backends import backend_names, backend_of, get_backend
 from les.backends.committee import Committee
 from les.predict import predict
+from les.testing import MissingUpstreamTests
 from les.testing.structures import crystal, dimer
 from les_chgnet import LESCalculator, save_model
 from les_chgnet.backend import CHGNetBackend, PretrainedCHGNetBackend
@@ -21,13 +22,6 @@ SYSTEMS = {"water", "dipeptides", "au2_mgo"}
 def model_file(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.pth.tar"
     save_model(model, path)
-    return path
-
-
-@pytest.fixture
-def structures(tmp_path):
-    path = tmp_path / "structures.xyz"
-    write(path, [dimer(), crystal()], format="extxyz")
     return path
 
 
@@ -201,41 +195,11 @@ def test_import_without_chgnet(run_program):
     assert "pymatgen" not in lines[4]
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        "from les_chgnet import CHGNetLES",
-        "from les_chgnet import load_model",
-        "import les_chgnet; les_chgnet.LESCalculator",
-    ],
-)
-def test_names_without_chgnet(program, run_program):
-    result = run_program("-c", WITHOUT_CHGNET + program, check=False)
-    assert result.returncode == 1
-    assert "BackendError: backend 'chgnet': chgnet is not installed" in result.stderr
-    assert 'pip install "les[chgnet]"' in result.stderr
-
-
-@pytest.mark.parametrize(
-    "command", ["train chgnet --les --name=x", "predict m.pth.tar x.xyz", "train chgnet-pretrained"]
-)
-def test_commands_without_chgnet(command, run_program, tmp_path):
-    (tmp_path / "m.pth.tar").touch()
-    program = f"from les.cli import main; sys.exit(main({command.split()!r}))"
-    result = run_program("-c", WITHOUT_CHGNET + program, check=False, cwd=tmp_path)
-    assert result.returncode == 1
-    name = "chgnet-pretrained" if "pretrained" in command else "chgnet"
-    assert result.stderr.startswith(f"les: error: backend {name!r}: chgnet is not installed")
-    assert 'pip install "les[chgnet]"' in result.stderr
-
-
-def test_broken_chgnet(run_program, tmp_path):
-    """An installed chgnet that fails to import is not called missing."""
-    (tmp_path / "chgnet").mkdir()
-    (tmp_path / "chgnet" / "__init__.py").write_text("raise RuntimeError('wrong torch')")
-    program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from les_chgnet.backend import CHGNetBackend; print(CHGNetBackend().problem())"
-    )
-    output = run_program("-c", program).stdout
-    assert output.strip() == "chgnet fails to import: RuntimeError: wrong torch"
+class TestMissingUpstream(MissingUpstreamTests):
+    backend, package, distribution = "chgnet", "chgnet", "chgnet"
+    names = "CHGNetLES", "load_model", "LESCalculator"
+    commands = {  # noqa: RUF012
+        "train chgnet --les --name=x": "chgnet",
+        "predict m.pth.tar x.xyz": "chgnet",
+        "train chgnet-pretrained": "chgnet-pretrained",
+    }

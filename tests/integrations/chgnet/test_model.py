@@ -21,7 +21,7 @@ from les.testing import (
     SlabTests,
     TotalChargeTests,
 )
-from les.testing.adapter import results_of
+from les.testing.adapter import calculators_of, results_of
 from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.derivatives import derivative
 from les.testing.structures import crystal, dimer, structures
@@ -35,13 +35,7 @@ class TestCHGNet(AdapterTests, SlabTests):
 
     @pytest.fixture
     def calculator(self, model, scale_charges):
-        def make(dtype="float64", zero_charges=False, bec=False, **options):
-            own = copy.deepcopy(model)
-            if zero_charges:
-                scale_charges(own, 0.0)
-            return LESCalculator(own, dtype=dtype, bec=bec, use_device="cpu", **options)
-
-        return make
+        return calculators_of(LESCalculator, model, scale_charges, use_device="cpu")
 
     @pytest.fixture
     def upstream_calculator(self, short_range_model, upstream):

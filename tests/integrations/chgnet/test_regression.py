@@ -1,12 +1,4 @@
-"""Models on the three benchmark systems: what was trained before, and short training.
-
-Models that are kept predict what they predicted; errors of a training fall, and stay where they
-were.
-
-The shipped configurations, with a smaller model and few frames. The bounds are the values
-found when this was written, plus about a third; how good the models get with a real
-budget is what ``les bench`` is for.
-"""
+"""CHGNet on the benchmark systems: short training, and what was trained before."""
 
 from __future__ import annotations
 
@@ -18,9 +10,8 @@ from les.backends import TrainingJob, get_backend
 from les_bench.systems.datasets import load
 from les_bench.systems.systems import get_system
 
-#: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py.
+#: System, source of the data -> see ``Budget`` in tests/integrations/conftest.py.
 BUDGETS = {
-    # frames to train on and to test, epochs; energy [meV/atom], forces [meV/A], factor
     ("dipeptides", "embedded"): (30, 20, 12, 56.0, 500.0, 2.1),
     ("water", "embedded"): (6, 4, 10, 5.3, 360.0, 3.2),
     ("au2_mgo", "embedded"): (6, 4, 12, 4.0, 230.0, 1.6),

@@ -12,6 +12,7 @@ from mace.modules import ScaleShiftMACE
 from mace.tools.torch_tools import default_dtype
 
 from les.backends import backend_names, get_backend
+from les.testing import MissingUpstreamTests
 from les.testing.structures import crystal, dimer
 from les_mace import MACELES, LESCalculator, load_model, save_model
 from les_mace.backend import MACEBackend
@@ -28,13 +29,6 @@ def model(mace_arguments):
 def model_file(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.pt"
     save_model(model, path)
-    return path
-
-
-@pytest.fixture
-def structures(tmp_path):
-    path = tmp_path / "structures.xyz"
-    write(path, [dimer(), crystal()], format="extxyz")
     return path
 
 
@@ -141,34 +135,10 @@ def test_import_without_mace(run_program):
     assert "e3nn" not in lines[2]
 
 
-@pytest.mark.parametrize("name", ["MACELES", "LESCalculator", "load_model", "save_model"])
-def test_names_without_mace(name, run_program):
-    result = run_program("-c", WITHOUT_MACE + f"from les_mace import {name}", check=False)
-    assert result.returncode == 1
-    assert "BackendError: backend 'mace': mace-torch is not installed" in result.stderr
-    assert 'pip install "les[mace]"' in result.stderr
-
-
-@pytest.mark.parametrize("command", ["train mace --les --name=x", "predict model.pt x.xyz"])
-def test_commands_without_mace(command, run_program, tmp_path):
-    (tmp_path / "model.pt").touch()
-    program = f"from les.cli import main; sys.exit(main({command.split()!r}))"
-    result = run_program("-c", WITHOUT_MACE + program, check=False, cwd=tmp_path)
-    assert result.returncode == 1
-    assert result.stderr.startswith("les: error: backend 'mace': mace-torch is not installed")
-    assert 'pip install "les[mace]"' in result.stderr
-
-
-def test_broken_mace(run_program, tmp_path):
-    """An installed mace that fails to import is not called missing."""
-    (tmp_path / "mace").mkdir()
-    (tmp_path / "mace" / "__init__.py").write_text("raise RuntimeError('wrong torch')")
-    program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from les_mace.backend import MACEBackend; print(MACEBackend().problem())"
-    )
-    output = run_program("-c", program).stdout
-    assert output.strip() == "mace-torch fails to import: RuntimeError: wrong torch"
+class TestMissingUpstream(MissingUpstreamTests):
+    backend, package, distribution = "mace", "mace", "mace-torch"
+    names = "MACELES", "LESCalculator", "load_model", "save_model"
+    commands = dict.fromkeys(("train mace --les --name=x", "predict model.pt x.xyz"), "mace")
 
 
 def test_convert(reference_dir, les_command, capsys, tmp_path):

@@ -28,9 +28,9 @@ from les.testing import (
     SlabTests,
     TotalChargeTests,
 )
-from les.testing.adapter import results_of
+from les.testing.adapter import calculators_of, results_of
 from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
-from les.testing.derivatives import derivative
+from les.testing.derivatives import born_by_differences, derivative
 from les.testing.moments import PERMANENT
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
@@ -42,13 +42,7 @@ from les_mace.readouts import negate, read
 class TestMACE(AdapterTests, SlabTests):
     @pytest.fixture
     def calculator(self, model, scale_charges):
-        def make(dtype="float64", zero_charges=False, bec=False, **options):
-            own = copy.deepcopy(model)
-            if zero_charges:
-                scale_charges(own, 0.0)
-            return LESCalculator(own, default_dtype=dtype, bec=bec, **options)
-
-        return make
+        return calculators_of(LESCalculator, model, scale_charges)
 
     @pytest.fixture
     def upstream_calculator(self, short_range_model):
@@ -235,6 +229,21 @@ class TestMoments(MomentTests):
         torch.testing.assert_close(out["charges"], plain["charges"] + states)
         key = "atomic_polarisabilities"
         torch.testing.assert_close(out[key], plain[key] + 0.02)
+
+
+@pytest.mark.parametrize("moments", [{}, {"use_dipole": True}])
+def test_born_effective_charges_of_oxidation_states(short_range_model, scale_charges, moments):
+    """What is added for elements moves with the atoms, too."""
+    torch.manual_seed(6)
+    fixed = {"use_fixed_atomic_charges": True, "fixed_atomic_charges_scaling_factor": 0.3}
+    model = MACELES.from_short_range(short_range_model, LESConfig(**fixed, **moments))
+    scale_charges(model, 4.0)
+    calc, atoms = LESCalculator(model, bec=True, sign=1), dimer()[:3]
+    found = results_of(calc, atoms)["born_effective_charges"].reshape(-1, 3, 3)
+    assert found[0].trace() / 3 < -0.3
+    for axis in range(3):
+        expected = born_by_differences(calc, atoms, 1, axis)
+        np.testing.assert_allclose(found[1, :, axis], expected, rtol=0, atol=1e-6)
 
 
 class TestEquilibration(EquilibrationTests):

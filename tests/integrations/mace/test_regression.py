@@ -1,12 +1,4 @@
-"""Models on the three benchmark systems: what was trained before, and short training.
-
-Models that are kept predict what they predicted; errors of a training fall, and stay where they
-were.
-
-The shipped configurations, with a smaller model and few frames. The bounds are the values
-found when this was written, plus about a quarter; how good the models get with a real
-budget is what ``les bench`` is for.
-"""
+"""MACE on the benchmark systems: short training, and what was trained before."""
 
 from __future__ import annotations
 
@@ -15,10 +7,9 @@ import pytest
 
 from les_mace.backend import MACEBackend
 
-#: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py. Of the folder
+#: System, source of the data -> see ``Budget`` in tests/integrations/conftest.py. Of the folder
 #: with reference data, which others train on as well, one system will do.
 BUDGETS = {
-    # frames to train on and to test, epochs; energy [meV/atom], forces [meV/A], factor
     ("dipeptides", "embedded"): (40, 20, 24, 70.0, 380.0, 2.5),
     ("water", "embedded"): (12, 6, 16, 3.0, 210.0, 5.0),
     ("au2_mgo", "embedded"): (8, 4, 16, 16.0, 230.0, 1.6),

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from ase import Atoms
 
 from les.testing.ranks import check_divided
 from les_nequip import LESCalculator
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
-
-CELL = [[6.5, 0.0, 0.0], [1.5, 6.2, 0.0], [-1.0, 0.8, 6.8]]
-
-
-@pytest.fixture
-def liquid():
-    """Twelve atoms, with more images within the reach of the models than in the cell."""
-    generator = np.random.default_rng(4)
-    grid = np.array([[i, j, k] for i in range(3) for j in range(2) for k in range(2)])
-    fractional = (grid + 0.5 + generator.uniform(-0.1, 0.1, grid.shape)) / (3, 2, 2)
-    return Atoms("H8O4", scaled_positions=fractional, cell=CELL, pbc=True)
 
 
 @pytest.fixture

@@ -1,12 +1,4 @@
-"""Models on the three benchmark systems: what was trained before, and short training.
-
-Models that are kept predict what they predicted; errors of a training fall, and stay where they
-were.
-
-The shipped configurations, with a smaller model and few frames. The bounds are the values
-found when this was written, plus about a quarter; how good the models get with a real
-budget is what ``les bench`` is for.
-"""
+"""NequIP and Allegro on the benchmark systems: short training, and what was trained before."""
 
 from __future__ import annotations
 
@@ -16,10 +8,9 @@ from les_nequip.backend import NequIPBackend
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
-#: By system and source of the data; see ``Budget`` in tests/integrations/conftest.py. Of the folder
+#: System, source of the data -> see ``Budget`` in tests/integrations/conftest.py. Of the folder
 #: with reference data, which others train on as well, one system will do.
 BUDGETS = {
-    # frames to train on and to test, epochs; energy [meV/atom], forces [meV/A], factor
     ("dipeptides", "embedded"): (30, 20, 10, 62.0, 405.0, 2.5),
     ("water", "embedded"): (6, 4, 20, 4.5, 335.0, 3.4),
     ("au2_mgo", "embedded"): (6, 4, 12, 13.0, 260.0, 1.4),
