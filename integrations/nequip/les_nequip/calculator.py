@@ -33,6 +33,7 @@ from les_nequip.keys import (
 )
 from les_nequip.limits import check_bec_method, check_compiled_for
 from les_nequip.loading import Loaded, load
+from les_nequip.neighbours import keeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -73,7 +74,8 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             they are not given.
         chemical_species_to_atom_type_map: chemical symbol -> type; the types of the model are
             chemical symbols without it.
-        neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``.
+        neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``; with
+            ``"alchemiops"`` in every step, whatever the ``skin``.
         kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
             ``NequIPCalculator``.
 
@@ -111,6 +113,7 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             neighborlist_backend_kwargs=neighborlist_backend_kwargs,
         )
         super().__init__(loaded.model, device, transforms=loaded.transforms, **kwargs)
+        self.transforms = keeping(self.transforms, self.neighbours)
         self.precision = loaded.precision
         self._compiled = bool(loaded.outputs)
         modules: Iterable[Any] = loaded.model.modules()

@@ -29,6 +29,7 @@ for _name in (
     "field",
     "free_charges",
     "moments",
+    "neighbours",
     "response",
     "response_training",
     "results",
@@ -55,6 +56,7 @@ from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.field import FieldTests  # noqa: E402
 from les.testing.free_charges import FreeChargesTests  # noqa: E402
 from les.testing.moments import MomentTests  # noqa: E402
+from les.testing.neighbours import NeighbourTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
 from les.testing.response_training import ResponseTrainingTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
@@ -81,6 +83,7 @@ __all__ = [
     "FieldTests",
     "FreeChargesTests",
     "MomentTests",
+    "NeighbourTests",
     "ResponseTests",
     "ResponseTrainingTests",
     "ResultTests",
@@ -102,6 +105,7 @@ class AdapterTests(
     ResultTests,
     ShortRangeTests,
     BatchTests,
+    NeighbourTests,
     BadInputTests,
 ):
     """All shared tests but :class:`SlabTests`, for adapters that support slabs as well."""
