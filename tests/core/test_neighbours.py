@@ -86,8 +86,8 @@ def test_atoms_moved_by_cell_vectors(name: str) -> None:
     start, pbc = some_positions(), np.array(AXES[name])
     turns = np.zeros((6, 3), dtype=int)
     turns[1], turns[4], turns[5] = [1, -2, 3], [-1, 0, 0], [400, 0, -300]
-    wrapped = start + turns * pbc @ CELL + 0.2
-    steps = [at(x, name) for x in (start, start + 0.3, start + 0.01, wrapped, start + 0.02)]
+    wrapped = start + turns * pbc @ CELL + 0.1
+    steps = [at(x, name) for x in (start, start + 0.2, start + 0.01, wrapped, start + 0.02)]
     assert len(follow(VerletList(1.0), steps)) == 2
 
 
