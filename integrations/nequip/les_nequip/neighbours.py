@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from nequip.data import AtomicDataDict, compute_neighborlist_
 from nequip.data._nl import NEIGHBORLIST_BACKEND_OPTIONS
@@ -36,8 +37,8 @@ class KeptNeighbours(NeighborListTransform):
         cell, pbc = data.get(AtomicDataDict.CELL_KEY), data.get(AtomicDataDict.PBC_KEY)
         places = Places(
             positions.numpy(),
-            torch.zeros(3, 3).numpy() if cell is None else cell.reshape(3, 3).numpy(),
-            torch.zeros(3).bool().numpy() if pbc is None else pbc.reshape(3).numpy(),
+            np.zeros((3, 3)) if cell is None else cell.reshape(3, 3).numpy(),
+            np.zeros(3, dtype=bool) if pbc is None else pbc.reshape(3).numpy(),
         )
         first, second, images, _ = self.neighbours.pairs(places, self.r_max, self._search(data))
         data[AtomicDataDict.EDGE_INDEX_KEY] = torch.stack(
@@ -55,8 +56,8 @@ class KeptNeighbours(NeighborListTransform):
                 dict(data), radius, backend=self.backend, backend_kwargs=self.backend_kwargs
             )
             first, second = found[AtomicDataDict.EDGE_INDEX_KEY].numpy()
-            none = torch.zeros(len(first), 3)
-            return first, second, found.get(AtomicDataDict.EDGE_CELL_SHIFT_KEY, none).numpy()
+            images = found.get(AtomicDataDict.EDGE_CELL_SHIFT_KEY)
+            return first, second, np.zeros((len(first), 3)) if images is None else images.numpy()
 
         return search
 
