@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "equilibration": "cost and convergence of charge equilibration",
     "lammps": "cost of a step of LAMMPS on several ranks, and what limits it",
     "batches": "structures per second, together and one by one",
+    "skin": "what neighbours save that are kept from step to step of molecular dynamics",
 }
 
 

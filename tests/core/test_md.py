@@ -299,6 +299,23 @@ def test_nve(models, capsys):
     assert log["kinetic_eV"][0] == pytest.approx(read("moving.xyz").get_kinetic_energy())
 
 
+def test_skin(models, monkeypatch):
+    """All members get it where it is given; results do not depend on it, so it may change."""
+    given = []
+
+    class Recorded(FlexibleWater):
+        def __init__(self, **options):
+            given.append(options.pop("skin", None))
+            super().__init__(**options)
+
+    monkeypatch.setattr(sys.modules[__name__], "FlexibleWater", Recorded)
+    (models / "Recorded.pt").write_text("Recorded")
+    command = ("md", "Recorded.pt", "Recorded.pt", *MD[2:])
+    assert cli.main([*command]) == 0
+    assert cli.main([*command[:4], "--steps", "15", *MD[5:], "--skin", "0.5"]) == 0
+    assert given == [None, None, 0.5, 0.5]
+
+
 def test_committee(models):
     """The mean moves the atoms; deviations are written beside it."""
     both = ("md", "FlexibleWater.pt", "OtherWater.pt", *MD[2:])

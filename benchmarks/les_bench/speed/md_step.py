@@ -26,6 +26,7 @@ from les_bench.systems.states import repeated
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.md.verlet import VelocityVerlet
 
 SIZES = (192, 768, 3072, 12288)
 #: Time step [fs] and temperature of the first velocities [K].
@@ -121,6 +122,19 @@ def repeats(atoms: Atoms, n_atoms: int) -> list[int]:
     return found
 
 
+def moving(atoms: Atoms, calculator: Any) -> VelocityVerlet:
+    """A copy of ``atoms`` that begins to move, always with the same velocities."""
+    import numpy as np
+    from ase import units
+    from ase.md.verlet import VelocityVerlet
+
+    copy = atoms.copy()
+    copy.calc = calculator
+    momenta = np.random.default_rng(0).normal(size=(len(copy), 3))
+    copy.set_momenta(momenta * np.sqrt(copy.get_masses()[:, None] * units.kB * TEMPERATURE))
+    return VelocityVerlet(copy, TIME_STEP * units.fs)
+
+
 def measure(
     atoms: Atoms,
     calculators: Sequence[Any],
@@ -132,20 +146,12 @@ def measure(
 
     Times are those of one of ``les_bench.speed.timing.CLOCKS``.
     """
-    import numpy as np
-    from ase import units
-    from ase.md.verlet import VelocityVerlet
-
     memory = Memory(device)
     for size in sizes:
         larger = repeated(atoms, repeats(atoms, size))
         steps, most = [], []
         for calculator in calculators:
-            copy = larger.copy()
-            copy.calc = calculator
-            momenta = np.random.default_rng(0).normal(size=(size, 3))
-            copy.set_momenta(momenta * np.sqrt(copy.get_masses()[:, None] * units.kB * TEMPERATURE))
-            run = VelocityVerlet(copy, TIME_STEP * units.fs)
+            run = moving(larger, calculator)
             run.run(1)  # pays for compilation
             counted = memory.begin()
             run.run(1)

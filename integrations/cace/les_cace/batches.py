@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from ase.geometry import complete_cell
 from torch import Tensor
 
 from les.fragments import joined_fragments
+from les.neighbours import Places
 from les.structures import ChargeSums, Structures
 from les_cace.neighbours import Neighbours, arrange
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from les.data.fragments import Fragments
+    from les.neighbours import VerletList
 
 
 class Structure(NamedTuple):
@@ -86,11 +88,13 @@ def to_structure(
     total_charge: float = 0.0,
     spin: float = 1.0,
     fragments: Fragments | None = None,
+    neighbours: VerletList | None = None,
 ) -> Structure:
     """Tensors of ``atoms``, float64, and pairs with all images within ``cutoff`` [A].
 
     Without pbc there are no images, whatever the cell. ``total_charge`` [e], ``spin``, a
-    multiplicity, and ``fragments`` are those of a model which uses them.
+    multiplicity, and ``fragments`` are those of a model which uses them. ``neighbours`` are those
+    that were kept from the step before; without them they are searched for.
     """
     from matscipy.neighbours import neighbour_list  # finds pairs on the first call, not on import
 
@@ -100,7 +104,15 @@ def to_structure(
         searched.positions -= atoms.positions.min(axis=0)
     elif not atoms.pbc.all():  # the vectors of open axes do not matter, and may be missing
         searched.set_cell(complete_cell(atoms.cell * atoms.pbc[:, None]))
-    receiver, sender, images = neighbour_list("ijS", searched, cutoff)
+
+    def search(radius: float) -> Any:
+        return neighbour_list("ijS", searched, radius)
+
+    if neighbours is None:
+        receiver, sender, images = search(cutoff)
+    else:
+        places = Places(atoms.positions, atoms.cell[:], atoms.pbc)
+        receiver, sender, images, _ = neighbours.pairs(places, cutoff, search)
     return Structure(
         torch.as_tensor(atoms.positions, dtype=torch.float64),
         torch.as_tensor(atoms.numbers, dtype=torch.long),

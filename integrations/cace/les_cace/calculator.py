@@ -103,7 +103,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator):
     def _structure(self, atoms: Atoms) -> Structure:
         placed = self.place(atoms, self.dtype)
         state = (self.total_charge(atoms), self.spin(atoms), self.fragments(atoms))
-        return to_structure(placed, self.model.cutoff, *state)
+        return to_structure(placed, self.model.cutoff, *state, neighbours=self.neighbours)
 
 
 def _compiled_for_several_gradients() -> AbstractContextManager[None]:

@@ -99,6 +99,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator, CHGNetCalculator):
         with quiet():
             super().__init__(model, use_device=str(place), **kwargs)
         model.graph_converter.set_isolated_atom_response(of_the_model)
+        self.graph_converter.neighbours = self.neighbours
         config = model.les.config() if isinstance(model, CHGNetLES) else None
         self.set_up_charges(config)
         self.implemented_properties.append("free_energy")

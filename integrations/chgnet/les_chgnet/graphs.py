@@ -17,6 +17,7 @@ from les.data.fragments import Fragments, fragments
 from les.data.spin import spin_multiplicity
 from les.data.total_charge import total_charge
 from les.fragments import joined_fragments
+from les.neighbours import Places, VerletList
 from les_chgnet.bonds import Pairs, angles, undirected
 from les_chgnet.structures import to_structure
 
@@ -80,11 +81,13 @@ class GraphConverter(CrystalGraphConverter):
             the fragments of ``ase.Atoms``.
         embedded: what the model embeds, as ``les.LESConfig.embedded``; ``ase.Atoms`` must say it,
             and so must pymatgen's molecules, which alone have a spin.
+        neighbours: those that are kept from structure to structure, ``None`` to search for them.
     """
 
     precision: Tensor
     uses_total_charge = False  # also of what earlier releases pickled
     embedded: Collection[str] = ()
+    neighbours: VerletList | None = None
 
     def __init__(self, *, on_isolated_atoms: str = "ignore", **settings: Any) -> None:
         super().__init__(on_isolated_atoms=on_isolated_atoms, **settings)
@@ -120,16 +123,13 @@ class GraphConverter(CrystalGraphConverter):
             parts = fragments(structure, charge)
         structure = to_structure(structure)
         try:
-            centre, neighbour, images, distances = structure.get_neighbor_list(
-                self.atom_graph_cutoff, numerical_tol=1e-8
-            )
+            pairs = self._pairs(structure)
         except MemoryError as error:
             extent = np.ptp(structure.cart_coords, axis=0).round(1).tolist()
             raise ValueError(
                 f"the structure extends over {extent} A, for which CHGNet's search for neighbours "
                 f"has not enough memory ({error})"
             ) from error
-        pairs = Pairs(centre, neighbour, images.astype(np.int64), distances)
         self._answer_isolated_atoms(len(structure), pairs, graph_id)
         try:
             bond, first = undirected(pairs, len(structure))
@@ -155,6 +155,20 @@ class GraphConverter(CrystalGraphConverter):
         }
         pbc = torch.tensor(structure.lattice.pbc)
         return BoundaryGraph(pbc=pbc, total_charge=charge, spin=spin, fragments=parts, **fields)
+
+    def _pairs(self, structure: Structure) -> Pairs:
+        """All pairs of a structure, of bonds and of the shorter ones that have angles."""
+        cutoff = self.atom_graph_cutoff
+        if self.neighbours is None:
+            centre, neighbour, images, distances = structure.get_neighbor_list(cutoff)
+            return Pairs(centre, neighbour, images.astype(np.int64), distances)
+        lattice = structure.lattice
+        places = Places(structure.cart_coords, lattice.matrix, np.array(lattice.pbc))
+
+        def search(radius: float) -> Any:
+            return structure.get_neighbor_list(radius)[:3]
+
+        return Pairs(*self.neighbours.pairs(places, cutoff, search))
 
     def _answer_isolated_atoms(self, n_atoms: int, pairs: Pairs, graph_id: Any) -> None:
         """Say that there are atoms without neighbours, as ``on_isolated_atoms`` asks for it."""

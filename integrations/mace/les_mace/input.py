@@ -38,7 +38,7 @@ class CalculatorInput(ChargeCalculator, MACECalculator):
 
     def _atoms_to_batch(self, atoms: Atoms) -> Any:
         """Upstream's batch, of which all results are made."""
-        with own_cells():
+        with own_cells(self.neighbours):
             batch = super()._atoms_to_batch(self._with_state(atoms))
         for name, values in self.fragment_tensors(atoms).items():
             batch[name] = values.to(batch["positions"].device)
@@ -48,7 +48,7 @@ class CalculatorInput(ChargeCalculator, MACECalculator):
         """What upstream's batch of one structure is made of."""
         self.arrays_keys[self.charges_key] = "charges"  # as upstream
         keys = KeySpecification(info_keys=self.info_keys, arrays_keys=self.arrays_keys)
-        with own_cells(), default_dtype(self.default_dtype):
+        with own_cells(self.neighbours), default_dtype(self.default_dtype):
             config = config_from_atoms(
                 self._with_state(atoms), key_specification=keys, head_name=self.head
             )

@@ -22,6 +22,7 @@ from les_nequip.limits import check_bec_method, check_compiled_for
 from les_nequip.loading import load, types_of_numbers
 from les_nequip.metadata import config_of, settings_of
 from les_nequip.outputs import charge_outputs, outputs_by_structure, outputs_chosen
+from les_nequip.neighbours import keeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,7 +50,8 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             they are not given.
         chemical_species_to_atom_type_map: chemical symbol -> type; the types of the model are
             chemical symbols without it.
-        neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``.
+        neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``; with
+            ``"alchemiops"`` in every step, whatever the ``skin``.
         kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
             ``NequIPCalculator``.
 
@@ -87,6 +89,7 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             neighborlist_backend_kwargs=neighborlist_backend_kwargs,
         )
         super().__init__(loaded.model, device, transforms=loaded.transforms, **kwargs)
+        self.transforms = keeping(self.transforms, self.neighbours)
         self.precision = loaded.precision
         self._compiled = bool(loaded.outputs)
         modules: Iterable[Any] = loaded.model.modules()

@@ -23,6 +23,7 @@ from les.data.atoms import (
     has_stress,
     labels_without_effect,
 )
+from les.neighbours import SKIN, VerletList
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign
 
@@ -82,6 +83,9 @@ class ChargeCalculator(ResultsOfCharges):
         eps_inf: high-frequency dielectric constant, in the place of the ``epsilon_factor`` of the
             model: charges, and all that follows from them but energies, are multiplied by the
             square root of the ratio of the two.
+        skin: how far beyond the cutoff neighbours are searched for [A], which saves the search in
+            most steps of dynamics and changes no result, see ``les.neighbours.VerletList``; 0 to
+            search in every step.
         kwargs: further arguments of upstream's calculator.
 
     Attributes:
@@ -97,6 +101,10 @@ class ChargeCalculator(ResultsOfCharges):
         spin_names: entries that may hold the spin multiplicity.
         unsigned_labels: labels of which the model predicts the magnitudes only, and whose signs
             are left out where results are compared with them.
+        neighbours: the neighbours that are kept from step to step.
+
+    Raises:
+        ValueError: for a ``skin`` that is no number in its range.
     """
 
     bec_method = "exact"
@@ -111,11 +119,13 @@ class ChargeCalculator(ResultsOfCharges):
         sign: int | None = None,
         acoustic_sum: str = "kept",
         eps_inf: float | None = None,
+        skin: float = SKIN,
         **kwargs: Any,
     ) -> None:
         self._asked_for = (bec, sign)
         self.acoustic_sum = acoustic_sum
         self.eps_inf = eps_inf
+        self.neighbours = VerletList(skin)
         super().__init__(*args, **kwargs)
 
     def refuse_unknown_keywords(self, given: Mapping[str, Any]) -> None:

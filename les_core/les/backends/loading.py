@@ -15,6 +15,7 @@ _OPTIONAL = {
     "head": "heads to choose",
     "acoustic_sum": "acoustic sums to spread",
     "eps_inf": "charges to scale",
+    "skin": "neighbours to keep",
 }
 
 Model = TypeVar("Model")
@@ -49,8 +50,8 @@ def load_calculator(backend: Backend, model: str | Path, **options: Any) -> Any:
     Args:
         backend: whose model it is.
         model: the file, or the name of a model, of ``les models list`` or of upstream.
-        options: those of ``Backend.calculator``. ``head``, ``acoustic_sum`` and ``eps_inf`` may be
-            ``None``, where they are not asked for; not all backends know them.
+        options: those of ``Backend.calculator``. ``head``, ``acoustic_sum``, ``eps_inf`` and
+            ``skin`` may be ``None``, where they are not asked for; not all backends know them.
 
     Raises:
         BackendError: if upstream cannot be used here, or for an option that the backend does not

@@ -12,6 +12,7 @@ from les.backends.arguments import add_model_options, identity_of_models, load_m
 from les.data.structure_files import one_structure
 from les.dynamics.ensemble import NEEDED, Ensemble
 from les.dynamics.plan import Plan
+from les.neighbours import SKIN
 from les.parser import ArgumentParser
 from les.targets import claim
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     folder = arguments.output
     known = (folder / CHECKPOINT).exists()  # which says whose run it is
     claim(folder, FILES, [*map(model_path, models), start], force=known or arguments.force)
-    calculator, backends = load_models(arguments, models, bec=arguments.bec)
+    calculator, backends = load_models(arguments, models, bec=arguments.bec, skin=arguments.skin)
     atoms = one_structure(start)
     identity = {**identity_of_models(arguments, models, backends), "--bec": arguments.bec}
     run(calculator, atoms, plan, folder, identity, arguments.force)
@@ -109,6 +110,13 @@ def _parser() -> argparse.ArgumentParser:
         add(option, type=float, metavar="X", help=f"{what} [{unit}] ({default:g})")
     add("--every", type=int, default=100, metavar="N", help="steps from frame to frame (100)")
     add("--seed", type=int, default=0, help="of velocities, thermostat and barostat (0)")
+    add(
+        "--skin",
+        type=float,
+        metavar="A",
+        help="how far beyond the cutoff neighbours are searched for [A], so that most steps need "
+        f"no search; results are the same; 0 to search in every step ({SKIN:g})",
+    )
     add("--bec", action="store_true", help="also Born effective charges of each frame")
     add("-o", "--output", type=Path, default=Path("md"), help="folder of the results (md)")
     add("--force", action="store_true", help="begin anew where the run in OUTPUT cannot go on")

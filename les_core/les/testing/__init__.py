@@ -30,6 +30,7 @@ for _name in (
     "free_charges",
     "missing",
     "moments",
+    "neighbours",
     "other_sign",
     "response",
     "response_training",
@@ -58,6 +59,7 @@ from les.testing.field import FieldTests  # noqa: E402
 from les.testing.free_charges import FreeChargesTests  # noqa: E402
 from les.testing.missing import MissingUpstreamTests  # noqa: E402
 from les.testing.moments import MomentTests  # noqa: E402
+from les.testing.neighbours import NeighbourTests  # noqa: E402
 from les.testing.other_sign import OtherSignTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
 from les.testing.response_training import ResponseTrainingTests  # noqa: E402
@@ -86,6 +88,7 @@ __all__ = [
     "FreeChargesTests",
     "MissingUpstreamTests",
     "MomentTests",
+    "NeighbourTests",
     "OtherSignTests",
     "ResponseTests",
     "ResponseTrainingTests",
@@ -108,6 +111,7 @@ class AdapterTests(
     ResultTests,
     ShortRangeTests,
     BatchTests,
+    NeighbourTests,
     BadInputTests,
 ):
     """All shared tests but :class:`SlabTests`, for adapters that support slabs as well."""
