@@ -99,7 +99,7 @@ def test_doctor_of_a_model(fake, model, capsys, monkeypatch):
             lambda path: path.write_bytes(path.read_bytes().replace(b"\0\0\x80?", b"\0\0\x80@")),
             "a.model is damaged: the checksum of its part 'a/data/0' is wrong",
         ),
-        (lambda path: (path.unlink(), path.mkdir()), "a.model must be a model file, it is a fol"),
+        (lambda path: (path.unlink(), path.mkdir()), "a.model must be a model file, got a folder"),
     ],
     ids=["empty", "foreign", "truncated", "damaged", "folder"],
 )

@@ -75,7 +75,7 @@ def _evaluate(
     kernels: ctypes.CDLL, case: Case, inputs: tuple[Tensor, ...], training: bool
 ) -> Tensor:
     """One evaluation with these kernels."""
-    with mock.patch.object(plan, "engine_for", lambda *_: CpuEngine(kernels)):
+    with mock.patch.object(plan, "engine_for", return_value=CpuEngine(kernels)):
         return energy_and_forces(energies_of(case.ewald()), inputs, training)
 
 

@@ -130,7 +130,7 @@ def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
     try:
         # Archives of Python modules, like those of torch.package, have no sources.
         if not all(file.is_file() for file in variant.files):
-            raise _NoCompilerError("no sources")
+            raise _NoCompilerError("the sources of kernels must be files, got an archive")
         found = shipped_kernels(dtype)
         if found is not None:
             return found
