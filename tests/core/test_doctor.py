@@ -21,13 +21,15 @@ def test_doctor(fake, capsys, monkeypatch):
     assert lines[0].startswith(f"les {les.__version__}, Python 3.")
     assert "torch" in lines[0]
     assert lines[2].split()[:2] == ["fake", "ok"]
+    assert not any("environment of its own" in line for line in lines)
     monkeypatch.setattr(fake, "symbol", "no_such_upstream:Model")
     monkeypatch.setenv("LES_NATIVE", "0")
     assert cli.main(["doctor"]) == 0
-    _, kernels, line, *_ = capsys.readouterr().out.splitlines()
+    _, kernels, line, advice, *_ = capsys.readouterr().out.splitlines()
     assert kernels == "kernels of the sum for the CPU: none, LES_NATIVE=0"
     assert line.split()[:2] == ["fake", "no"]
     assert 'pip install "les[fake]"' in line
+    assert advice.endswith("install each into an environment of its own.")
 
 
 def test_extras(fake, capsys, monkeypatch):

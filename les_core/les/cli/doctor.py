@@ -19,6 +19,12 @@ from les.units import NORM_FACTOR
 #: Extras that add commands or programs; backends have lines of their own.
 EXTRAS = ("bench", "spectra", "lammps", "engines", "completion")
 
+#: What is said beside the backends that are missing.
+SEPARATE = (
+    "Some backends exclude one another (MACE and NequIP need different versions of e3nn): install "
+    "each into an environment of its own."
+)
+
 
 def unmet_requirements(distribution: str) -> list[str]:
     """Requirements of an installed distribution that this environment does not meet.
@@ -122,6 +128,8 @@ def examine() -> list[str]:
             lines += [
                 f"{'':<{width + 4}}{unmet}" for unmet in unmet_requirements(backend.distribution)
             ]
+    if any(get_backend(name).problem() for name in backend_names()):
+        lines.append(SEPARATE)
     return lines + describe_extras()
 
 
