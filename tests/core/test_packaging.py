@@ -90,6 +90,20 @@ def test_sdist_holds_what_a_packager_needs(distributions: tuple[set[str], set[st
     assert any(name.startswith("docs/") for name in distributions[0])
 
 
+def test_sdist_holds_all_that_is_kept_in_the_repository(
+    distributions: tuple[set[str], set[str]],
+) -> None:
+    """But for what serves the place where the repository is kept."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode or not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    kept = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+    left_out = kept - distributions[0]
+    assert {name for name in left_out if not name.startswith((".ci/", ".github/"))} == set()
+    added = distributions[0] - kept
+    assert {name for name in added if Path(name).suffix in {".so", ".pyc", ".pt"}} == set()
+
+
 def test_version_is_the_same_everywhere() -> None:
     version = metadata.version("les")
     assert les.__version__ == version
