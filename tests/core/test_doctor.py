@@ -69,6 +69,12 @@ def test_extras(fake, capsys, monkeypatch):
     assert line.startswith("extra spectra  no  lacks second>=3 (2.0 is installed); install with")
 
 
+def test_extras_that_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(doctor, "missing_of_extra", lambda extra: None)
+    (line,) = doctor.describe_extras()
+    assert line.endswith("not installed; install it with: pip install packaging")
+
+
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     """The name of a file that torch has written, in the current folder."""

@@ -98,7 +98,10 @@ def describe_extras() -> list[str]:
     for extra in EXTRAS:
         missing = missing_of_extra(extra)
         if missing is None:
-            return ["extras: not known, because the package packaging is not installed"]
+            return [
+                "extras: not known, because the package packaging, which reads requirements, is "
+                "not installed; install it with: pip install packaging"
+            ]
         lacks = f'lacks {", ".join(missing)}; install with: pip install "les[{extra}]"'
         state = f"no  {lacks}" if missing else "ok"
         lines.append(f"extra {extra:<{width}}{state}")
