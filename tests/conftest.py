@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +73,36 @@ def data_dir() -> Path:
 def reference_dir() -> Path:
     """Folder with reference values and checkpoints, from ``LES_REFERENCE_DIR``."""
     return _folder_from("LES_REFERENCE_DIR")
+
+
+@pytest.fixture(scope="session")
+def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A C compiler for kernels whose speed does not matter."""
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None or sys.platform == "win32":
+        pytest.skip("needs a C compiler and a shell")
+    quick = tmp_path_factory.mktemp("compiler") / "quick"
+    quick.write_text(f'#!/bin/sh\nexec {compiler} "$@" -O0\n')
+    quick.chmod(0o700)
+    return str(quick)
+
+
+@pytest.fixture(scope="session")
+def wheel_with_kernels(tmp_path_factory: pytest.TempPathFactory, quick_compiler: str) -> Path:
+    """A wheel of the sources with kernels for this system, compiled without delay."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    code = f"import hatchling.build as b; print(b.build_wheel({str(folder)!r}))"
+    environment = {**os.environ, "LES_BUILD_KERNELS": "1", "CC": quick_compiler}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return folder / run.stdout.split()[-1]
 
 
 @pytest.fixture

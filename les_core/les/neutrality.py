@@ -140,8 +140,9 @@ def charges_with_sums(
     several = charges.dim() == 2 and charges.shape[1] > 1
     if several and fragment_charge is not None and bool((fragment_charge != 0).any()):
         raise ValueError(
-            f"`fragment_charge` must be 0 for {charges.shape[1]} channels of charges: nothing "
-            "says how it is divided among them"
+            f"`fragment_charge` must be 0 for {charges.shape[1]} channels of charges, got "
+            f"{float(fragment_charge[fragment_charge != 0][0]):g}: nothing says how it is divided "
+            "among them"
         )
     return shifted_charges(charges, of_fragments, *fragments, epsilon_factor)
 

@@ -153,8 +153,12 @@ def _checked(response: Response, positions: Tensor) -> tuple[Tensor, Tensor]:
         least = given.detach()
         if least.dim() == 3:
             slack = 1e-6 * least.abs().amax(dim=(1, 2))
-            if bool(((least - least.mT).abs().amax(dim=(1, 2)) > slack).any()):
-                raise ValueError(f"`{name}` must be symmetric")
+            skew = (least - least.mT).abs().amax(dim=(1, 2)) > slack
+            if bool(skew.any()):
+                atom = int(torch.nonzero(skew)[0])
+                raise ValueError(
+                    f"`{name}` must be symmetric, got {least[atom].tolist()} of atom {atom}"
+                )
             least = torch.linalg.eigvalsh(exactly(least))[:, 0] + exactly(slack)
         if bool((least < 0).any()):
             atom = int(torch.nonzero(least < 0)[0])

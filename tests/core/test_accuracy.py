@@ -107,11 +107,14 @@ def test_given_dl_is_kept_where_it_is_fine_enough():
         ({"spacing": math.nan, "order": 6}, "`spacing` must be positive"),
         ({"spacing": "fine", "order": 6}, "`spacing` must be positive"),
         ({"spacing": 1.0, "order": 6}, "`spacing` must be below dl / 2 = 1 A"),
-        ({"spacing": 0.5}, "`spacing` and `order` belong together"),
-        ({"order": 6}, "`spacing` and `order` belong together"),
+        ({"spacing": 0.5}, "`spacing` and `order` must be given together, got"),
+        ({"order": 6}, "`spacing` and `order` must be given together, got"),
         ({"accuracy": 0.0}, "`accuracy` must be a number between 1e-09 and 0.1, got 0.0"),
         ({"accuracy": "high"}, "`accuracy` must be a number between"),
-        ({"accuracy": 1e-4, "spacing": 0.5, "order": 6}, "follow from `accuracy`"),
+        (
+            {"accuracy": 1e-4, "spacing": 0.5, "order": 6},
+            "must be left out with `accuracy`, from which",
+        ),
         ({"method": "wave"}, "`method` must be one of .*'mesh'.*, got 'wave'"),
     ],
 )

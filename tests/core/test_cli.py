@@ -123,14 +123,19 @@ def test_config_names_need_a_model(fake, fails, monkeypatch):
     assert cli.main(["config", "show", "water"]) == 0
 
 
-def test_config_list_and_show(fake, capsys, fails):
+def test_config_list_and_show(fake, capsys, fails, monkeypatch):
     assert cli.main(["config"]) == 0
     alone = capsys.readouterr().out
     assert cli.main(["config", "list"]) == 0
     listed = capsys.readouterr().out
     assert listed == alone
-    names = listed.split()
-    assert {"fake/water", "fake/dipeptides", "fake/au2_mgo"} <= set(names)
+    head, *rows = ([cell.strip() for cell in line.split("|")] for line in listed.splitlines())
+    assert head == ["configuration", "can be used here"]
+    assert {"fake/water", "fake/dipeptides", "fake/au2_mgo"} <= {name for name, _ in rows}
+    assert {usable for _, usable in rows} == {"yes"}
+    monkeypatch.setattr(fake, "problem", lambda self: "not installed")
+    assert cli.main(["config", "list"]) == 0
+    assert "fake/water      | no, see les doctor" in capsys.readouterr().out
     assert cli.main(["config", "show", "fake/water"]) == 0
     assert capsys.readouterr().out == fake().configs()["water"].read_text()
     message = fails("config", "show", "fake/ice")

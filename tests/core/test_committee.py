@@ -269,7 +269,7 @@ def test_a_committee_says_how_its_born_effective_charges_are_evaluated():
 
 
 def test_what_is_no_member():
-    with pytest.raises(TypeError, match="must be ASE calculators, number 1 is a str"):
+    with pytest.raises(TypeError, match="must be ASE calculators, got a str as number 1"):
         Committee([Member(), "a.pt"])
     with pytest.raises(TypeError, match="device"):
         Committee([Member(), Member()], device="cpu")

@@ -21,13 +21,15 @@ def test_doctor(fake, capsys, monkeypatch):
     assert lines[0].startswith(f"les {les.__version__}, Python 3.")
     assert "torch" in lines[0]
     assert lines[2].split()[:2] == ["fake", "ok"]
+    assert not any("environment of its own" in line for line in lines)
     monkeypatch.setattr(fake, "symbol", "no_such_upstream:Model")
     monkeypatch.setenv("LES_NATIVE", "0")
     assert cli.main(["doctor"]) == 0
-    _, kernels, line, *_ = capsys.readouterr().out.splitlines()
+    _, kernels, line, advice, *_ = capsys.readouterr().out.splitlines()
     assert kernels == "kernels of the sum for the CPU: none, LES_NATIVE=0"
     assert line.split()[:2] == ["fake", "no"]
     assert 'pip install "les[fake]"' in line
+    assert advice.endswith("install each into an environment of its own.")
 
 
 def test_extras(fake, capsys, monkeypatch):
@@ -67,6 +69,12 @@ def test_extras(fake, capsys, monkeypatch):
     assert line.startswith("extra spectra  no  lacks second>=3 (2.0 is installed); install with")
 
 
+def test_extras_that_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(doctor, "missing_of_extra", lambda extra: None)
+    (line,) = doctor.describe_extras()
+    assert line.endswith("not installed; install it with: pip install packaging")
+
+
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     """The name of a file that torch has written, in the current folder."""
@@ -99,7 +107,7 @@ def test_doctor_of_a_model(fake, model, capsys, monkeypatch):
             lambda path: path.write_bytes(path.read_bytes().replace(b"\0\0\x80?", b"\0\0\x80@")),
             "a.model is damaged: the checksum of its part 'a/data/0' is wrong",
         ),
-        (lambda path: (path.unlink(), path.mkdir()), "a.model must be a model file, it is a fol"),
+        (lambda path: (path.unlink(), path.mkdir()), "a.model must be a model file, got a folder"),
     ],
     ids=["empty", "foreign", "truncated", "damaged", "folder"],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -69,16 +69,22 @@ def test_every_tutorial_is_run_and_listed():
             assert any(f'"{page.stem}"' in test for test in tests), page.stem
 
 
+def text_of(node: ast.AST) -> str:
+    """Text that is put together in the source, with three dots for what is put into it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.sub(r"%[-+.\d]*[a-z]", ANYTHING, node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(text_of, node.values))
+    if isinstance(node, ast.BinOp):
+        return text_of(node.left) + text_of(node.right)
+    return ANYTHING
+
+
 def strings(node: ast.AST) -> Iterator[str]:
-    """Texts in the source, with three dots for what is put into them."""
+    """All texts in the source."""
     for each in ast.walk(node):
-        if isinstance(each, ast.Constant) and isinstance(each.value, str):
-            yield re.sub(r"%[-+.\d]*[a-z]", ANYTHING, each.value)
-        elif isinstance(each, ast.JoinedStr):
-            yield "".join(
-                str(part.value) if isinstance(part, ast.Constant) else ANYTHING
-                for part in each.values
-            )
+        if isinstance(each, (ast.Constant, ast.JoinedStr)):
+            yield text_of(each)
 
 
 def plain(text: str) -> str:
@@ -89,7 +95,7 @@ def plain(text: str) -> str:
 def messages() -> list[str]:
     paths = [path for folder in SOURCES for path in (ROOT / folder).rglob("*.py")]
     trees = (ast.parse(path.read_text(encoding="utf-8")) for path in paths)
-    return [plain(text) for tree in trees for text in strings(tree) if len(text) > 20]
+    return [plain(text) for tree in trees for text in strings(tree) if len(text) > 10]
 
 
 def occurs(quoted: str, messages: list[str]) -> bool:
@@ -105,8 +111,60 @@ def occurs(quoted: str, messages: list[str]) -> bool:
 
 
 def quoted() -> list[str]:
+    """Messages in headings of the questions, and in the first column of their table."""
     page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
-    return [text.strip() for _, text in re.findall(r"^### (`+)(.*?)\1$", page, re.M)]
+    places = re.findall(r"^(### `.*|\| `.*?) *(?:\||$)", page, re.M)
+    spans = [span for place in places for span in re.findall(r"(`+)(.+?)\1(?!`)", place)]
+    return [text.strip() for _, text in spans]
+
+
+#: Errors that are no message to a user: of programs that use the code wrongly, and Python's own.
+NOT_TO_USERS = {"AssertionError", "AttributeError", "NotImplementedError", "SystemExit"}
+
+#: Modules whose messages stand behind that of another, or go to whoever couples a model to les.
+INNER = re.compile(r"les/(response|module|testing)/|legacy|settings_buffer|published|stubs\.py")
+
+#: What stands before another message.
+BEFORE_OTHERS = (
+    "--les_arguments: ...",
+    "structure graph_id=...: ...",
+    "structure ... of the batch ...",
+)
+
+
+def raised() -> Iterator[tuple[str, str]]:
+    """Messages that users may meet, and where they are raised; not those made elsewhere."""
+    for path in (path for folder in SOURCES for path in (ROOT / folder).rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            call = node.exc if isinstance(node, ast.Raise) else node
+            if not isinstance(call, ast.Call) or not call.args or INNER.search(place):
+                continue
+            name = ast.unparse(call.func)
+            if node is call and not name.endswith("parser.error"):
+                continue
+            text = plain(text_of(call.args[0]))
+            if name not in NOT_TO_USERS and len(re.findall("[a-z]", text)) > 7:
+                yield f"{place}:{node.lineno}", text
+
+
+def missing(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those that no entry is for."""
+    parts = [[re.escape(x.strip()) for x in plain(text).split(ANYTHING)] for text in quoted()]
+    entry = re.compile("|".join(".*".join(filter(None, each)) for each in parts))
+    return [each for each in found if each[1] not in BEFORE_OTHERS and not entry.search(each[1])]
+
+
+def test_every_message_has_an_entry():
+    messages = list(raised())
+    assert len(messages) > 600
+    assert missing(messages) == []
+
+
+def test_messages_without_an_entry_are_found():
+    unhelpful = ("here:1", "the value is wrong"), ("here:2", "value must be positive")
+    helpful = ("here:3", "value must be positive, got ..."), ("here:4", "... is damaged")
+    assert missing((*unhelpful, *helpful)) == list(unhelpful)
 
 
 @pytest.mark.parametrize("message", quoted())

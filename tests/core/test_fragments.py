@@ -316,7 +316,9 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"have no effect with `neutrality` 'none'"):
         long_range(Ewald(), LESConfig(neutrality="none"), parameters[:, 0], structures, sums)
     shifted = Les(LESConfig(neutrality="shift"))
-    with pytest.raises(ValueError, match=r"`fragment_charge` must be 0 for 2 channels"):
+    with pytest.raises(
+        ValueError, match=r"`fragment_charge` must be 0 for 2 channels of charges, got"
+    ):
         shifted(
             positions,
             cell,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from les import cli
 from les.cli.command import COMMANDS
 from les.cli.completion import command_parser
 from les.parser import ArgumentParser, parser_of
+from les_bench.cli import main as bench_command
 from les_bench.options import MEASUREMENTS
 from les_cace.arguments import build_parser as cace_parser
 from les_chgnet.arguments import build_parser as chgnet_parser
@@ -73,6 +75,12 @@ def test_les_alone_shows_all_commands(capsys):
     assert cli.main([]) == 0
     alone = capsys.readouterr().out
     assert all(f"les {name} {command.synopsis}" in alone for name, command in COMMANDS.items())
+    (bench,) = (
+        action.choices for action in parser_of(bench_command)._actions if action.dest == "command"
+    )
+    *_, listed = alone.partition("Commands of `les bench`")
+    assert len(bench) > 10
+    assert [name for name in bench if not re.search(rf"\b{name}\b", listed)] == []
     assert cli.main(["help"]) == 0
     assert capsys.readouterr().out == alone
 

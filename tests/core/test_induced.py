@@ -190,7 +190,11 @@ def test_a_drive_that_is_no_number_is_not_converged(system):
         (5, lambda x: torch.diag_embed(torch.stack([x, x, -x], 1)), "`alphas` must not be negat"),
         (5, lambda x: x[:, None], r"`alphas` must have shape \[5\] or \[5, 3, 3\]"),
         (5, lambda x: x.log() * float("inf"), "`alphas` must be finite"),
-        (5, lambda x: x[:, None, None] * torch.ones(3, 3).triu(), "`alphas` must be symmetric"),
+        (
+            5,
+            lambda x: x[:, None, None] * torch.ones(3, 3).triu(),
+            "`alphas` must be symmetric, got .* of atom 0",
+        ),
     ],
 )
 def test_bad_responses(system, place, spoilt, message):

@@ -161,7 +161,7 @@ def test_a_class_that_is_gone(tmp_path):
 def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model file .*none\.pt"):
         load_plain(tmp_path / "none.pt", "model")
-    with pytest.raises(ValueError, match=r"must be a model file, it is a folder"):
+    with pytest.raises(ValueError, match=r"must be a model file, got a folder"):
         load_plain(tmp_path, "model")
 
 

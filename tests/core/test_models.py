@@ -65,10 +65,16 @@ def test_results_depend_on_the_file_behind_the_name(folder):
     assert before == checksum(folder / "les-test.pt")
 
 
-def test_the_command(folder, fails, capsys):
+def test_the_command(folder, fails, capsys, monkeypatch):
     for words in (["models", "list"], ["models"]):
         assert cli.main(words) == 0
         assert "les-test | mace" in capsys.readouterr().out
+    for problem, usable in (None, "yes"), ("mace-torch is not installed", "no"):
+        monkeypatch.setattr(type(get_backend("mace")), "problem", lambda self, it=problem: it)
+        assert cli.main(["models"]) == 0
+        _, row, *more = capsys.readouterr().out.splitlines()
+        assert row.split("|")[-1].strip() == usable
+        assert more == ([f"models of mace cannot be used here: {problem}"] if problem else [])
     assert cli.main(["models", "show", "les-test"]) == 0
     assert capsys.readouterr().out == "# les-test\n\nFor tests.\n"
     assert cli.main(["models", "show", "--path", "les-test"]) == 0

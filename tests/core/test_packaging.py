@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -89,6 +88,20 @@ def test_sdist_holds_what_a_packager_needs(distributions: tuple[set[str], set[st
     wanted = {"LICENSE", "README.md", "CITATION.cff", "constraints.txt", "tests/conftest.py"}
     assert wanted <= distributions[0]
     assert any(name.startswith("docs/") for name in distributions[0])
+
+
+def test_sdist_holds_all_that_is_kept_in_the_repository(
+    distributions: tuple[set[str], set[str]],
+) -> None:
+    """But for what serves the place where the repository is kept."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode or not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    kept = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+    left_out = kept - distributions[0]
+    assert {name for name in left_out if not name.startswith((".ci/", ".github/"))} == set()
+    added = distributions[0] - kept
+    assert {name for name in added if Path(name).suffix in {".so", ".pyc", ".pt"}} == set()
 
 
 def test_version_is_the_same_everywhere() -> None:
@@ -188,32 +201,17 @@ def names_in(module: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="the compiler is a script of a shell")
 def test_wheel_with_kernels_needs_no_compiler(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wheel_with_kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Installed where there is none, it calculates with the kernels that it holds."""
-    pytest.importorskip("hatchling")
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
-        pytest.skip("needs a C compiler to build the wheel")
-    # Whether kernels are fast is not the question here, so they are compiled without delay.
-    quick = tmp_path / "quick"
-    quick.write_text(f'#!/bin/sh\nexec {compiler} "$@" -O0\n')
-    quick.chmod(0o700)
-    code = f"import hatchling.build as b; print(b.build_wheel({str(tmp_path)!r}))"
-    environment = {**os.environ, "LES_BUILD_KERNELS": "1", "CC": str(quick)}
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    wheel = tmp_path / run.stdout.split()[-1]
+    wheel = wheel_with_kernels
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
     installed = tmp_path / "installed"
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target"]
     subprocess.run([*pip, str(installed), str(wheel)], check=True, capture_output=True)
-    without = {name: value for name, value in environment.items() if name != "CC"}
+    without = {name: value for name, value in os.environ.items() if name != "CC"}
     without |= {"PATH": "", "PYTHONPATH": str(installed), "XDG_CACHE_HOME": str(tmp_path / "kept")}
     code = """import torch, les
 from les.cli.doctor import describe

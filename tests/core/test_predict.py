@@ -528,7 +528,9 @@ def test_heads(fake, structures, tmp_path, monkeypatch, fails):
         return original(self, model)
 
     monkeypatch.setattr(fake, "calculator", calculator)
-    assert "models of fake have no heads" in fails(*argv, "-o", str(tmp_path / "other.xyz"))
+    assert "for models of fake, which have no heads, got" in fails(
+        *argv, "-o", str(tmp_path / "other.xyz")
+    )
 
 
 def test_a_model_that_cannot_be_read(fake, structures, tmp_path, monkeypatch, fails):

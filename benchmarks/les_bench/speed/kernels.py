@@ -2,7 +2,8 @@
 
 With ``--peers`` against other packages, at the same error of the forces; with ``--compilers`` in
 TorchScript and ``torch.compile`` against itself; with ``--multipoles`` the sums of dipoles and
-quadrupoles against that of charges.
+quadrupoles against that of charges; with ``--shipped`` the kernels of an installed wheel against
+those that are compiled on this machine.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from les_bench.speed.matching import compare_at_error
 from les_bench.speed.multipoles import multipole_table
 from les_bench.speed.naive import naive_energy
 from les_bench.speed.peers import contestants
+from les_bench.speed.shipped import shipped_table
 from les_bench.speed.timing import Comparison, interleaved, seconds
 
 CASES = (
@@ -142,6 +144,11 @@ def main(argv: list[str] | None = None) -> int:
     against.add_argument(
         "--multipoles", action="store_true", help="compare dipoles and quadrupoles with charges"
     )
+    against.add_argument(
+        "--shipped",
+        action="store_true",
+        help="compare the kernels of an installed wheel with those compiled on this machine",
+    )
     parser.add_argument("--error", type=float, help="with --peers, of forces; default: 1e-4")
     sizes = sorted({case.n_atoms for case in PEER_CASES})
     parser.add_argument(
@@ -166,6 +173,8 @@ def main(argv: list[str] | None = None) -> int:
         lines = compiler_table(dtype)
     elif options.multipoles:
         lines = multipole_table(dtype)
+    elif options.shipped:
+        lines = shipped_table(dtype)
     else:
         lines = plain_table(dtype)
     kernels = "compiled kernels" if library(torch.device("cpu"), dtype) else "no compiled kernels"

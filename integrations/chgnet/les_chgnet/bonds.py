@@ -51,7 +51,7 @@ def undirected(pairs: Pairs, n_atoms: int) -> tuple[Indices, Indices]:
     widths = [1 - 2 * int(low) for low in lowest]
     if n_atoms**2 * math.prod(widths) > np.iinfo(np.int64).max:
         raise ValueError(
-            f"neighbours must be in cells close by, found some {(-lowest).tolist()} cells away in "
+            f"neighbours must be in cells close by, got some {(-lowest).tolist()} cells away in "
             f"a structure of {n_atoms} atoms; wrap the atoms into the cell"
         )
 
@@ -68,7 +68,7 @@ def undirected(pairs: Pairs, n_atoms: int) -> tuple[Indices, Indices]:
     if (count != 2).any():
         pair = int(first[count != 2][0])
         raise ValueError(
-            f"every bond must have two directions, found {int(count[count != 2][0])} of that from "
+            f"every bond must have two directions, got {int(count[count != 2][0])} of that from "
             f"atom {centre[pair]} to atom {neighbour[pair]}, {pairs.distances[pair]:g} A away"
         )
     order = np.argsort(first)

@@ -46,7 +46,10 @@ def plain_dict(content: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(composition_model, nn.Module):
         AtomicEnergies.like(composition_model)  # refuses what is no AtomRef
         if not composition_model.is_intensive:
-            raise ValueError("`composition_model` must be intensive to be saved")
+            raise ValueError(
+                "`composition_model` must be intensive to be saved, "
+                "got one with `is_intensive` false"
+            )
         # The energies are among the weights; the name only says of what kind they are.
         arguments["composition_model"] = "MPtrj"
     return {**content, "model_args": arguments}

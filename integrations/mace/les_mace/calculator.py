@@ -73,12 +73,14 @@ class LESCalculator(OneOrSeveral, CalculatorOfHead, CalculatorInput, BatchCalcul
         for name in SEVERAL_MODELS:
             if name in kwargs:
                 raise ValueError(
-                    f"give a model or a model file, or a list of them for a committee, as `model` "
-                    f"instead of `{name}`"
+                    f"`{name}` must be given as `model`: a model or a model file, "
+                    "or a list of them for a committee"
                 )
         self.refuse_unknown_keywords(kwargs)
         if dtype and default_dtype and dtype != default_dtype:
-            raise ValueError(f"`dtype` is {dtype!r}, but `default_dtype` {default_dtype!r}")
+            raise ValueError(
+                f"`dtype` and `default_dtype` must be the same, got {dtype!r} and {default_dtype!r}"
+            )
         device = resolve_device(device)
         kind = "MACE model or a model file"
         own = model_given(model, load_model, ScaleShiftMACE, kind, allow_pickle=allow_pickle)

@@ -84,7 +84,7 @@ def parse(
             raise ValueError("--config excludes --config-name, --config-path and --config-dir")
         if ours.config.suffix != ".yaml":
             raise ValueError(
-                f"--config: the name of a configuration of nequip-train ends with .yaml, got "
+                f"--config: the name of a configuration of nequip-train must end with .yaml, got "
                 f"{ours.config}"
             )
         flags += ["--config-path", str(ours.config.absolute().parent)]

@@ -81,7 +81,7 @@ def load(
             transforms = _transforms(metadata, species, neighbours)
         return Loaded(model, list(transforms), str(own).removeprefix("torch."))
     if transforms is not None:
-        raise ValueError("`transforms` are for a model that is built, and `model` is a file")
+        raise ValueError("`transforms` have no effect on a model file, got some beside `model`")
     path = Path(model)
     if path.name.endswith(".nequip.pth"):
         raise ValueError(f"{path} is TorchScript; compile the model with --mode aotinductor")

@@ -104,8 +104,8 @@ def read_stored(
     if path.name.endswith(PACKAGE):
         return read_package(path, allow_pickle, section_of)
     raise ValueError(
-        f"{path} must be a model file ({PLAIN}), a checkpoint ({CHECKPOINT}) or a package "
-        f"({PACKAGE})"
+        f"the name {str(path)!r} must end with {PLAIN} (a model file), {CHECKPOINT} (a checkpoint) "
+        f"or {PACKAGE} (a package)"
     )
 
 

@@ -75,7 +75,7 @@ def read_trained(path: Path, allow_pickle: bool, read: SectionReader) -> Stored:
     weights = {key[len(_PREFIX) :]: x for key, x in state.items() if key.startswith(_PREFIX)}
     others = [key for key in state if key.startswith("model.") and not key.startswith(_PREFIX)]
     if not weights or others:
-        raise ValueError(f"{path} must hold one model, it has the weights {sorted(state)[:3]}, ...")
+        raise ValueError(f"{path} must hold one model, got the weights {sorted(state)[:3]}, ...")
     section = without_files(plain(hyper["model"], path), path, read)
     if not allow_pickle:
         refuse_other_builders(section, path)

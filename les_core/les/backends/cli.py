@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from les.backends import shipped_models
+from les.backends import get_backend, shipped_models
 from les.backends.models import suggestion
 from les.parser import ArgumentParser
 from les.tables import aligned
@@ -29,13 +29,17 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     models = shipped_models()
     if arguments.command in (None, "list"):
-        rows = [["name", "backend", "for", "reference", "licence"]]
+        said = ("for", "reference", "licence")
+        rows = [["name", "backend", *said, "can be used here"]]
+        backends = {model.backend for model in models.values()}
+        problems = {name: get_backend(name).problem() for name in backends}
         for model in models.values():
-            facts = model.facts
-            rows.append(
-                [model.name, model.backend, *(facts[x] for x in ("for", "reference", "licence"))]
-            )
+            usable = "yes" if problems[model.backend] is None else "no"
+            rows.append([model.name, model.backend, *(model.facts[x] for x in said), usable])
         print(aligned(rows))
+        for name, problem in sorted(problems.items()):
+            if problem is not None:
+                print(f"models of {name} cannot be used here: {problem}")
         return 0
     if arguments.name not in models:
         raise ValueError(

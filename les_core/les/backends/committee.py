@@ -89,8 +89,8 @@ class Committee(ChargeCalculator):
         for number, member in enumerate(self.members):
             if not callable(getattr(member, "calculate", None)):
                 raise TypeError(
-                    f"`members` must be ASE calculators, number {number} is a "
-                    f"{type(member).__name__}"
+                    "`members` must be ASE calculators, got a "
+                    f"{type(member).__name__} as number {number}"
                 )
         self.names = [f"member {number}" for number in range(len(self.members))]
         if names is not None:

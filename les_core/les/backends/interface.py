@@ -133,7 +133,10 @@ class Backend(ABC):
         if self.has_heads:
             options["head"] = head
         elif head is not None:
-            raise ValueError(f"models of {self.name} have no heads, got the head {head!r}")
+            raise ValueError(
+                f"`head` must be left out for models of {self.name}, which have no heads, "
+                f"got {head!r}"
+            )
         made = importlib.import_module(f"{self.package}.calculator").LESCalculator
         return made(
             model, device=device, dtype=dtype, bec=bec, allow_pickle=allow_pickle, **options

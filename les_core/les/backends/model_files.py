@@ -92,7 +92,7 @@ def check_file(path: Path, kind: str) -> tuple[bool, bool]:
         FileNotFoundError, OSError, ValueError: as :func:`load_plain`.
     """
     if path.is_dir():
-        raise ValueError(f"{path} must be a {kind} file, it is a folder")
+        raise ValueError(f"{path} must be a {kind} file, got a folder")
     if not path.is_file():
         raise FileNotFoundError(f"no {kind} file {path}{suggestion(path)}")
     with path.open("rb") as file:

@@ -13,11 +13,15 @@ from typing import NamedTuple
 from les.backends import BackendError, backend_names, config_path, get_backend
 from les.files import replacing
 from les.parser import ArgumentParser
+from les.tables import aligned
 from les.targets import check_target
 
 _LES_FLAGS = ("--les", "--no-les")
 
 _LAST = """\
+Commands of `les bench` are run, evaluate, report, headline, fetch and list for models, and for
+speed md-step, kernels, response, cost, equilibration, lammps and batches.
+
 `les help COMMAND` tells more of one. `les --debug COMMAND ...` shows where in the code an error
 came from. Completion in a shell: install with the extra `completion`, then
 eval "$(register-python-argcomplete les)".
@@ -205,9 +209,11 @@ def _config(argv: list[str]) -> int:
     copy.add_argument("--force", action="store_true", help="replace the target if it is there")
     arguments = parser.parse_args(argv)
     if arguments.command in (None, "list"):
-        for backend in backend_names():
-            for system in get_backend(backend).configs():
-                print(f"{backend}/{system}")
+        rows = [["configuration", "can be used here"]]
+        for name in backend_names():
+            state = "no, see les doctor" if get_backend(name).problem() else "yes"
+            rows += [[f"{name}/{system}", state] for system in get_backend(name).configs()]
+        print(aligned(rows))
         return 0
     path = config_path(arguments.name)
     if arguments.command == "show":

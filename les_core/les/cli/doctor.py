@@ -19,6 +19,12 @@ from les.units import NORM_FACTOR
 #: Extras that add commands or programs; backends have lines of their own.
 EXTRAS = ("bench", "spectra", "lammps", "engines", "completion")
 
+#: What is said beside the backends that are missing.
+SEPARATE = (
+    "Some backends exclude one another (MACE and NequIP need different versions of e3nn): install "
+    "each into an environment of its own."
+)
+
 
 def unmet_requirements(distribution: str) -> list[str]:
     """Requirements of an installed distribution that this environment does not meet.
@@ -92,7 +98,10 @@ def describe_extras() -> list[str]:
     for extra in EXTRAS:
         missing = missing_of_extra(extra)
         if missing is None:
-            return ["extras: not known, because the package packaging is not installed"]
+            return [
+                "extras: not known, because the package packaging, which reads requirements, is "
+                "not installed; install it with: pip install packaging"
+            ]
         lacks = f'lacks {", ".join(missing)}; install with: pip install "les[{extra}]"'
         state = f"no  {lacks}" if missing else "ok"
         lines.append(f"extra {extra:<{width}}{state}")
@@ -122,6 +131,8 @@ def examine() -> list[str]:
             lines += [
                 f"{'':<{width + 4}}{unmet}" for unmet in unmet_requirements(backend.distribution)
             ]
+    if any(get_backend(name).problem() for name in backend_names()):
+        lines.append(SEPARATE)
     return lines + describe_extras()
 
 

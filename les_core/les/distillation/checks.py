@@ -81,5 +81,5 @@ def check_numbers(part: Any, name: str, least: float) -> None:
     if not values or not all(is_number(x) and x > least for x in values):
         raise ValueError(f"`{name}` must be a list of numbers above {least:g}, got {value!r}")
     if len({round(x, 9) for x in values}) < len(values) or not all(map(math.isfinite, values)):
-        raise ValueError(f"`{name}` has the same number twice: {value!r}")
+        raise ValueError(f"`{name}` must not have the same number twice, got {value!r}")
     object.__setattr__(part, name, tuple(float(x) for x in values))

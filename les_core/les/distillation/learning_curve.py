@@ -52,7 +52,10 @@ class LearningCurve:
         if not (self.start or self.scratch):
             raise ValueError("a learning curve needs a model to start from, or `scratch`")
         if any(text == "--from" or text.startswith("--from=") for text in self.student.options):
-            raise ValueError("`--from` is an option of the curve itself, not of its trainings")
+            raise ValueError(
+                "`--from` has no effect on the trainings of a curve: it is an option of the curve "
+                "itself"
+            )
 
     def kinds(self) -> dict[str, StudentSettings]:
         """How students are trained: the name of each way, and its settings."""

@@ -43,7 +43,7 @@ def trials(calculator: Any, atoms: Any) -> dict[str, float]:
     found = {"forces_deviation": forces_deviation(calculator, atoms)}
     if not found["forces_deviation"] <= LARGEST_DEVIATION:
         raise ValueError(
-            f"forces must be the derivative of the energy, they differ by "
+            "forces must be the derivative of the energy, got a difference of "
             f"{found['forces_deviation']:.3g} eV/A along a random direction"
         )
     if getattr(calculator, "uses_total_charge", False):

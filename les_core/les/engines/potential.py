@@ -138,7 +138,7 @@ class DividedPotential:
             charges = charges.reshape(-1)
         for name, value in (("energies", energy), ("charges", charges)):
             if not bool(torch.isfinite(value).all()):
-                raise ValueError(f"the {name} that the model gives are not finite")
+                raise ValueError(f"the model gives NaN or infinite values for the {name}")
         return Own(cluster, (positions, strain), energy, charges)
 
     def of_all(self, own: Own, cell: Tensor, pbc: Tensor) -> Whole:

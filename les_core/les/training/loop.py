@@ -81,7 +81,7 @@ class Loop:
         if scheduler not in SCHEDULERS:
             raise ValueError(f"`scheduler` must be one of {SCHEDULERS}, got {scheduler!r}")
         if not stages:
-            raise ValueError("`stages` must hold at least one stage")
+            raise ValueError("`stages` must hold at least one stage, got none")
         self.model, self.compare, self.content = model, compare, content
         self.files, self.settings = files, dict(settings)
         self.weights = weights_by_epoch(stages)

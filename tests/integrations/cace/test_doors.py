@@ -129,7 +129,7 @@ def test_devices_and_heads(model_file, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match="`device` is cuda, but torch sees no CUDA GPU here"):
         LESCalculator(model_file, device="cuda")
-    with pytest.raises(ValueError, match=r"models of .*cace.* have no heads, got .*'dft'"):
+    with pytest.raises(ValueError, match=r"models of .*cace.* which have no heads, got .*'dft'"):
         get_backend("cace").calculator(model_file, head="dft")
     with pytest.raises(TypeError, match="unknown keyword `head`"):
         LESCalculator(model_file, head="dft")

@@ -222,7 +222,7 @@ def test_missing_file(tmp_path, allow_pickle):
     for source in (tmp_path / "missing.pth.tar", "0.4.9"):
         with pytest.raises(FileNotFoundError, match=f"no model file .*{source}"):
             load_model(source, allow_pickle=allow_pickle)
-    with pytest.raises(ValueError, match=f"{tmp_path} must be a CHGNet model file, it is a folder"):
+    with pytest.raises(ValueError, match=f"{tmp_path} must be a CHGNet model file, got a folder"):
         load_model(tmp_path, allow_pickle=allow_pickle)
 
 

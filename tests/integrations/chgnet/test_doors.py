@@ -87,7 +87,7 @@ def test_devices_and_heads(model, tmp_path, monkeypatch):
     monkeypatch.setenv("CHGNET_DEVICE", "cuda")  # upstream's
     with pytest.raises(ValueError, match="`device` is cuda, but torch sees no CUDA GPU here"):
         LESCalculator(model)
-    with pytest.raises(ValueError, match=r"models of .*chgnet.* have no heads, got .*'dft'"):
+    with pytest.raises(ValueError, match=r"models of .*chgnet.* which have no heads, got .*'dft'"):
         get_backend("chgnet").calculator(tmp_path / "model.pth.tar", head="dft")
 
 

@@ -107,7 +107,10 @@ def test_sign_is_chosen_once(model, scale_charges):
         ({"compile_mode": "default"}, "`compile_mode` is not supported"),
         ({"compute_atomic_stresses": True}, "`compute_atomic_stresses` needs a model without LES"),
         ({"dtype": "float16"}, "`dtype` must be one of float32, float64, got 'float16'"),
-        ({"dtype": "float32", "default_dtype": "float64"}, "but `default_dtype` 'float64'"),
+        (
+            {"dtype": "float32", "default_dtype": "float64"},
+            "must be the same, got 'float32' and 'float64'",
+        ),
         ({"head": "other"}, "`head` must be one of Default, got 'other'"),
         ({"device": "gpu"}, "`device` must be auto, cpu, cuda or cuda:N, got 'gpu'"),
     ],

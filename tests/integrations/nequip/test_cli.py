@@ -207,7 +207,7 @@ def test_name_that_hydra_does_not_know(les_command, data_files, tmp_path, capsys
     options = ("--config", path, "--train_file", data_files[0], "--valid_file", data_files[1])
     assert les_command("train", "nequip", "--les", *options) == 1
     error = capsys.readouterr().err
-    assert "--config: the name of a configuration of nequip-train ends with .yaml, got" in error
+    assert "--config: the name of a configuration of nequip-train must end with .yaml, got" in error
     assert "cfg.yml" in error
 
 

@@ -133,7 +133,7 @@ def test_device(model_file):
 
 
 def test_head(model_file):
-    with pytest.raises(ValueError, match="models of nequip have no heads, got the head 'pbe'"):
+    with pytest.raises(ValueError, match="for models of nequip, which have no heads, got 'pbe'"):
         get_backend("nequip").calculator(model_file()[1], head="pbe")
 
 

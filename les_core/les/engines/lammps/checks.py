@@ -27,14 +27,15 @@ def check_settings(lmp: Any, fix: str) -> None:
     if units != "metal":
         raise ValueError(f"LAMMPS must have `units metal`, got `units {units}`")
     if not lmp.extract_setting("box_exist"):
-        raise ValueError("LAMMPS must have a box with atoms before a model is coupled to it")
+        raise ValueError("LAMMPS must have a box with atoms before it has a model, got none")
     if lmp.has_id("fix", fix):
         raise ValueError(
             f"LAMMPS must not have a fix {fix!r} yet, because the one that acts on all atoms at "
             f"every step is made here: leave it out, or `unfix {fix}`"
         )
-    if lmp.extract_setting("dimension") != 3:
-        raise ValueError("LAMMPS must have `dimension 3`")
+    dimension = lmp.extract_setting("dimension")
+    if dimension != 3:
+        raise ValueError(f"LAMMPS must have `dimension 3`, got `dimension {dimension}`")
 
 
 def check_neighbour_lists(lmp: Any) -> None:

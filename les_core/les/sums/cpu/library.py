@@ -126,18 +126,34 @@ def _is_off() -> bool:
 @functools.lru_cache(maxsize=2)
 def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, Path | Exception]:
     """The kernels and their file, or what stands in their way."""
-    variant = _variant(dtype, torch.backends.cpu.get_cpu_capability())
+    variant = _variant_here(dtype)
     try:
         # Archives of Python modules, like those of torch.package, have no sources.
         if not all(file.is_file() for file in variant.files):
-            raise _NoCompilerError("no sources")
-        name = variant.name()
-        for file in SHIPPED.glob(f"{name}-*.so"):
-            with suppress(OSError):  # of another C library
-                return _load(file), file
-        return kept_library(name, lambda folder: _build(variant, folder), _load)
+            raise _NoCompilerError("the sources of kernels must be files, got an archive")
+        found = shipped_kernels(dtype)
+        if found is not None:
+            return found
+        return kept_library(variant.name(), lambda folder: _build(variant, folder), _load)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return None, error
+
+
+def shipped_kernels(dtype: torch.dtype) -> tuple[ctypes.CDLL, Path] | None:
+    """The kernels that came with the package for this CPU, and their file; None without any."""
+    for file in SHIPPED.glob(f"{_variant_here(dtype).name()}-*.so"):
+        with suppress(OSError):  # of another C library
+            return _load(file), file
+    return None
+
+
+def compile_kernels(dtype: torch.dtype, folder: Path) -> ctypes.CDLL:
+    """The kernels for this CPU, compiled into ``folder``.
+
+    Raises:
+        OSError: if there is no compiler, or it fails.
+    """
+    return _load(_build(_variant_here(dtype), folder))
 
 
 def compile_all(folder: Path) -> list[Path]:
@@ -176,6 +192,10 @@ def _variant(dtype: torch.dtype, capability: str) -> _Variant:
     flags = [*_FLAGS, *_INSTRUCTIONS.get(capability, ())]
     flags += [f"-D{name}={value}" for name, value in constants.items()]
     return _Variant(flags, [Path(__file__).with_name(name) for name in (*SOURCES, *HEADERS)])
+
+
+def _variant_here(dtype: torch.dtype) -> _Variant:
+    return _variant(dtype, torch.backends.cpu.get_cpu_capability())
 
 
 def _build(variant: _Variant, folder: Path) -> Path:

@@ -100,7 +100,7 @@ def resolve(
     check_number("dl", dl)
     if (spacing is None) != (order is None):
         raise ValueError(
-            "`spacing` and `order` belong together, "
+            "`spacing` and `order` must be given together, "
             f"got `spacing` = {spacing!r} and `order` = {order!r}"
         )
     if accuracy is not None:
@@ -127,7 +127,10 @@ def _from_accuracy(
             f"`accuracy` must be a number between {FINEST:g} and {COARSEST:g}, got {accuracy!r}"
         )
     if spacing is not None:
-        raise ValueError("`spacing` and `order` follow from `accuracy`, give one or the other")
+        raise ValueError(
+            f"`spacing` and `order` must be left out with `accuracy`, from which they follow, "
+            f"got `spacing` = {spacing!r}"
+        )
     needed = _largest_dl(sigma, smooth, accuracy)
     if dl == DEFAULT_DL:
         dl = needed
