@@ -21,8 +21,8 @@ from les_nequip.keys import LES_ENERGY_KEY
 from les_nequip.limits import check_bec_method, check_compiled_for
 from les_nequip.loading import load, types_of_numbers
 from les_nequip.metadata import config_of, settings_of
-from les_nequip.outputs import charge_outputs, outputs_by_structure, outputs_chosen
 from les_nequip.neighbours import keeping
+from les_nequip.outputs import charge_outputs, outputs_by_structure, outputs_chosen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
