@@ -2,7 +2,8 @@
 
 L. Verlet, Phys. Rev. 159, 98 (1967): pairs are searched for up to the cutoff and a skin. Until two
 atoms together may have come closer by the skin, all pairs within the cutoff are among those found,
-and their distances say which. What is handed out does not depend on when the last search was.
+and their distances say which. What is handed out does not depend on when the last search was: pairs
+are sorted. Without a skin they come in the order of the search, as upstream has them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Places(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Pairs of atoms within a cutoff, in both directions, sorted by atoms and images.
+    """Pairs of atoms within a cutoff, in both directions, with a skin sorted by atoms and images.
 
     Attributes:
         first, second: atoms ``[n_pairs]``.
@@ -93,7 +94,9 @@ class VerletList:
             search: finds the pairs within a radius at these places.
         """
         found, latest = self._found, self._latest
-        self._latest = places = Places(*(np.array(each) for each in places))
+        self._latest = places = Places(
+            np.array(places.positions), np.array(places.cell), np.array(places.pbc)
+        )
         if found is not None and found.cutoff == cutoff and self.skin > 0.0:
             motion = motion_between(found.places, places)
             if motion is not None and motion.keeps(found.radius, cutoff):
@@ -102,7 +105,7 @@ class VerletList:
         in_steps = motion is not None and motion.keeps(cutoff + self.skin, cutoff)
         radius = cutoff + self.skin if in_steps else cutoff
         self.n_searches += 1
-        self._found = found = _Found.of(places, cutoff, radius, search)
+        self._found = found = _Found.of(places, cutoff, radius, search, self.skin > 0.0)
         return found.within_cutoff(places, AT_REST)
 
 
@@ -165,7 +168,7 @@ def _longest(vectors: NDArray[np.float64]) -> float:
 
 
 class _Found(NamedTuple):
-    """What a search has found, sorted.
+    """What a search has found.
 
     Attributes:
         places: where the atoms were.
@@ -183,11 +186,15 @@ class _Found(NamedTuple):
     shifts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, places: Places, cutoff: float, radius: float, search: Search) -> _Found:
-        """Search for the pairs within ``radius``."""
+    def of(
+        cls, places: Places, cutoff: float, radius: float, search: Search, in_order: bool
+    ) -> _Found:
+        """Search for the pairs within ``radius``, and sort them if they are to be ``in_order``."""
         first, second, images = (np.asarray(each, dtype=np.int64) for each in search(radius))
-        order = _sorting(first, second, images, len(places.positions))
-        first, second, images = first.take(order), second.take(order), images.take(order, axis=0)
+        if in_order:
+            order = _sorting(first, second, images, len(places.positions))
+            first, second = first.take(order), second.take(order)
+            images = images.take(order, axis=0)
         return cls(places, cutoff, radius, first, second, images, _shifts(images, places.cell))
 
     def within_cutoff(self, places: Places, motion: Motion) -> Pairs:

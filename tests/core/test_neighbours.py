@@ -77,7 +77,16 @@ def test_trajectory(name: str) -> None:
     assert radii[:2] == [CUTOFF, CUTOFF + 0.8]
     assert 3 <= len(radii) < 20
     assert set(radii[1:]) == {CUTOFF + 0.8}
-    assert follow(VerletList(0.0), steps) == [CUTOFF] * 60
+
+
+def test_without_a_skin() -> None:
+    """Each step has a search, and pairs keep its order."""
+    kept, places = VerletList(0.0), at(some_positions())
+    for number in range(1, 4):
+        found = kept.pairs(places, CUTOFF, brute_force(places))
+        for each, expected in zip(found, brute_force(places)(CUTOFF), strict=False):
+            np.testing.assert_array_equal(each, expected)
+        assert kept.n_searches == number
 
 
 @pytest.mark.parametrize("name", ["wire", "slab", "crystal"])

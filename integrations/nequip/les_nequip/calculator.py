@@ -89,7 +89,7 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             neighborlist_backend_kwargs=neighborlist_backend_kwargs,
         )
         super().__init__(loaded.model, device, transforms=loaded.transforms, **kwargs)
-        self.transforms = keeping(self.transforms, self.neighbours)
+        self.transforms: list[Any] = keeping(self.transforms, self.neighbours)
         self.precision = loaded.precision
         self._compiled = bool(loaded.outputs)
         modules: Iterable[Any] = loaded.model.modules()

@@ -62,9 +62,7 @@ class KeptNeighbours(NeighborListTransform):
         return search
 
 
-def keeping(
-    transforms: Sequence[Callable[..., Any]], neighbours: VerletList
-) -> list[Callable[..., Any]]:
+def keeping(transforms: Sequence[Any], neighbours: VerletList) -> list[Callable[..., Any]]:
     """``transforms``, of which that which finds neighbours keeps them.
 
     Not so a search that can run on a GPU, where pairs are cheap and their number may be limited,

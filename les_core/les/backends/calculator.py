@@ -84,8 +84,9 @@ class ChargeCalculator(ResultsOfCharges):
             model: charges, and all that follows from them but energies, are multiplied by the
             square root of the ratio of the two.
         skin: how far beyond the cutoff neighbours are searched for [A], which saves the search in
-            most steps of dynamics and changes no result, see ``les.neighbours.VerletList``; 0 to
-            search in every step.
+            most steps of dynamics and changes no result but by rounding, see
+            ``les.neighbours.VerletList``; 0 to search in every step, with pairs in upstream's
+            order.
         kwargs: further arguments of upstream's calculator.
 
     Attributes:

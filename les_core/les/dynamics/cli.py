@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="A",
         help="how far beyond the cutoff neighbours are searched for [A], so that most steps need "
-        f"no search; results are the same; 0 to search in every step ({SKIN:g})",
+        f"no search; results are the same to rounding; 0 to search in every step ({SKIN:g})",
     )
     add("--bec", action="store_true", help="also Born effective charges of each frame")
     add("-o", "--output", type=Path, default=Path("md"), help="folder of the results (md)")

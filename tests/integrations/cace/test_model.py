@@ -70,7 +70,9 @@ class TestCACE(AdapterTests, SlabTests):
 
     @pytest.fixture
     def upstream_calculator(self, short_range):
-        return lambda dtype="float64": LESCalculator(copy.deepcopy(short_range), dtype=dtype)
+        return lambda dtype="float64": LESCalculator(
+            copy.deepcopy(short_range), dtype=dtype, skin=0.0
+        )
 
     @pytest.fixture
     def reloaded_calculator(self, model, tmp_path):

@@ -32,7 +32,7 @@ def les_of(model):
 
 def test_calculator_for_a_short_range_model(nequip_model, nequip_transforms):
     model = nequip_model()
-    calculator = LESCalculator(model, transforms=nequip_transforms)
+    calculator = LESCalculator(model, transforms=nequip_transforms, skin=0.0)
     upstream = NequIPCalculator(model, "cpu", transforms=nequip_transforms)
     slab = crystal("cubic")
     slab.pbc = [True, True, False]
