@@ -279,7 +279,7 @@ def test_a_twin_and_the_cards(distillation, tmp_path, monkeypatch):
             assert said in text
         assert str(tmp_path) not in text + path.with_suffix(".json").read_text()
     assert "without LES" in (target / "les-lj-sr.md").read_text()
-    with pytest.raises(ValueError, match="the notes have no `licence`"):
+    with pytest.raises(ValueError, match="the notes of a card must have `licence`, got"):
         card.write_models(made, "lj", {**NOTES, "licence": ""}, "les-lj", target)
 
 

@@ -121,7 +121,7 @@ def test_all_that_files_say_reaches_the_trainings(trainings, tmp_path, fails):
     [
         (["--shares", "0"], "`shares` must be numbers above 0 and up to 1"),
         (["--shares", "200"], "`shares` must be numbers above 0 and up to 1"),
-        (["--", "--from=x.pt"], "`--from` is an option of the curve itself"),
+        (["--", "--from=x.pt"], "`--from` has no effect on the trainings of a curve"),
     ],
 )
 def test_refused(changes, message, trainings, fails):

@@ -54,7 +54,7 @@ def write_models(
     refuse_unknown(notes, NOTES)
     for key in NOTES:
         if not notes.get(key):
-            raise ValueError(f"the notes of a card must have `{key}`, got {sorted(notes)}")
+            raise ValueError(f"the notes of a card must have `{key}`, got {notes.get(key)!r}")
     latest = distillation.last(teacher)
     students = {name: latest.student}
     if distillation.settings.student.twin:

@@ -142,7 +142,7 @@ def test_stress_of_a_short_range_wire(short_range_model):
 
 @pytest.mark.parametrize("name", ["models", "model_paths", "model_path"])
 def test_upstreams_names_of_several_models(model, name):
-    with pytest.raises(ValueError, match=rf"a list of them .* as `model` instead of `{name}`"):
+    with pytest.raises(ValueError, match=rf"`{name}` must be given as `model`: "):
         LESCalculator(**{name: [model, model]})
 
 
