@@ -10,6 +10,7 @@ from typing import Any
 
 from les.config_checks import (
     OF_ELEMENTS,
+    OF_FIELDS,
     OF_MULTIPOLES,
     check_agreement,
     check_values,
@@ -50,6 +51,9 @@ OF_THE_READOUT = (
     "element_charges",
     "output_scaling_factor",
 )
+
+#: Fields that have no effect on a model, unless it says otherwise.
+UNUSED = (*OF_MULTIPOLES, *OF_ELEMENTS, *OF_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,10 @@ class LESConfig:
     #: Induced moments feel one another and minimise the energy (``les.self_consistent``), unlike
     #: the published ones.
     self_consistent: bool = False
+
+    #: Structures may be in a homogeneous external field, which is an input: energies and forces are
+    #: those in it (``les.in_field``).
+    external_field: bool = False
 
     #: Add the usual oxidation state of its element, times ``fixed_atomic_charges_scaling_factor``,
     #: to the charge of each atom (``les.element_baselines``).
@@ -265,7 +273,7 @@ class LESConfig:
         n_features: int,
         also: Collection[str] = (),
         several_channels: bool = False,
-        unused: Collection[str] = (*OF_MULTIPOLES, *OF_ELEMENTS),
+        unused: Collection[str] = UNUSED,
     ) -> "LESConfig":
         """For a model that reads charges from ``n_features`` features per atom.
 
@@ -307,7 +315,7 @@ class LESConfig:
     def for_charges(
         cls,
         settings: "LESConfig | Mapping[str, Any] | str | Path | None",
-        unused: Collection[str] = (*OF_MULTIPOLES, *OF_ELEMENTS),
+        unused: Collection[str] = UNUSED,
     ) -> "LESConfig":
         """For a model that passes charges, which it reads off its features by itself.
 

@@ -18,6 +18,7 @@ from les.parser import brief_errors
 from les.training.arguments import add_charge_options, configuration, mapping
 from les.training.files import check_name
 from les.training.ranges import positive
+from les.training.external_field import add_field_key
 from les.training.responses import add_responses, check_responses, response_weights
 from les_mace.configuration import configuration as model_configuration
 from les_mace.labels import UnnamedKey
@@ -147,6 +148,7 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
     actions["device"].help = "where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1"
     _change(actions["les_arguments"], type=mapping)
     add_responses(parser)
+    add_field_key(parser)
     actions["les_arguments"].help = "fields of les.LESConfig, or a YAML file of them"
     if les:
         add_charge_options(parser)

@@ -131,6 +131,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
         config = self.models[0].les.config() if long_range else None
         key = self.info_keys.setdefault("total_charge", "charge")
         self.total_charge_names = tuple(dict.fromkeys((*self.total_charge_names, key)))
+        self.info_keys.setdefault("external_field", "external_field")
         key = self.info_keys.setdefault("total_spin", "spin")
         self.spin_names = tuple(dict.fromkeys((*self.spin_names, key)))
         self.set_up_charges(config)
@@ -259,13 +260,15 @@ class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
             )
 
     def _with_state(self, atoms: Atoms) -> Atoms:
-        """The structure with the total charge and the spin where upstream reads them."""
+        """The structure with its total charge, spin and field where upstream reads them."""
         # What the long-range part has no use for stays as it is, for upstream's own embeddings.
         state = {}
         if self.uses_total_charge:
             state[self.info_keys["total_charge"]] = self.total_charge(atoms)
         if "spin" in self.embedded:
             state[self.info_keys["total_spin"]] = self.spin(atoms)
+        if self.uses_external_field:
+            state[self.info_keys["external_field"]] = self.external_field(atoms)
         if state:
             atoms = atoms.copy()
             atoms.info.update(state)

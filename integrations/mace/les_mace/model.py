@@ -27,6 +27,7 @@ from les.structures import ChargeSums
 from les_mace import lammps
 from les_mace.born import born_charges, born_charges_of_moments, with_born_charges
 from les_mace.configuration import born_options, check_request, configuration
+from les_mace.in_field import field_on_crystals, with_pull
 from les_mace.joint_embedding import JointEmbedding, embedding_specs
 from les_mace.moments import moment_readout, read_moments
 from les_mace.readouts import charge_readouts, layer_widths, read
@@ -151,10 +152,13 @@ class MACELES(ScaleShiftMACE):
             ``fragment`` ``[n_atoms]`` there, to ``fragment_charge`` ``[n_atoms]``. With
             ``charge_equilibration``, ``equilibration_parameters`` ``[n_atoms, 2]`` are
             electronegativities and hardnesses. Models with moments of atoms have what
-            ``les.latent_moments.reported_moments`` names.
+            ``les.latent_moments.reported_moments`` names. With ``external_field`` energies and
+            forces are those in the field ``external_field`` ``[n_graphs, 3]`` [V/A] in ``data``;
+            energies and stresses of periodic structures are without the part of their charges,
+            which is not unique (``les.in_field``).
 
         Raises:
-            ValueError: for LAMMPS, edge forces and atomic stresses, to which the long-range
+            ValueError: for hessians of periodic structures in a field, for LAMMPS, edge forces and atomic stresses, to which the long-range
                 energy does not belong, and as ``les.Les``.
         """
         check_request("pbc" in data, lammps_mliap, compute_edge_forces or compute_atomic_stresses)
@@ -166,7 +170,18 @@ class MACELES(ScaleShiftMACE):
         need_strain = compute_virials or compute_stress or compute_displacement
         bec: Tensor | None = None
         compute_bec = compute_bec or self.compute_bec
-        if compute_bec:
+        field = self._field(data)
+        on_crystals: Tensor | None = None
+        pull: Tensor | None = None
+        if field is not None and not torch.jit.is_scripting():
+            on_crystals = self._field_on_crystals(data, field)
+        if on_crystals is not None and not torch.jit.is_scripting():
+            if compute_hessian:
+                raise ValueError("`compute_hessian` needs open structures in an external field")
+            out, raw_charges, bec, pull = self._with_pull(
+                data, training, need_strain, compute_bec, on_crystals
+            )
+        elif compute_bec:
             if torch.jit.is_scripting():
                 raise ValueError(
                     "Born effective charges are not available from a model compiled by "
@@ -201,6 +216,7 @@ class MACELES(ScaleShiftMACE):
         les_out = self.les(
             strained_positions,
             strained_cell,
+            e_ext=field,
             latent_charges=raw_charges,
             latent_dipoles=dipoles,
             latent_quads=quadrupoles,
@@ -235,6 +251,8 @@ class MACELES(ScaleShiftMACE):
             )
         elif compute_force:
             forces = compute_forces(interaction_energy, positions, keep_graph)
+        if pull is not None and forces is not None:
+            forces = forces + pull
         if compute_hessian:
             assert forces is not None, "forces are needed for the hessian"
             # Upstream takes a view of them.
@@ -263,6 +281,35 @@ class MACELES(ScaleShiftMACE):
         if not torch.jit.is_scripting() and self.les.multipoles:
             results.update(reported_moments(les_out, self.les.epsilon_factor))
         return results
+
+    def _field(self, data: dict[str, Tensor]) -> Tensor | None:
+        """The field ``[n_graphs, 3]`` [V/A] of a model that takes one."""
+        if not self.les.external_field or "external_field" not in data:
+            return None
+        field = data["external_field"].view(-1, 3)
+        if torch.jit.is_scripting():
+            if bool((field != 0).any()):
+                raise ValueError(
+                    "`external_field` in the data is not for a model compiled by TorchScript; use "
+                    "the model it was made of"
+                )
+            return None
+        return field
+
+    @torch.jit.unused
+    def _field_on_crystals(self, data: dict[str, Tensor], field: Tensor) -> Tensor | None:
+        return field_on_crystals(self, data, field)
+
+    @torch.jit.unused
+    def _with_pull(
+        self,
+        data: dict[str, Tensor],
+        training: bool,
+        need_strain: bool,
+        compute_bec: bool,
+        field: Tensor,
+    ) -> tuple[dict[str, Tensor | None], Tensor, Tensor | None, Tensor]:
+        return with_pull(self, data, training, need_strain, compute_bec, field)
 
     @torch.jit.unused
     def _with_born_charges(

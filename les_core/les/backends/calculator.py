@@ -187,8 +187,9 @@ class ChargeCalculator(ResultsOfCharges):
             ValueError: as :meth:`structure_of`, for what else the model was not made for, and for
                 results that are not finite.
         """
-        self.evaluate(self.structure_of(atoms), properties, system_changes)
-        self.check_results()
+        structure = self.structure_of(atoms)
+        self.evaluate(structure, properties, system_changes)
+        self.finish_results(structure)
 
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         """Fill ``results`` for one checked structure after the other; yields after each.
@@ -212,7 +213,7 @@ class ChargeCalculator(ResultsOfCharges):
         checked = [self.structure_of(atoms) for atoms in structures]
         for atoms, _ in zip(checked, self.evaluate_together(checked), strict=True):
             self.atoms = atoms.copy()
-            self.check_results()
+            self.finish_results(atoms)
             yield dict(self.results)
 
     def structure_of(self, atoms: Atoms | None) -> Atoms:

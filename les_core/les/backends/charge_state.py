@@ -1,4 +1,4 @@
-"""Total charge, spin and fragments of the structures that a calculator computes."""
+"""Total charge, spin, field and fragments of the structures that a calculator computes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import torch
 from ase.calculators.calculator import Calculator
 
 from les.backends.charge_results import scale_of_charges
+from les.data.external_field import FIELD_KEYS, external_field, has_energy
 from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, Fragments, fragments
 from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.total_charge import TOTAL_CHARGE_NAMES, is_fractional, total_charge
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from numpy.typing import NDArray
 
     from les.config import LESConfig
 
@@ -73,6 +75,23 @@ class ChargeStateOfAtoms(Calculator):
         """
         return spin_multiplicity(atoms, *self.spin_names) if "spin" in self.embedded else 1.0
 
+    @property
+    def uses_external_field(self) -> bool:
+        """Whether the model is given the external field of a structure."""
+        return self.les_config is not None and self.les_config.external_field
+
+    def external_field(self, atoms: Atoms) -> NDArray[np.float64]:
+        """The field that ``atoms`` are in ``[3]`` [V/A]; zero if the model does not take one.
+
+        Raises:
+            ValueError: as ``les.data.external_field.external_field``.
+        """
+        return external_field(atoms) if self.uses_external_field else np.zeros(3)
+
+    def has_energy(self, atoms: Atoms) -> bool:
+        """Whether ``atoms`` have one energy: periodic ones in a field have not."""
+        return has_energy(atoms, self.external_field(atoms))
+
     def fragments(self, atoms: Atoms) -> Fragments | None:
         """The fragments of ``atoms`` that the model is given; ``None`` where there are none.
 
@@ -104,6 +123,7 @@ class ChargeStateOfAtoms(Calculator):
         for change, uses, names in (
             ("total_charge", self.uses_total_charge, self.total_charge_names),
             ("spin", "spin" in self.embedded, self.spin_names),
+            ("external_field", self.uses_external_field, FIELD_KEYS),
         ):
             if uses and self.atoms is not None:
                 last = {name: self.atoms.info.get(name) for name in names}
@@ -116,17 +136,19 @@ class ChargeStateOfAtoms(Calculator):
         return changes
 
     def charge_state_names(self) -> tuple[str, ...]:
-        """Entries of ``Atoms`` that the model takes a total charge, a spin or fragments from."""
+        """Entries of ``Atoms`` that the model takes a charge, spin, field or fragments from."""
         of_charge = (*self.total_charge_names, FRAGMENT, FRAGMENT_CHARGE)
         spin = self.spin_names if "spin" in self.embedded else ()
-        return (*(of_charge if self.uses_total_charge else ()), *spin)
+        field = FIELD_KEYS if self.uses_external_field else ()
+        return (*(of_charge if self.uses_total_charge else ()), *spin, *field)
 
     def check_charge_state(self, atoms: Atoms) -> None:
         """Check the charge state of ``atoms``; a fractional charge is logged once.
 
         Raises:
-            ValueError: as :meth:`total_charge`, :meth:`spin` and :meth:`fragments`; for fragments
-                of a model that reads moments of atoms; for a charge
+            ValueError: as :meth:`total_charge`, :meth:`spin`, :meth:`external_field` and
+                :meth:`fragments`; for a field of a model whose charges are scaled by ``eps_inf`` or
+                have the opposite sign; for fragments of a model that reads moments of atoms; for a charge
                 of a model with several charges on each atom, and of one whose charges are scaled by
                 ``eps_inf``.
         """
@@ -139,6 +161,14 @@ class ChargeStateOfAtoms(Calculator):
                 "cannot keep apart; take the array out"
             )
         self.spin(atoms)
+        field = self.external_field(atoms)
+        if field.any() and scale_of_charges(self.les_config, self.eps_inf) != 1.0:
+            assert self.les_config is not None
+            raise ValueError(
+                f"`eps_inf` must be {self.les_config.epsilon_factor:g}, the `epsilon_factor` of "
+                f"the model, for a structure in an external field, got {self.eps_inf:g}: the "
+                "energy would not be that of the charges"
+            )
         if charge == 0.0:
             return
         assert self.les_config is not None
