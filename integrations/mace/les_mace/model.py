@@ -27,7 +27,7 @@ from les.structures import ChargeSums
 from les_mace import lammps
 from les_mace.born import born_charges, born_charges_of_moments, with_born_charges
 from les_mace.configuration import born_options, check_request, configuration
-from les_mace.in_field import field_on_crystals, with_pull
+from les_mace.in_field import field_of, with_pull
 from les_mace.joint_embedding import JointEmbedding, embedding_specs
 from les_mace.moments import moment_readout, read_moments
 from les_mace.readouts import charge_readouts, layer_widths, read
@@ -238,6 +238,8 @@ class MACELES(ScaleShiftMACE):
                 bec = born_charges_of_moments(self, bec, les_out, data, training)
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
+        if pull is not None:  # of no energy, but with forces
+            les_energy = les_energy.index_add(0, data["batch"], pull)
         interaction_energy = interaction_energy + les_energy
 
         forces: Tensor | None = None
@@ -251,8 +253,6 @@ class MACELES(ScaleShiftMACE):
             )
         elif compute_force:
             forces = compute_forces(interaction_energy, positions, keep_graph)
-        if pull is not None and forces is not None:
-            forces = forces + pull
         if compute_hessian:
             assert forces is not None, "forces are needed for the hessian"
             # Upstream takes a view of them.
@@ -298,7 +298,7 @@ class MACELES(ScaleShiftMACE):
 
     @torch.jit.unused
     def _field_on_crystals(self, data: dict[str, Tensor], field: Tensor) -> Tensor | None:
-        return field_on_crystals(self, data, field)
+        return field_of(self, data, field)
 
     @torch.jit.unused
     def _with_pull(
