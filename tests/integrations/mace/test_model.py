@@ -23,6 +23,7 @@ from les.testing import (
     AdapterTests,
     ChargeStateTests,
     EquilibrationTests,
+    ExternalFieldTests,
     FreeChargesTests,
     MomentTests,
     SlabTests,
@@ -235,6 +236,29 @@ class TestMoments(MomentTests):
         torch.testing.assert_close(out["charges"], plain["charges"] + states)
         key = "atomic_polarisabilities"
         torch.testing.assert_close(out[key], plain[key] + 0.02)
+
+
+class TestExternalField(ExternalFieldTests):
+    @pytest.fixture
+    def in_field(self, mace_arguments, scale_charges):
+        def make(settings, dtype="float64", **options):
+            torch.manual_seed(7)
+            given = {**mace_arguments, "hidden_irreps": o3.Irreps("4x0e + 4x1o + 4x2e")}
+            config = LESConfig(external_field=True, sign="trained", epsilon_factor=1.5, **settings)
+            with default_dtype(torch.float64):
+                own = MACELES(config, **given)
+            scale_charges(own, 4.0)
+            return LESCalculator(own, dtype=dtype, **options)
+
+        return make
+
+    def test_scripts_take_no_field(self, in_field, mace_batch):
+        own = in_field({}).models[0]
+        script, batch = jit.compile(copy.deepcopy(own)), mace_batch([dimer()])
+        torch.testing.assert_close(script(batch)["energy"], own(batch)["energy"])
+        batch["external_field"] = torch.ones(1, 3, dtype=torch.float64)
+        with pytest.raises(torch.jit.Error, match="is not for a model compiled by TorchScript"):
+            script(batch)
 
 
 class TestEquilibration(EquilibrationTests):

@@ -16,6 +16,7 @@ from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
+    FieldTrainingTests,
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
@@ -71,6 +72,11 @@ class TestResponseTraining(ResponseTrainingTests):
 
 class TestChargedTraining(ChargedTrainingTests):
     pass
+
+
+class TestFieldTraining(FieldTrainingTests):
+    learning = {"max_num_epochs": 10, "lr": 0.02, "forces_weight": 100}  # noqa: RUF012
+    with_stress = ("--loss=stress",)
 
 
 class TestUnusedSettings(UnusedSettingsTests):
