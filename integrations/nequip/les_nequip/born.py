@@ -1,4 +1,4 @@
-"""Born effective charges of a model, from the graph of its evaluation."""
+"""Born effective charges of a model, and forces of a field, from the graph of its evaluation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from nequip.data import AtomicDataDict
 from torch import Tensor
 
 from les.equilibration import refuse_periodic_response
+from les.in_field import field_on_crystals, pulled
 from les.induced import refuse_periodic_response_of_charges
 from les.response.arguments import BornSettings
 from les.response.atomic_dipoles import born_effective_charges_of_dipoles
@@ -80,6 +81,47 @@ def _of_charges(
         les.config.charge_equilibration or les.bec_method == "phase" or responds
     ):  # of molecules that is exact
         return phase_evaluation(charges, structures, settings, sums.total_charge)
+    return _along_edges(les, data, charges, structures, sums, settings)
+
+
+def pull_of_field(
+    les: Any,
+    data: AtomicDataDict.Type,
+    charges: Tensor,
+    structures: Structures,
+    sums: ChargeSums,
+    field: Tensor,
+) -> Tensor:
+    """Energies of zero ``[n_atoms]``, with the forces of a field on charges of periodic structures.
+
+    Args:
+        les, data, charges, structures, sums: as for :func:`born_effective_charges_of`.
+        field: ``[n_structures, 3]`` [V/A].
+
+    Raises:
+        ValueError: as the module, and for charges of periodic structures that respond to the field.
+    """
+    config = les.config
+    responds = config.charge_equilibration or config.use_induced_charge
+    on_crystals = field_on_crystals(field, structures, charges_respond=responds)
+    if on_crystals is None:
+        return structures.positions.new_zeros(len(structures.positions))
+    settings = BornSettings(config.remove_mean, config.epsilon_factor, les.training)
+    if sums.fragment is not None:
+        born = born_charges_of_model(charges, structures, sums, settings)
+    else:
+        born = _along_edges(les, data, charges, structures, sums, settings)
+    return pulled(structures.positions, on_crystals, born)
+
+
+def _along_edges(
+    les: Any,
+    data: AtomicDataDict.Type,
+    charges: Tensor,
+    structures: Structures,
+    sums: ChargeSums,
+    settings: BornSettings,
+) -> Tensor:
     if les.edge_record is None:
         raise ValueError(bec_obstacle(les))
     edges = les.edge_record.edges(data)

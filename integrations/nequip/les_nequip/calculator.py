@@ -26,6 +26,7 @@ from les_nequip.cluster import NequIPCluster
 from les_nequip.keys import (
     BEC_METHOD,
     EQUILIBRATION_KEY,
+    EXTERNAL_FIELD_KEY,
     LES_ENERGY_KEY,
     METADATA_KEY,
     SPIN_KEY,
@@ -235,6 +236,9 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         for key, value in state.items():
             number = torch.full((1, 1), value, dtype=torch.float64)
             data[key] = number.to(data[AtomicDataDict.POSITIONS_KEY].device)
+        if self.uses_external_field:
+            field = torch.as_tensor(self.external_field(atoms)).view(1, 3)
+            data[EXTERNAL_FIELD_KEY] = field.to(data[AtomicDataDict.POSITIONS_KEY].device)
         for key, values in self.fragment_tensors(atoms).items():
             data[key] = values.unsqueeze(-1).to(data[AtomicDataDict.POSITIONS_KEY].device)
         return data

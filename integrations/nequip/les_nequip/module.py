@@ -29,13 +29,14 @@ from les.long_range import (
 )
 from les.moment_readout import IN_GRAPHS, MomentReadout, ReadMoments
 from les.structures import NO_SUMS, ChargeSums, Structures
-from les_nequip.born import bec_obstacle, born_effective_charges_of
+from les_nequip.born import bec_obstacle, born_effective_charges_of, pull_of_field
 from les_nequip.boundary import periodic_axes, refuse, refuse_in_graph
 from les_nequip.charge_states import Conditioned, n_features
 from les_nequip.edges import EdgeRecord
 from les_nequip.keys import (
     BEC_METHOD,
     EQUILIBRATION_KEY,
+    EXTERNAL_FIELD_KEY,
     FRAGMENT_CHARGE_KEY,
     FRAGMENT_KEY,
     LES_DIPOLE_KEY,
@@ -60,6 +61,11 @@ logger = logging.getLogger("les")
 #: Typical number of neighbours, to scale the sum of Allegro's edge features.
 NEIGHBOURS: Final[float] = 20.0
 
+_FIELD_IN_GRAPHS: Final[str] = (
+    "a model that takes an external field (`external_field`) can be neither compiled nor exported; "
+    "use the model as it was trained"
+)
+
 
 class LES(GraphModuleMixin, torch.nn.Module):
     r"""Adds the energy of latent charges to the atomic energies of NequIP and Allegro.
@@ -76,7 +82,10 @@ class LES(GraphModuleMixin, torch.nn.Module):
     Models with moments of atoms (``use_dipole``, ...) add what
     ``les.latent_moments.reported_moments`` names, and can be neither compiled nor exported.
     Models that embed them (``embed_total_charge``, ``embed_spin``) need ``total_charge`` and
-    ``spin`` ``[n_structures, 1]``, a multiplicity, in the data.
+    ``spin`` ``[n_structures, 1]``, a multiplicity, in the data. With ``external_field`` energies
+    and forces are those in the field ``external_field`` ``[n_structures, 3]`` [V/A] there, none
+    without it; energies and stresses of periodic structures are without the part of their charges,
+    which is not unique (``les.in_field``). Such models can be neither compiled nor exported.
 
     Args:
         type_names: names of the model's atom types (upstream passes them).
@@ -165,6 +174,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
         refuse_mliap_file()
         if self.config.reads_moments and is_exporting():
             raise ValueError(IN_GRAPHS)
+        if self.config.external_field and is_exporting():
+            raise ValueError(_FIELD_IN_GRAPHS)
         if self.charge_states is not None and is_exporting():
             raise ValueError(
                 f"a model that embeds the {self.config.embedded[0].replace('_', ' ')} of a "
@@ -206,6 +217,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             data[AtomicDataDict.CHARGE_KEY] = charges.unsqueeze(-1)
             return data
         sums = self._sums(data)
+        field = self._field(data)
         moments: ReadMoments | None = None
         if self.config.reads_moments:
             if is_tracing() or is_exporting():
@@ -233,8 +245,10 @@ class LES(GraphModuleMixin, torch.nn.Module):
             pbc = periodic_axes(data, cell, setting, boundary, refuse, slabs=slabs)
             structures = Structures(positions, cell, structure, pbc)
             self.reach.see(summed_cells(self.ewald, structures), pbc)
-            found = self._long_range(charges, structures, sums, moments)
+            found = self._long_range(charges, structures, sums, moments, field)
             shares = summable(found.atom_energies, found.energy, structure)
+            if field is not None and positions.requires_grad:
+                shares = shares + pull_of_field(self, data, charges, structures, sums, field)
             found = found._replace(atom_energies=shares)
 
         energies = data[AtomicDataDict.PER_ATOM_ENERGY_KEY]
@@ -266,26 +280,40 @@ class LES(GraphModuleMixin, torch.nn.Module):
         total, *parts = (data[key].view(-1) if key in data else None for key in keys)
         return ChargeSums(total, *(parts if is_tracing() else told_fragments(*parts)))
 
+    def _field(self, data: AtomicDataDict.Type) -> Tensor | None:
+        """The field ``[n_structures, 3]`` [V/A] of a model that takes one and is told."""
+        if not self.config.external_field:
+            return None
+        if is_tracing() or is_exporting():
+            raise ValueError(_FIELD_IN_GRAPHS)
+        field = data.get(EXTERNAL_FIELD_KEY)
+        if field is None:
+            return None
+        return field.view(-1, 3).to(data[AtomicDataDict.POSITIONS_KEY].dtype)
+
     def _long_range(
         self,
         charges: Tensor,
         structures: Structures,
         sums: ChargeSums,
         moments: ReadMoments | None = None,
+        field: Tensor | None = None,
     ) -> LongRange:
         """The long-range part, where no graph is captured."""
         batch = structures.batch
         if not bool((batch[1:] < batch[:-1]).any()):
             core, dipole = (self.ewald, self.config, charges), self.compute_dipole
             if moments is None:
-                return long_range(*core, structures, sums, compute_dipole=dipole)
-            return long_range_of_moments(*core, moments, structures, sums, compute_dipole=dipole)
+                return long_range(*core, structures, sums, field, compute_dipole=dipole)
+            return long_range_of_moments(
+                *core, moments, structures, sums, field, compute_dipole=dipole
+            )
         # Upstream allows any order of atoms.
         order = torch.argsort(batch, stable=True)
         if moments is not None:
             moments = moments.in_order(order)
         found = self._long_range(
-            charges[order], structures.in_order(order), sums.in_order(order), moments
+            charges[order], structures.in_order(order), sums.in_order(order), moments, field
         )
         return found.in_order(torch.argsort(order))
 

@@ -13,6 +13,7 @@ from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
+    NoFieldTrainingTests,
     ResponseTrainingTests,
 )
 from les_cace import load_model, save_model
@@ -42,6 +43,10 @@ class TestResponseTraining(ResponseTrainingTests):
 
 
 class TestChargedTraining(ChargedTrainingTests):
+    pass
+
+
+class TestFieldTraining(NoFieldTrainingTests):
     pass
 
 

@@ -14,6 +14,7 @@ from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
+    NoFieldTrainingTests,
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
@@ -35,6 +36,10 @@ class TestChargedTraining(ChargedTrainingTests):
 
 
 class TestUnusedSettings(UnusedSettingsTests):
+    pass
+
+
+class TestFieldTraining(NoFieldTrainingTests):
     pass
 
 
