@@ -27,7 +27,10 @@ FEATURES = {
     "induced": yes("Neither with TorchScript nor in LAMMPS"),
     "fragments": yes("Not with TorchScript, nor with moments of atoms"),
     "embedding": yes(),
-    "field": no("The model does not know it; a warning tells"),
+    "field": yes(
+        "`external_field: true`, also in training; crystals have forces in it, but no energy; "
+        "neither with TorchScript nor in LAMMPS"
+    ),
     "committees": yes(),
     "hessian": yes("`LESCalculator.get_hessian`"),
     "precisions": yes(),

@@ -30,7 +30,10 @@ FEATURES = {
         "Neither in compiled models nor in compiled training, nor with moments of atoms"
     ),
     "embedding": yes("Not in compiled models"),
-    "field": no("The model does not know it; a warning tells"),
+    "field": yes(
+        "`external_field: true`, also in training; crystals have forces in it, but no energy; "
+        "neither in compiled models nor in compiled training nor in LAMMPS"
+    ),
     "committees": yes(),
     "hessian": no("The calculator has no method for it; take finite differences of the forces"),
     "precisions": yes("Packages and compiled models keep the one they were built in"),

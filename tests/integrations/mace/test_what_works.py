@@ -13,7 +13,7 @@ from les_mace.backend import MACEBackend
 class TestWhatWorks(FeatureTests):
     backend = MACEBackend()
     calculator_class = LESCalculator
-    test_no_heads = test_no_hessian = test_no_published = test_no_lammps = None
+    test_no_field = test_no_heads = test_no_hessian = test_no_published = test_no_lammps = None
 
     @pytest.fixture
     def model_file(self, model, tmp_path):
