@@ -10,7 +10,7 @@ from torch import Tensor
 
 from les.config import LESConfig
 from les.ewald import Ewald
-from les.in_field import shares_in_field, shares_of_images
+from les.in_field import refuse_charges_that_flow, shares_in_field, shares_of_images
 from les.induced import Induced, checked_response, field_at_atoms, induced_in_one_step
 from les.long_range import LongRange, scaled
 from les.moment_readout import ReadMoments
@@ -234,6 +234,8 @@ def _induced(
     external: Tensor | None = None
     if latent.external is not None:
         external = field_at_atoms(latent.external, positions, batch, len(cell))
+        if latent.kappas is not None and config.external_field:
+            refuse_charges_that_flow(latent.external.view(-1, 3), cell, pbc)
     moments = _with_dipoles(moments)
     if config.self_consistent:
         if external is not None:

@@ -16,9 +16,9 @@ from les.devices import resolve_device
 from les.legacy import settings_of_new_models
 from les.parser import brief_errors
 from les.training.arguments import add_charge_options, configuration, mapping
+from les.training.external_field import add_field_key
 from les.training.files import check_name
 from les.training.ranges import positive
-from les.training.external_field import add_field_key
 from les.training.responses import add_responses, check_responses, response_weights
 from les_mace.configuration import configuration as model_configuration
 from les_mace.labels import UnnamedKey

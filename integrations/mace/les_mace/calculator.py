@@ -262,7 +262,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator, MACECalculator):
     def _with_state(self, atoms: Atoms) -> Atoms:
         """The structure with its total charge, spin and field where upstream reads them."""
         # What the long-range part has no use for stays as it is, for upstream's own embeddings.
-        state = {}
+        state: dict[str, Any] = {}
         if self.uses_total_charge:
             state[self.info_keys["total_charge"]] = self.total_charge(atoms)
         if "spin" in self.embedded:

@@ -158,8 +158,8 @@ class MACELES(ScaleShiftMACE):
             which is not unique (``les.in_field``).
 
         Raises:
-            ValueError: for hessians of periodic structures in a field, for LAMMPS, edge forces and atomic stresses, to which the long-range
-                energy does not belong, and as ``les.Les``.
+            ValueError: for hessians of periodic structures in a field, for LAMMPS, edge forces and
+                atomic stresses, to which the long-range energy does not belong, and as ``les.Les``.
         """
         check_request("pbc" in data, lammps_mliap, compute_edge_forces or compute_atomic_stresses)
         if hasattr(self, "joint_embedding"):

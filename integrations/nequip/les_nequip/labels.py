@@ -102,9 +102,9 @@ class LabelledFiles:
         given = {x: key for x, key in (responses or {}).items() if key is not None}
         self.response_keys = LabelKeys(given)
         self.requirements = requirements
-        self.state_names = {} if external_field_key is None else {
-            "external_field": external_field_key
-        }
+        self.state_names = (
+            {} if external_field_key is None else {"external_field": external_field_key}
+        )
         self._reported: set[str] = set()
         self.fields = dict(fields)
         self.field_keys = FieldKeys(exact)

@@ -148,9 +148,9 @@ class ChargeStateOfAtoms(Calculator):
         Raises:
             ValueError: as :meth:`total_charge`, :meth:`spin`, :meth:`external_field` and
                 :meth:`fragments`; for a field of a model whose charges are scaled by ``eps_inf`` or
-                have the opposite sign; for fragments of a model that reads moments of atoms; for a charge
-                of a model with several charges on each atom, and of one whose charges are scaled by
-                ``eps_inf``.
+                have the opposite sign; for fragments of a model that reads moments of atoms; for a
+                charge of a model with several charges on each atom, and of one whose charges are
+                scaled by ``eps_inf``.
         """
         charge = self.charge_of_a_part(atoms)
         moments = self.les_config is not None and self.les_config.reads_moments
@@ -162,10 +162,10 @@ class ChargeStateOfAtoms(Calculator):
             )
         self.spin(atoms)
         field = self.external_field(atoms)
-        if field.any() and scale_of_charges(self.les_config, self.eps_inf) != 1.0:
-            assert self.les_config is not None
+        config = self.les_config
+        if config is not None and field.any() and scale_of_charges(config, self.eps_inf) != 1.0:
             raise ValueError(
-                f"`eps_inf` must be {self.les_config.epsilon_factor:g}, the `epsilon_factor` of "
+                f"`eps_inf` must be {config.epsilon_factor:g}, the `epsilon_factor` of "
                 f"the model, for a structure in an external field, got {self.eps_inf:g}: the "
                 "energy would not be that of the charges"
             )

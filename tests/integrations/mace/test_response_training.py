@@ -75,7 +75,7 @@ class TestChargedTraining(ChargedTrainingTests):
 
 
 class TestFieldTraining(FieldTrainingTests):
-    learning = {"max_num_epochs": 10, "lr": 0.02, "forces_weight": 100}  # noqa: RUF012
+    learning = {"max_num_epochs": 20, "lr": 0.02, "charge_learning_rate": 0.1}  # noqa: RUF012
     with_stress = ("--loss=stress",)
 
 

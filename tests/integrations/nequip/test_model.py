@@ -260,7 +260,7 @@ class TestMoments(MomentTests):
 class TestExternalField(ExternalFieldTests):
     """Small models with vectors and tensors that take a field."""
 
-    kind, size = "nequip", {"l_max": 2, "num_features": 4, "num_layers": 2}  # noqa: RUF012
+    kind, size = "nequip", {"l_max": 2, "num_features": 4, "num_layers": 2}
 
     @pytest.fixture
     def in_field(self, nequip_model, nequip_transforms):
@@ -284,7 +284,7 @@ class TestExternalField(ExternalFieldTests):
 
 
 class TestExternalFieldOfAllegro(TestExternalField):
-    kind, size = "allegro", {}  # noqa: RUF012
+    kind, size = "allegro", {}
     variants = ("charges", "equilibrated")
 
 
