@@ -260,6 +260,7 @@ class TestMoments(MomentTests):
 class TestExternalField(ExternalFieldTests):
     """Small models with vectors and tensors that take a field."""
 
+    single_dtype = NequIPTests.single_dtype
     kind, size = "nequip", {"l_max": 2, "num_features": 4, "num_layers": 2}
 
     @pytest.fixture
