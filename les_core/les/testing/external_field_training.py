@@ -120,7 +120,7 @@ class FieldTrainingTests(_InFields):
         rmse = [float(np.sqrt(np.mean(np.concatenate(x) ** 2))) for x in (forces, blind)]
         # What the field does to forces is that of charges of the right sign.
         found, wanted = np.concatenate(slopes), np.concatenate(expected)
-        share = found @ wanted / (wanted @ wanted)
+        share = float(found @ wanted / (wanted @ wanted))
         assert 0.1 < share < 2.0
         assert np.corrcoef(found, wanted)[0, 1] > 0.5
         *_, row = (line for line in text.splitlines() if line.startswith("valid "))
