@@ -221,11 +221,9 @@ class LabelledFiles:
             tally.tell(required, needed=responses_needed)
 
     def _refuse_stress(self, atoms: Any, mapping: Mapping[str, str], where: str) -> None:
-        """Refuse a stress of a periodic structure in a field, if it is in the loss."""
-        field = FIELDS["stress"]
-        if field not in self.fields:
-            return
-        found = [x for x in self.field_keys.names(field, mapping)[0] if x in all_of(atoms)]
+        """Refuse a stress of a periodic structure in a field."""
+        names = self.field_keys.names(FIELDS["stress"], mapping)[0]
+        found = [name for name in names if name in all_of(atoms)]
         if found:
             raise DataError(
                 f"{where}: has a stress (key {found[0]!r}) and is periodic and in an external "

@@ -118,9 +118,11 @@ class FieldTrainingTests(_InFields):
             slopes.append((results["forces"] - without).ravel())
             expected.append(np.outer(_nominal(atoms), field).ravel())
         rmse = [float(np.sqrt(np.mean(np.concatenate(x) ** 2))) for x in (forces, blind)]
-        assert rmse[0] < rmse[1]
         # What the field does to forces is that of charges of the right sign.
-        assert np.concatenate(slopes) @ np.concatenate(expected) > 0.0
+        found, wanted = np.concatenate(slopes), np.concatenate(expected)
+        share = float(found @ wanted / (wanted @ wanted))
+        assert 0.1 < share < 2.0
+        assert np.corrcoef(found, wanted)[0, 1] > 0.5
         *_, row = (line for line in text.splitlines() if line.startswith("valid "))
         told_energy, told_forces = (float(x.split("/")[1]) for x in row.split("|")[1:3])
         energy = float(np.sqrt(np.mean(np.square(energies))))

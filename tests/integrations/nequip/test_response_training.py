@@ -71,7 +71,7 @@ class TestChargedTraining(ChargedTrainingTests):
 
 
 class TestFieldTraining(FieldTrainingTests):
-    learning: ClassVar = {"epochs": 15, "learning_rate": 0.1}
+    learning: ClassVar = {"epochs": 40, "learning_rate": 0.1}
 
 
 class TestUnusedSettings(UnusedSettingsTests):
