@@ -43,11 +43,12 @@ def pull_of_field(
     edges: Edges | None,
     field: Tensor,
 ) -> Tensor:
-    """Energies of zero ``[n_atoms]``, with the forces of a field on charges of periodic structures.
+    """Energies of zero ``[n_graphs]``, whose forces are those on charges of periodic structures.
 
     Args:
         model, found, data, training, edges: as for ``les_mace.born.born_charges``.
         field: what :func:`field_on_charges` returned.
     """
     born = born_charges_of_charges(model, found, data, training, edges, "exact")
-    return pulled(data["positions"], field, born)
+    pull = pulled(data["positions"], field, born)
+    return pull.new_zeros(len(data["ptr"]) - 1).index_add(0, data["batch"], pull)

@@ -163,9 +163,9 @@ class MACELES(ChargeReader):
                 data, training=training, compute_force=False, compute_displacement=need_strain
             )
         else:
-            on_charges = field_on_charges(self, data, field, compute_hessian)
+            felt = field_on_charges(self, data, field, compute_hessian)
             # The forces of the field follow from exact Born effective charges.
-            methods = [self.bec_method] * compute_bec + ["exact"] * (on_charges is not None)
+            methods = [self.bec_method] * compute_bec + ["exact"] * (felt is not None)
             out, edges = short_range_on_edges(self, data, training, need_strain, methods)
         displacement, node_feats = out["displacement"], out["node_feats"]
         energy, interaction_energy = out["energy"], out["interaction_energy"]
@@ -197,14 +197,14 @@ class MACELES(ChargeReader):
             fragment=sums.fragment,
             fragment_charge=sums.fragment_charge,
         )
-        bec: Tensor | None = None
-        if not torch.jit.is_scripting() and compute_bec:
-            bec = born_charges(self, les_out, data, training, edges)
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
-        if not torch.jit.is_scripting() and on_charges is not None:  # of no energy, with forces
-            pull = pull_of_field(self, les_out, data, training, edges, on_charges)
-            les_energy = les_energy.index_add(0, data["batch"], pull)
+        bec: Tensor | None = None
+        if not torch.jit.is_scripting():
+            if compute_bec:
+                bec = born_charges(self, les_out, data, training, edges)
+            if felt is not None:
+                les_energy = les_energy + pull_of_field(self, les_out, data, training, edges, felt)
         interaction_energy = interaction_energy + les_energy
 
         asked = Asked(compute_force, compute_virials, compute_stress, compute_hessian, training)
