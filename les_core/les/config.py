@@ -8,14 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from les.config_checks import (
-    OF_ELEMENTS,
-    OF_MULTIPOLES,
-    check_agreement,
-    check_values,
-    refuse_without_effect,
-)
-from les.config_fields import FROM_THE_MODEL, OF_THE_READOUT, SUM_FIELDS
+from les.config_checks import check_agreement, check_values, refuse_without_effect
+from les.config_fields import FROM_THE_MODEL, OF_THE_READOUT, SUM_FIELDS, UNUSED
 from les.config_files import read_yaml
 from les.conjugate_gradients import DEFAULT_CONVERGENCE
 from les.keys import refuse_unknown, refuse_unused
@@ -116,6 +110,10 @@ class LESConfig:
     #: Induced moments feel one another and minimise the energy (``les.self_consistent``), unlike
     #: the published ones.
     self_consistent: bool = False
+
+    #: Structures may be in a homogeneous external field, which is an input: energies and forces are
+    #: those in it (``les.in_field``).
+    external_field: bool = False
 
     #: Add the usual oxidation state of its element, times ``fixed_atomic_charges_scaling_factor``,
     #: to the charge of each atom (``les.element_baselines``).
@@ -238,7 +236,7 @@ class LESConfig:
         n_features: int,
         also: Collection[str] = (),
         several_channels: bool = False,
-        unused: Collection[str] = (*OF_MULTIPOLES, *OF_ELEMENTS),
+        unused: Collection[str] = UNUSED,
     ) -> "LESConfig":
         """For a model that reads charges from ``n_features`` features per atom.
 
@@ -280,7 +278,7 @@ class LESConfig:
     def for_charges(
         cls,
         settings: "LESConfig | Mapping[str, Any] | str | Path | None",
-        unused: Collection[str] = (*OF_MULTIPOLES, *OF_ELEMENTS),
+        unused: Collection[str] = UNUSED,
     ) -> "LESConfig":
         """For a model that passes charges, which it reads off its features by itself.
 

@@ -26,6 +26,9 @@ OF_MULTIPOLES = (
     "self_consistent",
 )
 
+#: Fields of models that are given the external field of a structure.
+OF_FIELDS = ("external_field",)
+
 #: Fields of what is added for each element; models say whether they know the elements of atoms.
 OF_ELEMENTS = (
     "use_fixed_atomic_charges",
@@ -78,6 +81,7 @@ def check_agreement(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> N
         "use_fixed_atomic_charges",
         "use_atomic_alpha",
         *OF_MULTIPOLES,
+        *OF_FIELDS,
     ):
         if not isinstance(values[name], bool):
             raise ValueError(f"`{name}` must be true or false, got {values[name]!r}")
@@ -126,6 +130,8 @@ def check_agreement(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> N
             "`embed_total_charge` needs one charge on each atom: nothing says how a total "
             f"charge is divided among `n_channels` = {values['n_channels']}"
         )
+    if values["external_field"]:
+        _check_field(values)
     hidden = values["n_hidden"] if isinstance(values["n_hidden"], tuple) else (values["n_hidden"],)
     if values["charge_equilibration"]:
         _check_equilibration(values)
@@ -164,6 +170,25 @@ def _check_equilibration(values: Mapping[str, Any]) -> None:
         raise ValueError(
             "`n_channels` must be 1 with `charge_equilibration`, whose charges are physical, "
             f"got {values['n_channels']}"
+        )
+
+
+def _check_field(values: Mapping[str, Any]) -> None:
+    if values["neutrality"] != "shift":
+        raise ValueError(
+            "`neutrality` must be 'shift' with `external_field`: the energy of a neutral structure "
+            f"in a field would depend on the origin, got {values['neutrality']!r}"
+        )
+    if values["n_channels"] != 1:
+        raise ValueError(
+            "`n_channels` must be 1 with `external_field`, which acts on physical charges, got "
+            f"{values['n_channels']}"
+        )
+    induced = values["use_induced_charge"] or values["use_induced_dipole"]
+    if induced and not values["self_consistent"]:
+        raise ValueError(
+            "`self_consistent` must be true with `external_field` and induced moments: those of "
+            "the published formulas have no energy in a field, got False"
         )
 
 

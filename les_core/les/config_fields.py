@@ -1,5 +1,7 @@
 """Groups of the fields of ``les.LESConfig``, by what reads them."""
 
+from les.config_checks import OF_ELEMENTS, OF_FIELDS, OF_MULTIPOLES
+
 #: Fields that ``les.Ewald`` is built from.
 SUM_FIELDS = (
     "sigma",
@@ -27,3 +29,6 @@ OF_THE_READOUT = (
     "element_charges",
     "output_scaling_factor",
 )
+
+#: Fields that have no effect on a model, unless it says otherwise.
+UNUSED = (*OF_MULTIPOLES, *OF_ELEMENTS, *OF_FIELDS)

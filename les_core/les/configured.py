@@ -61,6 +61,7 @@ class Configured(nn.Module):
         self.epsilon_factor = float(config.epsilon_factor)
         self.neutrality = config.neutrality
         self.charge_equilibration = config.charge_equilibration
+        self.external_field = config.external_field
         moments = (*OF_MULTIPOLES, "use_atomic_alpha")
         self.multipoles = any(getattr(config, name) for name in moments)
         present = self._buffers.get(SETTINGS)
@@ -108,6 +109,7 @@ class Configured(nn.Module):
                 "neutrality": UNSAID_NEUTRALITY,
                 "charge_equilibration": False,
                 "multipoles": False,
+                "external_field": False,
             }
             for name in ("fixed_charges", "atomic_alpha"):
                 if name not in state["_modules"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from les.config import LESConfig
 from les.ewald import Ewald
+from les.in_field import refuse_charges_that_flow, shares_in_field, shares_of_images
 from les.induced import Induced, checked_response, field_at_atoms, induced_in_one_step
 from les.long_range import LongRange, scaled
 from les.moment_readout import ReadMoments
@@ -91,12 +92,19 @@ def moments_and_energies(
     induced: Induced | None = None
     fields: Fields | None = None
     if latent.kappas is None and latent.alphas is None:
-        _refuse_field(latent)
+        if not config.external_field:
+            _refuse_field(latent)
         if wanted.field:
             moments = _with_dipoles(moments)
         if wanted.energy or wanted.field:
             energy, fields = multipole_energies(ewald.settings(), moments, *structures)
             shares = None if fields is None else shares_of_atoms(moments, fields)
+        if latent.external is not None and wanted.energy:
+            assert shares is not None
+            at_atoms = factor**0.5 * field_at_atoms(latent.external, positions, batch, n)
+            own = None if latent.dipoles is None else latent.dipoles.reshape(-1, 3)
+            added = shares_in_field(at_atoms, single_channel(charges), own, structures)
+            energy, shares = energy.index_add(0, batch, added), shares + added
     else:
         energy, shares, induced, fields = _induced(
             ewald, config, latent, moments, structures, wanted.field
@@ -154,13 +162,14 @@ def long_range_of_moments(
     moments: ReadMoments,
     structures: Structures,
     sums: ChargeSums = NO_SUMS,
+    external: Tensor | None = None,
     *,
     compute_dipole: bool = True,
 ) -> LongRange:
     """As ``les.long_range.long_range``, with moments that the model reads itself.
 
     Args:
-        ewald, config, structures, compute_dipole: as there.
+        ewald, config, structures, external, compute_dipole: as there.
         charges: as they are read ``[n_atoms]`` [e].
         moments: what else is read of the atoms.
         sums: what charges sum to; fragments are refused.
@@ -168,7 +177,7 @@ def long_range_of_moments(
     Raises:
         ValueError, TypeError, RuntimeError: as ``les.Les``.
     """
-    latent = Latent(charges, *moments, external=None)
+    latent = Latent(charges, *moments, external=external)
     wanted = Wanted(
         energy=True,
         atom_energies=True,
@@ -226,6 +235,8 @@ def _induced(
     external: Tensor | None = None
     if latent.external is not None:
         external = field_at_atoms(latent.external, positions, batch, len(cell))
+        if latent.kappas is not None and config.external_field:
+            refuse_charges_that_flow(latent.external.view(-1, 3), cell, pbc)
     moments = _with_dipoles(moments)
     if config.self_consistent:
         if external is not None:
@@ -234,6 +245,10 @@ def _induced(
         energy, induced = self_consistent_energies(
             around, moments, response, positions, cell, external
         )
+        if external is not None and config.external_field:
+            of_images = shares_of_images(external, moments.charges.squeeze(1), structures)
+            energy = energy.index_add(0, batch, -of_images)
+            induced = induced._replace(atom_energies=induced.atom_energies - of_images)
         fields = None
         if compute_fields:
             _, fields = multipole_energies(ewald.settings(), moments, *structures)

@@ -14,7 +14,7 @@ from les.element_baselines import check_atomic_numbers
 from les.equilibration import refuse_periodic_response
 from les.given_charges import GivenCharges
 from les.latent_moments import Latent, Wanted, check_asked_for, moments_and_energies
-from les.long_range import equilibrated, not_in_graphs, scaled
+from les.long_range import equilibrated, in_external_field, not_in_graphs, scaled
 from les.neutrality import charges_with_sum, charges_with_sums
 from les.response.arguments import BornSettings
 from les.response.born import born_effective_charges
@@ -98,7 +98,8 @@ class Les(GivenCharges):
                 ``self_consistent`` so that the energy is smallest (``les.self_consistent``).
             latent_kappas: the same of induced charges ``[n_atoms]`` [e^2/eV].
             e_ext: external field ``[3]`` or ``[n_structures, 3]`` [V/A], which acts on induced
-                dipoles, with ``self_consistent`` on all charges and dipoles.
+                dipoles, with ``self_consistent`` on all charges and dipoles; with
+                ``external_field`` on these of any model (``les.in_field``).
             compute_energy: compute ``E_lr``.
             compute_bec: compute Born effective charges by the published formula, an approximation
                 for large cells; ``positions`` must require gradients. Exact ones need the graph of
@@ -157,8 +158,10 @@ class Les(GivenCharges):
             check_atomic_numbers(atomic_numbers, positions, values=not is_compiling())
         raw_charges = self._charges(latent_charges, desc, atomic_numbers)
         given = False
-        for value in (latent_dipoles, latent_quads, latent_alphas, latent_kappas, e_ext):
+        for value in (latent_dipoles, latent_quads, latent_alphas, latent_kappas):
             given = given or value is not None
+        if e_ext is not None and not self.external_field:
+            given = True
         if given or self.multipoles or compute_field:
             if is_compiling() or torch.jit.is_scripting():
                 raise ValueError(
@@ -195,7 +198,7 @@ class Les(GivenCharges):
                 raise ValueError(not_in_graphs())
             sums = ChargeSums(total_charge, fragment, fragment_charge)
             charges, of_atoms, of_structures = self._equilibrated(
-                raw_charges, whole(positions, cell, batch, pbc), sums, compute_bec
+                raw_charges, whole(positions, cell, batch, pbc), sums, compute_bec, e_ext
             )
             parameters, raw_charges = raw_charges, charges
             energy = of_structures if compute_energy else None
@@ -217,6 +220,11 @@ class Les(GivenCharges):
             )
             if potential is not None:
                 shares = atom_energies(charges, potential)
+            if e_ext is not None:
+                if is_compiling() or torch.jit.is_scripting():
+                    raise ValueError("structures in a field cannot be in a compiled graph")
+                structures = whole(positions, cell, batch, pbc)
+                energy, shares = self._in_field(energy, shares, charges, e_ext, structures)
         dipole: Tensor | None = None
         if compute_dipole:
             if energy is None:
@@ -290,11 +298,28 @@ class Les(GivenCharges):
         structures: Structures,
         sums: ChargeSums,
         compute_bec: bool,
+        external: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What ``les.long_range.equilibrated`` returns."""
         if compute_bec:
             refuse_periodic_response(structures.cell, structures.pbc, sums.fragment)
-        return equilibrated(self.ewald, self.config(), parameters, structures, sums)
+        return equilibrated(self.ewald, self.config(), parameters, structures, sums, external)
+
+    @torch.jit.unused
+    def _in_field(
+        self,
+        energy: Tensor,
+        shares: Tensor | None,
+        charges: Tensor,
+        external: Tensor,
+        structures: Structures,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What ``les.long_range.in_external_field`` returns."""
+        given = torch.zeros_like(charges) if shares is None else shares
+        found = in_external_field(
+            energy, given.reshape(-1), charges, external, structures, self.epsilon_factor
+        )
+        return found[0], None if shares is None else found[1]
 
     def _with_sum(
         self, charges: Tensor, structures: Structures, total_charge: Tensor | None

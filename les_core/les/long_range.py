@@ -13,6 +13,8 @@ from les.conjugate_gradients import Convergence
 from les.equilibration import equilibrate
 from les.ewald import Ewald
 from les.fragments import charges_of_fragments, fragments_of
+from les.in_field import refuse_charges_that_flow, shares_in_field
+from les.induced import field_at_atoms
 from les.neutrality import charges_with_sums, check_total_charge, shifted_charges
 from les.response.dipoles import dipole_evaluation
 from les.structures import NO_SUMS, ChargeSums, Structures
@@ -66,6 +68,7 @@ def long_range(
     charges: Tensor,
     structures: Structures,
     sums: ChargeSums = NO_SUMS,
+    external: Tensor | None = None,
     *,
     compute_dipole: bool = True,
 ) -> LongRange:
@@ -79,6 +82,8 @@ def long_range(
             ``charge_equilibration`` electronegativities and hardnesses ``[n_atoms, 2]``.
         structures: where the atoms are.
         sums: what charges sum to, as for ``les.Les``.
+        external: field that the structures are in ``[n_structures, 3]`` [V/A], of a configuration
+            with ``external_field``; see ``les.in_field`` for periodic ones.
         compute_dipole: compute dipoles, where there is one charge on each atom.
 
     Raises:
@@ -89,7 +94,7 @@ def long_range(
     parameters = None
     if config.charge_equilibration:
         parameters = charges
-        charges, shares, energy = equilibrated(ewald, config, charges, structures, sums)
+        charges, shares, energy = equilibrated(ewald, config, charges, structures, sums, external)
     else:
         charges = charges_with_sums(
             config.neutrality, charges, sums, batch, len(cell), config.epsilon_factor
@@ -97,6 +102,10 @@ def long_range(
         energy, potential = ewald(charges, positions, cell, batch, pbc, True)
         assert potential is not None
         shares = atom_energies(charges, potential)
+        if external is not None:
+            energy, shares = in_external_field(
+                energy, shares, charges, external, structures, config.epsilon_factor
+            )
     dipole = None
     if compute_dipole and (charges.dim() == 1 or charges.shape[1] == 1):
         dipole = dipole_evaluation(
@@ -111,17 +120,37 @@ def long_range(
     return LongRange(energy, shares, charges, physical, dipole, parameters)
 
 
+def in_external_field(
+    energy: Tensor,
+    shares: Tensor,
+    charges: Tensor,
+    external: Tensor,
+    structures: Structures,
+    epsilon_factor: float,
+) -> tuple[Tensor, Tensor]:
+    """Energies and shares of charges ``[n_atoms]``, or ``[n_atoms, 1]``, in an ``external`` field.
+
+    Other arguments are as for :func:`long_range`.
+    """
+    positions, cell, batch, _ = structures
+    field = epsilon_factor**0.5 * field_at_atoms(external, positions, batch, len(cell))
+    added = shares_in_field(field, charges.reshape(-1), None, structures)
+    return energy.index_add(0, batch, added), shares + added
+
+
 def equilibrated(
     ewald: Ewald,
     config: LESConfig,
     parameters: Tensor,
     structures: Structures,
     sums: ChargeSums,
+    external: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Equilibrated latent charges, energies of atoms, and energies of structures.
 
     ``parameters`` are electronegativities and hardnesses ``[n_atoms, 2]``; other arguments as for
-    :func:`long_range`.
+    :func:`long_range`. A field takes its product with the position of an atom off the
+    electronegativity, and is refused for periodic structures.
     """
     if parameters.dim() != 2 or parameters.shape[1] != 2:
         raise ValueError(
@@ -130,6 +159,11 @@ def equilibrated(
         )
     electronegativity, hardness = parameters.unbind(1)
     n_structures, scale = len(structures.cell), config.epsilon_factor**0.5
+    if external is not None:
+        positions, cell, batch, pbc = structures
+        at_atoms = field_at_atoms(external, positions, batch, len(cell))
+        refuse_charges_that_flow(external.detach().view(-1, 3), cell, pbc)
+        electronegativity = electronegativity - scale * (positions * at_atoms).sum(dim=1)
     total_charge, fragment, fragment_charge = sums
     check_total_charge(total_charge, electronegativity, n_structures, values=False)
     if scale != 1.0:  # messages are of the charges as they are given

@@ -83,7 +83,7 @@ def self_consistent_energies(
         RuntimeError: for a polarisation catastrophe, and where iterations do not converge.
     """
     if external is not None:
-        _refuse_flow(around, response, cell)
+        _refuse_flow(around, response, cell, external)
     kappas, alphas = _checked(response, positions)
     require_minimum(kappas, alphas, positions, cell, around)
     field = torch.zeros_like(positions) if external is None else external
@@ -131,9 +131,14 @@ def polarisabilities(
     return torch.stack(columns, dim=2)
 
 
-def _refuse_flow(around: Surroundings, response: Response, cell: Tensor) -> None:
-    """A field is refused where charges of a periodic structure respond to it."""
+def _refuse_flow(
+    around: Surroundings, response: Response, cell: Tensor, external: Tensor | None = None
+) -> None:
+    """A field, other than zero, is refused where charges of a periodic structure respond to it."""
     periodic = has_volume(cell) if around.pbc is None else around.pbc.any(dim=1)
+    if external is not None:
+        felt = around.structures.total(external.detach().abs().sum(dim=1))
+        periodic = periodic & (felt > 0)
     if response.kappas is not None and bool(periodic.any()):
         raise ValueError(
             f"structure {int(torch.nonzero(periodic)[0])} is periodic: charges that respond "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from les.config import LESConfig
-from les.config_checks import OF_ELEMENTS, OF_MULTIPOLES
+from les.config_checks import OF_ELEMENTS, OF_FIELDS, OF_MULTIPOLES
 from les.versions import CURRENT, FORMAT_VERSION
 
 #: Name of the buffer that carries the configuration through a ``state_dict``.
@@ -40,7 +40,7 @@ def encode(config: LESConfig) -> Tensor:
         ValueError: for one that does not fit into :data:`SETTINGS_BYTES`.
     """
     values, defaults = config.to_dict(), LESConfig().to_dict()
-    for name in (*OF_MULTIPOLES, *OF_ELEMENTS):
+    for name in (*OF_MULTIPOLES, *OF_ELEMENTS, *OF_FIELDS):
         if values[name] == defaults[name]:  # most models have none of these
             del values[name]
     text = json.dumps({FORMAT_VERSION: CURRENT, **values}).encode()

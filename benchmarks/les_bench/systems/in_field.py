@@ -19,7 +19,7 @@ from ase.io import read
 from numpy.typing import NDArray
 
 from les.data.bare import bare
-from les.spectra.polarisability import FIELD_KEYS
+from les.data.external_field import FIELD_KEYS
 from les_bench.systems.labels import DataError
 
 Array = NDArray[np.float64]

@@ -16,6 +16,7 @@ from les.devices import resolve_device
 from les.legacy import settings_of_new_models
 from les.parser import brief_errors
 from les.training.arguments import add_charge_options, configuration, mapping
+from les.training.external_field import add_field_key
 from les.training.files import check_name
 from les.training.ranges import positive
 from les.training.responses import add_responses, check_responses, response_weights
@@ -147,6 +148,7 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
     actions["device"].help = "where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1"
     _change(actions["les_arguments"], type=mapping)
     add_responses(parser)
+    add_field_key(parser)
     actions["les_arguments"].help = "fields of les.LESConfig, or a YAML file of them"
     if les:
         add_charge_options(parser)

@@ -112,15 +112,7 @@ class LESCalculator(OneOrSeveral, CalculatorOfHead, CalculatorInput, BatchCalcul
         )
         self.models[0].eval()
         config = self.models[0].les.config() if long_range else None
-        key = self.info_keys.setdefault("total_charge", "charge")
-        self.total_charge_names = tuple(dict.fromkeys((*self.total_charge_names, key)))
-        key = self.info_keys.setdefault("total_spin", "spin")
-        self.spin_names = tuple(dict.fromkeys((*self.spin_names, key)))
         self.set_up_charges(config)
-        # These have an effect, unlike on other models.
-        embedded = getattr(self.models[0], "embedding_specs", None) or {}
-        named = {self.info_keys.get(name, name) for name in embedded}
-        self.used_labels = {*self.used_labels, *named}
 
     def elements(self) -> Iterable[int]:
         return self.z_table.zs

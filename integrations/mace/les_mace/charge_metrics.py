@@ -33,6 +33,10 @@ class ChargeMetrics(_train.MACELoss):  # type: ignore[misc,name-defined]
 
     def update(self, batch: Batch, output: Mapping[str, Any]) -> None:
         super().update(batch, output)
+        # Upstream counts labels without weight, which are zero, in the errors per atom.
+        if output.get("energy") is not None:
+            given = batch.weight * batch.energy_weight > 0.0
+            self.delta_es_per_atom[-1] = self.delta_es_per_atom[-1][given]
         if output.get("les_energy") is not None:
             self.charges.append(output["charges"].detach())
             self.atoms_per_structure.append(batch.ptr[1:] - batch.ptr[:-1])

@@ -68,7 +68,7 @@ def _frames(
     """Configurations of upstream as labelled frames; labels without weight are left out."""
     for index, each in enumerate(configurations):
         atoms = Atoms(each.atomic_numbers, each.positions, cell=each.cell, pbc=each.pbc)
-        for state in ("total_charge", "total_spin"):
+        for state in ("total_charge", "total_spin", "external_field"):
             atoms.info[state] = each.properties.get(state)
         for column, values in fragment_arrays(each).items():
             atoms.set_array(column, values)

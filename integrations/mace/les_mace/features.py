@@ -18,7 +18,10 @@ FEATURES = {
     ),
     "induced": yes("Neither with TorchScript nor in LAMMPS"),
     "fragments": yes("Not with TorchScript, nor with moments of atoms"),
-    "field": no("The model does not know it; a warning tells"),
+    "field": yes(
+        "`external_field: true`, also in training; crystals have forces in it, but no energy; "
+        "neither with TorchScript nor in LAMMPS"
+    ),
     "hessian": yes("`LESCalculator.get_hessian`"),
     "published": yes(),
     "compiled_models": no("Upstream's `compile_mode` cannot compile the long-range part"),

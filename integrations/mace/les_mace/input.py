@@ -12,11 +12,13 @@ from mace.tools.torch_geometric import Batch
 from mace.tools.torch_tools import default_dtype
 
 from les.backends.calculator import ChargeCalculator
-from les_mace.joint_embedding import INPUTS
+from les_mace.keys import STATE_KEYS
 from les_mace.neighbours import own_cells
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from les.config import LESConfig
 
 
 class CalculatorInput(ChargeCalculator, MACECalculator):
@@ -27,6 +29,19 @@ class CalculatorInput(ChargeCalculator, MACECalculator):
     """
 
     dtype: torch.dtype
+
+    def set_up_charges(self, config: LESConfig | None) -> None:
+        """As ``ChargeCalculator.set_up_charges``, with the names by which upstream is told."""
+        key = self.info_keys.setdefault("total_charge", "charge")
+        self.total_charge_names = tuple(dict.fromkeys((*self.total_charge_names, key)))
+        self.info_keys.setdefault("external_field", "external_field")
+        key = self.info_keys.setdefault("total_spin", "spin")
+        self.spin_names = tuple(dict.fromkeys((*self.spin_names, key)))
+        super().set_up_charges(config)
+        # These have an effect, unlike on other models.
+        embedded = getattr(self.models[0], "embedding_specs", None) or {}
+        named = {self.info_keys.get(name, name) for name in embedded}
+        self.used_labels = {*self.used_labels, *named}
 
     def input_of(self, structures: Sequence[Atoms]) -> dict[str, Any]:
         """The model's input for a batch of structures, which have been placed."""
@@ -57,12 +72,12 @@ class CalculatorInput(ChargeCalculator, MACECalculator):
             )
 
     def _with_state(self, atoms: Atoms) -> Atoms:
-        """The structure with the total charge and the spin where upstream reads them."""
+        """The structure with its total charge, spin and field where upstream reads them."""
         # What the long-range part has no use for stays as it is, for upstream's own embeddings.
         state = self.charge_state(atoms)
         if state:
             atoms = atoms.copy()
-            atoms.info.update({self.info_keys[INPUTS[name]]: x for name, x in state.items()})
+            atoms.info.update({self.info_keys[STATE_KEYS[name]]: x for name, x in state.items()})
         return atoms
 
 

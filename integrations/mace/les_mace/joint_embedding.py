@@ -7,15 +7,11 @@ trained model, and has none on neutral singlets.
 
 from __future__ import annotations
 
-from typing import Final
-
 from torch import Tensor, nn
 
 from les.charge_states import ChargeStateEmbedding
 from les.config import LESConfig
-
-#: What is embedded -> upstream's name of it in the input of models.
-INPUTS: Final = {"total_charge": "total_charge", "spin": "total_spin"}
+from les_mace.keys import STATE_KEYS
 
 
 class JointEmbedding(nn.Module):
@@ -51,4 +47,4 @@ class JointEmbedding(nn.Module):
 
 def embedding_specs(config: LESConfig) -> dict[str, str]:
     """Upstream's ``embedding_specs`` of what ``config`` embeds: names of inputs of the model."""
-    return {INPUTS[name]: "les" for name in config.embedded}
+    return {STATE_KEYS[name]: "les" for name in config.embedded}

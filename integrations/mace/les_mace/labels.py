@@ -22,12 +22,14 @@ import numpy as np
 from mace.data import utils
 
 from les.data.atoms import UnusedLabels, has_stress
+from les.data.external_field import has_energy
 from les.data.extxyz import DataError
 from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, put_fragments
 from les.data.labels import LabelKeys, find_label
 from les.data.requirements import ChargeStates, Requirements
 from les.data.structure_files import read_structures
 from les.response.labels import ResponseLabels
+from les_mace.keys import STATE_KEYS
 from les_mace.replaced import replaced
 
 if TYPE_CHECKING:
@@ -42,10 +44,6 @@ LABELS = ("energy", "forces", "stress", "virials")
 #: Losses of upstream that have the stress, and the virials, in them.
 STRESS_LOSSES = ("stress", "huber", "universal")
 VIRIALS_LOSSES = ("virials",)
-
-
-#: Upstream's names of total charge and spin.
-STATE_KEYS = {"total_charge": "total_charge", "spin": "total_spin"}
 
 
 class UnnamedKey(str):
@@ -66,6 +64,7 @@ class Checks:
         responses: label -> key, or ``None`` where nobody has named one, of the responses that are
             trained on.
         with_responses: files that must have each of these in some frame.
+        field_key: entry of ``atoms.info`` that may hold the external field beside the usual ones.
     """
 
     required: tuple[str, ...]
@@ -74,6 +73,7 @@ class Checks:
     used: Collection[str] = ()
     responses: Mapping[str, str | None] = field(default_factory=dict)
     with_responses: Collection[str] = ()
+    field_key: str | None = None
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -105,6 +105,8 @@ def checked_loader(load: Callable[..., Any], checks: Checks) -> Callable[..., An
         given = {**specification.info_keys, **specification.arrays_keys}
         required = () if kwargs.get("no_data_ok") else checks.required
         tally = ResponseLabels(file_path, checks.responses)
+        if checks.field_key is not None:
+            specification.update({"external_field": checks.field_key})
         _settle_charge_states(file_path, frames, specification, checks.requirements)
         for where, atoms in frames:
             responses = _responses(where, atoms, found[kwargs.get("head_name")], tally)
@@ -162,7 +164,9 @@ def _settle_charge_states(
     keys: utils.KeySpecification,
     given: Requirements,
 ) -> None:
-    """Put total charges, spins and fragments that the model is given where upstream looks for them.
+    """Put total charges, spins, fields and fragments where upstream looks for those that are used.
+
+    The energy of a periodic structure in a field has no one value, and is taken out.
 
     Args:
         path: the file.
@@ -172,10 +176,14 @@ def _settle_charge_states(
         given: what the model is given.
 
     Raises:
-        DataError: for what is no total charge or spin and for wrong fragments, and for one that is
-            needed and missing.
+        DataError: for what is no total charge, spin or field and for wrong fragments, for one that
+            is needed and missing, and for the stress of a periodic structure in a field.
     """
-    wanted = {"total_charge": given.total_charge, "spin": "spin" in given.embedded}
+    wanted = {
+        "total_charge": given.total_charge,
+        "spin": "spin" in given.embedded,
+        "external_field": given.external_field,
+    }
     names = {name: STATE_KEYS[name] for name, is_wanted in wanted.items() if is_wanted}
     own = {name: keys.info_keys.setdefault(key, key) for name, key in names.items()}
     states = ChargeStates(given, **own)
@@ -186,7 +194,25 @@ def _settle_charge_states(
             put_fragments(atoms, parts, state["total_charge"])
             keys.arrays_keys.update({name: name for name in (FRAGMENT, FRAGMENT_CHARGE)})
         atoms.info.update({own[name]: value for name, value in state.items()})
+        if given.external_field and not has_energy(atoms, state["external_field"]):
+            _take_out_energy(atoms, where, keys)
     states.tell(path)
+
+
+def _take_out_energy(atoms: Atoms, where: str, keys: utils.KeySpecification) -> None:
+    """Take out what depends on the branch of the polarisation, of a periodic structure in a field.
+
+    Raises:
+        DataError: for a stress, which is no label of such a structure.
+    """
+    for label in ("stress", "virials"):
+        if keys.info_keys[label] in atoms.info:
+            raise DataError(
+                f"{where}: has a {label} (key {keys.info_keys[label]!r}) and is periodic and in an "
+                "external field, in which it is not trained on; take the label out"
+            )
+    atoms.info.pop(keys.info_keys["energy"], None)
+    atoms.info["config_energy_weight"] = 0.0
 
 
 def _plain(atoms: Atoms, label: str) -> Any:

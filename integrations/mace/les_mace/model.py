@@ -22,6 +22,7 @@ from les_mace import lammps
 from les_mace.born import born_charges, short_range_on_edges
 from les_mace.configuration import born_options, check_request, configuration
 from les_mace.derivatives import Asked, derivatives, strained
+from les_mace.in_field import field_on_charges, pull_of_field
 from les_mace.joint_embedding import JointEmbedding, embedding_specs
 from les_mace.moments import moment_readout
 from les_mace.reading import ChargeReader
@@ -137,17 +138,21 @@ class MACELES(ChargeReader):
             ``fragment`` ``[n_atoms]`` there, to ``fragment_charge`` ``[n_atoms]``. With
             ``charge_equilibration``, ``equilibration_parameters`` ``[n_atoms, 2]`` are
             electronegativities and hardnesses. Models with moments of atoms have what
-            ``les.latent_moments.reported_moments`` names.
+            ``les.latent_moments.reported_moments`` names. With ``external_field`` energies and
+            forces are those in the field ``external_field`` ``[n_graphs, 3]`` [V/A] in ``data``;
+            energies and stresses of periodic structures are without the part of their charges,
+            which is not unique (``les.in_field``).
 
         Raises:
-            ValueError: for LAMMPS, edge forces and atomic stresses, to which the long-range
-                energy does not belong, and as ``les.Les``.
+            ValueError: for hessians of periodic structures in a field, for LAMMPS, edge forces and
+                atomic stresses, to which the long-range energy does not belong, and as ``les.Les``.
         """
         check_request("pbc" in data, lammps_mliap, compute_edge_forces or compute_atomic_stresses)
         self.require_embedded(data)
         positions, cell = data["positions"], data["cell"].view(-1, 3, 3)
         need_strain = compute_virials or compute_stress or compute_displacement
         compute_bec = compute_bec or self.compute_bec
+        field = self.external_field(data)
         if torch.jit.is_scripting():
             if compute_bec:
                 raise ValueError(
@@ -158,9 +163,11 @@ class MACELES(ChargeReader):
                 data, training=training, compute_force=False, compute_displacement=need_strain
             )
         else:
-            out, edges = short_range_on_edges(self, data, training, need_strain, compute_bec)
-        displacement = out["displacement"]
-        node_feats = out["node_feats"]
+            felt = field_on_charges(self, data, field, compute_hessian)
+            # The forces of the field follow from exact Born effective charges.
+            methods = [self.bec_method] * compute_bec + ["exact"] * (felt is not None)
+            out, edges = short_range_on_edges(self, data, training, need_strain, methods)
+        displacement, node_feats = out["displacement"], out["node_feats"]
         energy, interaction_energy = out["energy"], out["interaction_energy"]
         node_energy = out["node_energy"]
         assert node_energy is not None  # for TorchScript
@@ -175,6 +182,7 @@ class MACELES(ChargeReader):
         les_out = self.les(
             data["positions"],  # which upstream has strained
             strained(cell, displacement if need_strain else None),
+            e_ext=field,
             latent_charges=self.raw_charges(node_feats, data),
             latent_dipoles=dipoles,
             latent_quads=quadrupoles,
@@ -189,11 +197,14 @@ class MACELES(ChargeReader):
             fragment=sums.fragment,
             fragment_charge=sums.fragment_charge,
         )
-        bec: Tensor | None = None
-        if not torch.jit.is_scripting() and compute_bec:
-            bec = born_charges(self, les_out, data, training, edges)
         les_energy, atom_energies = les_out["E_lr"], les_out["E_lr_atoms"]
         assert les_energy is not None and atom_energies is not None
+        bec: Tensor | None = None
+        if not torch.jit.is_scripting():
+            if compute_bec:
+                bec = born_charges(self, les_out, data, training, edges)
+            if felt is not None:
+                les_energy = les_energy + pull_of_field(self, les_out, data, training, edges, felt)
         interaction_energy = interaction_energy + les_energy
 
         asked = Asked(compute_force, compute_virials, compute_stress, compute_hessian, training)

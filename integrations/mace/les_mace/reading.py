@@ -1,4 +1,4 @@
-"""What a MACE model reads for its long-range energy: charges, moments, and what charges sum to."""
+"""What a MACE model reads for its long-range energy: charges, their sums, moments, and a field."""
 
 from __future__ import annotations
 
@@ -68,6 +68,20 @@ class ChargeReader(ScaleShiftMACE):
     ) -> ChargeSums:
         told = told_fragments(data["fragment"], data.get("fragment_charge"))
         return ChargeSums(total_charge, *told)
+
+    def external_field(self, data: dict[str, Tensor]) -> Tensor | None:
+        """The field ``[n_graphs, 3]`` [V/A] of a model that takes one and is told."""
+        if not self.les.external_field or "external_field" not in data:
+            return None
+        field = data["external_field"].view(-1, 3)
+        if torch.jit.is_scripting():
+            if bool((field != 0).any()):
+                raise ValueError(
+                    "`external_field` in the data is not for a model compiled by TorchScript; use "
+                    "the model it was made of"
+                )
+            return None
+        return field
 
     def raw_charges(self, node_feats: Tensor | None, data: dict[str, Tensor]) -> Tensor:
         """Charges ``[n_atoms]`` [e] as read from upstream's concatenated layer features.

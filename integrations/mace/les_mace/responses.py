@@ -104,13 +104,9 @@ class ResponseMetrics(ChargeMetrics):
 
     def update(self, batch: Batch, output: Mapping[str, Any]) -> None:
         super().update(batch, output)
-        # Upstream counts labels without weight, which are zero, in the errors per atom.
-        for name, found, weight in (
-            ("energy", self.delta_es_per_atom, batch.energy_weight),
-            ("dipole", self.delta_mus_per_atom, batch.dipole_weight.amax(dim=1)),
-        ):
-            if output.get(name) is not None:
-                found[-1] = found[-1][batch.weight * weight > 0.0]
+        if output.get("dipole") is not None:
+            given = batch.weight * batch.dipole_weight.amax(dim=1) > 0.0
+            self.delta_mus_per_atom[-1] = self.delta_mus_per_atom[-1][given]
         if output.get("BEC") is not None:
             self.delta_bec.append(errors("bec", batch, output)[0].detach())
 
@@ -167,12 +163,8 @@ def trained_responses(weights: Mapping[str, float]) -> Iterator[None]:
         texts = [f"RMSE_{x}={value:8.4f} {UNITS[x][0]}" for x, value in found.items() if value]
         logging.info("  responses: %s", ", ".join(texts))
 
-    def scaling(original: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda loader, *rest: original(_with_energies(loader), *rest)
-
     loss_of, swa_of = run_train.get_loss_fn, run_train.get_swa
     train_with, table_of, log_of = tools.train, run_train.create_error_table, _train.valid_err_log
-    scalings = {name: scaling(each) for name, each in modules.scaling_classes.items()}
     with (
         replaced(run_train, "get_loss_fn", get_loss),
         replaced(run_train, "get_swa", get_swa),
@@ -180,8 +172,19 @@ def trained_responses(weights: Mapping[str, float]) -> Iterator[None]:
         replaced(tools, "train", train),
         replaced(_train, "valid_err_log", log),
         replaced(_train, "MACELoss", ResponseMetrics),
-        replaced(modules, "scaling_classes", scalings),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def scaled_by_energies() -> Iterator[None]:
+    """Let upstream scale and shift a model by the structures that have energies and forces."""
+
+    def scaling(original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda loader, *rest: original(_with_energies(loader), *rest)
+
+    scalings = {name: scaling(each) for name, each in modules.scaling_classes.items()}
+    with replaced(modules, "scaling_classes", scalings):
         yield
 
 
@@ -207,11 +210,12 @@ def oriented(
 ) -> Callable[..., Any]:
     """Upstream's ``configure_model``, whose model has charges of the right sign to be trained.
 
-    Responses have that sign in them, and so have total charges, of a model that is given them, in
-    whichever file they are. Without either the sign is left open.
+    Responses have that sign in them, and so have external fields, and total charges, of a model
+    that is given them, in whichever file they are. Without any the sign is left open.
 
     Raises:
-        DataError: if no structure to train on has one of the responses.
+        DataError: if no structure to train on has one of the responses, or none is in a field that
+            the model takes.
         ValueError: for Born effective charges of a model that gives only a part of them.
     """
 
@@ -233,7 +237,13 @@ def oriented(
         charged = model.les.config().uses_total_charge and (
             any(map(_is_charged, train_loader.dataset)) or any(map(_has_charged, heads))
         )
-        if (weights or charged) and model.les.config().sign == "open":
+        fields = model.les.config().external_field
+        if fields and not any(map(_is_in_field, train_loader.dataset)):
+            raise DataError(
+                "no structure to train on is in an external field, which `external_field` is for; "
+                "name the right key with --external_field_key"
+            )
+        if (weights or charged or fields) and model.les.config().sign == "open":
             charges = _charges(model, train_loader.dataset)
             # Those of hardnesses follow those of charges or electronegativities.
             n_readouts = len(model.readouts) * (2 if model.les.charge_equilibration else 1)
@@ -250,6 +260,10 @@ def _is_charged(graph: AtomicData) -> bool:
     """Whether upstream's data of a structure have a charge of it, or of one of its fragments."""
     names = [name for name in CHARGES if name in graph.keys]
     return any(bool((graph[name] != 0.0).any()) for name in names)
+
+
+def _is_in_field(graph: AtomicData) -> bool:
+    return bool((graph["external_field"] != 0.0).any())
 
 
 def _has_charged(head: HeadConfig) -> bool:

@@ -18,6 +18,7 @@ from mace.tools import scripts_utils
 
 from les.config import LESConfig
 from les.data.requirements import Requirements
+from les.training.external_field import check_field_key
 from les_mace.arguments import parse
 from les_mace.charge_metrics import logged_charges
 from les_mace.charge_training import charges_at, charges_first
@@ -29,7 +30,12 @@ from les_mace.model import MACELES
 from les_mace.neighbours import own_cells
 from les_mace.quiet import quiet
 from les_mace.replaced import replaced
-from les_mace.responses import oriented, trained_responses, with_energies_only
+from les_mace.responses import (
+    oriented,
+    scaled_by_energies,
+    trained_responses,
+    with_energies_only,
+)
 from les_mace.restart import complete_checkpoints
 from les_mace.settings import settings_of
 from les_mace.start import start_model, with_start
@@ -78,6 +84,7 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
             charges_first(args.freeze_short_range_epochs if les else None),
             charges_at(args.charge_learning_rate if les else None),
             trained_responses(args.responses),
+            scaled_by_energies(),
             replaced(extensions, "MACELES", MACELES),
             replaced(data, "load_from_xyz", loader),
             replaced(data, "compute_average_E0s", with_energies_only(data.compute_average_E0s)),
@@ -161,6 +168,7 @@ def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool
     keys = {label: None if isinstance(x, UnnamedKey) else x for label, x in keys.items()}
     files = [str(path) for path in (args.train_file, args.valid_file) if path is not None]
     config = LESConfig.resolve(args.les_arguments) if les else None
+    check_field_key(args, config)
     return Checks(
         required,
         args.loss,
@@ -168,6 +176,7 @@ def _checks(args: argparse.Namespace, start: ScaleShiftMACE | None, *, les: bool
         (*used, *named),
         responses=keys,
         with_responses=files,
+        field_key=args.external_field_key,
     )
 
 

@@ -20,6 +20,7 @@ def long_range_in_any_order(
     structures: Structures,
     sums: ChargeSums,
     moments: ReadMoments | None = None,
+    external: Tensor | None = None,
 ) -> LongRange:
     """As ``les.long_range.long_range``, where no graph is captured.
 
@@ -31,6 +32,7 @@ def long_range_in_any_order(
         structures: where the atoms are, with ``batch`` in any order.
         sums: what charges sum to.
         moments: what else is read of the atoms.
+        external: field that the structures are in ``[n_structures, 3]`` [V/A], if they are.
 
     Returns:
         What follows, with the energies of atoms in a precision in which they sum to that of their
@@ -41,10 +43,10 @@ def long_range_in_any_order(
         order = torch.argsort(batch, stable=True)
         if moments is not None:
             moments = moments.in_order(order)
-        arguments = (structures.in_order(order), sums.in_order(order), moments)
+        arguments = (structures.in_order(order), sums.in_order(order), moments, external)
         found = _evaluated(les, charges[order], *arguments).in_order(torch.argsort(order))
     else:
-        found = _evaluated(les, charges, structures, sums, moments)
+        found = _evaluated(les, charges, structures, sums, moments, external)
     return found._replace(atom_energies=summable(found.atom_energies, found.energy, batch))
 
 
@@ -54,8 +56,9 @@ def _evaluated(
     structures: Structures,
     sums: ChargeSums,
     moments: ReadMoments | None,
+    external: Tensor | None,
 ) -> LongRange:
     core, dipole = (les.ewald, les.config, charges), les.compute_dipole
     if moments is None:
-        return long_range(*core, structures, sums, compute_dipole=dipole)
-    return long_range_of_moments(*core, moments, structures, sums, compute_dipole=dipole)
+        return long_range(*core, structures, sums, external, compute_dipole=dipole)
+    return long_range_of_moments(*core, moments, structures, sums, external, compute_dipole=dipole)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from les.devices import resolve_device
 from les.parser import brief_errors
 from les.training.arguments import TrainingParser, label_keys
+from les.training.external_field import add_field_key
 from les_nequip.field_keys import FIELDS
 from les_nequip.overrides import override_text, set_section
 
@@ -53,6 +54,7 @@ def build_parser(backend: str, les: bool) -> TrainingParser:
         },
         defaults={},
     )
+    add_field_key(parser)
     helps = {
         "config": "configuration of nequip-train: a YAML file, or a name of `les config list`",
         "device": "auto (a GPU if there is one), cpu, cuda; default: that of the configuration",

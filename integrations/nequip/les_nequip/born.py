@@ -15,6 +15,9 @@ from les.response.moments import moment_evaluation
 from les.response.phase import phase_evaluation
 from les.structures import ChargeSums, Structures
 
+#: Why a module by itself has none.
+NO_RECORD = "exact Born effective charges need a model that nequip has built around LES"
+
 
 def born_effective_charges_of(
     les: Any,
@@ -47,18 +50,42 @@ def born_effective_charges_of(
         raw, dipoles = found.moments["raw_charges"], found.moments["latent_dipoles"]
         assert raw is not None
         charges = raw
-    settings = BornSettings(config.remove_mean, config.epsilon_factor, les.training)
+    bec = born_charges_of_charges(les, data, charges, structures, sums, les.bec_method)
+    return with_dipoles(bec, dipoles, structures.positions, _settings(les))
+
+
+def born_charges_of_charges(
+    les: Any,
+    data: AtomicDataDict.Type,
+    charges: Tensor,
+    structures: Structures,
+    sums: ChargeSums,
+    method: str,
+) -> Tensor:
+    """Those of the charges alone, without the dipoles of atoms ``[n_atoms, 3, 3]`` [e].
+
+    Args:
+        les, data, structures, sums: as above.
+        charges: as they are read, equilibrated or induced ``[n_atoms]`` [e].
+        method: one of ``les.response.born.METHODS``.
+
+    Raises:
+        ValueError: as the module.
+    """
+    settings = _settings(les)
     # Not by the functions that check values, which a captured graph does not have.
-    if needs_edges(config, les.bec_method, structures, sums):
+    if needs_edges(les.config, method, structures, sums):
         if les.edge_record is None:
-            raise ValueError(bec_obstacle(les))
+            raise ValueError(NO_RECORD)
         edges = les.edge_record.edges(data)
-        bec = moment_evaluation(charges, structures, edges, settings, sums.total_charge)
-    elif sums.fragment is None:
-        bec = phase_evaluation(charges, structures, settings, sums.total_charge)
-    else:
-        bec = born_charges_of_model(charges, structures, sums, settings)
-    return with_dipoles(bec, dipoles, structures.positions, settings)
+        return moment_evaluation(charges, structures, edges, settings, sums.total_charge)
+    if sums.fragment is None:
+        return phase_evaluation(charges, structures, settings, sums.total_charge)
+    return born_charges_of_model(charges, structures, sums, settings)
+
+
+def _settings(les: Any) -> BornSettings:
+    return BornSettings(les.config.remove_mean, les.config.epsilon_factor, les.training)
 
 
 def bec_obstacle(les: Any) -> str | None:
@@ -66,6 +93,6 @@ def bec_obstacle(les: Any) -> str | None:
     if les.bec_method == "phase":
         return None
     if les.edge_record is None:
-        return "exact Born effective charges need a model that nequip has built around LES"
+        return NO_RECORD
     obstacle: str | None = les.edge_record.obstacle()
     return obstacle

@@ -15,9 +15,8 @@ from les.backends.calculator import ChargeCalculator
 from les.backends.several import OneOrSeveral
 from les.data.atoms import LONG_RANGE_AXES, spanning_cell
 from les.devices import resolve_device
-from les_nequip.charge_states import INPUTS
 from les_nequip.cluster import NequIPCluster
-from les_nequip.keys import LES_ENERGY_KEY
+from les_nequip.keys import LES_ENERGY_KEY, STATE_KEYS
 from les_nequip.limits import check_bec_method, check_compiled_for
 from les_nequip.loading import load, types_of_numbers
 from les_nequip.metadata import config_of, settings_of
@@ -172,11 +171,11 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             return {}  # has been evaluated
         bare = Atoms(atoms.numbers, atoms.positions, cell=spanning_cell(atoms), pbc=atoms.pbc)
         data = super().atoms_to_data(bare)
-        told = self.fragment_tensors(atoms)
+        told = {name: x.unsqueeze(-1) for name, x in self.fragment_tensors(atoms).items()}
         for name, value in self.charge_state(atoms).items():
-            told[INPUTS[name]] = torch.full((1,), value, dtype=torch.float64)
+            told[STATE_KEYS[name]] = torch.as_tensor(value, dtype=torch.float64).view(1, -1)
         device = data[AtomicDataDict.POSITIONS_KEY].device
-        return data | {key: values.unsqueeze(-1).to(device) for key, values in told.items()}
+        return data | {key: values.to(device) for key, values in told.items()}
 
     def save_extra_outputs(self, out: AtomicDataDict.Type) -> None:
         """Keep the results that upstream does not know."""

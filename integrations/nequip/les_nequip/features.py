@@ -23,7 +23,10 @@ FEATURES = {
         "Neither in compiled models nor in compiled training, nor with moments of atoms"
     ),
     "embedding": yes("Not in compiled models"),
-    "field": no("The model does not know it; a warning tells"),
+    "field": yes(
+        "`external_field: true`, also in training; crystals have forces in it, but no energy; "
+        "neither in compiled models nor in compiled training nor in LAMMPS"
+    ),
     "precisions": yes("Packages and compiled models keep the one they were built in"),
     "compiled_models": yes(),
     "torchscript": no("Upstream's AOTInductor has taken its place"),

@@ -16,6 +16,16 @@ TOTAL_CHARGE_KEY: Final[str] = "total_charge"
 #: Spin multiplicity of each structure ``[n_structures, 1]``, an input.
 SPIN_KEY: Final[str] = "spin"
 
+#: External field of each structure ``[n_structures, 3]`` [V/A], an input.
+EXTERNAL_FIELD_KEY: Final[str] = "external_field"
+
+#: State of a structure -> the field that the model is given it in.
+STATE_KEYS: Final = {
+    "total_charge": TOTAL_CHARGE_KEY,
+    "spin": SPIN_KEY,
+    "external_field": EXTERNAL_FIELD_KEY,
+}
+
 #: With this input, of any value, LES adds ``charges`` to the data as they are read, and nothing
 #: else: their energy is that of atoms which are divided among ranks.
 READ_KEY: Final[str] = "les_read"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from nequip.data.dataset import ASEDataset, ase_dataset
 from omegaconf import DictConfig, OmegaConf
 
 from les.data.atoms import UnusedLabels, spanning_cell
+from les.data.external_field import has_energy
 from les.data.extxyz import DataError
 from les.data.fragments import put_fragments
 from les.data.labels import LabelKeys, find_label
@@ -31,10 +33,12 @@ from les.response.labels import ResponseLabels
 from les_nequip.field_keys import FIELDS, FieldKeys
 from les_nequip.frames import frames_of
 from les_nequip.keys import (
+    EXTERNAL_FIELD_KEY,
     FRAGMENT_CHARGE_KEY,
     FRAGMENT_KEY,
     RESPONSE_FIELDS,
     SPIN_KEY,
+    STATE_KEYS,
     TOTAL_CHARGE_KEY,
 )
 from les_nequip.missing import MISSING, all_of, places, put
@@ -42,8 +46,8 @@ from les_nequip.missing import MISSING, all_of, places, put
 #: Fields of the labels and of the charges of fragments.
 FRAGMENT_KEYS = (FRAGMENT_KEY, FRAGMENT_CHARGE_KEY)
 
-#: State of a structure -> the field that the model is given it in.
-STATE_KEYS = {"total_charge": TOTAL_CHARGE_KEY, "spin": SPIN_KEY}
+#: What depends on the branch of the polarisation, where periodic structures are in a field.
+OF_BRANCHES = (FIELDS["energy"], FIELDS["stress"])
 
 
 def labels_in_loss(config: DictConfig) -> dict[str, bool]:
@@ -71,6 +75,8 @@ class LabelledFiles:
             go by ASE's names.
         responses: label -> key, or ``None`` where nobody has named one, of the responses that are
             trained on.
+        external_field_key: entry of ``atoms.info`` that may hold the external field beside the
+            usual ones.
 
     Attributes:
         field_keys: names of the fields in the files.
@@ -84,11 +90,15 @@ class LabelledFiles:
         *,
         exact: Collection[str] = (),
         responses: Mapping[str, str | None] | None = None,
+        external_field_key: str | None = None,
     ) -> None:
         self.responses = tuple(responses or ())
         given = {x: key for x, key in (responses or {}).items() if key is not None}
         self.response_keys = LabelKeys(given)
         self.requirements = requirements
+        self.state_names = (
+            {} if external_field_key is None else {"external_field": external_field_key}
+        )
         self._reported: set[str] = set()
         self.fields = dict(fields)
         self.field_keys = FieldKeys(exact)
@@ -102,6 +112,7 @@ class LabelledFiles:
         *,
         exact: Collection[str] = (),
         responses: Mapping[str, str | None] | None = None,
+        external_field_key: str | None = None,
     ) -> LabelledFiles:
         """Those of the run that ``config`` describes; the class says what the others are.
 
@@ -111,7 +122,13 @@ class LabelledFiles:
         numbers = [atomic_numbers.get(name) for name in types]
         known = None if None in numbers or not numbers else numbers
         requirements = replace(requirements, elements=known)
-        return cls(labels_in_loss(config), requirements, exact=exact, responses=responses)
+        return cls(
+            labels_in_loss(config),
+            requirements,
+            exact=exact,
+            responses=responses,
+            external_field_key=external_field_key,
+        )
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -161,7 +178,7 @@ class LabelledFiles:
                 and for structures on which the model has no meaningful result.
         """
         unused = UnusedLabels(self.requirements.names)
-        states = ChargeStates(self.requirements)
+        states = ChargeStates(self.requirements, **self.state_names)
         tally = ResponseLabels(path, self.responses)
         required = [label for label, field in FIELDS.items() if field in self.fields]
         for where, atoms in self._checked(path, ase_args or {}):
@@ -173,11 +190,21 @@ class LabelledFiles:
             atoms.info.update({STATE_KEYS[name]: value for name, value in state.items()})
             found: dict[str, Any] = dict(self._keep_responses(atoms, tally, where))
             waived = any(value is not None for value in found.values())
+            if self.requirements.external_field and not has_energy(atoms, state["external_field"]):
+                self._refuse_stress(atoms, mapping, where)
+                ambiguous: tuple[str, ...] = OF_BRANCHES
+            else:
+                ambiguous = ()
             for field, allow_nan in self.fields.items():
+                if field in ambiguous:
+                    names = self.field_keys.names(field, mapping)[0]
+                    for place, name in itertools.product(places(atoms), names):
+                        place.pop(name, None)
+                    put(atoms, _key_of(field, mapping), MISSING[field](len(atoms)))
+                    continue
                 names = self.field_keys.names(field, mapping)[0]
                 if waived and field in MISSING and not any(x in all_of(atoms) for x in names):
-                    key = next(key for key, target in mapping.items() if target == field)
-                    put(atoms, key, MISSING[field](len(atoms)))
+                    put(atoms, _key_of(field, mapping), MISSING[field](len(atoms)))
                     continue
                 self.field_keys.keep_one(atoms, field, allow_nan, mapping, where)
                 found.update({label: True for label in required if FIELDS[label] == field})
@@ -192,6 +219,16 @@ class LabelledFiles:
             self._reported.add(str(path))
             states.tell(path)
             tally.tell(required, needed=responses_needed)
+
+    def _refuse_stress(self, atoms: Any, mapping: Mapping[str, str], where: str) -> None:
+        """Refuse a stress of a periodic structure in a field."""
+        names = self.field_keys.names(FIELDS["stress"], mapping)[0]
+        found = [name for name in names if name in all_of(atoms)]
+        if found:
+            raise DataError(
+                f"{where}: has a stress (key {found[0]!r}) and is periodic and in an external "
+                "field, in which it is not trained on; take the label out"
+            )
 
     def _keep_responses(self, atoms: Any, tally: ResponseLabels, where: str) -> dict[str, Any]:
         """Put the responses of a frame where upstream finds them; ``None`` for those missing."""
@@ -238,6 +275,10 @@ class LabelledFiles:
                 labels[label] = value
             found = {x: self.response_keys.label(atoms, x, where) for x in self.responses}
             labels.update(ResponseLabels(path, self.responses).usable(atoms, found))
+            if self.requirements.external_field:
+                states = ChargeStates(self.requirements, **self.state_names)
+                state = states.read(atoms, where)
+                atoms.info[EXTERNAL_FIELD_KEY] = state["external_field"]
             yield where, atoms, labels
 
     def _with_defaults(self, mapping: Mapping[str, str]) -> dict[str, str]:
@@ -249,7 +290,40 @@ class LabelledFiles:
         charge = {TOTAL_CHARGE_KEY: TOTAL_CHARGE_KEY} if needs.total_charge else {}
         spin = {SPIN_KEY: SPIN_KEY} if "spin" in needs.embedded else {}
         parts = {key: key for key in FRAGMENT_KEYS} if needs.fragments else {}
-        return {**defaults, **mapping, **responses, **charge, **spin, **parts}
+        own = {EXTERNAL_FIELD_KEY: EXTERNAL_FIELD_KEY} if needs.external_field else {}
+        return {**defaults, **mapping, **responses, **charge, **spin, **parts, **own}
+
+
+def _key_of(field: str, mapping: Mapping[str, str]) -> str:
+    """The name that a ``key_mapping`` has for a field."""
+    return next(key for key, target in mapping.items() if target == field)
+
+
+def require_field(
+    paths: Iterable[str | Path],
+    ase_args: Mapping[str, Any],
+    requirements: Requirements,
+    key: str | None,
+) -> None:
+    """Raise ``les.data.extxyz.DataError`` if no structure of the files is in an external field.
+
+    Args:
+        paths: the files that are trained on.
+        ase_args: how they are read.
+        requirements: what the model asks of structures.
+        key: entry of ``atoms.info`` that may hold the field beside the usual ones.
+    """
+    names = {} if key is None else {"external_field": key}
+    states = ChargeStates(requirements, **names)
+    for path in paths:
+        for where, atoms in frames_of(Path(path), ase_args):
+            states.read(atoms, where)
+            if states.has_field:
+                return
+    raise DataError(
+        "no structure to train on is in an external field, which `external_field` is for; name "
+        "the right key with --external_field_key"
+    )
 
 
 def has_charged(

@@ -10,6 +10,7 @@ from typing import Any
 from les import LESConfig
 from les.moment_readout import IN_GRAPHS
 from les_nequip.born import bec_obstacle
+from les_nequip.in_field import FIELD_IN_GRAPHS
 from les_nequip.keys import BEC_METHOD, METADATA_KEY
 
 logger = logging.getLogger("les")
@@ -28,6 +29,8 @@ def metadata_of(les: Any, *, exporting: bool) -> dict[str, str]:
     """
     if les.config.reads_moments and exporting:
         raise ValueError(IN_GRAPHS)
+    if les.config.external_field and exporting:
+        raise ValueError(FIELD_IN_GRAPHS)
     if les.charge_states is not None and exporting:
         raise ValueError(
             f"a model that embeds the {les.config.embedded[0].replace('_', ' ')} of a "

@@ -20,6 +20,7 @@ from les_nequip.any_order import long_range_in_any_order
 from les_nequip.born import bec_obstacle, born_effective_charges_of
 from les_nequip.charge_states import Conditioned, n_features
 from les_nequip.edges import EdgeRecord
+from les_nequip.in_field import external_field, with_pull
 from les_nequip.keys import LES_ENERGY_KEY, READ_KEY
 from les_nequip.metadata import metadata_of
 from les_nequip.moments import read_moments
@@ -52,7 +53,10 @@ class LES(GraphModuleMixin, torch.nn.Module):
     Models with moments of atoms (``use_dipole``, ...) add what
     ``les.latent_moments.reported_moments`` names, and can be neither compiled nor exported.
     Models that embed them (``embed_total_charge``, ``embed_spin``) need ``total_charge`` and
-    ``spin`` ``[n_structures, 1]``, a multiplicity, in the data.
+    ``spin`` ``[n_structures, 1]``, a multiplicity, in the data. With ``external_field`` energies
+    and forces are those in the field ``external_field`` ``[n_structures, 3]`` [V/A] there, none
+    without it; energies and stresses of periodic structures are without the part of their charges,
+    which is not unique (``les.in_field``). Such models can be neither compiled nor exported.
 
     Args:
         type_names: names of the model's atom types (upstream passes them).
@@ -162,6 +166,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
             data[AtomicDataDict.CHARGE_KEY] = charges.unsqueeze(-1)
             return data
         sums = sums_of(data, tracing=tracing) if self.config.uses_total_charge else NO_SUMS
+        field = external_field(self, data, captured=tracing or exporting)
         moments: ReadMoments | None = None
         if self.config.reads_moments:
             if tracing or exporting:
@@ -177,7 +182,8 @@ class LES(GraphModuleMixin, torch.nn.Module):
         else:
             assert structures.pbc is not None
             self.reach.see(summed_cells(self.ewald, structures), structures.pbc)
-            found = long_range_in_any_order(self, charges, structures, sums, moments)
+            found = long_range_in_any_order(self, charges, structures, sums, moments, field)
+            found = with_pull(self, data, charges, structures, sums, field, found)
 
         add_long_range(data, found, self.config.epsilon_factor)
         # A compiled graph drops what its target does not ask for.

@@ -11,6 +11,7 @@ from typing import Final
 
 from les_nequip.keys import (
     EQUILIBRATION_KEY,
+    EXTERNAL_FIELD_KEY,
     FRAGMENT_CHARGE_KEY,
     FRAGMENT_KEY,
     LES_DIPOLE_KEY,
@@ -40,7 +41,13 @@ def register() -> None:
     from les.latent_moments import ATOMIC_MOMENTS
 
     register_fields(
-        graph_fields=[LES_ENERGY_KEY, LES_DIPOLE_KEY, TOTAL_CHARGE_KEY, SPIN_KEY],
+        graph_fields=[
+            LES_ENERGY_KEY,
+            LES_DIPOLE_KEY,
+            TOTAL_CHARGE_KEY,
+            SPIN_KEY,
+            EXTERNAL_FIELD_KEY,
+        ],
         node_fields=[FRAGMENT_KEY, FRAGMENT_CHARGE_KEY, EQUILIBRATION_KEY, *ATOMIC_MOMENTS],
         long_fields=[FRAGMENT_KEY],
     )

@@ -17,21 +17,24 @@ from les_nequip.sections import ADD_LES, LES
 from les_nequip.slot import MODEL
 
 
-def with_responses(config: DictConfig, weights: Mapping[str, float]) -> list[str]:
+def with_responses(
+    config: DictConfig, weights: Mapping[str, float], *, in_field: bool = False
+) -> list[str]:
     """Overrides of ``config`` that put responses with ``weights`` into its loss and metrics.
 
     The coefficient of a root mean square error in the metrics, which decide the best epoch, is the
-    square root of the weight.
+    square root of the weight. With ``in_field`` structures may lack an energy, too: those of
+    periodic ones in a field are left out.
 
     Raises:
         ValueError: for a configuration without a loss, and models that are compiled to be trained.
     """
-    if not weights:
+    if not weights and not in_field:
         return []
     if is_compiled(config):
         raise ValueError(
-            "Born effective charges and dipoles cannot be trained with `compile_mode: compile`; "
-            "set training_module.model.compile_mode=eager"
+            "Born effective charges, dipoles and structures in a field cannot be trained on with "
+            "`compile_mode: compile`; set training_module.model.compile_mode=eager"
         )
     overrides = []
     for section, error, power in (("loss", "mse", 1.0), ("val_metrics", "rmse", 0.5)):
@@ -60,7 +63,12 @@ def requirements_of(config: DictConfig) -> Requirements:
     moments = ("dipole", "quadrupole", "induced_charge", "induced_dipole")
     reads_moments = any(section.get(f"use_{x}") for section in sections for x in moments)
     whole = is_compiled(config) or reads_moments
-    return Requirements(total_charge=uses_total_charge, embedded=tuple(embedded), whole=whole)
+    return Requirements(
+        total_charge=uses_total_charge,
+        embedded=tuple(embedded),
+        whole=whole,
+        external_field=any(section.get("external_field") for section in sections),
+    )
 
 
 def with_trained_sign(config: DictConfig) -> list[str]:

@@ -19,12 +19,13 @@ from les.data.requirements import Requirements
 from les.legacy import settings_of_new_models
 from les.training.arguments import label_keys
 from les.training.closing import close
+from les.training.external_field import check_field_key
 from les.training.responses import check_responses, response_weights
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
 from les_nequip.charge_training import charge_overrides
 from les_nequip.configured import resolved
 from les_nequip.field_keys import FIELDS
-from les_nequip.labels import LabelledFiles, has_charged
+from les_nequip.labels import LabelledFiles, has_charged, require_field
 from les_nequip.model_files import PLAIN, load_model, read_stored, save_model
 from les_nequip.overrides import override_text
 from les_nequip.program import Outcome, run
@@ -94,7 +95,9 @@ def _train(
     command.add(_model(options, config, settings, les=les))
     weights = response_weights(options)
     check_responses(weights, LESConfig() if les else None)
-    command.add(with_responses(command.compose(), weights))
+    in_field = les and requirements_of(command.compose()).external_field
+    check_field_key(options, LESConfig(external_field=in_field) if les else None)
+    command.add(with_responses(command.compose(), weights, in_field=in_field))
     if les:
         command.add(
             charge_overrides(
@@ -104,9 +107,13 @@ def _train(
     config = command.compose()
     requirements = requirements_of(config) if les else Requirements(axes=ANY_AXES)
     paths = [*_data_files(config), *([options.test_file] if options.test_file else [])]
+    if in_field:
+        trained = OmegaConf.select(config, "data.train_file_path")
+        own = [trained] if isinstance(trained, str) else _data_files(config)
+        require_field(own, _ase_args(config), requirements, options.external_field_key)
     if (
         requirements.total_charge
-        and not weights
+        and not (weights or in_field)
         and has_charged(paths, _ase_args(config), requirements)
     ):
         command.add(with_trained_sign(config))
@@ -125,6 +132,7 @@ def _train(
         requirements,
         exact=[FIELDS[label] for label in keys],
         responses={label: getattr(options, f"{label}_key") for label in weights},
+        external_field_key=options.external_field_key,
     )
     for label in keys:
         if FIELDS[label] not in files.fields:

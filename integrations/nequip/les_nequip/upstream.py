@@ -13,7 +13,12 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from les_nequip.charge_states import INPUTS, condition
 from les_nequip.edges import record_edges
-from les_nequip.keys import FRAGMENT_CHARGE_KEY, FRAGMENT_KEY, TOTAL_CHARGE_KEY
+from les_nequip.keys import (
+    EXTERNAL_FIELD_KEY,
+    FRAGMENT_CHARGE_KEY,
+    FRAGMENT_KEY,
+    TOTAL_CHARGE_KEY,
+)
 from les_nequip.moments import add_readouts
 
 #: The module that writes and runs models for LAMMPS ML-IAP.
@@ -58,7 +63,7 @@ def refuse_partial_input(data: AtomicDataDict.Type) -> None:
 
 
 def pass_input(model: GraphModel) -> None:
-    """Let ``model`` pass ``pbc`` on to its modules, and the charge state where it uses it.
+    """Let ``model`` pass ``pbc`` on to its modules, charge state and field where it uses them.
 
     It drops all input that its first module does not ask for. Without ``pbc`` a molecule in
     a box cannot be told from a periodic structure.
@@ -69,6 +74,8 @@ def pass_input(model: GraphModel) -> None:
         fields += [TOTAL_CHARGE_KEY, FRAGMENT_KEY, FRAGMENT_CHARGE_KEY]
     for module in modules:
         fields += [INPUTS[name] for name in getattr(module.config, "embedded", ())]
+        if getattr(module.config, "external_field", False):
+            fields.append(EXTERNAL_FIELD_KEY)
     fields = list(dict.fromkeys(fields))
     model.model_input_fields += [key for key in fields if key not in model.model_input_fields]
 

@@ -20,7 +20,6 @@ from les.data.atoms import (
     centred,
     check_atoms,
     check_elements,
-    has_stress,
     labels_without_effect,
 )
 from les.neighbours import SKIN, VerletList
@@ -200,7 +199,7 @@ class ChargeCalculator(ResultsOfCharges):
         """
         structure = self.structure_of(atoms)
         self.evaluate(structure, properties, system_changes)
-        self._complete_results(structure)
+        self.finish_results(structure)
 
     def evaluate_together(self, structures: Sequence[Atoms]) -> Iterator[None]:
         """Fill ``results`` for one checked structure after the other; yields after each.
@@ -224,14 +223,8 @@ class ChargeCalculator(ResultsOfCharges):
         checked = [self.structure_of(atoms) for atoms in structures]
         for atoms, _ in zip(checked, self.evaluate_together(checked), strict=True):
             self.atoms = atoms.copy()
-            self._complete_results(atoms)
+            self.finish_results(atoms)
             yield dict(self.results)
-
-    def _complete_results(self, atoms: Atoms) -> None:
-        """Check ``results``, and leave a stress out that has no meaning for ``atoms``."""
-        if not has_stress(atoms):
-            self.results.pop("stress", None)
-        self.check_results()
 
     def structure_of(self, atoms: Atoms | None) -> Atoms:
         """The structure to compute: ``atoms``, or that of the last calculation.

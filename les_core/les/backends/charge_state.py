@@ -1,4 +1,4 @@
-"""Total charge, spin and fragments of the structures that a calculator computes."""
+"""Total charge, spin, field and fragments of the structures that a calculator computes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import torch
 from ase.calculators.calculator import Calculator
 
 from les.backends.charge_results import scale_of_charges
+from les.data.external_field import FIELD_KEYS, external_field, has_energy
 from les.data.fragments import FRAGMENT, FRAGMENT_CHARGE, Fragments, fragments
 from les.data.spin import SPIN_NAMES, spin_multiplicity
 from les.data.total_charge import TOTAL_CHARGE_NAMES, is_fractional, total_charge
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from numpy.typing import NDArray
 
     from les.config import LESConfig
 
@@ -73,16 +75,39 @@ class ChargeStateOfAtoms(Calculator):
         """
         return spin_multiplicity(atoms, *self.spin_names) if "spin" in self.embedded else 1.0
 
-    def charge_state(self, atoms: Atoms) -> dict[str, float]:
-        """``total_charge`` [e] and ``spin`` of ``atoms``, as far as the model has a use for them.
+    def charge_state(self, atoms: Atoms) -> dict[str, Any]:
+        """What the model has a use for of the state of ``atoms``, by name.
+
+        That is the ``total_charge`` [e], the ``spin`` and the ``external_field`` ``[3]`` [V/A].
 
         Raises:
-            ValueError: as :meth:`total_charge` and :meth:`spin`.
+            ValueError: as :meth:`total_charge`, :meth:`spin` and :meth:`external_field`.
         """
-        state = {"total_charge": self.total_charge(atoms)} if self.uses_total_charge else {}
+        state: dict[str, Any] = {}
+        if self.uses_total_charge:
+            state["total_charge"] = self.total_charge(atoms)
         if "spin" in self.embedded:
             state["spin"] = self.spin(atoms)
+        if self.uses_external_field:
+            state["external_field"] = self.external_field(atoms)
         return state
+
+    @property
+    def uses_external_field(self) -> bool:
+        """Whether the model is given the external field of a structure."""
+        return self.les_config is not None and self.les_config.external_field
+
+    def external_field(self, atoms: Atoms) -> NDArray[np.float64]:
+        """The field that ``atoms`` are in ``[3]`` [V/A]; zero if the model does not take one.
+
+        Raises:
+            ValueError: as ``les.data.external_field.external_field``.
+        """
+        return external_field(atoms) if self.uses_external_field else np.zeros(3)
+
+    def has_energy(self, atoms: Atoms) -> bool:
+        """Whether ``atoms`` have one energy: periodic ones in a field have not."""
+        return has_energy(atoms, self.external_field(atoms))
 
     def fragments(self, atoms: Atoms) -> Fragments | None:
         """The fragments of ``atoms`` that the model is given; ``None`` where there are none.
@@ -115,6 +140,7 @@ class ChargeStateOfAtoms(Calculator):
         for change, uses, names in (
             ("total_charge", self.uses_total_charge, self.total_charge_names),
             ("spin", "spin" in self.embedded, self.spin_names),
+            ("external_field", self.uses_external_field, FIELD_KEYS),
         ):
             if uses and self.atoms is not None:
                 last = {name: self.atoms.info.get(name) for name in names}
@@ -127,19 +153,21 @@ class ChargeStateOfAtoms(Calculator):
         return changes
 
     def charge_state_names(self) -> tuple[str, ...]:
-        """Entries of ``Atoms`` that the model takes a total charge, a spin or fragments from."""
+        """Entries of ``Atoms`` that the model takes a charge, spin, field or fragments from."""
         of_charge = (*self.total_charge_names, FRAGMENT, FRAGMENT_CHARGE)
         spin = self.spin_names if "spin" in self.embedded else ()
-        return (*(of_charge if self.uses_total_charge else ()), *spin)
+        field = FIELD_KEYS if self.uses_external_field else ()
+        return (*(of_charge if self.uses_total_charge else ()), *spin, *field)
 
     def check_charge_state(self, atoms: Atoms) -> None:
         """Check the charge state of ``atoms``; a fractional charge is logged once.
 
         Raises:
-            ValueError: as :meth:`total_charge`, :meth:`spin` and :meth:`fragments`; for fragments
-                of a model that reads moments of atoms; for a charge
-                of a model with several charges on each atom, and of one whose charges are scaled by
-                ``eps_inf``.
+            ValueError: as :meth:`total_charge`, :meth:`spin`, :meth:`external_field` and
+                :meth:`fragments`; for a field of a model whose charges are scaled by ``eps_inf`` or
+                have the opposite sign; for fragments of a model that reads moments of atoms; for a
+                charge of a model with several charges on each atom, and of one whose charges are
+                scaled by ``eps_inf``.
         """
         charge = self.charge_of_a_part(atoms)
         moments = self.les_config is not None and self.les_config.reads_moments
@@ -150,6 +178,14 @@ class ChargeStateOfAtoms(Calculator):
                 "cannot keep apart; take the array out"
             )
         self.spin(atoms)
+        field = self.external_field(atoms)
+        config = self.les_config
+        if config is not None and field.any() and scale_of_charges(config, self.eps_inf) != 1.0:
+            raise ValueError(
+                f"`eps_inf` must be {config.epsilon_factor:g}, the `epsilon_factor` of "
+                f"the model, for a structure in an external field, got {self.eps_inf:g}: the "
+                "energy would not be that of the charges"
+            )
         if charge == 0.0:
             return
         assert self.les_config is not None

@@ -81,7 +81,7 @@ USUAL = {
     "induced": no("The readout gives charges only"),
     "fragments": yes(),
     "embedding": yes(),
-    "field": no("The model does not know it; a warning tells"),
+    "field": no("`external_field: true` is refused; a warning tells of structures in one"),
     "committees": yes(),
     "hessian": no("The calculator has no method for it; take finite differences of the forces"),
     "precisions": yes(),

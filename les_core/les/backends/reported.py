@@ -17,6 +17,7 @@ from les.backends.charge_results import (
     scale_of_charges,
 )
 from les.backends.charge_state import ChargeStateOfAtoms
+from les.data.atoms import has_stress
 from les.latent_moments import ATOMIC_MOMENTS
 from les.response.born import BORN_CHARGES
 from les.response.gauge import ChargeSign
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 
 #: Results that there are besides the energy and its derivatives, of a model with LES.
 LONG_RANGE_RESULTS = ("charges", "dipole", "quadrupole", "les_energy")
+
+#: Results that depend on the branch of the polarisation where periodic structures are in a field.
+ENERGIES = (
+    "energy",
+    "free_energy",
+    "energies",
+    "node_energy",
+    "interaction_energy",
+    "les_energy",
+    "stress",
+    "stresses",
+)
 
 #: Field of the configuration -> the result that there is besides.
 MOMENT_RESULTS = {
@@ -149,7 +162,26 @@ class ResultsOfCharges(ChargeStateOfAtoms):
                 "structures alone leaves their sign open. Train on charged ones, too, or on "
                 "dipoles; sign=1 takes the charges as they are"
             )
+        if sign < 0 and self.external_field(atoms).any():
+            raise ValueError(
+                "the charges of this model are reported with the opposite sign of those that are "
+                "in the external field of the structure: train on structures in fields, which have "
+                "a sign; sign=1 takes the charges as they are"
+            )
         return sign
+
+    def finish_results(self, atoms: Atoms) -> None:
+        """Leave out what has no value for ``atoms``, and check the others.
+
+        Raises:
+            ValueError: as :meth:`check_results`.
+        """
+        if not has_stress(atoms):
+            self.results.pop("stress", None)
+        if not self.has_energy(atoms):
+            for name in ENERGIES:
+                self.results.pop(name, None)
+        self.check_results()
 
     def check_results(self) -> None:
         """Raise ``ValueError`` if a result is not finite; there are no results then."""
@@ -187,6 +219,12 @@ class ResultsOfCharges(ChargeStateOfAtoms):
             BORN_CHARGES,
         )
         structure = atoms if atoms is not None else self.atoms
+        if name in ENERGIES and structure is not None and not self.has_energy(structure):
+            raise PropertyNotImplementedError(
+                f"a periodic structure in an external field has no {name}: it depends on the "
+                "branch of the polarisation; take the field out of atoms.info for "
+                "les.spectra.field.HomogeneousField, whose energy follows one branch"
+            )
         in_a_cell = name == "quadrupole" and structure is not None and structure.pbc.any()
         if ours and (in_a_cell or name not in self.implemented_properties):
             raise PropertyNotImplementedError(self._why_not(name))

@@ -144,13 +144,19 @@ class HomogeneousField(Calculator):
         """Compute all results for ``atoms``.
 
         Raises:
-            ValueError: for a field along a periodic axis without ``constant``, a charged structure,
-                a cell or atoms other than before, and steps between structures that are too long
-                to follow.
+            ValueError: for a field of the structure that the model takes itself, one along a
+                periodic axis without ``constant``, a charged structure, a cell or atoms other than
+                before, and steps between structures that are too long to follow.
         """
         super().calculate(atoms, properties, system_changes)
         structure = self.atoms
         assert structure is not None
+        field_of = getattr(self.calculator, "external_field", None)
+        if field_of is not None and field_of(structure).any():
+            raise ValueError(
+                f"the structure has an external field, {field_of(structure).tolist()} V/A, which "
+                "the model itself takes: leave it out of atoms.info, or do without HomogeneousField"
+            )
         field = self.field_at(self.time)
         self._require_constant(structure, field)
         _require_neutral(structure)

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from les.conjugate_gradients import Convergence
+from les.data.external_field import FIELD_KEYS
 from les.data.fragments import FRAGMENT
 from les.ewald import Ewald
 from les.induced import Response
@@ -29,9 +30,6 @@ from les.response_solver import Surroundings
 from les.self_consistent import polarisabilities
 from les.spectra.phonons import high_frequency_constant
 from les.structures import Structures
-
-#: Entries of ``Atoms.info`` by which models take a field [V/A].
-FIELD_KEYS = ("external_field", "electric_field")
 
 #: Of finite fields [V/A].
 STRENGTH = 0.01
@@ -127,7 +125,12 @@ def _is_polarised(calculator: Any) -> bool:
 
 
 def _field_key(calculator: Any) -> str:
-    """The entry of ``Atoms.info`` by which a model takes a field; empty if it takes none."""
+    """The entry of ``Atoms.info`` by which a model takes a field; empty if it takes none.
+
+    Latent charges that do not respond take one, too, but have no polarisability.
+    """
+    if getattr(calculator, "les_config", None) is not None:
+        return ""
     labels = getattr(calculator, "used_labels", ())
     return next((key for key in FIELD_KEYS if key in labels), "")
 

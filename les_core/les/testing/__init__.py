@@ -25,6 +25,8 @@ for _name in (
     "charged_training",
     "charges_first",
     "derivatives",
+    "external_field",
+    "external_field_training",
     "features",
     "field",
     "free_charges",
@@ -54,6 +56,11 @@ from les.testing.charged_training import ChargedTrainingTests  # noqa: E402
 from les.testing.charges_first import ChargesFirstTests  # noqa: E402
 from les.testing.derivatives import DerivativeTests  # noqa: E402
 from les.testing.equilibration import EquilibrationTests  # noqa: E402
+from les.testing.external_field import ExternalFieldTests  # noqa: E402
+from les.testing.external_field_training import (  # noqa: E402
+    FieldTrainingTests,
+    NoFieldTrainingTests,
+)
 from les.testing.features import FeatureTests  # noqa: E402
 from les.testing.field import FieldTests  # noqa: E402
 from les.testing.free_charges import FreeChargesTests  # noqa: E402
@@ -83,12 +90,15 @@ __all__ = [
     "ChargesFirstTests",
     "DerivativeTests",
     "EquilibrationTests",
+    "ExternalFieldTests",
     "FeatureTests",
     "FieldTests",
+    "FieldTrainingTests",
     "FreeChargesTests",
     "MissingUpstreamTests",
     "MomentTests",
     "NeighbourTests",
+    "NoFieldTrainingTests",
     "OtherSignTests",
     "ResponseTests",
     "ResponseTrainingTests",

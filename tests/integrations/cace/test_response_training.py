@@ -9,6 +9,7 @@ from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
+    NoFieldTrainingTests,
     OtherSignTests,
     ResponseTrainingTests,
 )
@@ -39,6 +40,10 @@ class TestResponseTraining(ResponseTrainingTests):
 
 
 class TestChargedTraining(ChargedTrainingTests):
+    pass
+
+
+class TestFieldTraining(NoFieldTrainingTests):
     pass
 
 

@@ -11,6 +11,7 @@ from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
+    NoFieldTrainingTests,
     OtherSignTests,
     ResponseTrainingTests,
     UnusedSettingsTests,
@@ -33,6 +34,10 @@ class TestChargedTraining(ChargedTrainingTests):
 
 
 class TestUnusedSettings(UnusedSettingsTests):
+    pass
+
+
+class TestFieldTraining(NoFieldTrainingTests):
     pass
 
 

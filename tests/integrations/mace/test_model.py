@@ -23,6 +23,7 @@ from les.testing import (
     AdapterTests,
     ChargeStateTests,
     EquilibrationTests,
+    ExternalFieldTests,
     FreeChargesTests,
     MomentTests,
     SlabTests,
@@ -244,6 +245,29 @@ def test_born_effective_charges_of_oxidation_states(short_range_model, scale_cha
     for axis in range(3):
         expected = born_by_differences(calc, atoms, 1, axis)
         np.testing.assert_allclose(found[1, :, axis], expected, rtol=0, atol=1e-6)
+
+
+class TestExternalField(ExternalFieldTests):
+    @pytest.fixture
+    def in_field(self, mace_arguments, scale_charges):
+        def make(settings, dtype="float64", **options):
+            torch.manual_seed(7)
+            given = {**mace_arguments, "hidden_irreps": o3.Irreps("4x0e + 4x1o + 4x2e")}
+            config = LESConfig(external_field=True, sign="trained", epsilon_factor=1.5, **settings)
+            with default_dtype(torch.float64):
+                own = MACELES(config, **given)
+            scale_charges(own, 4.0)
+            return LESCalculator(own, dtype=dtype, **options)
+
+        return make
+
+    def test_scripts_take_no_field(self, in_field, mace_batch):
+        own = in_field({}).models[0]
+        script, batch = jit.compile(copy.deepcopy(own)), mace_batch([dimer()])
+        torch.testing.assert_close(script(batch)["energy"], own(batch)["energy"])
+        batch["external_field"] = torch.ones(1, 3, dtype=torch.float64)
+        with pytest.raises(torch.jit.Error, match="is not for a model compiled by TorchScript"):
+            script(batch)
 
 
 class TestEquilibration(EquilibrationTests):

@@ -16,6 +16,7 @@ from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
+    FieldTrainingTests,
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
@@ -71,6 +72,11 @@ class TestResponseTraining(ResponseTrainingTests):
 
 class TestChargedTraining(ChargedTrainingTests):
     pass
+
+
+class TestFieldTraining(FieldTrainingTests):
+    learning = {"max_num_epochs": 20, "lr": 0.02, "charge_learning_rate": 0.1}  # noqa: RUF012
+    with_stress = ("--loss=stress",)
 
 
 class TestUnusedSettings(UnusedSettingsTests):

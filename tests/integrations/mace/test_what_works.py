@@ -15,7 +15,7 @@ from les_mace.backend import MACEBackend
 class TestWhatWorks(FeatureTests):
     backend = MACEBackend()
     calculator_class = LESCalculator
-    test_no_heads = test_no_hessian = test_no_published = test_no_lammps = None
+    test_no_field = test_no_heads = test_no_hessian = test_no_published = test_no_lammps = None
     test_no_moments = test_no_induced = test_no_torchscript = None
 
     @pytest.fixture

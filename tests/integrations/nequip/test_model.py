@@ -16,6 +16,7 @@ from les.testing import (
     AdapterTests,
     ChargeStateTests,
     EquilibrationTests,
+    ExternalFieldTests,
     FreeChargesTests,
     MomentTests,
     SlabTests,
@@ -254,6 +255,38 @@ class TestMoments(MomentTests):
         out = own(dict(data))
         states = torch.tensor([-0.2, 0.1, 0.1]).double().repeat(2)
         torch.testing.assert_close(out["charges"].view(-1), plain["charges"].view(-1) + states)
+
+
+class TestExternalField(ExternalFieldTests):
+    """Small models with vectors and tensors that take a field."""
+
+    single_dtype = NequIPTests.single_dtype
+    kind, size = "nequip", {"l_max": 2, "num_features": 4, "num_layers": 2}
+
+    @pytest.fixture
+    def in_field(self, nequip_model, nequip_transforms):
+        def make(settings, dtype="float64", **options):
+            les = {**SETTINGS, "external_field": True, "sign": "trained", "epsilon_factor": 1.5}
+            les |= {"neutrality": "shift", **settings}
+            model = nequip_model(self.kind, "float64", les=les, **self.size)
+            if dtype != "float64":
+                weights = model.state_dict()
+                model = nequip_model(self.kind, dtype, les=les, **self.size)
+                model.load_state_dict(weights)
+            return LESCalculator(model, transforms=nequip_transforms, **options)
+
+        return make
+
+    def test_no_graph_is_captured(self, in_field, nequip_data, monkeypatch):
+        model = in_field({}).model
+        monkeypatch.setattr("les_nequip.module.is_tracing", lambda: True)
+        with pytest.raises(ValueError, match=r"`external_field`\) can be neither compiled nor exp"):
+            model(nequip_data(crystal("triclinic")))
+
+
+class TestExternalFieldOfAllegro(TestExternalField):
+    kind, size = "allegro", {}
+    variants = ("charges", "equilibrated")
 
 
 class TestEquilibration(EquilibrationTests):

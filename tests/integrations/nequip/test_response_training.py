@@ -18,6 +18,7 @@ from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
+    FieldTrainingTests,
     ResponseTrainingTests,
     UnusedSettingsTests,
 )
@@ -67,6 +68,10 @@ def test_oxidation_states_have_a_sign(nequip_model, monkeypatch, fixed):
 
 class TestChargedTraining(ChargedTrainingTests):
     pass
+
+
+class TestFieldTraining(FieldTrainingTests):
+    learning: ClassVar = {"epochs": 40, "learning_rate": 0.1}
 
 
 class TestUnusedSettings(UnusedSettingsTests):

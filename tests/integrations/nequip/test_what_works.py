@@ -15,7 +15,7 @@ class TestWhatWorks(FeatureTests):
     backend = NequIPBackend()
     calculator_class = LESCalculator
     test_no_compiled_models = test_no_compiled_training = test_no_lammps = None
-    test_no_moments = test_no_induced = None
+    test_no_field = test_no_moments = test_no_induced = None
 
     @pytest.fixture
     def model_file(self, nequip_section, nequip_model, nequip_checkpoint, tmp_path):
