@@ -36,10 +36,10 @@ from les_mace.readouts import charge_readouts, layer_widths, read
 class MACELES(ScaleShiftMACE):
     """``ScaleShiftMACE`` plus the energy of latent charges read from its node features.
 
-    The charge of an atom is the sum over layers of the charge readouts, of which with
+    The charge of an atom is the sum over layers of the charge readouts. With
     ``charge_equilibration`` there are twice as many: the first ones give electronegativities, the
-    others hardnesses. The name of this class and of its attributes ``les`` and ``les_readouts``
-    are what mace-torch looks for.
+    others hardnesses. mace-torch looks for this name of the class, and for the attributes ``les``
+    and ``les_readouts``.
 
     Args:
         les_arguments: a ``LESConfig``, or a dictionary as for ``les.Les``, which may also
@@ -271,7 +271,7 @@ class MACELES(ScaleShiftMACE):
         return with_born_charges(self, data, training, need_strain)
 
     def charge_sums(self, data: dict[str, Tensor]) -> ChargeSums:
-        """What the charges sum to, as far as the model makes them and is told; 0 by default."""
+        """The sums of the charges, if the model fixes them; 0 unless ``data`` has others."""
         if self.les.neutrality == "none":
             return ChargeSums(None, None, None)
         total_charge: Tensor | None = None

@@ -55,25 +55,26 @@ _DIPOLE_OF_CHARGES = "_dipole_of_charges"
 class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
     """``NequIPCalculator`` for models with LES.
 
-    Beside upstream's results there are those of ``les.backends.calculator.ChargeCalculator``.
+    Results are those of upstream and those of ``les.backends.calculator.ChargeCalculator``.
     Structures with a cell of three vectors, and at least one periodic axis, have a ``stress``.
-    Compiled models give what they were compiled for: charges with ``--target ase_les``, with Born
-    effective charges, by one of the methods, ``--target ase_les_bec``.
+    Compiled models give the results for which they were compiled: charges with ``--target
+    ase_les``, and also Born effective charges, by one of the methods, with ``--target
+    ase_les_bec``.
 
     Args:
         model: a model, which is set to evaluation, or a file: a model (``.nequip.pt``), a
             checkpoint (``.ckpt``), a package (``.nequip.zip``) or a compiled model
             (``.nequip.pt2``). A list of them makes a ``les.backends.committee.Committee``.
-        device: where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         dtype: ``"float64"``, ``"float32"`` or, empty, the precision of the file. Models that are
-            built already, and compiled ones, have the one they have.
+            built already, and compiled models, keep their precision.
         allow_pickle: read files that run the code they hold when they are loaded: packages,
             compiled models, and checkpoints with more than plain values.
-        transforms: what turns structures into input, where ``model`` is a model; made for it if
-            they are not given.
-        chemical_species_to_atom_type_map: chemical symbol -> type; the types of the model are
-            chemical symbols without it.
-        neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``.
+        transforms: functions that turn structures into input, if ``model`` is a model; made for
+            it if they are not given.
+        chemical_species_to_atom_type_map: chemical symbol -> type; by default the types of the
+            model are chemical symbols.
+        neighborlist_backend: program that finds neighbours, with ``neighborlist_backend_kwargs``.
         kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
             ``NequIPCalculator``.
 
@@ -155,7 +156,7 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         return cls(Path(compile_path), device, **kwargs)
 
     def elements(self) -> Iterable[int]:
-        """Atomic numbers that the model knows; all there are if nothing says which."""
+        """Atomic numbers that the model knows; all elements if it does not name them."""
         for mapper in self.transforms:
             if isinstance(mapper, ChemicalSpeciesToAtomTypeMapper):
                 known: list[int] = torch.nonzero(mapper.lookup_table >= 0).flatten().tolist()
@@ -220,7 +221,7 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             yield
 
     def call_model(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-        """The model's output, or that part of a batch's output which is there already."""
+        """The model's output, or the part of a batch's output that was computed before."""
         return super().call_model(data) if self._found is None else self._found
 
     def atoms_to_data(self, atoms: Atoms) -> AtomicDataDict.Type:
