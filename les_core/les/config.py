@@ -29,27 +29,27 @@ class LESConfig:
 
     #: Width of the Gaussian charges [A].
     sigma: float = 1.0
-    #: Resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]; with ``accuracy`` it follows.
+    #: Resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]; ``accuracy`` determines it.
     dl: float = DEFAULT_DL
     #: Method of the periodic sum, see ``les.Ewald``.
     method: str = "auto"
     #: ``"smooth"`` or ``"sharp"`` end of the periodic sum, see ``les.Ewald``.
     cutoff: str = "smooth"
-    #: Largest relative error of forces due to the periodic sum, see ``les.Ewald``. It becomes
-    #: ``dl``, ``spacing`` and ``order``, and then ``None``.
+    #: Largest relative error of forces due to the periodic sum, see ``les.Ewald``. It sets
+    #: ``dl``, ``spacing`` and ``order``, and is then ``None``.
     accuracy: float | None = None
     #: Spacing of the mesh [A], in place of ``accuracy``, see ``les.Ewald``.
     spacing: float | None = None
     #: Order of its splines, together with ``spacing``.
     order: int | None = None
     #: Leave out the interaction of each charge with itself. With ``charge_equilibration`` it is
-    #: false: there it is part of the energy that charges minimise.
+    #: false, because this interaction is part of the energy that charges minimise.
     remove_self_interaction: bool = True
     #: Subtract the mean charge of a structure before taking dipoles and BEC.
     remove_mean: bool = True
-    #: ``"shift"``: the charges of a structure are shifted evenly, before anything is made of them,
-    #: so that they sum to its total charge (``les.neutrality``); ``"none"``: they are what the
-    #: readout gives, and a total charge has no effect.
+    #: ``"shift"``: before they are used, the charges of a structure are shifted evenly, so that
+    #: they sum to its total charge (``les.neutrality``); ``"none"``: they are the output of the
+    #: readout, and a total charge has no effect.
     neutrality: str = DEFAULT_NEUTRALITY
     #: Embed the total charge of a structure in the features of its atoms, so that the short-range
     #: part knows it, too (``les.charge_states``); needs charges that sum to it.
@@ -58,11 +58,10 @@ class LESConfig:
     embed_spin: bool = False
     #: High-frequency dielectric constant; dipoles and BEC are scaled by its square root.
     epsilon_factor: float = 1.0
-    #: ``"open"``: energies and forces leave the sign of all charges open, and it is fixed by
-    #: chemistry where charges are looked at (``les.ChargeSign``); ``"trained"``: the model was
-    #: trained on dipoles or Born effective charges, and has their sign. With
-    #: ``use_fixed_atomic_charges`` it is ``"trained"`` from the start: the oxidation states have a
-    #: sign, and with what is read negated energies are others.
+    #: ``"open"``: energies and forces leave the sign of all charges open, and results choose it by
+    #: chemistry (``les.ChargeSign``); ``"trained"``: the model was trained on dipoles or Born
+    #: effective charges, and has their sign. With ``use_fixed_atomic_charges`` it is ``"trained"``
+    #: from the start, because oxidation states have a sign.
     sign: str = "open"
     #: ``2 pi k_e`` [eV A / e^2]; only checkpoints of older releases need another value.
     norm_factor: float = NORM_FACTOR
@@ -80,35 +79,35 @@ class LESConfig:
     n_hidden: int | tuple[int, ...] = (32, 16)
     #: Add a linear readout of the same features.
     add_linear_nn: bool = True
-    #: Add a learned charge for each element to what is read from features. Trainings of models
-    #: that read charges themselves do so unless told otherwise, see :meth:`for_features`.
+    #: Add a learned charge for each element to the charges that are read from features. This is
+    #: the default in trainings of models that read charges themselves, see :meth:`for_features`.
     element_charges: bool = False
     #: Scale of the random weights of the charge readout's last layers, from which training starts.
     initial_charge_scale: float = 1.0
-    #: The readout's output is scaled by this, and so is what a step of training changes in the
-    #: charges, because the steps of Adam do not depend on the size of gradients.
+    #: Factor on the output of the readout. It scales each training step of the charges, too,
+    #: because the steps of Adam do not depend on the size of gradients.
     output_scaling_factor: float = 0.1
-    #: Read an electronegativity and a hardness of each atom in place of a charge; charges are those
-    #: that minimise the energy and sum to the total charge (``les.equilibration``).
+    #: Predict an electronegativity and a hardness of each atom instead of a charge; the charges
+    #: minimise the energy and sum to the total charge (``les.equilibration``).
     charge_equilibration: bool = False
     #: Largest residual of equilibrated charges, relative to that of charges spread evenly.
     equilibration_tolerance: float = DEFAULT_CONVERGENCE.tolerance
-    #: Number of iterations after which charge equilibration has failed.
+    #: Largest number of iterations of charge equilibration; more are an error.
     equilibration_iterations: int = DEFAULT_CONVERGENCE.iterations
 
-    #: Atoms have dipoles, too (``les.multipoles``), which the model reads off features that are
-    #: vectors; it is an error if it cannot.
+    #: Atoms have dipoles, too (``les.multipoles``), which the model predicts from features that
+    #: are vectors; a model without such features is an error.
     use_dipole: bool = False
-    #: Atoms have traceless quadrupoles, which are read off features that are tensors.
+    #: Atoms have traceless quadrupoles, which are predicted from features that are tensors.
     use_quadrupole: bool = False
     #: Charges are induced by potentials (``les.induced``).
     use_induced_charge: bool = False
     #: Dipoles are induced by fields: atoms have polarisabilities.
     use_induced_dipole: bool = False
-    #: Polarisabilities are symmetric matrices, read off features that are tensors.
+    #: Polarisabilities are symmetric matrices, predicted from features that are tensors.
     use_anisotropic_polarizability: bool = False
-    #: Induced moments feel one another and minimise the energy (``les.self_consistent``), unlike
-    #: the published ones.
+    #: Induced moments act on one another and minimise the energy (``les.self_consistent``); in
+    #: the published formulas they do not.
     self_consistent: bool = False
 
     #: Structures may be in a homogeneous external field, which is an input: energies and forces are
@@ -118,7 +117,7 @@ class LESConfig:
     #: Add the usual oxidation state of its element, times ``fixed_atomic_charges_scaling_factor``,
     #: to the charge of each atom (``les.element_baselines``).
     use_fixed_atomic_charges: bool = False
-    #: The factor that oxidation states are multiplied by.
+    #: Factor by which oxidation states are multiplied.
     fixed_atomic_charges_scaling_factor: float = 0.5
     #: Add a learned polarisability of its element to that of each atom.
     use_atomic_alpha: bool = False
@@ -146,21 +145,21 @@ class LESConfig:
 
     @property
     def uses_total_charge(self) -> bool:
-        """Whether charges sum to the total charge of a structure, which is an input then."""
+        """Whether charges sum to the total charge of a structure, which then is an input."""
         return self.neutrality == "shift"
 
     @property
     def embedded(self) -> tuple[str, ...]:
-        """What is embedded in the features of atoms: ``"total_charge"``, ``"spin"``, or nothing.
+        """The states that features of atoms embed: ``"total_charge"``, ``"spin"``, or nothing.
 
-        A model cannot do without it, so that every structure has to say it.
+        Every structure has to state them, because the model needs them.
         """
         asked_for = {"total_charge": self.embed_total_charge, "spin": self.embed_spin}
         return tuple(name for name, asked in asked_for.items() if asked)
 
     @property
     def reads_moments(self) -> bool:
-        """Whether more than charges is read of atoms: dipoles, quadrupoles or responses."""
+        """Whether the model predicts dipoles, quadrupoles or responses of atoms, too."""
         return (
             self.use_dipole
             or self.use_quadrupole
@@ -170,15 +169,15 @@ class LESConfig:
 
     @property
     def moments_without_mean(self) -> bool:
-        """Whether dipoles and quadrupoles are those of the charges less their mean.
+        """Whether dipoles and quadrupoles are computed from the charges less their mean.
 
-        They are not where the charges have the right sum: then they are those of the charges.
+        If the charges have the right sum, their mean is kept.
         """
         return self.remove_mean and not self.uses_total_charge
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LESConfig":
-        """From the field names of this class.
+        """Make a configuration from a dictionary with the field names of this class.
 
         Raises:
             ValueError: for an unknown key; the message names the closest one.
@@ -190,23 +189,22 @@ class LESConfig:
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> "LESConfig":
-        """From what a model carries: as :meth:`from_dict`, and what it does not say is as it was.
+        """Make a configuration from the settings that a model file stores.
 
-        Models of earlier releases lack settings that are younger than they are; their meaning
-        does not follow the defaults of new models (``les.versions``).
+        Models of earlier releases lack newer settings. These take the values that reproduce the
+        earlier behaviour, which may differ from the defaults of new models (``les.versions``).
 
         Raises:
-            ValueError: as :meth:`from_dict`, and for settings of a release that is newer.
+            ValueError: as :meth:`from_dict`, and for settings of a newer release.
         """
         return cls.from_dict(stored_settings(values))
 
     @classmethod
     def from_legacy(cls, values: Mapping[str, Any]) -> "LESConfig":
-        """From the dictionary that published LES and its host models use.
+        """Make a configuration from the dictionary that published LES and its host models use.
 
-        Missing keys take the published meaning, so ``cutoff`` is ``"sharp"`` and ``neutrality``
-        ``"none"`` unless given.
-        Keys that belong to the host model are left to it.
+        Missing keys take their published meaning, so ``cutoff`` is ``"sharp"`` and ``neutrality``
+        is ``"none"`` unless given. Keys that belong to the host model are ignored.
 
         Raises:
             ValueError: for an unknown key (the message names the closest one), and for a
@@ -218,7 +216,7 @@ class LESConfig:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "LESConfig":
-        """From a YAML file with the field names of this class.
+        """Make a configuration from a YAML file with the field names of this class.
 
         Raises:
             ValueError: if the file holds no mapping, or as :meth:`from_dict`; the message
@@ -238,13 +236,13 @@ class LESConfig:
         several_channels: bool = False,
         unused: Collection[str] = UNUSED,
     ) -> "LESConfig":
-        """For a model that reads charges from ``n_features`` features per atom.
+        """Make the configuration of a model that reads charges from ``n_features`` features.
 
         Args:
-            settings: a configuration; or fields but those that follow from the model, among which
-                ``element_charges`` is true unless they say otherwise.
+            settings: a configuration, or a dictionary of fields except those that follow from the
+                model; ``element_charges`` is true unless given.
             n_features: number of features that charges are read from.
-            also: further keys that ``settings`` may hold, left alone.
+            also: further keys that ``settings`` may hold, and that are ignored.
             several_channels: whether the model supports more than one charge per atom.
             unused: fields that have no effect on the model.
 
@@ -280,14 +278,15 @@ class LESConfig:
         settings: "LESConfig | Mapping[str, Any] | str | Path | None",
         unused: Collection[str] = UNUSED,
     ) -> "LESConfig":
-        """For a model that passes charges, which it reads off its features by itself.
+        """Make the configuration of a model that predicts charges itself and passes them.
 
         Args:
-            settings: as for :meth:`resolve`; what ``les.ChargeReadout`` alone reads has defaults.
+            settings: as for :meth:`resolve`; fields that only ``les.ChargeReadout`` uses must
+                have their defaults.
             unused: further fields that have no effect on the model.
 
         Raises:
-            ValueError: for other values of these, which would have no effect, and as
+            ValueError: for fields without effect that differ from their defaults, and as
                 :meth:`from_legacy`.
             TypeError: for ``settings`` of another type.
         """
@@ -300,7 +299,7 @@ class LESConfig:
 
     @classmethod
     def resolve(cls, config: "LESConfig | Mapping[str, Any] | str | Path | None") -> "LESConfig":
-        """From whatever ``les.Les`` accepts: dicts and files as :meth:`from_legacy`."""
+        """Make a configuration from any argument of ``les.Les``; dicts as :meth:`from_legacy`."""
         if config is None:
             return cls()
         if isinstance(config, LESConfig):

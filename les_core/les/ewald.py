@@ -39,31 +39,31 @@ class Ewald(nn.Module):
         E = k_e\sum_{i<j} q_iq_j\,\mathrm{erf}(r_{ij}/\sqrt2\sigma)/r_{ij},
 
     plus :math:`k_e\sum_i q_i^2/(\sigma\sqrt{2\pi})` unless ``remove_self_interaction``.
-    Slabs, with two periodic axes, have the periodic sum with a truncated Green's function, which
-    depends neither on the vacuum nor on where the slab is in it
+    Slabs, with two periodic axes, have the periodic sum with a truncated Green's function. It is
+    independent of the vacuum and of the position of the slab in it
     (``les.sums.reciprocal.greens.slab_greens_function``).
     Channels add up. A charged cell is neutralised by leaving out k = 0, a charged slab is not
     neutralised. The formulas are those of B. Cheng, npj Comput. Mater. 11, 80 (2025).
 
     Args:
         sigma: width of the Gaussian charges [A].
-        dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. What it leaves out is
-            tabulated in ``docs/accuracy.md``; a model is trained with its ``dl``.
+        dl: resolution of the periodic sum, ``k_max = 2 pi / dl`` [A]. ``docs/accuracy.md`` has a
+            table of the errors; a model is trained with its ``dl``.
         method: ``"direct"``, ``"mesh"``, or ``"auto"``, which takes the faster one for the number
             of atoms of a structure. Open structures of less than 20 000 atoms (2500 without
             compiled kernels), and sparse ones, are always summed over pairs.
         cutoff: ``"smooth"`` tapers the sum towards ``k_max``, so that energy, forces and
-            stress are continuous when the cell changes; ``"sharp"`` is what published
-            models were trained with.
+            stress are continuous when the cell changes; ``"sharp"`` is the cutoff of published
+            models.
         remove_self_interaction: leave out the interaction of each charge with itself.
         norm_factor: ``2 pi k_e`` [eV A / e^2].
-        accuracy: largest relative error of forces (root mean square), from which ``dl`` and the
-            mesh follow. A ``dl`` other than the default is kept, and has to be fine enough.
+        accuracy: largest relative error of forces (root mean square), which determines ``dl`` and
+            the mesh. A ``dl`` other than the default is kept, and has to be fine enough.
             Without it, the mesh differs from the direct sum by less than 1e-5. Both hold for
             charges; with dipoles and quadrupoles errors are larger.
         spacing: largest distance of mesh points along a lattice vector [A], below ``dl / 2``,
             in place of ``accuracy``.
-        order: of the splines of the mesh, 4 to 8; together with ``spacing``.
+        order: order of the splines of the mesh, 4 to 8; together with ``spacing``.
     """
 
     def __init__(
@@ -148,10 +148,11 @@ class Ewald(nn.Module):
 
         Raises:
             ValueError: wrong shapes, devices or orders, values that are not finite or so large
-                that results mean nothing (``les.sums.checks`` has the limits), one periodic axis, a
-                periodic structure without a cell, atoms at the same place in an open structure that
-                is summed over pairs, a cell too large for ``dl``. The message names the argument.
-            TypeError: wrong dtypes, and what is no tensor.
+                that results are meaningless (``les.sums.checks`` has the limits), one periodic
+                axis, a periodic structure without a cell, atoms at the same place in an open
+                structure that is summed over pairs, a cell too large for ``dl``. The message
+                names the argument.
+            TypeError: wrong dtypes, and arguments that are no tensors.
             NotImplementedError: within ``torch.vmap`` over any of the arguments.
             RuntimeError: within ``torch.autocast``.
         """
@@ -199,15 +200,15 @@ class Ewald(nn.Module):
         r"""Energies of charges, dipoles and quadrupoles, under the same boundary conditions.
 
         Each multipole has the Gaussian shape of the charges (``les.sums.sources``). Channels add
-        up. By way of a mesh relative errors of forces are about 10 times those of charges with
-        dipoles, and 200 times with quadrupoles.
+        up. On a mesh, relative errors of forces are about 10 times as large with dipoles as with
+        charges alone, and 200 times with quadrupoles.
 
         Args:
             charges, positions, cell, batch, pbc: as for :meth:`forward`.
             dipoles: ``[n_atoms, 3]`` or ``[n_atoms, n_channels, 3]`` [e A].
             quadrupoles: ``[n_atoms, 3, 3]`` or ``[n_atoms, n_channels, 3, 3]`` [e A^2], symmetric
                 and traceless, :math:`Q_{ab}=\sum q(r_ar_b-\delta_{ab}r^2/3)`.
-            compute_fields: return also what atoms feel.
+            compute_fields: return also potentials, fields and their derivatives at the atoms.
 
         Returns:
             Energy ``[n_structures]`` [eV], and potentials, their gradients and second derivatives
@@ -231,9 +232,9 @@ class Ewald(nn.Module):
         pbc: Tensor | None,
         compute_potential: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """What :meth:`forward` returns, by the operator ``les::ewald_sum``.
+        """The results of :meth:`forward`, computed by the operator ``les::ewald_sum``.
 
-        This is the way of TorchScript, compilers and exported graphs, which cannot look at values.
+        TorchScript, compilers and exported graphs use it, because they cannot inspect values.
         """
         differentiable = torch.is_grad_enabled()
         wanted = [

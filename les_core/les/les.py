@@ -25,23 +25,23 @@ from les.sums.checks import as_indices, check_charges, check_tensors, is_compili
 
 
 class Les(GivenCharges):
-    """Long-range energy of latent charges, as a part of a host model.
+    """The long-range energy of latent charges, as a part of a host model.
 
     Args:
         les_arguments: a :class:`LESConfig`; or a dictionary, or the path of a YAML file,
             with the keys of published LES (see ``LESConfig.from_legacy``); ``None`` for
             ``LESConfig()``.
-        host_embeds: whether the host model embeds in its features what the configuration asks for
+        host_embeds: whether the host model embeds the states that the configuration requires
             (``les.charge_states``); other hosts cannot have such a configuration.
 
     Raises:
-        ValueError: as ``LESConfig``, and for a host that would not do what is asked for.
+        ValueError: as ``LESConfig``, and for a host that does not embed the required states.
 
     **``Les()`` is not ``Les({})``.** The first has the defaults of :class:`LESConfig`, a smooth
-    cutoff and neutral structures. A dictionary or a file, even an empty one, is what published LES
-    reads, and means what it means there: the cutoff is sharp unless it says ``cutoff: smooth``, and
-    charges sum to nothing in particular unless it says ``neutrality: shift``. Models that were
-    trained that way depend on it. Give a :class:`LESConfig` where you start anew.
+    cutoff and neutral structures. A dictionary or a file, even an empty one, has the meaning that
+    it has in published LES: the cutoff is sharp unless it says ``cutoff: smooth``, and the sum of
+    charges is free unless it says ``neutrality: shift``. Models that were trained that way depend
+    on it. Use a :class:`LESConfig` for a new model.
 
     The configuration is also kept in a small buffer, and is read back when a state dict
     that has it is loaded. State dicts without it load as well.
@@ -73,30 +73,30 @@ class Les(GivenCharges):
     ) -> dict[str, Tensor | None]:
         r"""Long-range energies of a batch of structures.
 
-        Pass what follows ``cell`` by keyword. The order is that of published LES, so that charges
-        given as a third argument are refused.
+        Pass all arguments after ``cell`` by keyword. The order is that of published LES, so charges
+        that are given as a third argument are refused.
 
         Args:
             positions: ``[n_atoms, 3]`` [A].
             cell: ``[n_structures, 3, 3]`` [A]; zero for open structures if ``pbc`` is absent.
                 Without it all structures are open.
             latent_charges: ``[n_atoms]`` or ``[n_atoms, n_channels]`` [e]; with
-                ``charge_equilibration`` electronegativities [eV/e] and hardnesses [eV/e^2], from
-                which charges follow, ``[n_atoms, 2]``.
+                ``charge_equilibration`` ``[n_atoms, 2]``, electronegativities [eV/e] and
+                hardnesses [eV/e^2], which determine the charges.
             desc: atomic features ``[n_atoms, n_features]``, read out with ``use_atomwise``
-                where no ``latent_charges`` are given.
+                if no ``latent_charges`` are given.
             batch: structure of each atom ``[n_atoms]``, ascending.
             pbc: ``[n_structures, 3]``, boolean; without it the volume of the cell decides.
             atomic_numbers: whole numbers up to 118 ``[n_atoms]``, needed with ``desc`` and
                 ``element_charges``, with ``use_fixed_atomic_charges`` and with
                 ``use_atomic_alpha``.
             latent_dipoles: ``[n_atoms, 3]`` [e A] (``les.multipoles``).
-            latent_quads: traceless quadrupoles ``[n_atoms, 3, 3]`` [e A^2]; of several channels
-                both have their dimension after that of atoms.
-            latent_alphas: polarisabilities ``[n_atoms]`` or ``[n_atoms, 3, 3]`` [e^2 A^2/eV], of
-                dipoles that are induced: by the published formulas (``les.induced``), or with
-                ``self_consistent`` so that the energy is smallest (``les.self_consistent``).
-            latent_kappas: the same of induced charges ``[n_atoms]`` [e^2/eV].
+            latent_quads: traceless quadrupoles ``[n_atoms, 3, 3]`` [e A^2]; with several channels
+                dipoles and quadrupoles have a dimension for them after that of atoms.
+            latent_alphas: polarisabilities ``[n_atoms]`` or ``[n_atoms, 3, 3]`` [e^2 A^2/eV] for
+                induced dipoles, which follow the published formulas (``les.induced``), or
+                minimise the energy with ``self_consistent`` (``les.self_consistent``).
+            latent_kappas: responses ``[n_atoms]`` [e^2/eV] for induced charges.
             e_ext: external field ``[3]`` or ``[n_structures, 3]`` [V/A], which acts on induced
                 dipoles, with ``self_consistent`` on all charges and dipoles; with
                 ``external_field`` on these of any model (``les.in_field``).
@@ -106,12 +106,13 @@ class Les(GivenCharges):
                 the host model: see :func:`les.born_effective_charges`.
             bec_output_index: keep only this component of the polarisation in ``BEC``, 0, 1 or 2.
             compute_atom_energies: compute ``E_lr_atoms``.
-            compute_dipole: compute ``dipole``, that of the charges, less their mean where the
-                configuration says so; needs ``compute_energy``.
-            compute_field: return what permanent charges and moments make atoms feel.
-            total_charge: ``[n_structures]`` [e], which with ``neutrality`` ``"shift"`` the charges
-                of a structure, times the square root of ``epsilon_factor``, sum to; zero without
-                it. Several channels take no other.
+            compute_dipole: compute ``dipole`` from the charges, less their mean with
+                ``remove_mean``; needs ``compute_energy``.
+            compute_field: return ``potential`` and ``field`` of the permanent charges and moments
+                at the atoms.
+            total_charge: ``[n_structures]`` [e]; with ``neutrality`` ``"shift"`` it is the sum of
+                the charges of a structure, times the square root of ``epsilon_factor``. The
+                default is zero, the only value that several channels allow.
             fragment: label of the fragment of each atom ``[n_atoms]``, whole numbers that differ
                 between the fragments of a structure. With ``neutrality`` ``"shift"`` charges then
                 sum to the total charge of each fragment.
@@ -119,21 +120,26 @@ class Les(GivenCharges):
                 without it.
 
         Returns:
-            ``E_lr`` ``[n_structures]`` [eV], ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares
-            :math:`q_i\phi_i/2` that sum to it, with ``charge_equilibration`` those of
-            ``les.equilibration``, ``latent_charges`` as used, ``raw_charges`` before
-            they were shifted, which :func:`les.born_effective_charges` needs, ``charges``, latent
-            charges times the square root of ``epsilon_factor`` [e], ``dipole``
-            ``[n_structures, 3]`` [e A], ``BEC`` ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` of
-            one component; with dipoles of atoms ``[n_atoms, 2, 3, 3]`` or ``[n_atoms, 2, 3]``, the
-            part of charges first, and then that of dipoles. ``equilibration_parameters``
-            ``[n_atoms, 2]`` are the electronegativities and hardnesses that charges follow from
-            with ``charge_equilibration``. ``latent_charges`` and ``latent_dipoles`` include what is
-            induced, ``latent_quads`` and ``latent_kappas`` are as passed, and
-            so are ``latent_alphas``, those of elements added. With ``compute_field``
-            ``potential`` ``[n_atoms]`` [V] and ``field`` ``[n_atoms, 3]`` [V/A]; of several
-            channels both have their dimension after that of atoms. ``None`` for what was not
-            asked for.
+            A dictionary; a value is ``None`` if it was not requested.
+
+            - ``E_lr`` ``[n_structures]`` [eV], the long-range energy;
+            - ``E_lr_atoms`` ``[n_atoms]`` [eV], the shares :math:`q_i\phi_i/2` that sum to it; with
+              ``charge_equilibration`` those of ``les.equilibration``;
+            - ``latent_charges`` and ``latent_dipoles`` as used, induced ones included;
+            - ``raw_charges`` before they were shifted, which
+              :func:`les.born_effective_charges` needs;
+            - ``charges``, latent charges times the square root of ``epsilon_factor`` [e];
+            - ``dipole`` ``[n_structures, 3]`` [e A];
+            - ``BEC`` ``[n_atoms, 3, 3]`` [e], or ``[n_atoms, 3]`` for one component; with dipoles
+              of atoms ``[n_atoms, 2, 3, 3]`` or ``[n_atoms, 2, 3]``, the part of charges first,
+              and then that of dipoles;
+            - ``equilibration_parameters`` ``[n_atoms, 2]``, the electronegativities and hardnesses
+              that determine charges with ``charge_equilibration``;
+            - ``latent_quads`` and ``latent_kappas`` as passed, and ``latent_alphas`` with those of
+              elements added;
+            - with ``compute_field`` ``potential`` ``[n_atoms]`` [V] and ``field``
+              ``[n_atoms, 3]`` [V/A]; with several channels both have a dimension for them after
+              that of atoms.
 
         Raises:
             ValueError, TypeError: as ``les.Ewald``; if there are neither ``latent_charges``

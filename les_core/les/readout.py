@@ -22,7 +22,7 @@ class AtomReadout(nn.Module):
 
     Args:
         n_features: number of features per atom.
-        n_channels: how many numbers per atom.
+        n_channels: number of numbers per atom.
         n_layers: number of linear layers of the perceptron, the output layer included.
         n_hidden: widths of its hidden layers, one number for all or one each.
         add_linear_nn: add a linear map of the same features.
@@ -89,7 +89,7 @@ class AtomReadout(nn.Module):
                     layer.weight.mul_(factor)
 
     def negate(self, n_numbers: int | None = None) -> None:
-        """Change the sign of the first ``n_numbers`` that are read, by that of the last weights."""
+        """Change the sign of the first ``n_numbers`` outputs, by that of the last weights."""
         last = self.network[-1]
         with torch.no_grad():
             for layer in (last, self.linear):
@@ -119,23 +119,23 @@ class ChargeReadout(AtomReadout):
     """:class:`AtomReadout` for latent charges, plus a learned charge for each element.
 
     Random weights times ``initial_charge_scale`` and ``output_scaling_factor`` start the charges
-    small but not at zero, where the energy, quadratic in them, has no gradient. Biases at zero: the
-    same charge on every atom would be a large energy with no information.
+    small, but not at zero, where the energy has no gradient because it is quadratic in them. Biases
+    start at zero, because the same charge on every atom has a large energy and no information.
 
-    Most of a charge is a matter of the element, which features may tell only by way of an
-    environment: with a charge for each element it is learned in the first epochs.
+    The element determines most of a charge. Features may distinguish elements only through their
+    environments; with a charge for each element, this part is learned in the first epochs.
 
-    With ``charge_equilibration`` it reads two numbers, which become an electronegativity and a
-    hardness (``les.electronegativity``), from which charges follow.
+    With ``charge_equilibration`` the readout predicts two numbers, which become an
+    electronegativity and a hardness (``les.electronegativity``) and determine the charges.
 
     Args:
         n_features, n_channels, n_layers, n_hidden, add_linear_nn: as for :class:`AtomReadout`;
             ``n_channels`` is the number of charge channels.
-        output_scaling_factor: scale of the charges that are read from features, also of what
-            training changes in them.
+        output_scaling_factor: scale of the charges that are read from features, and of their
+            training steps.
         initial_charge_scale: scale of the last layers' weights that training starts from.
         n_elements: number of elements that have a charge of their own, or ``None`` for none.
-        charge_equilibration: read electronegativities and hardnesses; ``n_channels`` is 2 then.
+        charge_equilibration: predict electronegativities and hardnesses; ``n_channels`` is 2 then.
     """
 
     def __init__(

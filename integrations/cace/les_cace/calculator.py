@@ -29,15 +29,15 @@ OF_STRUCTURES = ("energy", "les_energy", "stress", "dipole")
 
 
 class LESCalculator(OneOrSeveral, BatchCalculator):
-    """Energies, forces and stress of a CACE model, and with LES what follows from charges.
+    """Energies, forces and stress of a CACE model, and with LES charges and responses.
 
-    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, where the cell has a
-    volume ``stress``, and those of ``les.backends.calculator.ChargeCalculator``.
+    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, and those of
+    ``les.backends.calculator.ChargeCalculator``. If the cell has a volume, there is ``stress``.
 
     Args:
         model: a model, which is moved to ``device`` and set to evaluation, or a model file;
             a list of them makes a ``les.backends.committee.Committee``.
-        device: where to compute: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
         allow_pickle: also read published models, which run the code they hold when they are loaded.
         compile: compile a copy of the representation with ``torch.compile``: a minute or two in

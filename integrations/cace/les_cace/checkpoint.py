@@ -21,7 +21,7 @@ KIND = "CACE model"
 
 
 def save_model(model: CACE, path: str | Path) -> None:
-    """Write ``model`` so that :func:`load_model` reads it; the file appears whole or not at all."""
+    """Write ``model`` for :func:`load_model`; the file is written completely or not at all."""
     with replacing(path) as temporary:
         torch.save(model_content(model), temporary)
 
@@ -29,16 +29,16 @@ def save_model(model: CACE, path: str | Path) -> None:
 def load_model(
     path: str | Path, *, allow_pickle: bool = False, device: str | torch.device = "cpu"
 ) -> CACE:
-    """A model of :func:`save_model`, in a checkpoint of training, or published.
+    """Read a model of :func:`save_model`, from a checkpoint of training, or a published one.
 
     Args:
         path: the file.
         allow_pickle: also read published models, which run the code they hold when they are loaded.
-        device: where the model is put.
+        device: device of the model.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it needs ``allow_pickle``, is damaged, or is of something else.
+        ValueError: if it needs ``allow_pickle``, is damaged, or holds no such model.
     """
     try:
         content = read(path)

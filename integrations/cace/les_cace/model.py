@@ -24,19 +24,19 @@ from les_cace.representation import Representation
 class CACE(nn.Module):
     r"""Energy, forces, stress and charges of a batch of structures.
 
-    The energy is a sum of atomic energies, read from the features of the representation, of
-    reference energies per element, and with LES of the energy of latent charges read from the
-    same features.
+    The energy is the sum of atomic energies, which are read from the features of the
+    representation, and of reference energies of the elements. With LES the energy of latent
+    charges is added, which are read from the same features.
 
     Args:
         representation: arguments of ``les_cace.Representation``, ``zs`` first of all.
         les_arguments: fields of ``les.LESConfig`` for a model with charges; ``None`` for one
             without.
-        n_layers, n_hidden, add_linear_nn: of the readout of atomic energies, as for
+        n_layers, n_hidden, add_linear_nn: readout of atomic energies, as for
             ``les.ChargeReadout``.
-        atomic_energies: reference energy of each element of ``zs`` [eV]; zero without.
-        charge_representation: arguments of another representation, of the same elements, that
-            charges are read from, e.g. one of a larger reach; ``None`` for the same.
+        atomic_energies: reference energy of each element of ``zs`` [eV]; zero by default.
+        charge_representation: arguments of another representation for the charges, of the same
+            elements, e.g. with a larger receptive field; ``None`` for the same representation.
 
     Raises:
         ValueError: for settings out of range, another number of ``atomic_energies``, and a
@@ -119,12 +119,12 @@ class CACE(nn.Module):
         return max(x.cutoff for x in self.representations())
 
     def representations(self) -> list[Representation]:
-        """The representation, and that of the charges, if it is another one."""
+        """The representation, and that of the charges if they have their own."""
         own = self.charge_representation
         return [self.representation] if own is None else [self.representation, own]
 
     def charge_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that charges alone depend on."""
+        """The parameters that affect only charges."""
         for part in (self.charge_readout, self.charge_representation):
             if part is not None:
                 yield from part.parameters()
@@ -136,7 +136,7 @@ class CACE(nn.Module):
         return other
 
     def set_trained_sign(self) -> None:
-        """Say that the charges have the sign of what the model is trained on."""
+        """Record that the charges have the sign of the training data."""
         assert self.les_config is not None
         self.les_config = dataclasses.replace(self.les_config, sign="trained")
         self.arguments["les_arguments"] = self.les_config.settings()
@@ -155,8 +155,9 @@ class CACE(nn.Module):
         """Energies of atoms without the long-range part ``[n_atoms]`` [eV].
 
         Args:
-            features: of the representation ``[n_atoms, n_features]``.
-            element: of each atom, as ``Representation.elements`` gives it ``[n_atoms]``.
+            features: features of the representation ``[n_atoms, n_features]``.
+            element: index of the element of each atom ``[n_atoms]``, as
+                ``Representation.elements`` gives it.
         """
         energies: Tensor = self.readout(features).squeeze(-1)
         return energies + self.atomic_energies[element]
@@ -173,12 +174,12 @@ class CACE(nn.Module):
         """Evaluate a batch of structures.
 
         Args:
-            batch: the structures. Their total charges are what the charges sum to with
-                ``neutrality`` ``"shift"``; other models have no use for them.
+            batch: the structures. With ``neutrality`` ``"shift"`` the charges sum to their total
+                charges; other models do not use total charges.
             compute_forces: compute ``forces``.
             compute_stress: compute ``stress``.
             compute_bec: compute ``born_effective_charges``.
-            bec_method: how, ``"exact"`` or ``"phase"``, see ``les.born_effective_charges``.
+            bec_method: ``"exact"`` or ``"phase"``, see ``les.born_effective_charges``.
 
         Returns:
             ``energy`` ``[n_structures]`` [eV], ``energies`` ``[n_atoms]``, which sum to it,

@@ -66,9 +66,9 @@ ACTIVATIONS = ("silu", "SiLU")
 
 
 def load_published(path: str | Path, *, allow_pickle: bool = False) -> CACE:
-    """The model in a published checkpoint ``path``, such as ``best_model.pth``.
+    """Read a model from a published checkpoint ``path``, such as ``best_model.pth``.
 
-    Reference energies per element are not in such a file: they are zero.
+    Such a file has no reference energies of the elements, so they are zero.
 
     Args:
         path: a pickled module of the package ``cace``, which need not be installed.

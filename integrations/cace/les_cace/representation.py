@@ -58,16 +58,16 @@ class Representation(nn.Module):
         n_atom_basis: size of the embedding of elements; edges have its square of channels.
         cutoff: radius [A].
         n_rbf: number of radial functions.
-        n_radial_basis: number of mixtures of them; ``None`` for as many.
+        n_radial_basis: number of mixtures of them; ``None`` for the same number.
         max_l: highest degree of the monomials.
         max_nu: highest body order of the features, 1 to 4.
         num_message_passing: number of layers of messages.
-        message_types: which of :data:`les_cace.checks.MESSAGES`.
+        message_types: some of :data:`les_cace.checks.MESSAGES`.
         avg_num_neighbors: messages are divided by its square root.
-        cutoff_exponent: of the polynomial cutoff.
+        cutoff_exponent: exponent of the polynomial cutoff.
         trainable_radial_basis: train the frequencies of the radial functions.
-        embed_receiver_nodes: elements have another embedding as receivers than as senders.
-        shared_channels, shared_degrees, message_hidden: of the messages ``"Bchi"``, see
+        embed_receiver_nodes: use different embeddings of elements as receivers and as senders.
+        shared_channels, shared_degrees, message_hidden: settings of the messages ``"Bchi"``, see
             ``les_cace.message.FeatureWeights``.
 
     Raises:
@@ -148,10 +148,10 @@ class Representation(nn.Module):
         self.register_buffer("classes", classes, persistent=False)
 
     def elements(self, numbers: Tensor) -> Tensor:
-        """Places of atomic ``numbers`` ``[n_atoms]`` in ``zs``.
+        """Indices of atomic ``numbers`` ``[n_atoms]`` in ``zs``.
 
         Raises:
-            ValueError: for numbers that are not in it.
+            ValueError: for numbers that are not in ``zs``.
         """
         classes = self.get_buffer("classes")
         places = classes[numbers.clamp(0, len(classes) - 1)]
@@ -172,13 +172,14 @@ class Representation(nn.Module):
         """Features ``[n_atoms, n_mixtures, n_invariants, n_channels, n_layers + 1]``.
 
         Args:
-            vectors: from the neighbours to each atom, row by row ``[n_atoms * width, 3]`` [A];
-                those longer than the cutoff count nothing.
-            sender: which atoms the neighbours are ``[n_atoms, width]``.
-            element: of each atom, as :meth:`elements` gives it ``[n_atoms]``.
-            state: what is added to the embeddings of the elements, of each atom
+            vectors: vectors from the neighbours to each atom, row by row ``[n_atoms * width, 3]``
+                [A]; vectors longer than the cutoff do not count.
+            sender: indices of the neighbours ``[n_atoms, width]``.
+            element: index of the element of each atom ``[n_atoms]``, as :meth:`elements` gives
+                it.
+            state: terms that are added to the embeddings of the elements, for each atom
                 ``[n_atoms, n_atom_basis]``.
-            carried: a list that every place is added to where features go from neighbours to
+            carried: a list to which every place is added where features go from neighbours to
                 atoms, see :meth:`recorded`.
         """
 
@@ -208,7 +209,7 @@ class Representation(nn.Module):
     def recorded(
         self, vectors: Tensor, sender: Tensor, element: Tensor, state: Tensor | None = None
     ) -> tuple[Tensor, list[Carried]]:
-        """What :meth:`forward` returns, and every place where features go to another atom."""
+        """The result of :meth:`forward`, and every place where features go to another atom."""
         carried: list[Carried] = []
         # Not by a call, which may be compiled as a whole: then such places have no derivatives.
         return self.forward(vectors, sender, element, state, carried), carried

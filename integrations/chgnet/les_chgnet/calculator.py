@@ -49,17 +49,17 @@ RESULTS = {
 class LESCalculator(OneOrSeveral, BatchCalculator, CHGNetCalculator):
     """``CHGNetCalculator`` for models with LES, also for molecules.
 
-    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, ``magmoms``,
-    which are magnitudes, for periodic structures whose cell has a volume ``stress`` in the order of
-    Voigt, and those of ``les.backends.calculator.ChargeCalculator``. There are no features of the
-    crystal, which upstream's calculator computes with every call.
+    Results are ``energy``, ``forces``, ``energies``, which sum to the energy, ``magmoms``, which
+    are magnitudes, and those of ``les.backends.calculator.ChargeCalculator``. Periodic structures
+    whose cell has a volume have ``stress`` in the order of Voigt. There are no features of the
+    crystal, which upstream's calculator computes in every call.
 
     Args:
         model: a model, a model file or the name of a pretrained model; a list of them makes a
             ``les.backends.committee.Committee``.
-        device: where to compute: ``"cpu"``, ``"cuda"``, or ``"auto"``, a GPU if there is one;
-            default: what the variable ``CHGNET_DEVICE`` of the environment names, else
-            ``"cpu"``. That variable also decides what ``"auto"`` is.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"``, which takes a GPU if there is one. The default
+            is the device in the environment variable ``CHGNET_DEVICE``, or else ``"cpu"``. That
+            variable also determines ``"auto"``.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
         allow_pickle: read files that run code when they are loaded (see ``load_model``).
         on_isolated_atoms: ``"ignore"``, ``"warn"`` or ``"error"``.
@@ -119,7 +119,7 @@ class LESCalculator(OneOrSeveral, BatchCalculator, CHGNetCalculator):
         system_changes: list[str] | None = None,
         task: str = "efsm",
     ) -> None:
-        """As inherited, for the results of upstream's ``task`` alone."""
+        """Calculate as inherited, only the results of upstream's ``task``."""
         self._task = task
         super().calculate(atoms, properties, system_changes or all_changes)
 

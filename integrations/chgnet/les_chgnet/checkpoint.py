@@ -20,7 +20,7 @@ from les_chgnet.weights import PRETRAINED, load_pretrained, load_weights
 
 
 def save_model(model: CHGNet, path: str | Path) -> None:
-    """Write ``model`` so that :func:`load_model` reads it; the file appears whole or not at all."""
+    """Write ``model`` for :func:`load_model`; the file is written completely or not at all."""
     with replacing(path) as temporary:
         torch.save({"model": plain_dict(model.as_dict())}, temporary)
 
@@ -28,19 +28,19 @@ def save_model(model: CHGNet, path: str | Path) -> None:
 def load_model(
     source: str | Path, *, allow_pickle: bool = False, device: str | torch.device = "cpu"
 ) -> CHGNet:
-    """A model from a file, of :func:`save_model`, of training or of upstream, or by name.
+    """Read a model from a file of :func:`save_model`, of training or of upstream, or by name.
 
     Args:
         source: a file, or a name of :data:`les_chgnet.weights.PRETRAINED`.
         allow_pickle: also load files that run the code they hold.
-        device: where the model is put.
+        device: device of the model.
 
     Returns:
         A ``CHGNetLES``, or upstream's ``CHGNet`` if the model has no charges.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file needs ``allow_pickle``, is damaged, or is of something else.
+        ValueError: if the file needs ``allow_pickle``, is damaged, or holds no such model.
     """
     if str(source) in PRETRAINED and not Path(source).exists():
         return load_pretrained(str(source)).to(device)

@@ -67,9 +67,9 @@ class BoundaryGraph(CrystalGraph):
 class GraphConverter(CrystalGraphConverter):
     """``CrystalGraphConverter`` for crystals and molecules, from ASE or pymatgen.
 
-    Casting it, as a part of a model, casts the coordinates of the graphs that it makes.
-    Isolated atoms are ordinary: with LES they interact. Bonds and angles are found in arrays,
-    whatever ``algorithm`` of upstream is named, all of which give the same graphs.
+    Casting it to another precision, as a part of a model, casts the coordinates of its graphs.
+    Isolated atoms are allowed, because they interact with LES. Bonds and angles are found with
+    array operations for every ``algorithm`` of upstream, all of which give the same graphs.
 
     Args:
         on_isolated_atoms: ``"ignore"``, ``"warn"`` or ``"error"``.
@@ -79,9 +79,9 @@ class GraphConverter(CrystalGraphConverter):
         uses_total_charge: whether graphs have the total charge of their structure,
             ``les.data.total_charge`` of ``ase.Atoms`` or ``charge`` of pymatgen's structures, and
             the fragments of ``ase.Atoms``.
-        embedded: what the model embeds, as ``les.LESConfig.embedded``; ``ase.Atoms`` must say it,
-            and so must pymatgen's molecules, which alone have a spin.
-        neighbours: those that are kept from structure to structure, ``None`` to search for them.
+        embedded: states that the model embeds, as ``les.LESConfig.embedded``; ``ase.Atoms`` must
+            state them, and so must pymatgen's molecules, the only ones there with a spin.
+        neighbours: pairs that are kept from structure to structure, ``None`` to search for them.
     """
 
     precision: Tensor
@@ -110,10 +110,10 @@ class GraphConverter(CrystalGraphConverter):
         """The graph of one structure.
 
         Raises:
-            ValueError: for no atoms, for what is no total charge or no spin, or is missing where
-                the model embeds it, as ``les.data.fragments``, for isolated atoms if that is
-                what ``on_isolated_atoms`` says, and for a structure so large that the search for
-                neighbours, whose memory grows with the volume, runs out of it.
+            ValueError: for no atoms; for a bad total charge or spin, or a missing one that the
+                model embeds; as ``les.data.fragments``; for isolated atoms if ``on_isolated_atoms``
+                is ``"error"``; and for a structure so large that the search for neighbours,
+                whose memory grows with the volume, runs out of memory.
         """
         needed = "total_charge" in self.embedded
         charge = _total_charge(structure, needed) if self.uses_total_charge else None

@@ -50,7 +50,7 @@ INITIAL_CHARGE_SCALE = 0.1
 class CHGNetLES(StoredCHGNet):
     r"""``CHGNet`` plus the energy of latent charges read from its atomic features.
 
-    The charges :math:`q_i` are read from the features that upstream reads energies from, and
+    The charges :math:`q_i` are read from the features from which upstream reads energies, and
     :math:`q_i\phi_i/2` is added to the energy of each atom; forces and stress are upstream's
     derivatives of the sum. The model has a ``graph_converter`` that also takes molecules and
     ``ase.Atoms``.
@@ -91,7 +91,7 @@ class CHGNetLES(StoredCHGNet):
         self._long_range: dict[str, Tensor | None] = {}
 
     def predict_structure(self, structure: Any, **options: Any) -> Any:
-        """As upstream's, also for ``ase.Atoms`` and molecules of pymatgen.
+        """Predict as upstream does, also for ``ase.Atoms`` and molecules of pymatgen.
 
         Charges are not among the results, which upstream chooses: see :meth:`forward` and
         ``les_chgnet.LESCalculator``.
@@ -112,8 +112,8 @@ class CHGNetLES(StoredCHGNet):
         """As ``CHGNet.forward``, for the energy with the long-range part.
 
         Args:
-            graphs: as upstream's, and so are all other arguments but the last.
-            return_bec: also compute Born effective charges, exact ones; a string says by which
+            graphs: graphs as upstream's; all other arguments except the last are upstream's, too.
+            return_bec: also compute exact Born effective charges; a string names another
                 method of ``les.born_effective_charges``. In training they are differentiable.
 
         Returns:
@@ -126,7 +126,7 @@ class CHGNetLES(StoredCHGNet):
             ``[n_atoms, 3, 3]`` [e], the component of the polarisation first.
 
         Raises:
-            ValueError: for one periodic axis, graphs that do not tell whether they are
+            ValueError: for one periodic axis, graphs that do not say whether they are
                 periodic, as ``les.Les``, and with ``return_bec`` as ``les.born_effective_charges``
                 and :func:`les_chgnet.edges.recorded_edges`.
         """

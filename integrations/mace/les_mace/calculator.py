@@ -34,28 +34,28 @@ SEVERAL_MODELS = ("models", "model_paths", "model_path")
 class LESCalculator(OneOrSeveral, CalculatorOfHead, CalculatorInput, BatchCalculator):
     """``MACECalculator`` for models with LES.
 
-    ``stress`` is per volume of the cell as given, also of a slab; without a periodic axis, or
-    without a volume, there is none. Beside upstream's results there are those of
+    ``stress`` is per volume of the cell as given, for a slab, too. Structures without a periodic
+    axis, or without a volume, have none. Results are those of upstream and those of
     ``les.backends.calculator.ChargeCalculator``.
 
     Args:
         model: a model or a model file; a list of them makes a
             ``les.backends.committee.Committee``.
         allow_pickle: read pickled models, which can run code (see ``load_model``).
-        device: where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a GPU where
-            there is one.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, which takes a GPU if there is
+            one.
         dtype: ``"float64"``, ``"float32"`` or, empty, that of the model.
         default_dtype: upstream's name of ``dtype``.
-        head: which head of a model with several; default: the one called ``default``, or the
-            only one.
-        compute_atomic_stresses: upstream's, for short-range models.
+        head: name of the head, for a model with several; the default is the head called
+            ``default``, or the only one.
+        compute_atomic_stresses: upstream's option, for short-range models.
         kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
             ``MACECalculator``.
 
     Raises:
         TypeError: for an unknown keyword, with the closest one.
-        ValueError: for what the model cannot do, a head that it does not have, or
-            a device that is not there.
+        ValueError: for options that the model does not support, an unknown head, or a device that
+            does not exist.
     """
 
     def __init__(

@@ -41,13 +41,13 @@ FORMATS: dict[type[ScaleShiftMACE], str] = {
 def save_model(model: ScaleShiftMACE, path: str | Path) -> None:
     """Write ``model`` so that :func:`load_model` reads it without running code.
 
-    The file appears whole or not at all, also if several processes write it.
+    The file is written completely or not at all, even if several processes write it.
 
     Raises:
-        TypeError: for another model than ``MACELES`` and upstream's ``ScaleShiftMACE``.
-        ValueError: for one that mace-torch cannot rebuild, such as one of another radial basis
-            than Bessel's.
-        OSError: naming the file, if it cannot be written.
+        TypeError: for models other than ``MACELES`` and upstream's ``ScaleShiftMACE``.
+        ValueError: for a model that mace-torch cannot rebuild, such as one with a radial basis
+            other than Bessel's.
+        OSError: if the file cannot be written; the message names it.
     """
     if type(model) not in FORMATS:
         known = " or ".join(each.__name__ for each in FORMATS)
@@ -76,10 +76,10 @@ def save_model(model: ScaleShiftMACE, path: str | Path) -> None:
 def load_model(
     path: str | Path, *, allow_pickle: bool = False, device: str = "cpu"
 ) -> ScaleShiftMACE:
-    """Read a model: one of :func:`save_model`, or with ``allow_pickle`` one of mace-torch.
+    """Read a model of :func:`save_model`, or with ``allow_pickle`` a model of mace-torch.
 
-    Pickled models of published LES, and of mace-torch's own class ``MACELES``, become ours
-    with their own settings. Short-range models are returned as they are.
+    Pickled models of published LES, and of mace-torch's own class ``MACELES``, become models of
+    this package with their own settings. Short-range models are returned as they are.
 
     Raises:
         FileNotFoundError: if there is no such file.

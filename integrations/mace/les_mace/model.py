@@ -33,10 +33,10 @@ from les_mace.readouts import charge_readouts, layer_widths
 class MACELES(ChargeReader):
     """``ScaleShiftMACE`` plus the energy of latent charges read from its node features.
 
-    The charge of an atom is the sum over layers of the charge readouts, of which with
+    The charge of an atom is the sum over layers of the charge readouts. With
     ``charge_equilibration`` there are twice as many: the first ones give electronegativities, the
-    others hardnesses. The name of this class and of its attributes ``les`` and ``les_readouts``
-    are what mace-torch looks for.
+    others hardnesses. mace-torch looks for this name of the class, and for the attributes ``les``
+    and ``les_readouts``.
 
     Args:
         les_arguments: a ``LESConfig``, or a dictionary as for ``les.Les``, which may also

@@ -31,26 +31,27 @@ if TYPE_CHECKING:
 class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
     """``NequIPCalculator`` for models with LES.
 
-    Beside upstream's results there are those of ``les.backends.calculator.ChargeCalculator``.
+    Results are those of upstream and those of ``les.backends.calculator.ChargeCalculator``.
     Structures with a cell of three vectors, and at least one periodic axis, have a ``stress``.
-    Compiled models give what they were compiled for: charges with ``--target ase_les``, with Born
-    effective charges, by one of the methods, ``--target ase_les_bec``.
+    Compiled models give the results for which they were compiled: charges with ``--target
+    ase_les``, and also Born effective charges, by one of the methods, with ``--target
+    ase_les_bec``.
 
     Args:
         model: a model, which is set to evaluation, or a file: a model (``.nequip.pt``), a
             checkpoint (``.ckpt``), a package (``.nequip.zip``) or a compiled model
             (``.nequip.pt2``). A list of them makes a ``les.backends.committee.Committee``.
-        device: where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         dtype: ``"float64"``, ``"float32"`` or, empty, the precision of the file. Models that are
-            built already, and compiled ones, have the one they have.
+            built already, and compiled models, keep their precision.
         allow_pickle: read files that run the code they hold when they are loaded: packages,
             compiled models, and checkpoints with more than plain values.
-        transforms: what turns structures into input, where ``model`` is a model; made for it if
-            they are not given.
-        chemical_species_to_atom_type_map: chemical symbol -> type; the types of the model are
-            chemical symbols without it.
-        neighborlist_backend: what finds neighbours, with ``neighborlist_backend_kwargs``; with
-            ``"alchemiops"`` in every step, whatever the ``skin``.
+        transforms: functions that turn structures into input, if ``model`` is a model; made for
+            it if they are not given.
+        chemical_species_to_atom_type_map: chemical symbol -> type; by default the types of the
+            model are chemical symbols.
+        neighborlist_backend: program that finds neighbours, with ``neighborlist_backend_kwargs``;
+            with ``"alchemiops"`` in every step, whatever the ``skin``.
         kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
             ``NequIPCalculator``.
 
@@ -162,7 +163,7 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
             yield
 
     def call_model(self, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
-        """The model's output, or that part of a batch's output which is there already."""
+        """The model's output, or the part of a batch's output that was computed before."""
         return super().call_model(data) if self._found is None else self._found
 
     def atoms_to_data(self, atoms: Atoms) -> AtomicDataDict.Type:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class ComputeResponses(Callback):  # type: ignore[misc]
-    """Has the model compute responses where a batch has labels of them.
+    """Lets the model compute responses for batches that have labels of them.
 
     Before the first step it gives the charges the sign that follows from chemistry
-    (``les.response.gauge``), with which labels are compared, unless oxidation states are added to
-    them: these have that sign already, and what is read belongs to them.
+    (``les.response.gauge``), which labels have, too. Charges with oxidation states added have
+    that sign already, and are left as they are.
 
     Args:
-        orient: do the latter; not for a model that was trained on responses before.
+        orient: choose the sign; false for a model that was trained on responses before.
     """
 
     def __init__(self, orient: bool = True) -> None:

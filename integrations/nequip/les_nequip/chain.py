@@ -11,10 +11,10 @@ from nequip.nn import SequentialGraphNetwork
 
 
 class PairPotentials(SequentialGraphNetwork):
-    """Modules that one after the other add to the atomic energies, such as ZBL and LES.
+    """Modules that add to the atomic energies one after the other, such as ZBL and LES.
 
-    In a configuration each potential takes ``_partial_: true``, because it is built here, with
-    what upstream passes to the slot::
+    In a configuration each potential needs ``_partial_: true``, because it is built here, with
+    the arguments that upstream passes to the slot::
 
         pair_potential:
           _target_: les_nequip.PairPotentials
@@ -23,9 +23,10 @@ class PairPotentials(SequentialGraphNetwork):
             - {_target_: les_nequip.LES, _partial_: true}
 
     Args:
-        potentials: what builds them: callables, or mappings with ``_target_``.
+        potentials: callables, or mappings with ``_target_``, that build the modules.
         type_names: names of the model's atom types (upstream passes them).
-        irreps_in: what the modules before this one provide (upstream passes them).
+        irreps_in: representations of the fields of the modules before this one (upstream passes
+            them).
 
     Raises:
         ValueError: if there are none, or one is a module that is built already.

@@ -56,7 +56,7 @@ def ChargeParamGroups(
     learning_rate: float,
     groups: Callable[..., list[dict[str, Any]]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups of an optimiser in which the charges have their own learning rate.
+    """Parameter groups of an optimiser, in which the charges have their own learning rate.
 
     For the section ``training_module.optimizer.param_groups`` of a configuration::
 
@@ -71,8 +71,8 @@ def ChargeParamGroups(
 
     Args:
         model: the model that is trained (upstream passes it).
-        learning_rate: that of the charges.
-        groups: makes the groups, of which those of the charges are taken apart.
+        learning_rate: the learning rate of the charges.
+        groups: makes the groups, from which the parameters of the charges are separated.
 
     Raises:
         ValueError: for a model without charges.
@@ -96,7 +96,7 @@ class ChargesFirst(Callback):  # type: ignore[misc]
     """Trains only the charges in the first epochs.
 
     Args:
-        epochs: how many epochs.
+        epochs: number of epochs.
     """
 
     def __init__(self, epochs: int) -> None:

@@ -45,8 +45,8 @@ def AddLES(
         model_dtype: must be that of the model, if given.
 
     Raises:
-        ValueError: if it builds no NequIP or Allegro model, one that has LES already, or one
-            with other types or another precision than given.
+        ValueError: if the section builds no NequIP or Allegro model, or a model that has LES
+            already, or other types or another precision than given.
     """
     trained: Any = model
     if not isinstance(model, torch.nn.Module):

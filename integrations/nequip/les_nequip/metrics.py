@@ -33,11 +33,11 @@ def WithResponses(
             _target_: nequip.train.EnergyForceLoss
             _partial_: true
 
-    Labels that are NaN do not count, in any term, and what a batch has none of is zero.
+    Labels that are NaN count in no term. A term is zero if a batch has no labels for it.
 
     Args:
-        metrics: makes upstream's metrics, of which no term may be one per type.
-        coeffs: field -> coefficient, beside those of ``metrics``.
+        metrics: makes upstream's metrics, which must not have terms per type.
+        coeffs: field -> coefficient, in addition to those of ``metrics``.
         error: ``"mse"``, ``"rmse"`` or ``"mae"``.
         type_names: names of the model's atom types (upstream passes them).
 

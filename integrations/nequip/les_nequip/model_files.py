@@ -28,13 +28,13 @@ PLAIN, CHECKPOINT, PACKAGE, COMPILED = ".nequip.pt", ".ckpt", ".nequip.zip", ".n
 
 
 def save_model(model: Any, path: str | Path, section: Mapping[str, Any] | None = None) -> None:
-    """Write ``model`` so that :func:`load_model` reads it; the file appears whole or not at all.
+    """Write ``model`` for :func:`load_model`; the file is written completely or not at all.
 
     Args:
         model: a model of nequip.
         path: the file, whose name ends with ``.nequip.pt``.
-        section: the section ``training_module.model`` of a configuration that builds it; those
-            that were read from a file bring their own.
+        section: the section ``training_module.model`` of a configuration that builds it; models
+            that were read from a file have their own.
 
     Raises:
         ValueError: for another name, without a ``section``, or with one that is not plain or
@@ -60,12 +60,12 @@ def save_model(model: Any, path: str | Path, section: Mapping[str, Any] | None =
 
 
 def load_model(path: str | Path, *, dtype: str = "", allow_pickle: bool = False) -> Any:
-    """A model from a plain file, a checkpoint, or with ``allow_pickle`` a package.
+    """Read a model from a plain file, a checkpoint, or with ``allow_pickle`` a package.
 
     Args:
         path: ends with ``.nequip.pt``, ``.ckpt`` or ``.nequip.zip``.
         dtype: ``"float32"``, ``"float64"`` or, empty, the precision of the model.
-        allow_pickle: read what runs the code it holds when it is loaded.
+        allow_pickle: read files that run the code they hold when they are loaded.
 
     Raises:
         FileNotFoundError, OSError, ValueError: as ``les.backends.model_files.load_plain``; for

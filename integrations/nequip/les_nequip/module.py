@@ -60,23 +60,24 @@ class LES(GraphModuleMixin, torch.nn.Module):
 
     Args:
         type_names: names of the model's atom types (upstream passes them).
-        irreps_in: what the modules before this one provide (upstream passes them).
+        irreps_in: representations of the fields of the modules before this one (upstream passes
+            them).
         boundary: ``"periodic"``, ``"open"`` or ``"mixed"``: the boundary conditions of the
             structures, which the data must not contradict; ``"auto"`` takes those of the data,
             and for compiled models those of the data seen before. Slabs, with two periodic axes,
-            are for ``"auto"`` and ``"mixed"``; a compiled model takes them if it has seen some
+            need ``"auto"`` or ``"mixed"``; a compiled model accepts them if it has seen some
             before, and if its program passes ``pbc``.
         max_cell: longest lattice vector, or one number per lattice vector, that a compiled
-            model can do [A]; its cost grows with their product. Without it, 1.1 times the
-            longest seen before. Of a slab, the last one is twice its height plus 14 ``sigma``,
-            whichever axis is open.
+            model accepts [A]; its cost grows with their product. The default is 1.1 times the
+            longest seen before. For a slab, the last number is twice its height plus 14
+            ``sigma``, whichever axis is open.
         compute_bec: compute Born effective charges with every evaluation, exactly, unless the
             attribute ``bec_method`` is changed.
         compute_dipole: compute dipoles with every evaluation of a model that is not compiled.
         settings: fields of ``les.LESConfig``: ``sigma``, ``dl``, ``cutoff``, ``n_hidden``, ...
-            They stand in files of models, so that ``neutrality`` is ``"none"`` and
-            ``element_charges`` false where they do not say otherwise, as in earlier releases;
-            ``les train`` writes those of new models.
+            If they are missing, ``neutrality`` is ``"none"`` and ``element_charges`` is false, as
+            in earlier releases, whose model files have no such settings; ``les train`` writes
+            the settings of new models.
 
     Raises:
         ValueError: for an unknown or impossible setting, or a model without scalar features.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class SecondStage(Callback):  # type: ignore[misc]
     """Gives terms of the loss another weight in the last epochs of a training.
 
-    To be named among ``trainer.callbacks``::
+    Name it among ``trainer.callbacks``::
 
         - _target_: les_nequip.SecondStage
           start: 0.75

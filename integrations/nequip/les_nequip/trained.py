@@ -25,16 +25,16 @@ def TrainedModel(
 ) -> Any:
     """A model with the weights in a file, for the section ``training_module.model``.
 
-    Other than upstream's ``ModelFromCheckpoint``, it reads plain values only, and checkpoints of
-    the new training do not depend on the file.
+    Unlike upstream's ``ModelFromCheckpoint``, it reads only plain values, and checkpoints of the
+    new training do not depend on the file.
 
     Args:
         model_file: a model file (``.nequip.pt``), a checkpoint (``.ckpt``) or a package
             (``.nequip.zip``), which needs ``allow_pickle``.
-        section: what builds the model; that in the file if it is not given.
+        section: section that builds the model; the default is the section in the file.
         compile_mode: ``"eager"`` or ``"compile"``.
         allow_pickle: read files that run the code they hold when they are loaded.
-        seed: has no effect, for there is nothing random.
+        seed: has no effect, because nothing is random.
         type_names: must be those of the model, if given.
         model_dtype: must be that of the model, if given.
 

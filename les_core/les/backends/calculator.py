@@ -37,37 +37,39 @@ RESOLUTION = 1e-3
 
 
 class ChargeCalculator(ResultsOfCharges):
-    """The part of a calculator that has to do with charges, to be mixed into upstream's.
+    """The part of a calculator that handles charges, to be mixed into upstream's calculator.
 
     An adapter calls, in this order, :meth:`refuse_unknown_keywords`, upstream and
     :meth:`set_up_charges` in its ``__init__``. It says which elements the model knows in
     :meth:`elements`, and computes with upstream and :meth:`add_charge_results` in
     :meth:`evaluate`.
 
-    With LES there are, beside upstream's results, ``charges`` [e], ``dipole`` [e A], ``les_energy``
-    [eV] and, if asked for, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the
-    component of the polarisation first. In periodic cells ``dipole`` is one branch of a
-    multivalued quantity.
-    Of a model with ``neutrality`` ``"shift"`` the ``charges`` sum to the total charge of the
-    structure, ``charge`` or ``total_charge`` in ``Atoms.info``, 0 where there is none, and those
-    of its fragments (``les.data.fragments``) to their total charges; ``dipole`` is theirs, and of
-    an ion depends on the origin. Of another model they need not sum to it, which the model does not
-    know; ``dipole`` and Born effective charges are those of the charges less their mean (unless
-    the model's ``remove_mean`` is false), so they do not change when the structure is moved. Open
-    structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see ``les.quadrupole_moments``. Of a
-    model with several charges on each atom there are ``latent_charges`` ``[n_atoms, n_channels]``
-    [e] in the place of ``charges`` and what follows from them. Of a model with
-    ``charge_equilibration`` there are also ``electronegativity`` [eV/e] and ``hardness`` [eV/e^2]
-    of latent charges. Of a model with
-    moments of atoms there are also ``atomic_dipoles`` ``[n_atoms, 3]`` [e A], induced ones
-    included, ``atomic_quadrupoles`` ``[n_atoms, 9]`` [e A^2], ``atomic_polarisabilities``
-    ``[n_atoms]`` or ``[n_atoms, 9]`` [e^2 A^2/eV] and ``charge_responses`` ``[n_atoms]`` [e^2/eV],
-    the last two to latent fields and potentials; ``dipole``, ``quadrupole`` and Born effective
-    charges have all of these in them.
+    With LES there are further results: ``charges`` [e], ``dipole`` [e A], ``les_energy`` [eV] and,
+    with ``bec``, ``born_effective_charges`` ``[n_atoms, 9]`` [e], row by row with the component of
+    the polarisation first. Open structures also have a ``quadrupole`` ``[3, 3]`` [e A^2], see
+    ``les.quadrupole_moments``. In periodic cells ``dipole`` is one branch of a multivalued
+    quantity.
 
-    Training leaves the common sign of all charges open. It is fixed by the first structure
-    with more than one element, so that its most electronegative element is negative
-    (``les.ChargeSign``), and kept from then on: it must not change along a trajectory.
+    - With ``neutrality`` ``"shift"`` the ``charges`` sum to the total charge of the structure,
+      which is ``charge`` or ``total_charge`` in ``Atoms.info``, or 0. Charges of fragments
+      (``les.data.fragments``) sum to the total charges of these. ``dipole`` is the dipole of these
+      charges, and depends on the origin for an ion.
+    - Other models do not know the total charge, and their charges need not sum to it. ``dipole``
+      and Born effective charges are computed from the charges less their mean (unless the model's
+      ``remove_mean`` is false), so they do not change when the structure is moved.
+    - Models with several charges on each atom have ``latent_charges`` ``[n_atoms, n_channels]``
+      [e] instead of ``charges`` and results that are derived from them.
+    - Models with ``charge_equilibration`` also have ``electronegativity`` [eV/e] and ``hardness``
+      [eV/e^2] of latent charges.
+    - Models with moments of atoms also have ``atomic_dipoles`` ``[n_atoms, 3]`` [e A], induced
+      ones included, ``atomic_quadrupoles`` ``[n_atoms, 9]`` [e A^2], ``atomic_polarisabilities``
+      ``[n_atoms]`` or ``[n_atoms, 9]`` [e^2 A^2/eV] and ``charge_responses`` ``[n_atoms]``
+      [e^2/eV], the last two to latent fields and potentials. ``dipole``, ``quadrupole`` and Born
+      effective charges include all of these.
+
+    Training leaves the common sign of all charges open. The first structure with more than one
+    element determines it, so that its most electronegative element is negative
+    (``les.ChargeSign``). The sign is then kept, because it must not change along a trajectory.
 
     Short-range models work as well, and give upstream's results.
 
@@ -75,13 +77,13 @@ class ChargeCalculator(ResultsOfCharges):
         args: arguments of upstream's calculator.
         bec: compute Born effective charges with every calculation: true for exact ones,
             ``"phase"`` for the published approximation, see ``les.born_effective_charges``.
-        sign: sign of the charges, +1 or -1, in the place of the model's own sign, or of the one
-            that the first structure decides.
+        sign: sign of the charges, +1 or -1, instead of the model's own sign, or of the sign that
+            the first structure determines.
         acoustic_sum: ``"kept"``, or ``"spread"`` for Born effective charges that sum to zero, see
             ``les.spread_acoustic_sum``.
-        eps_inf: high-frequency dielectric constant, in the place of the ``epsilon_factor`` of the
-            model: charges, and all that follows from them but energies, are multiplied by the
-            square root of the ratio of the two.
+        eps_inf: high-frequency dielectric constant, instead of the ``epsilon_factor`` of the
+            model: charges, and all results that are derived from them except energies, are
+            multiplied by the square root of the ratio of the two.
         skin: how far beyond the cutoff neighbours are searched for [A], which saves the search in
             most steps of dynamics and changes no result but by rounding, see
             ``les.neighbours.VerletList``; 0 to search in every step, with pairs in upstream's
@@ -89,14 +91,14 @@ class ChargeCalculator(ResultsOfCharges):
         kwargs: further arguments of upstream's calculator.
 
     Attributes:
-        les_config: how the model does its long-range part, ``None`` without LES.
+        les_config: the configuration of the long-range part, ``None`` without LES.
         bec: whether Born effective charges are computed.
-        bec_method: how, ``"exact"`` or ``"phase"``, see ``les.born_effective_charges``.
+        bec_method: ``"exact"`` or ``"phase"``, see ``les.born_effective_charges``.
         charge_sign: the sign of all charges; that of a model which was trained on dipoles or Born
             effective charges is left as it is.
-        long_range_axes: numbers of periodic axes that the model takes if it has LES.
-        used_labels: names of labels in ``les.data.atoms.labels_without_effect`` that, other than
-            usual, this model can use.
+        long_range_axes: numbers of periodic axes that the model supports if it has LES.
+        used_labels: names of labels in ``les.data.atoms.labels_without_effect`` that this model,
+            unlike most, can use.
         total_charge_names: entries of ``Atoms.info`` that may hold the total charge.
         spin_names: entries that may hold the spin multiplicity.
         unsigned_labels: labels of which the model predicts the magnitudes only, and whose signs

@@ -1,4 +1,4 @@
-"""Several models as one: means and spreads of their results, with charges of one sign."""
+"""Committees of models: means and spreads of their results, with charges of one sign."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ WEAK_CORRELATION = 0.1
 class Committee(ChargeCalculator):
     """The mean of several calculators, of any backends.
 
-    Results are the means over the members of what all of them have, and ``energy_std``,
-    ``forces_std`` and so on: their standard deviations, componentwise, of the members themselves
-    (divided by their number ``n``; multiply by ``sqrt(n / (n - 1))`` for an estimate of the
-    deviation among all models of this kind). Charges, dipole, quadrupole and Born effective charges
-    are averaged after the signs of all members have been made to agree. There are no means of
-    ``latent_charges``, several on each atom, whose order and signs differ from model to model.
+    Results are means over the members, for results that all members have. ``energy_std``,
+    ``forces_std`` and so on are standard deviations over the members, componentwise (divided by
+    their number ``n``; multiply by ``sqrt(n / (n - 1))`` to estimate the deviation among all models
+    of this kind). Charges, dipole, quadrupole and Born effective charges are averaged after the
+    signs of all members have been made to agree. ``latent_charges``, several on each atom, have no
+    means, because their order and signs differ from model to model.
 
     Attributes:
         members: the calculators.
         member_results: results of each member for the last structure, with the common sign.
-        charge_sign: the signs of the members' charges, kept once they are decided.
+        charge_sign: the signs of the members' charges, kept once they are chosen.
 
     Args:
         members: at least two ASE calculators. All have LES or none has it.
-        names: what messages call them, e.g. their files; by default their numbers.
-        sign: +1 or -1, by which the first member's own charges are multiplied, instead of letting
-            the first structure decide.
+        names: names of the members in messages, e.g. their files; by default their numbers.
+        sign: +1 or -1, by which the first member's own charges are multiplied. By default the
+            first structure determines it.
 
     Raises:
         ValueError: for fewer than two members; for members of which some have LES, or several
             charges on each atom, and others not; and for charges with different dielectric
             constants (``eps_inf``, or else ``epsilon_factor``) or Born effective charges that are
             evaluated in different ways.
-        TypeError: for what is no calculator.
+        TypeError: for members that are no calculators.
     """
 
     charge_sign: Any
@@ -120,7 +120,7 @@ class Committee(ChargeCalculator):
 
     @property
     def embedded(self) -> tuple[str, ...]:
-        """What some member embeds in its features."""
+        """The states that some member embeds in its features."""
         found = (getattr(member, "embedded", ()) for member in self.members)
         return tuple(dict.fromkeys(name for names in found for name in names))
 
@@ -140,7 +140,7 @@ class Committee(ChargeCalculator):
             pass
 
     def calculate_together(self, structures: Sequence[Atoms]) -> Iterator[dict[str, Any]]:
-        """All results of each structure, from one evaluation by each member for all of them.
+        """All results of each structure; each member evaluates all structures at once.
 
         Raises:
             ValueError: if a member refuses a structure; the message names the member.
@@ -201,15 +201,15 @@ class Committee(ChargeCalculator):
 
 
 class CommitteeSign:
-    """The signs of the charges of several models: fixed by the first structure that can, then kept.
+    """The signs of the charges of several models.
 
-    Relative to the first model, the sign of another is that which makes their charges correlate;
-    the common sign makes the most electronegative element negative in the mean. As with
-    ``les.ChargeSign``, a structure of a single element decides nothing for good: what it says of
-    relative signs holds until one comes that does.
+    The first structure with several elements determines them, and they are then kept. The sign of
+    each model relative to the first one is chosen such that their charges correlate. The common
+    sign makes the most electronegative element negative in the mean. A structure of a single
+    element determines only preliminary relative signs, as with ``les.ChargeSign``.
 
     Args:
-        sign: +1 or -1 for the first model's charges, instead of letting a structure decide.
+        sign: +1 or -1 sets the sign of the first model's charges by hand.
 
     Attributes:
         common: the sign of the first model, ``None`` as long as it is open.
@@ -241,11 +241,11 @@ class CommitteeSign:
         return [(self.common or 1) * sign for sign in relative]
 
     def state(self) -> dict[str, Any]:
-        """What has been decided, as plain values for :meth:`restore`."""
+        """The signs that were chosen, as plain values for :meth:`restore`."""
         return {"common": self.common, "relative": self.relative, "decided": self.decided}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on with what another one has decided."""
+        """Continue with the signs that another instance has chosen."""
         self.common, self.relative = state["common"], state["relative"]
         self.decided = state["decided"]
 

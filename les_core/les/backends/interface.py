@@ -51,7 +51,7 @@ class Backend(ABC):
     features: ClassVar[Mapping[str, Support]] = {}
 
     def problem(self) -> str | None:
-        """Why upstream cannot be used here, or ``None`` if it can."""
+        """The reason why upstream cannot be used here, or ``None`` if it can."""
         module_name, attribute = self.symbol.split(":")
         install = f'install it with: pip install "les[{self.extra or self.name}]"'
         try:
@@ -86,16 +86,16 @@ class Backend(ABC):
         return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
     def model_folder(self) -> Path:
-        """Folder of the models that come with the adapter; it need not be there."""
+        """Folder of the models that come with the adapter; it need not exist."""
         return Path(str(resources.files(self.package))) / "models"
 
     def train(self, arguments: Sequence[str], *, les: bool, **options: Any) -> None:
         """Run upstream's training with its own command-line ``arguments``.
 
         Args:
-            arguments: those of the command line.
-            les: train the long-range model; without it the run is upstream's own.
-            options: further ones of the adapter's own function.
+            arguments: arguments of the command line.
+            les: train the long-range model; otherwise the run is upstream's own.
+            options: further options of the adapter's own function.
 
         Raises:
             BackendError: as :meth:`require`.
@@ -117,13 +117,13 @@ class Backend(ABC):
     ) -> Any:
         """ASE calculator for a trained model, with or without LES.
 
-        Its results carry ``energy, forces, energies`` and, with LES, ``charges``,
-        ``dipole`` and ``les_energy``, of open structures also ``quadrupole``; ``stress`` for
-        periodic structures. With ``bec`` also ``born_effective_charges`` ``[n_atoms, 9]``. A
+        Its results are ``energy, forces, energies`` and, with LES, ``charges``, ``dipole`` and
+        ``les_energy``. Open structures also have ``quadrupole``, periodic structures have
+        ``stress``, and with ``bec`` there are ``born_effective_charges`` ``[n_atoms, 9]``. A
         pickled model, which can run code when it is loaded, is refused without ``allow_pickle``.
-        Its attribute ``les_config`` is the model's ``les.LESConfig``, or ``None`` for a model
-        without LES. ``head`` says which head of a model with several is meant. ``options`` are
-        those of the adapter's ``LESCalculator``, a ``les.backends.calculator.ChargeCalculator``.
+        The attribute ``les_config`` is the model's ``les.LESConfig``, or ``None`` for a model
+        without LES. ``head`` selects one of several heads. ``options`` are those of the adapter's
+        ``LESCalculator``, a ``les.backends.calculator.ChargeCalculator``.
 
         Raises:
             BackendError: as :meth:`require`.
@@ -143,7 +143,7 @@ class Backend(ABC):
         )
 
     def require_ending(self, path: Path) -> None:
-        """Raise ``ValueError`` for a model file whose name does not tell this backend."""
+        """Raise ``ValueError`` for a model file without one of the endings of this backend."""
         if not path.name.endswith(self.model_suffixes):
             raise ValueError(
                 f"the name {path} must end with {' or '.join(self.model_suffixes)}, which tells "
@@ -151,12 +151,12 @@ class Backend(ABC):
             )
 
     def convert(self, source: Path, target: Path, *, allow_pickle: bool = False) -> None:
-        """Write the published model ``source`` to ``target``, as a file of ours.
+        """Write the published model ``source`` to ``target``, as a file of les.
 
         Raises:
             BackendError: if the backend has no published models of another format.
-            ValueError: without ``allow_pickle`` where ``source`` is a pickle, for what is no such
-                model, and as :meth:`require_ending`.
+            ValueError: without ``allow_pickle`` if ``source`` is a pickle, for a file that holds no
+                such model, and as :meth:`require_ending`.
         """
         raise BackendError(f"backend {self.name!r} has no published models to convert")
 

@@ -28,7 +28,14 @@ class TrainingJob:
     extra: tuple[str, ...] = field(default=())
 
     def options(self, epochs: str = "epochs") -> list[str]:
-        """All but ``extra`` as options of a command that calls the number of epochs ``epochs``."""
+        """All fields except ``extra`` as options of a command.
+
+        Args:
+            epochs: the command's name of the option for the number of epochs.
+
+        Returns:
+            Options ``--key=value``.
+        """
         options = {
             "config": self.config,
             "name": self.name,
@@ -44,7 +51,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of a learning curve. ``None`` where upstream does not report it."""
+    """One line of a learning curve, with ``None`` for values that upstream does not report."""
 
     epoch: int
     #: Wall time of the training steps of this epoch, validation excluded [s].

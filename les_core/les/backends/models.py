@@ -60,13 +60,13 @@ def shipped_models() -> dict[str, ShippedModel]:
 
 
 def model_path(model: str | Path) -> Path:
-    """The file of a model: one that is there, or that of the shipped model with this name.
+    """The file of a model: an existing file, or that of the shipped model with this name.
 
     Args:
-        model: a file, or a name of ``les models list``. A file of that name goes first.
+        model: a file, or a name of ``les models list``. A file of that name takes precedence.
 
     Returns:
-        The file; what is neither comes back as it is, for whoever reads it to refuse.
+        The file. A text that is neither is returned unchanged, and fails when it is read.
     """
     path = Path(model)
     # Names have neither folders nor endings, so nothing is looked for where a file is named.

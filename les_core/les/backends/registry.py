@@ -25,10 +25,10 @@ def lazy_attribute(package: str, backend: str, modules: Mapping[str, str], name:
         package: name of the package.
         backend: whose upstream the modules need.
         modules: attribute -> module that has it.
-        name: the attribute asked for.
+        name: name of the attribute.
 
     Raises:
-        AttributeError: for none of ``modules``.
+        AttributeError: for a name that ``modules`` lacks.
         BackendError: if upstream cannot be used here; the message says what to install.
     """
     if name not in modules:
@@ -62,12 +62,12 @@ def config_path(name: str, backend: str | None = None) -> Path:
 
     Args:
         name: its name.
-        backend: the model to be trained. A name that is only a ``SYSTEM`` is of this one, and
-            without it of the one that is installed here, if there is no other.
+        backend: the model to be trained. A name that is only a ``SYSTEM`` belongs to this model;
+            without ``backend`` it belongs to the only model that is installed here.
 
     Raises:
-        ValueError: for a name that is none, or that several models have, and for a configuration
-            of another model's training; the message lists those there are.
+        ValueError: for an unknown name, for a name that several models have, and for a
+            configuration of another model's training; the message lists the known names.
         BackendError: for an unknown backend.
     """
     model, slash, system = name.partition("/")

@@ -26,14 +26,14 @@ class Settings:
     """All settings of a distillation.
 
     Attributes:
-        teachers: who labels; the first one runs the dynamics.
-        configurations: where configurations come from.
-        student: what learns.
+        teachers: the teachers, which label; the first one runs the dynamics.
+        configurations: the sources of configurations.
+        student: the model that learns.
         start: files with starting structures.
-        seed: of all random choices but those of the training.
+        seed: seed of all random choices except those of the training.
         selection, limits, split: see the classes.
-        rounds: of active learning; ``None`` without any.
-        folder: folder that relative names of files are in.
+        rounds: rounds of active learning; ``None`` without any.
+        folder: folder to which relative names of files refer.
     """
 
     teachers: tuple[TeacherSettings, ...]
@@ -49,7 +49,7 @@ class Settings:
 
     @classmethod
     def from_yaml(cls, path: Path) -> Settings:
-        """The settings in a file.
+        """Read the settings from a file.
 
         Raises:
             OSError: if it cannot be read.
@@ -62,7 +62,7 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], folder: Path = Path()) -> Settings:
-        """The settings that a mapping holds; errors are as for :meth:`from_yaml`."""
+        """Read the settings from a mapping; errors are as for :meth:`from_yaml`."""
         refuse_unknown(values, [each.name for each in fields(cls) if each.name != "folder"])
         for name in ("teachers", "configurations", "student"):
             if name not in values:
@@ -110,10 +110,10 @@ class Settings:
         )
 
     def with_rounds(self, count: int) -> Settings:
-        """The same with another number of rounds.
+        """The same settings with another number of rounds.
 
         Raises:
-            ValueError: if there can be none: they are of one teacher, and begin with ``start``.
+            ValueError: for several teachers, and without ``start``.
         """
         check_whole("--rounds", count, 0)
         if count:
@@ -121,7 +121,7 @@ class Settings:
         return replace(self, rounds=replace(self.rounds or RoundSettings(), count=count))
 
     def path(self, name: str) -> Path:
-        """A file that the settings name; relative names are relative to the settings' folder."""
+        """Path of a file that the settings name; relative names refer to the settings' folder."""
         return self.folder / Path(name).expanduser()
 
     def teacher(self, name: str) -> TeacherSettings:

@@ -20,13 +20,13 @@ from les.ranges import is_number
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """Who labels, and where.
+    """A teacher, and its environment.
 
     Attributes:
         teacher: a name of ``les.distillation.teachers.REGISTRY``, ``module:callable``, or a model
             file.
-        name: what files of this teacher are called; made of ``teacher`` by default.
-        python: interpreter of the environment that the teacher lives in; empty for this one.
+        name: name of the files of this teacher; the default is derived from ``teacher``.
+        python: interpreter of the environment of the teacher; empty for this environment.
         options: keyword arguments of its calculator.
     """
 
@@ -68,14 +68,15 @@ class DynamicsSettings:
     """Molecular dynamics of the first teacher, with a Langevin thermostat.
 
     Attributes:
-        temperatures: one trajectory for each, and each of the ``densities`` [K].
-        densities: densities as multiples of that of the starting structure; its molecules are moved
-            as a whole. Open structures have none, and ``1``.
+        temperatures: temperatures [K]; there is one trajectory for each, and each of the
+            ``densities``.
+        densities: densities as multiples of that of the starting structure, whose molecules are
+            moved as a whole. Open structures allow only ``1``.
         steps: length of each trajectory, after ``equilibration``, a multiple of ``every`` [steps].
         equilibration: steps before the first frame that is kept.
-        every: steps from frame to frame.
+        every: number of steps from frame to frame.
         timestep: length of a step [fs].
-        friction: of the thermostat [1/fs].
+        friction: friction of the thermostat [1/fs].
     """
 
     temperatures: tuple[float, ...] = (300.0,)
@@ -110,7 +111,7 @@ class ScanSettings:
     """Pairs of molecules of the starting structures, in open space, at growing distance.
 
     Attributes:
-        distances: smallest distances between atoms of the two [A].
+        distances: smallest distances between atoms of the two molecules [A].
         orientations: number of scans of each pair of kinds of molecules.
     """
 
@@ -127,13 +128,13 @@ class RoundSettings:
     """Active learning: dynamics of a committee of students, whose frames the teacher labels.
 
     Attributes:
-        count: how many rounds there are at most.
-        members: of the committee, which differ by the seed of their training.
-        spread: deviation of the members' force on an atom above which a frame is labelled; rounds
-            end where no frame is above it [eV/A].
-        frames: how many frames of a round are labelled at most.
+        count: largest number of rounds.
+        members: number of members of the committee, which differ by the seeds of their training.
+        spread: deviation of the members' forces on an atom above which a frame is labelled [eV/A];
+            rounds end if no frame is above it.
+        frames: largest number of frames that are labelled in a round.
         gap: frames of a trajectory that are left out between two that are labelled.
-        dynamics: of the committee, from all starting structures.
+        dynamics: dynamics of the committee, from all starting structures.
     """
 
     count: int = 1
@@ -155,12 +156,12 @@ class RoundSettings:
 
 @dataclass(frozen=True)
 class ConfigurationSettings:
-    """Where configurations come from; at least one of these.
+    """Sources of configurations, of which at least one is needed.
 
     Attributes:
-        files: structures of the user's own, which are taken as they are. Where a structure says in
-            ``info`` its ``trajectory`` and its ``frame`` in it, that is believed; otherwise
-            successive structures of a file are taken for neighbours in time.
+        files: the user's own structures, which are used as they are. ``trajectory`` and ``frame``
+            in the ``info`` of a structure give its position in time; without them, successive
+            structures of a file count as neighbours in time.
         rattles: displaced starting structures.
         dynamics: molecular dynamics.
         scans: pairs of molecules.
@@ -190,12 +191,12 @@ class ConfigurationSettings:
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """Which configurations are labelled.
+    """The configurations that are labelled.
 
     Attributes:
-        count: how many, chosen far from one another; ``None`` for all. Scans are all kept and not
-            counted.
-        cutoff: longest distance between atoms that the choice looks at [A].
+        count: number of configurations, chosen far from one another; ``None`` for all. Scans are
+            all kept and not counted.
+        cutoff: longest distance between atoms that the choice considers [A].
     """
 
     count: int | None = None
@@ -209,7 +210,7 @@ class SelectionSettings:
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """What a configuration and its labels may be, before they count as exploded.
+    """Limits of configurations and labels; values beyond them are errors.
 
     Attributes:
         force: largest force on an atom [eV/A].
@@ -233,7 +234,7 @@ class LimitSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How labelled configurations are divided.
+    """The division of labelled configurations into sets.
 
     Attributes:
         valid, test: shares of the configurations.
@@ -262,19 +263,19 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class StudentSettings:
-    """What learns.
+    """The model that learns.
 
     Attributes:
         backend: name of a backend.
-        config: a training configuration of upstream's own: a file, or ``MODEL/SYSTEM`` of
+        config: a training configuration in upstream's own format: a file, or ``MODEL/SYSTEM`` of
             ``les config list``.
         les: whether the student has LES.
-        twin: whether one without LES is trained beside it, on the same sets with the same seed.
-        epochs: number of epochs; that of the configuration by default.
-        seed: of the training.
-        options: further options of ``les train``, as they are.
-        device: where it is trained.
-        python: interpreter of the environment that the backend lives in; empty for this one.
+        twin: whether a second student without LES is trained, on the same sets with the same seed.
+        epochs: number of epochs; the default is that of the configuration.
+        seed: seed of the training.
+        options: further options of ``les train``, which are passed unchanged.
+        device: device of the training.
+        python: interpreter of the environment of the backend; empty for this environment.
     """
 
     backend: str

@@ -42,13 +42,13 @@ KEPT = "LES_DISTILL_LOCKED"
 
 @dataclass(frozen=True)
 class Distillation:
-    """A folder and what is to be made in it.
+    """A distillation: its settings, and the folder of its files.
 
     Attributes:
-        settings: what to do.
-        folder: where files go; it must be there.
+        settings: the settings of all stages.
+        folder: an existing folder for all files.
         source: the settings' file, which processes in other environments read again.
-        force: make anew what is of other settings.
+        force: repeat stages that were done with other settings.
     """
 
     settings: Settings
@@ -57,17 +57,17 @@ class Distillation:
     force: bool = False
 
     def perform(self, stage: str, teacher: str = "", number: int = 0) -> bool:
-        """Do a stage in this process; returns whether there was something to do.
+        """Do a stage in this process; returns whether there was anything to do.
 
         Args:
-            stage: one of :data:`STAGES`, or of those of a round.
-            teacher: the name of the teacher, of a stage that is done for each.
-            number: of the round, from 1 on; 0 for what is before and after all rounds.
+            stage: one of :data:`STAGES`, or of the stages of a round.
+            teacher: name of the teacher, for a stage that is done for each teacher.
+            number: number of the round, from 1 on; 0 for stages before and after all rounds.
 
         Raises:
             BackendError: if the teacher or the student is not installed here.
-            ValueError: for a stage that was done with other settings, a stage before it that is
-                missing, and whatever is wrong with configurations and labels.
+            ValueError: for a stage that was done with other settings, an earlier stage that is
+                missing, and errors in configurations and labels.
         """
         if number:
             return self._round(self.settings.teacher(teacher), number).perform(stage)
@@ -76,10 +76,9 @@ class Distillation:
         return bool(getattr(self, f"_{stage}")())
 
     def perform_alone(self, stage: str, teacher: str = "", number: int = 0) -> bool:
-        """As :meth:`perform`, while no other process works in the folder.
+        """Do a stage as :meth:`perform`, while no other process works in the folder.
 
-        Of a process that ``les.distillation.running.run`` has started, that one keeps all others
-        out.
+        If ``les.distillation.running.run`` has started this process, it excludes all others.
 
         Raises:
             OSError: if another process works in the folder; further as :meth:`perform`.
@@ -90,10 +89,10 @@ class Distillation:
             return self.perform(stage, teacher, number)
 
     def check(self) -> None:
-        """Refuse at once what would end the run only after hours.
+        """Find errors at once that would otherwise end the run after hours.
 
         Raises:
-            BackendError: if a teacher or the student is to be here, and is not.
+            BackendError: if a teacher or the student should be installed here, and is not.
             ValueError: for an unknown backend or configuration, and a file that is missing.
         """
         plan = self.settings.configurations
@@ -124,7 +123,7 @@ class Distillation:
         return self.settings.student.python if stage in of_student else ""
 
     def folder_of(self, teacher: str) -> Path:
-        """The folder of all that is of one teacher."""
+        """The folder of all files of one teacher."""
         return self.folder / teacher
 
     def _configurations(self) -> bool:
@@ -234,12 +233,12 @@ class Distillation:
         return Round(self.settings, teacher, self.folder_of(teacher.name), number, self.force)
 
     def last(self, teacher: str) -> Round:
-        """The last round of a teacher; that before the first one where there is none."""
+        """The last round of a teacher; without rounds, the state before the first one."""
         settings = self.settings.teacher(teacher)
         return last_round(self.settings, settings, self.folder_of(teacher))
 
     def model(self, teacher: str) -> Path:
-        """The student of a teacher, that of the last round.
+        """The student of a teacher, after the last round.
 
         Raises:
             ValueError: if it has not been trained.
@@ -247,7 +246,7 @@ class Distillation:
         return self.last(teacher).student.model
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """What the evaluation of the last students has found, by teacher."""
+        """Results of the evaluation of the last students, by teacher."""
         found = {}
         for teacher in self.settings.teachers:
             latest = self.last(teacher.name)

@@ -1,4 +1,4 @@
-"""Teachers: whatever gives energies and forces of a structure, by a name, a function or a file."""
+"""Teachers, which label structures with energies and forces: by name, function or file."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Teacher:
 
     Attributes:
         calculator: an ASE calculator.
-        provenance: what the labels depend on besides the structures: the teacher as it was named,
-            its package and version, options, and a checksum of a file.
-        elements: atomic numbers that it knows, ``None`` if only its calculator knows.
+        provenance: everything that the labels depend on besides the structures: the teacher as it
+            was named, its package and version, options, and a checksum of a file.
+        elements: atomic numbers that it knows; ``None`` if only its calculator knows them.
 
     Args:
         calculator: see above.
         provenance: see above.
-        known: what is known of a teacher of the registry.
+        known: the entry of a teacher of the registry.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Teacher:
         """Refuse a structure that the teacher cannot label.
 
         Raises:
-            ValueError: for what is no structure, elements that the teacher is known not to know,
-                and a total charge, a spin or a field that it would not take note of.
+            ValueError: for an empty structure, elements that the teacher does not know, and a total
+                charge, a spin or a field that it would ignore.
         """
         check_atoms(atoms, ANY_AXES)
         if self.elements is not None:
@@ -76,10 +76,10 @@ class Teacher:
                 raise ValueError(f"it has {name}={value}, which this teacher cannot use")
 
     def results(self, atoms: Any) -> dict[str, Any]:
-        """Energy [eV], forces [eV/A] and what else the teacher says of a structure.
+        """Energy [eV], forces [eV/A] and further results of the teacher for a structure.
 
-        Stress ``[6]`` [eV/A^3], in the order of Voigt, is of structures with three periodic axes,
-        a dipole [e A] of open ones.
+        Structures with three periodic axes have a stress ``[6]`` [eV/A^3], in the order of Voigt;
+        open structures have a dipole [e A].
 
         Raises:
             ValueError: as :meth:`check`; and whatever the calculator raises.
@@ -107,7 +107,7 @@ class Teacher:
         return found
 
     def prepare(self, atoms: Any) -> None:
-        """Tell the calculator the total charge and the spin of a structure, where it takes them."""
+        """Pass the total charge and the spin of a structure to the calculator, if it uses them."""
         if not self.takes_charge:
             return
         state = dict(self._parameters)
@@ -122,13 +122,13 @@ def load_teacher(text: str, options: Mapping[str, Any] | None = None) -> Teacher
     """The teacher of a name, of ``module:callable``, or of a model file.
 
     Args:
-        text: which one. A file is recognised by being there.
+        text: name, ``module:callable`` or file. A text that names an existing file is a file.
         options: keyword arguments of its calculator.
 
     Raises:
         BackendError: if it is not installed; the message says what to install.
         ValueError: if it is none of these, or its calculator cannot be made; the message names
-            what was meant.
+            ``text``.
     """
     options = dict(options or {})
     provenance = provenance_of(text, options)
@@ -144,7 +144,7 @@ def load_teacher(text: str, options: Mapping[str, Any] | None = None) -> Teacher
 
 
 def provenance_of(text: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What labels of a teacher depend on besides the structures, without a calculator being made.
+    """Everything that labels depend on besides the structures, without making a calculator.
 
     Args:
         text, options: as for :func:`load_teacher`.
@@ -192,7 +192,7 @@ def load(settings: Settings, teacher: TeacherSettings) -> Teacher:
 
 
 def described(settings: Settings, teacher: TeacherSettings) -> dict[str, Any]:
-    """A teacher as records compare it: another one may be there under the same name.
+    """A teacher as records compare it, since another one may have the same name.
 
     Raises:
         BackendError, ValueError: as :func:`provenance_of`.
@@ -207,7 +207,7 @@ def _named(settings: Settings, teacher: TeacherSettings) -> str:
 
 
 def missing(name: str) -> str | None:
-    """Why a teacher of the registry cannot be used here and what to do; ``None`` if it can."""
+    """The reason why a teacher of the registry cannot be used here, and what to do, or ``None``."""
     known = REGISTRY[name]
     try:
         importlib.import_module(known.module)

@@ -1,4 +1,4 @@
-"""How atoms are moved: by themselves, with a thermostat, or with a thermostat and a barostat."""
+"""Ensembles of molecular dynamics: alone, with a thermostat, or also with a barostat."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Ensemble:
     """An ensemble, and the integrator of ASE that samples it.
 
     ``nve`` is velocity Verlet; ``nvt`` is Langevin dynamics. ``npt`` is Langevin dynamics of atoms
-    and volume (BAOAB, D. Quigley, M. I. J. Probert, J. Chem. Phys. 120, 11432 (2004)): the shape of
-    the cell stays, its volume moves.
+    and volume (BAOAB, D. Quigley, M. I. J. Probert, J. Chem. Phys. 120, 11432 (2004)). It changes
+    the volume of the cell, and keeps its shape.
 
     Attributes:
         kind: ``"nve"``, ``"nvt"`` or ``"npt"``.
-        timestep: [fs].
-        temperature: of the thermostat [K].
-        friction: of the thermostat [1/fs].
-        pressure: of the barostat [bar].
-        barostat_time: in which the volume follows the pressure [fs].
+        timestep: time step [fs].
+        temperature: temperature of the thermostat [K].
+        friction: friction of the thermostat [1/fs].
+        pressure: pressure of the barostat [bar].
+        barostat_time: time in which the volume follows the pressure [fs].
 
     Raises:
-        ValueError: for another ``kind``, numbers that are not positive, a setting that the ensemble
-            needs and does not have, and one that has no effect in it.
+        ValueError: for another ``kind``, numbers that are not positive, a missing setting that the
+            ensemble needs, and a setting that has no effect in it.
     """
 
     kind: str
@@ -90,9 +90,9 @@ class Ensemble:
         """ASE's integrator.
 
         Args:
-            atoms: what it moves.
+            atoms: the atoms to move.
             generator: random numbers of thermostat and barostat, ``numpy.random.Generator``.
-            barostat: momentum of the volume to go on with, of which ``momentum_of`` tells the last.
+            barostat: initial momentum of the volume; ``momentum_of`` returns the last one.
         """
         from ase import units
         from ase.md.langevin import Langevin
@@ -130,7 +130,7 @@ class Ensemble:
 
 
 def momentum_of(integrator: Any) -> float:
-    """The momentum of the volume that an integrator has come to; 0 without a barostat."""
+    """The present momentum of the volume in an integrator; 0 without a barostat."""
     return float(getattr(integrator, "p_eps", 0.0))
 
 

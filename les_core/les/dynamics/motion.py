@@ -1,4 +1,4 @@
-"""Atoms that move, and the state that they can go on from."""
+"""Moving atoms, and the state from which their motion can be continued."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ HOTTEST = 1e4
 
 
 class UnstableError(ValueError):
-    """The atoms fly apart; the message names the step and what was found."""
+    """The dynamics is unstable; the message names the step and the reason."""
 
 
 class Motion:
-    """Moving atoms. Moved in pieces, from a state on or at once, they go the same way.
+    """Moving atoms. Their path is the same in pieces, from a stored state, and without a break.
 
     Args:
-        calculator: ASE calculator. Where it computes Born effective charges, it does so only when
-            :meth:`advance` has come to its end.
-        atoms: the structure to begin with; velocities are drawn where it has none, without motion
-            as a whole. Those that it has are kept.
-        temperature: of the velocities that are drawn [K].
-        seed: of the velocities that are drawn, and of the thermostat.
+        calculator: ASE calculator. Born effective charges, if it has any, are computed only at the
+            end of :meth:`advance`.
+        atoms: the first structure. Its velocities are kept; if it has none, they are drawn without
+            motion of the whole system.
+        temperature: temperature of random velocities [K].
+        seed: seed of random velocities and of the thermostat.
 
     Attributes:
-        step: steps that have been made.
-        atoms: the structure as it is now.
+        step: number of steps that have been made.
+        atoms: the present structure.
 
     Raises:
-        ValueError: for atoms without velocities where ``temperature`` is ``None``.
+        ValueError: for atoms without velocities if ``temperature`` is ``None``.
     """
 
     def __init__(
@@ -64,8 +64,7 @@ class Motion:
         """Make steps.
 
         Raises:
-            UnstableError: where atoms get too hot, or the calculator refuses where they have come
-                to.
+            UnstableError: if atoms get too hot, or the calculator refuses their positions.
         """
         integrator = ensemble.integrator(self.atoms, self.generator, self._volume_momentum)
         hottest = max(HOTTEST, 10.0 * (ensemble.temperature or 0.0))
@@ -92,9 +91,9 @@ class Motion:
         Before the first step it yields, too.
 
         Args:
-            last: where it ends; ``last`` and steps made before are multiples of ``every``.
-            every: steps from one stop to the next.
-            ensemble: which one is sampled from a step on.
+            last: last step; it and the number of steps made before are multiples of ``every``.
+            every: number of steps from one stop to the next.
+            ensemble: function of a step that returns the ensemble to sample from there on.
         """
         from tqdm import tqdm
 
@@ -111,7 +110,7 @@ class Motion:
                 yield
 
     def state(self) -> dict[str, Any]:
-        """All that it takes to go on, but for the step: arrays, and what JSON holds."""
+        """Everything that is needed to continue, except the step: arrays, and values for JSON."""
         return {
             "positions": self.atoms.positions,
             "momenta": self.atoms.get_momenta(),
@@ -122,7 +121,7 @@ class Motion:
         }
 
     def restore(self, step: int, state: Mapping[str, Any]) -> None:
-        """Go back to a step and what :meth:`state` was there."""
+        """Return to a step, and to the result of :meth:`state` at that step."""
         self.step = step
         if "cell" in state:
             self.atoms.set_cell(state["cell"])
@@ -133,15 +132,15 @@ class Motion:
         restore_sign(self.calculator, state["sign"])
 
     def let_go(self) -> None:
-        """Take the motion as a whole out, which chance or a thermostat has given.
+        """Remove the motion of the whole system, which random velocities or a thermostat cause.
 
-        Constrained atoms keep theirs, since they cannot move as a whole.
+        It is kept if atoms are constrained, since these cannot move as a whole.
         """
         if not self.atoms.constraints:
             self.atoms.set_momenta(inner_momenta(self.atoms))
 
     def ask_for_charges(self, wanted: bool) -> None:
-        """Let Born effective charges be computed, which cost more than a step, or not."""
+        """Switch the computation of Born effective charges on or off; it costs more than a step."""
         for each in (self.calculator, *getattr(self.calculator, "members", ())):
             if BORN_CHARGES in getattr(each, "implemented_properties", ()):
                 each.bec = wanted

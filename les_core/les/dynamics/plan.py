@@ -11,14 +11,14 @@ from les.ranges import is_number
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run, and what is kept of it.
+    """The ensemble, the length and the output of a run.
 
     Attributes:
-        ensemble: how the atoms are moved.
-        n_steps: where the run ends, from its very beginning; a whole number of intervals.
-        every: steps from one frame that is written to the next.
-        seed: of velocities that are drawn, of the thermostat and of the barostat.
-        temperature: of velocities that are drawn [K]; by default that of the thermostat.
+        ensemble: the ensemble that moves the atoms.
+        n_steps: number of steps from the very beginning of the run, a multiple of ``every``.
+        every: number of steps from one written frame to the next.
+        seed: seed of random velocities, of the thermostat and of the barostat.
+        temperature: temperature of random velocities [K]; the default is that of the thermostat.
 
     Raises:
         ValueError: for numbers that are not whole and positive, and steps that end between two
@@ -47,11 +47,11 @@ class Plan:
 
     @property
     def first_temperature(self) -> float | None:
-        """The temperature of velocities that are drawn [K]; ``None`` where none can be."""
+        """The temperature of random velocities [K]; ``None`` if none can be drawn."""
         return self.ensemble.temperature if self.temperature is None else self.temperature
 
     def identity(self) -> dict[str, Any]:
-        """What a run that goes on must not change: all but its length."""
+        """The settings that must not change when a run is continued: all except its length."""
         own = asdict(self)
         return {**own.pop("ensemble"), "first temperature": own["temperature"]} | {
             name: own[name] for name in ("every", "seed")

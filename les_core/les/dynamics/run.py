@@ -1,4 +1,4 @@
-"""A run of molecular dynamics that writes its frames, and goes on after whatever ends it."""
+"""A run of molecular dynamics that writes its frames, and can be continued."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def run(
     identity: Mapping[str, Any] | None = None,
     replace: bool = False,
 ) -> Any:
-    """Move atoms, or go on with moving them, and write what they do.
+    """Run molecular dynamics, or continue a run, and write its frames.
 
-    With every frame that is written, the state of all atoms takes the place of the last one in a
-    file. So a run that was killed loses no more than the steps since the last frame, and the same
-    call goes on there; with more steps it adds to a run that had ended. A run in pieces is the same
-    run.
+    Whenever a frame is written, the state of all atoms is written to a file, too. So a run that was
+    killed loses only the steps since the last frame, and the same call continues it; with more
+    steps the call extends a finished run. A run in pieces gives the same results as an
+    uninterrupted one.
 
     Args:
         calculator: any ASE calculator with forces, and with stress for a barostat.
-        atoms: the structure to begin with. Where it has velocities, they are kept.
-        plan: what is run.
+        atoms: the first structure. If it has velocities, they are kept.
+        plan: the ensemble, the length and the output of the run.
         folder: an existing folder, for :data:`FILES`.
-        identity: what else the results depend on, by name.
-        replace: begin anew where the run in the folder cannot go on: another one, a longer one, or
-            one that has lost something of its files. That run is lost.
+        identity: anything else that the results depend on, by name.
+        replace: start again if the run in the folder cannot be continued because it is another
+            run, is longer, or has lost a part of its files. The old run is then lost.
 
     Returns:
         The structure at the end, with its calculator.
 
     Raises:
-        ValueError: for a structure that cannot be moved in the ensemble, a temperature of
-            velocities that are there already, a run that is another one, longer already or not
-            whole, unless it is replaced, and a run that is not stable.
+        ValueError: for a structure that cannot be moved in the ensemble; for a temperature of
+            velocities if the structure has velocities; for an existing run that is another one,
+            is longer or incomplete, unless it is replaced; and for a run that is not stable.
         OSError: if a file cannot be read or written.
     """
     plan.ensemble.check(atoms, calculator)

@@ -53,10 +53,10 @@ def born_effective_charges(
 
     Args:
         charges: latent charges ``[n_atoms]`` or ``[n_atoms, 1]`` [e], computed from
-            ``positions`` by differentiable operations. Those of a model with ``neutrality``
-            ``"shift"`` are ``raw_charges`` here, from before the shift: it is done by
-            ``remove_mean``, and in an infinite crystal, unlike in its cell, the mean of all
-            charges does not feel one atom.
+            ``positions`` by differentiable operations. For a model with ``neutrality``
+            ``"shift"`` pass ``raw_charges``, from before the shift. ``remove_mean`` takes care
+            of the shift: in an infinite crystal, unlike in its cell, the mean of all charges
+            does not depend on a single atom.
         positions: ``[n_atoms, 3]`` [A]; without ``edges`` they must require gradients.
         cell: ``[n_structures, 3, 3]`` [A]; without it all structures are open.
         batch: structure of each atom ``[n_atoms]``; may be left out for one structure.
@@ -67,18 +67,19 @@ def born_effective_charges(
         method: ``"exact"``, the derivative in the infinite crystal (``les.response.moments``), or
             ``"phase"``, the published approximation for large cells (``les.response.phase``). Both
             are the derivative of :func:`les.dipole_moments` along open directions.
-        edges: the graph that the charges come from. ``"exact"`` needs it for periodic structures;
-            ``"phase"`` has no use for it.
-        total_charge: what the charges of each structure, times the square root of
-            ``epsilon_factor``, sum to ``[n_structures]`` [e], and the Born effective charges of a
-            molecule, too. It needs ``remove_mean``.
-        fragment: label of the fragment of each atom ``[n_atoms]``, of charges which sum to a
-            constant in each fragment and are taken as they are. Both methods are one
-            then, which is exact and takes neither ``method`` nor ``edges`` nor ``total_charge``
+        edges: the graph along which the charges depend on positions. ``"exact"`` needs it for
+            periodic structures; ``"phase"`` does not use it.
+        total_charge: sum of the charges of each structure, times the square root of
+            ``epsilon_factor``, ``[n_structures]`` [e]. The Born effective charges of a molecule
+            sum to it, too. It needs ``remove_mean``.
+        fragment: label of the fragment of each atom ``[n_atoms]``. The charges have to sum to a
+            constant in each fragment, and are used as they are. Then both methods give the same
+            exact result, and ``method``, ``edges`` and ``total_charge`` have no effect
             (``les.response.fragments``).
 
     Returns:
-        ``[n_atoms, 3, 3]`` [e]; first the component of P, then of the displacement.
+        ``[n_atoms, 3, 3]`` [e]; the first index is the component of P, the second that of the
+        displacement.
 
     Raises:
         ValueError, TypeError: as ``les.Ewald``, but not within ``torch.compile``; for several

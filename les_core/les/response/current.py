@@ -17,7 +17,7 @@ from les.sums.checks import check_finite, check_tensors
 def current(
     bec: Tensor, velocities: Tensor, batch: Tensor | None = None, n_structures: int = 1
 ) -> Tensor:
-    """The current of each structure, the derivative of its dipole by time.
+    """The current of each structure, which is the time derivative of its dipole.
 
     ASE's unit of time is A sqrt(u/eV) = 10.18 fs: multiply its velocities by ``ase.units.fs``
     (0.0982) to have A/fs.
@@ -31,7 +31,7 @@ def current(
         n_structures: number of structures.
 
     Returns:
-        ``[n_structures, 3]`` [e A/fs]. In other units of velocity, e times that unit.
+        ``[n_structures, 3]`` [e A/fs]. With other units of velocity, the unit is e times that unit.
 
     Raises:
         ValueError, TypeError: for other shapes or types, values that are not finite, and a

@@ -26,7 +26,7 @@ def dipole_moments(
     remove_mean: bool = True,
     epsilon_factor: float = 1.0,
 ) -> Tensor:
-    r"""Dipoles :math:`\sqrt{\epsilon_\infty} \sum_j q_j r_j` of the positions as given.
+    r"""Dipoles :math:`\sqrt{\epsilon_\infty} \sum_j q_j r_j` for the positions as given.
 
     In a periodic cell this is one branch of a multivalued quantity, and jumps when an atom
     is wrapped; take differences, or Born effective charges.

@@ -78,12 +78,13 @@ def fix_charge_sign(charges: Tensor, atomic_numbers: Tensor) -> Tensor:
 
 
 class ChargeSign:
-    """The sign of a trajectory's charges: fixed by its first structure that can, then kept.
+    """The sign of the charges along a trajectory.
 
-    It must not change along a trajectory, as a decision for each structure anew might.
+    The first structure with several elements determines it. It is then kept, because a new
+    decision for each structure might change the sign along a trajectory.
 
     Args:
-        sign: +1 or -1, instead of letting a structure decide.
+        sign: +1 or -1 sets the sign by hand.
 
     Raises:
         ValueError: for another ``sign``.
@@ -104,11 +105,11 @@ class ChargeSign:
         return self.sign or 1
 
     def state(self) -> dict[str, Any]:
-        """What has been decided, as plain values for :meth:`restore`."""
+        """The sign that was chosen, as plain values for :meth:`restore`."""
         return {"sign": self.sign}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on with what another one has decided.
+        """Continue with the sign that another instance has chosen.
 
         Raises:
             ValueError: for another sign than +1, -1 and ``None``.

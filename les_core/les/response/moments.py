@@ -37,14 +37,13 @@ from les.sums.reciprocal.lattice import exactly, open_directions, reciprocal_vec
 
 
 class Carried(NamedTuple):
-    """Features on their way from one atom to another.
+    """Features that a model carries from one atom to another.
 
     Attributes:
-        features: ``[n, ...]``, the very tensor that the model goes on with, after the features
-            have been gathered from their atoms and before anything is summed. Charges come from
-            it.
-        displacement: ``[n, 3]`` [A], from the atom that each of them comes from to the atom that
-            it enters, the right image of it.
+        features: ``[n, ...]``, the tensor itself from which the model computes the charges, after
+            the features have been gathered from their atoms and before anything is summed.
+        displacement: ``[n, 3]`` [A], from the atom that each row of features comes from to the
+            image of the atom that uses it.
     """
 
     features: Tensor
@@ -55,12 +54,12 @@ class Edges(NamedTuple):
     """The graph along which a model's charges depend on positions.
 
     Attributes:
-        vectors: ``[n_edges, 3]`` [A], from atom ``start`` to atom ``end``, images included: the
-            very tensor that all dependence of the charges on positions passes through, or several
-            that follow one another, as those of the structures in a batch.
+        vectors: ``[n_edges, 3]`` [A], from atom ``start`` to atom ``end``, images included. This
+            must be the tensor itself through which the charges depend on positions, or several
+            such tensors in order, for example one for each structure of a batch.
         start: ``[n_edges]``, index of the atom.
         end: ``[n_edges]``, index of the atom.
-        carried: every place where features of one atom go to another, in any order.
+        carried: every place where features of one atom are passed to another, in any order.
         centre: the end of an edge at which its features are used, by the model's convention.
     """
 
@@ -72,14 +71,14 @@ class Edges(NamedTuple):
 
     @property
     def parts(self) -> list[Tensor]:
-        """The tensors that ``vectors`` are."""
+        """The tensors of ``vectors``, in order."""
         return [self.vectors] if isinstance(self.vectors, Tensor) else list(self.vectors)
 
     def check(self, n_atoms: int) -> None:
-        """Refuse what is no tensor, does not belong together or has no gradients.
+        """Refuse values that are no tensors, have wrong shapes or do not require gradients.
 
         Raises:
-            TypeError: for what is no tensor.
+            TypeError: for values that are no tensors.
             ValueError: for other shapes, types and indices, and vectors without gradients.
         """
         parts = self.parts

@@ -23,24 +23,24 @@ from les.response.born import BORN_CHARGES
 class Polarisation:
     """The change of the dipole of a cell, or of a molecule, since the first of many frames.
 
-    Frames follow one another by steps so short that each atom is the nearest image of what it was:
-    it does not matter whether atoms are wrapped. A longer step cannot be told from the shorter one
-    to the nearest image, which is what counts. For instance, along molecular dynamics::
+    Steps between frames have to be so short that each atom moves to its nearest image; then it does
+    not matter whether atoms are wrapped. A longer step cannot be distinguished from the step to
+    the nearest image, which is used instead. For instance, along molecular dynamics::
 
         polarisation = Polarisation(atoms)
         dynamics.attach(lambda: polarisation.update(atoms))
 
     In a crystal whose charges do not sum to a constant, the integral depends a little on the path,
-    and a closed one does not quite come back to zero: see ``les.response.sum_rules``.
+    and is not exactly zero for a closed path; see ``les.response.sum_rules``.
 
     Args:
         atoms: the first frame, ``ase.Atoms``.
         bec: its Born effective charges ``[n_atoms, 3, 3]`` or ``[n_atoms, 9]`` [e], the component
-            of the polarisation first. Without them, they are those of the calculator of ``atoms``.
+            of the polarisation first. The default is the result of the calculator of ``atoms``.
 
     Attributes:
-        change: ``[3]`` [e A], the dipole less that of the first frame. The polarisation proper is
-            this divided by the volume.
+        change: ``[3]`` [e A], the dipole less that of the first frame. Divided by the volume it is
+            the change of the polarisation.
 
     Raises:
         ValueError: for Born effective charges of another shape or that are not finite.

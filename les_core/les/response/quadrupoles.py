@@ -18,16 +18,16 @@ def quadrupole_moments(
 ) -> Tensor:
     r"""Second moments :math:`\sqrt{\epsilon_\infty} \sum_j q_j (r_j - c)_\alpha (r_j - c)_\beta`.
 
-    The centre c is the mean of all positions, the geometric centre, so that nothing depends on
-    where a molecule is; that of a molecule with a dipole does depend on this choice. These are the
-    primitive moments, with their trace, as in the SPICE data set. The traceless moment
-    of A. D. Buckingham (Q. Rev. Chem. Soc. 13, 183 (1959)) is
+    The centre c is the mean of all positions, the geometric centre, so the result does not depend
+    on the position of a molecule. If a molecule has a dipole, its quadrupole depends on the choice
+    of the centre. The results are the primitive moments, with their trace, as in the SPICE data
+    set. The traceless moment of A. D. Buckingham (Q. Rev. Chem. Soc. 13, 183 (1959)) is
     :math:`\Theta = \tfrac{3}{2} (Q - \tfrac{1}{3} \mathrm{tr}\,Q)`: only this part acts on other
     molecules, and only this part of a point-charge model is comparable with electronic-structure
     theory, where the trace is mostly the extent of the electron cloud.
 
-    In a periodic cell they would jump when an atom is wrapped, and the jump depends on all
-    positions: they mean something for open structures only.
+    In a periodic cell they would jump when an atom is wrapped, by an amount that depends on all
+    positions. They are meaningful for open structures only.
 
     Args:
         charges: ``[n_atoms]`` or ``[n_atoms, 1]`` [e].

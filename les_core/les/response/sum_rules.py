@@ -44,8 +44,9 @@ def acoustic_sum(bec: Tensor, batch: Tensor | None = None, n_structures: int = 1
 def spread_acoustic_sum(bec: Tensor, batch: Tensor | None = None, n_structures: int = 1) -> Tensor:
     """Born effective charges less their mean over the atoms of each structure.
 
-    Their acoustic sum is then zero: what phonon codes, and molecular dynamics in a field, need.
-    All atoms share the correction alike, as in X. Gonze, C. Lee, Phys. Rev. B 55, 10355 (1997).
+    Their acoustic sum is then zero, as phonon codes and molecular dynamics in a field require.
+    All atoms have the same share of the correction, as in X. Gonze, C. Lee, Phys. Rev. B 55, 10355
+    (1997).
     The result is differentiable.
 
     Args:

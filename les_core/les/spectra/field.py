@@ -3,13 +3,13 @@ r"""A homogeneous electric field on any model with Born effective charges.
 .. math:: E = E_0 - P \cdot \mathcal{E}, \qquad F_{i\beta} = F^0_{i\beta}
     + \mathcal{E}_\alpha Z^*_{i\alpha\beta}
 
-P is the dipole of a molecule. That of a periodic cell has many values, so it is followed from
-the first structure on, along one branch (``les.Polarisation``): its energy in the field begins with
-zero, and depends on how the structure has come to be what it is where charges do not sum to a
-constant. Along a periodic axis there are two ways to drive a crystal:
+P is the dipole of a molecule. The dipole of a periodic cell has many values, so it is followed from
+the first structure on, along one branch (``les.Polarisation``). Its energy in the field starts from
+zero, and depends on the path of the structure if charges do not sum to a constant. Along a periodic
+axis there are two ways to drive a crystal:
 
 - at constant field ``"E"``, as between electrodes that a battery connects: longitudinal
-  modes are as soft as transverse ones, and what conducts never comes to rest (I. Souza,
+  modes are as soft as transverse ones, and a conductor never comes to rest (I. Souza,
   J. Iniguez, D. Vanderbilt, Phys. Rev. Lett. 89, 117602 (2002));
 - at constant displacement ``"D"``, as between electrodes that are not connected: the field
   is :math:`(D - P/V)/(\epsilon_{vac}\epsilon_\infty)`, its energy
@@ -46,25 +46,27 @@ NEUTRAL = 1e-3
 class HomogeneousField(Calculator):
     """A calculator in a homogeneous field.
 
-    Results are ``energy`` and ``forces`` with the field, and from the model without the field
-    ``charges``, ``dipole`` and ``born_effective_charges``, as the centre of mass sees them, so that
-    nothing is driven away as a whole. There is no stress: the cell must stay as it is.
+    Results are ``energy`` and ``forces`` with the field, and ``charges``, ``dipole`` and
+    ``born_effective_charges`` of the model without the field. They are taken in the frame of the
+    centre of mass, so that the field does not move the system as a whole. There is no stress, and
+    the cell must not change.
 
-    What is linear in the field is there: electrons do not answer to it, but for ``eps_inf``, which
-    the Born effective charges have to be made with. (Equilibrated charges would, by an energy that
-    is quadratic in the field; it is left out, of energies and forces alike.)
+    Only terms that are linear in the field are included. Electrons respond only through
+    ``eps_inf``, with which the Born effective charges have to be computed. (The energy of
+    equilibrated charges also has a term that is quadratic in the field. It is left out of energies
+    and forces.)
 
     Args:
-        calculator: of a model, with ``bec=True``.
-        field: ``[3]`` [V/A], or a function of the time [fs] that gives it; with ``constant="D"``
+        calculator: the calculator of a model, with ``bec=True``.
+        field: ``[3]`` [V/A], or a function of the time [fs] that returns it; with ``constant="D"``
             the displacement, divided by the vacuum permittivity. See :meth:`follow` for the time.
-        constant: ``"E"`` or ``"D"``; must be said where the field has a part along a periodic axis.
+        constant: ``"E"`` or ``"D"``; required if the field has a component along a periodic axis.
         eps_inf: high-frequency dielectric constant, with ``constant="D"``.
 
     Attributes:
-        time: when the field is looked at [fs].
-        polarisation: ``[3]`` [e A], the dipole of a molecule, or the change of that of a cell
-            since the first structure.
+        time: the time at which the field is evaluated [fs].
+        polarisation: ``[3]`` [e A], the dipole of a molecule, or the change of the dipole of a
+            cell since the first structure.
 
     Raises:
         ValueError: for a model without Born effective charges, a field that is not three finite
@@ -123,9 +125,9 @@ class HomogeneousField(Calculator):
         return field
 
     def follow(self, dynamics: Any) -> None:
-        """Let the time of the field be that of a molecular dynamics of ASE.
+        """Take the time of the field from a molecular dynamics of ASE.
 
-        Forces are evaluated at the end of a step, once in each, so the field of a step is that of
+        Forces are evaluated once in each step, at its end, so the field of a step is the field at
         its end. Call this before the first step.
         """
         from ase import units

@@ -1,14 +1,14 @@
 r"""Harmonic frequencies and infrared intensities of molecules.
 
-Frequencies come from the matrix of second derivatives, which finite differences of forces
-give, without translations and rotations; intensities from the derivative of the dipole along a
-mode, which Born effective charges give without another calculation:
+Frequencies are computed from the matrix of second derivatives, by finite differences of forces,
+without translations and rotations. Intensities are computed from the derivative of the dipole along
+a mode, which follows from Born effective charges without another calculation:
 
 .. math:: \frac{\partial\mu_\alpha}{\partial Q_n} = \sum_{i\beta} Z^*_{i\alpha\beta}
     \frac{e_{n,i\beta}}{\sqrt{m_i}}
 
-Raman activities come from the derivative of the polarisability along a mode, by finite
-differences, of models whose charges answer to a field (``les.spectra.raman``).
+Raman activities are computed from the derivative of the polarisability along a mode, by finite
+differences, for models whose charges respond to a field (``les.spectra.raman``).
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class HarmonicModes:
         dipole_derivative: ``[n_modes, 3]`` [e / sqrt(u)].
         vectors: ``[n_modes, n_atoms, 3]``, of unit length in coordinates weighted by the square
             roots of masses.
-        polarisability_derivative: ``[n_modes, 3, 3]`` [e^2 A / (eV sqrt(u))]; ``None`` where it
-            was not asked for.
+        polarisability_derivative: ``[n_modes, 3, 3]`` [e^2 A / (eV sqrt(u))]; ``None`` if it was
+            not requested.
     """
 
     wavenumber: NDArray[np.float64]
@@ -62,7 +62,7 @@ class HarmonicModes:
 
     @property
     def polarisability(self) -> NDArray[np.float64]:
-        """What nuclei that move add to the static polarisability ``[3, 3]`` [e^2 A^2 / eV].
+        """Contribution of the nuclei to the static polarisability ``[3, 3]`` [e^2 A^2 / eV].
 
         Raises:
             ValueError: if a mode is unstable.
@@ -99,7 +99,7 @@ class HarmonicModes:
     def write(self, path: Path) -> None:
         """Write a table of :data:`COLUMNS` [1/cm, km/mol, e / sqrt(u)].
 
-        Where there are derivatives of the polarisability, :data:`RAMAN_COLUMNS` [A^4 / u] follow.
+        If there are derivatives of the polarisability, :data:`RAMAN_COLUMNS` [A^4 / u] follow.
         """
         columns: tuple[str, ...] = COLUMNS
         table = [self.wavenumber, self.intensity, self.dipole_derivative]
@@ -116,7 +116,7 @@ def relaxed(calculator: Any, atoms: Any, fmax: float = 1e-3, steps: int = 500) -
     """A copy of ``atoms`` moved to a minimum of the energy; shows its progress on a terminal.
 
     Raises:
-        ValueError: if the largest force is not below ``fmax`` [eV/A] after so many ``steps``.
+        ValueError: if the largest force is not below ``fmax`` [eV/A] after ``steps`` steps.
     """
     from ase.optimize import BFGS
     from tqdm import tqdm
@@ -147,16 +147,16 @@ def harmonic_modes(
     """The normal modes of a molecule at a minimum of its energy; shows its progress on a terminal.
 
     Args:
-        calculator: with Born effective charges.
+        calculator: a calculator with Born effective charges.
         atoms: open structure; see :func:`relaxed`.
-        displacement: of the finite differences [A].
-        largest_force: what may be left of the forces on atoms [eV/A].
-        raman: find derivatives of the polarisability as well.
+        displacement: displacement of the finite differences [A].
+        largest_force: largest force on an atom that is allowed [eV/A].
+        raman: compute derivatives of the polarisability as well.
 
     Raises:
         ValueError: for a periodic structure, a single atom, larger forces, a displacement that is
-            not positive, a model without Born effective charges, and with ``raman`` one whose
-            charges do not answer to a field.
+            not positive, a model without Born effective charges, and with ``raman`` a model
+            whose charges do not respond to a field.
     """
     from ase import units
 

@@ -3,9 +3,9 @@ r"""Infrared spectra of liquids, crystals and molecules from the current of a tr
 .. math:: \epsilon''(\omega) = \frac{1}{3\,\epsilon_0 V k_B T\,\omega}
     \int_0^\infty \langle J(0)\cdot J(t)\rangle \cos\omega t\,dt
 
-with classical nuclei: there is no other factor than :math:`1/k_B T`, which is what the harmonic
-quantum correction makes of them. The autocorrelation is cut by a Gaussian window, which gives
-every line the width that is asked for as the resolution. calorine computes the integral and
+The nuclei are classical, with the harmonic quantum correction, so :math:`1/k_B T` is the only
+factor. The autocorrelation is multiplied by a Gaussian window, which gives every line the width
+that is requested as the resolution. calorine computes the integral and
 the Kramers-Kronig relation (E. Lindgren et al., J. Open Source Softw. 9, 6264 (2024)).
 """
 
@@ -50,8 +50,8 @@ class Spectrum:
         wavenumber: ``[n]`` [1/cm].
         intensity: ``[n]``, the absorption coefficient times the refractive index
             ``omega epsilon'' / c`` [1/cm]; for a molecule in arbitrary units.
-        error: ``[n]``, the standard error of ``intensity`` from pieces of the trajectory; NaN
-            where it is too short to be divided.
+        error: ``[n]``, the standard error of ``intensity`` from pieces of the trajectory; NaN if
+            the trajectory is too short to be divided.
         resolution: full width at half maximum of the narrowest line [1/cm].
         pieces: the spectra of the pieces ``[n_pieces, n]``.
         permittivity: ``[n]``, complex, ``eps_inf`` included; ``None`` for a molecule.
@@ -66,7 +66,7 @@ class Spectrum:
 
     @property
     def absorption(self) -> NDArray[np.float64]:
-        """The absorption coefficient ``4 pi k / lambda`` [1/cm]; of a molecule, the intensity."""
+        """The absorption coefficient ``4 pi k / lambda`` [1/cm]; for a molecule, the intensity."""
         if self.permittivity is None:
             return self.intensity
         found: NDArray[np.float64] = (
@@ -77,8 +77,8 @@ class Spectrum:
     def by_index(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values in the unit of ``intensity`` ``[..., n]``, divided by the refractive index.
 
-        So they become those of an absorption coefficient. Where the index is zero there is no
-        wave, and they are zero; those of a molecule are left as they are.
+        The results are values of an absorption coefficient. They are zero where the index is zero,
+        because no wave propagates there. Values of a molecule are returned unchanged.
         """
         if self.permittivity is None:
             return values
@@ -97,12 +97,12 @@ class Spectrum:
 
 
 def window_of(resolution: float) -> float:
-    """Standard deviation in time [fs] of the window that gives lines this width [1/cm]."""
+    """Standard deviation in time [fs] of the window that makes lines as wide as this [1/cm]."""
     return FULL_WIDTH / (2.0 * math.pi * LIGHT * resolution)
 
 
 def check_resolution(duration: float, interval: float, resolution: float, highest: float) -> None:
-    """Refuse a spectrum that a trajectory cannot have.
+    """Refuse a spectrum for which a trajectory is too short or too coarse.
 
     Args:
         duration: length of the trajectory [fs].
@@ -140,10 +140,10 @@ def infrared_spectrum(
     """The spectrum of a trajectory.
 
     Args:
-        series: its currents.
+        series: the currents along the trajectory.
         resolution: full width at half maximum of the narrowest line [1/cm].
-        eps_inf: high-frequency dielectric constant, which nuclei do not contribute to; the Born
-            effective charges must have been made with it.
+        eps_inf: high-frequency dielectric constant, without the contribution of nuclei; the Born
+            effective charges must have been computed with it.
         highest: end of the spectrum [1/cm].
 
     Raises:

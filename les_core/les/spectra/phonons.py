@@ -5,9 +5,9 @@ Matter 35, 353001 (2023)); it needs Born effective charges and the high-frequenc
 constant, as arrays (``nac_params``) or as its file ``BORN``.
 
 Latent charges are screened already: their dipole interaction is that of
-:math:`Z^*/\sqrt{\epsilon_\infty}` in vacuum, and so the term that phonopy adds, with
-:math:`Z^* Z^* / \epsilon_\infty`, is what the model's own long-range energy has near the zone
-centre, whatever ``eps_inf`` is.
+:math:`Z^*/\sqrt{\epsilon_\infty}` in vacuum. The term that phonopy adds, with
+:math:`Z^* Z^* / \epsilon_\infty`, therefore agrees with the model's own long-range energy near the
+zone centre, for any ``eps_inf``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from les.units import COULOMB_CONSTANT
 
 
 def high_frequency_constant(calculator: Any, eps_inf: float | None = None) -> float:
-    """The ``eps_inf`` that the Born effective charges of a calculator are made with.
+    """The ``eps_inf`` of the Born effective charges of a calculator.
 
     Args:
-        calculator: of a model; without ``eps_inf``, it is asked for its own.
-        eps_inf: what is known otherwise.
+        calculator: the calculator of a model, whose own value is the default.
+        eps_inf: a value that takes precedence.
 
     Raises:
         ValueError: for a value that is not positive.
@@ -48,13 +48,13 @@ def high_frequency_constant(calculator: Any, eps_inf: float | None = None) -> fl
 
 
 def nac_params(calculator: Any, atoms: Any, eps_inf: float | None = None) -> dict[str, Any]:
-    """What phonopy wants for the non-analytical term: ``phonon.nac_params = ...``.
+    """Parameters of the non-analytical term in phonopy: ``phonon.nac_params = ...``.
 
     Args:
-        calculator: with Born effective charges.
+        calculator: a calculator with Born effective charges.
         atoms: the primitive cell, with three periodic axes.
-        eps_inf: high-frequency dielectric constant that the Born effective charges are made with;
-            without it, that of the calculator.
+        eps_inf: high-frequency dielectric constant of the Born effective charges; the default is
+            that of the calculator.
 
     Returns:
         ``born`` ``[n_atoms, 3, 3]`` [e], which sum to zero, ``dielectric`` ``[3, 3]`` and
@@ -82,15 +82,15 @@ def write_born(
     eps_inf: float | None = None,
     symprec: float = 1e-5,
 ) -> NDArray[np.float64]:
-    """Write a file ``BORN`` as phonopy reads it.
+    """Write a file ``BORN`` in the format of phonopy.
 
     Args:
-        calculator: with Born effective charges.
-        atoms: the unit cell, which is taken to be the primitive one.
+        calculator: a calculator with Born effective charges.
+        atoms: the unit cell, which is assumed to be the primitive one.
         path: the file to write.
         eps_inf: as for :func:`nac_params`.
-        symprec: what phonopy takes for the same place [A]. Charges of equivalent atoms are
-            averaged, and written once.
+        symprec: distance below which phonopy considers two places the same [A]. Charges of
+            equivalent atoms are averaged, and written once.
 
     Returns:
         The Born effective charges ``[n_atoms, 3, 3]`` [e], before symmetry.
@@ -125,12 +125,12 @@ def phonons(
     """Force constants of a crystal as a ``phonopy.Phonopy``, with the non-analytical term.
 
     Args:
-        calculator: with Born effective charges.
+        calculator: a calculator with Born effective charges.
         atoms: the primitive cell, relaxed.
-        supercell: how often it is repeated.
+        supercell: number of repetitions along each lattice vector.
         eps_inf: as for :func:`nac_params`.
-        displacement: of the finite differences [A].
-        splitting: whether to give the non-analytical term.
+        displacement: displacement of the finite differences [A].
+        splitting: whether to include the non-analytical term.
 
     Raises:
         BackendError: without phonopy.

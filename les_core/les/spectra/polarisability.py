@@ -1,14 +1,14 @@
 r"""The polarisability of molecules, and of cells of them, at fixed nuclei.
 
-Only a model whose charges or dipoles answer to a field has one. Equilibrated charges do, and
-induced moments that feel one another; theirs is exact (``les.response.polarisability``,
-``les.self_consistent.polarisabilities``). Of another model that takes a field it is found by
-finite ones:
+Only a model whose charges or dipoles respond to a field has one. Equilibrated charges and
+self-consistent induced moments respond, and their polarisability is exact
+(``les.response.polarisability``, ``les.self_consistent.polarisabilities``). For any other model
+that accepts a field it is computed with finite fields:
 
 .. math:: \alpha_{ab} = \frac{\mu_a(\mathcal{E}_b = h) - \mu_a(\mathcal{E}_b = -h)}{2h}
 
-Latent charges that depend on positions alone do not answer: their electrons are in ``eps_inf``, and
-what is left is the part of the nuclei, ``les.spectra.harmonic.HarmonicModes.polarisability``.
+Latent charges that depend on positions alone do not respond. Then ``eps_inf`` describes the
+electrons, and ``les.spectra.harmonic.HarmonicModes.polarisability`` has the part of the nuclei.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HARDNESS = "hardness"
 
 
 def require_polarisability(calculator: Any, atoms: Any) -> None:
-    """Raise ``ValueError`` where a model, or a structure, has no polarisability."""
+    """Raise ``ValueError`` if a model, or a structure, has no polarisability."""
     equilibrates = _equilibrates(calculator)
     if _is_polarised(calculator) and not atoms.pbc.any():
         return
@@ -71,21 +71,21 @@ def polarisability(
     """The electronic polarisability of a structure.
 
     Args:
-        calculator: of a model with ``charge_equilibration``, with ``self_consistent`` induced
-            moments, or of one that takes a field, which it names as one of :data:`FIELD_KEYS` in
-            ``used_labels``, and finds in ``atoms.info``.
-        atoms: open structure; with ``charge_equilibration`` also a periodic one whose fragments
-            are told (``les.data.fragments``), which has that of its cell in the macroscopic field.
-        strength: of finite fields [V/A], 0.01 without it; equilibrated charges need none.
+        calculator: the calculator of a model with ``charge_equilibration`` or with
+            ``self_consistent`` induced moments, or of a model that accepts a field. The latter
+            has one of :data:`FIELD_KEYS` in ``used_labels``, and reads it from ``atoms.info``.
+        atoms: open structure; with ``charge_equilibration`` also a periodic structure that names
+            its fragments (``les.data.fragments``), whose result is the polarisability of the cell
+            in the macroscopic field.
+        strength: strength of finite fields [V/A], 0.01 by default; equilibrated charges need none.
 
     Returns:
         ``[3, 3]`` [e^2 A^2 / eV], which is e A^2 / V; times 14.4 eV A / e^2 it is the
         polarisability volume [A^3].
 
     Raises:
-        ValueError: for another periodic structure, a strength that is not positive or
-            has no effect, and a model
-            whose charges do not answer to a field.
+        ValueError: for other periodic structures, a strength that is not positive or has no
+            effect, and a model whose charges do not respond to a field.
     """
     require_polarisability(calculator, atoms)
     if strength is not None and not (is_number(strength) and strength > 0):

@@ -124,4 +124,4 @@ class AdapterTests(
     NeighbourTests,
     BadInputTests,
 ):
-    """All shared tests but :class:`SlabTests`, for adapters that support slabs as well."""
+    """All shared tests except :class:`SlabTests`, which are for adapters that support slabs."""

@@ -62,9 +62,10 @@ class Adapter:
 
     @pytest.fixture
     def calculator(self) -> CalculatorFactory:
-        """``calculator(dtype="float64", zero_charges=False, bec=False, ...)`` makes a new one.
+        """``calculator(dtype="float64", zero_charges=False, bec=False, ...)`` makes a calculator.
 
-        All have the same weights; with ``zero_charges``, those of the charge readout are zero.
+        All calculators have the same weights; with ``zero_charges``, the weights of the charge
+        readout are zero.
         Further options are those of ``les.backends.calculator.ChargeCalculator``.
         """
         raise NotImplementedError("define the fixture `calculator`")
@@ -73,7 +74,7 @@ class Adapter:
     def upstream_calculator(self) -> CalculatorFactory:
         """``upstream_calculator(dtype="float64")``: upstream's own short-range calculator.
 
-        Its weights are those that ``calculator`` has beside the charge readout.
+        Its weights are those of ``calculator`` without the charge readout.
         """
         raise NotImplementedError("define the fixture `upstream_calculator`")
 
@@ -93,7 +94,7 @@ class Adapter:
 
     @pytest.fixture
     def ewald(self) -> Ewald:
-        """The sum that the model evaluates, for charges as reported in the results."""
+        """The sum of the model, for charges as they are reported in the results."""
         raise NotImplementedError("define the fixture `ewald`")
 
 

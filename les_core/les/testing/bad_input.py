@@ -16,7 +16,7 @@ from les.testing.structures import crystal, dimer
 
 
 class BadInputTests(Adapter):
-    """What no calculator accepts."""
+    """Structures, arguments and files that no calculator accepts."""
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_positions_that_are_not_finite(
@@ -66,7 +66,7 @@ class BadInputTests(Adapter):
             type(calc)(model_of(calc), sing=1)
 
     def test_several_models(self, calculator: CalculatorFactory) -> None:
-        """They make a committee, in which signs are made to agree."""
+        """Several models make a committee, and the signs of their charges agree."""
         calc, other = calculator(sign=1), calculator(sign=1, zero_charges=True)
         with pytest.raises(ValueError, match="at least two members, got 1"):
             type(calc)([model_of(calc)])

@@ -62,7 +62,7 @@ class BatchTests(Adapter):
 
     @pytest.mark.parametrize("bec", [False, True])
     def test_structures_evaluated_together(self, calculator: CalculatorFactory, bec: bool) -> None:
-        """The calculator's own batches have all results of each structure, one by one."""
+        """The calculator's own batches give all results of each structure alone."""
         known = structures()
         several = [known[name] for name in ("open", "triclinic", "open", "cubic")]
         several[0].rattle(0.05, seed=1)

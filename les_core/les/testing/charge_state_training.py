@@ -34,7 +34,7 @@ class ChargeStateTrainingTests(LoggedTraining):
 
     @pytest.fixture
     def learning_states(self) -> dict[str, Any]:
-        """Changes of the arguments with which a model learns energies of some frames in seconds."""
+        """Changed arguments with which a model learns the energies of some frames in seconds."""
         raise NotImplementedError("define the fixture `learning_states`")
 
     @pytest.fixture
@@ -64,10 +64,11 @@ class ChargeStateTrainingTests(LoggedTraining):
         log: io.StringIO,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """They are learned apart with the embedding, and cannot be without it.
+        """Three charge states of one geometry can be learned only with the embedding.
 
-        Of charges that a total charge shifts, the energy of cation and anion together, less twice
-        the neutral one, is that of the shifts alone, and positive; here it is negative.
+        If a total charge only shifts the charges, the energy of cation and anion together, less
+        twice the neutral energy, is the energy of the shifts, which is positive. Here it is
+        negative.
         """
         errors: dict[str, float] = {}
         for settings, learning in ((NEUTRALITY, {}), (EMBEDDING, learning_states)):

@@ -55,7 +55,7 @@ class ChargeStateTests(Adapter):
     """
 
     def test_neutral_singlets_are_as_without(self, calculator: CalculatorFactory) -> None:
-        """And so are all states before the embedding has learned anything."""
+        """The embedding changes no neutral singlet, and no state before it has been trained."""
         calc, untrained = calculator(), calculator()
         draw_embeddings(model_of(untrained), 0.0)
         for atoms in (dimer(), crystal("triclinic")):
@@ -75,7 +75,7 @@ class ChargeStateTests(Adapter):
     def test_the_short_range_part_depends_on_the_state(
         self, calculator: CalculatorFactory, state: dict[str, float]
     ) -> None:
-        """It does on every fragment, however far apart they are."""
+        """The short-range energy of every fragment depends on the state, at any distance."""
         calc = calculator()
         molecule = dimer()[:3]
         far = molecule.copy()
@@ -95,7 +95,7 @@ class ChargeStateTests(Adapter):
         assert np.abs(forces - neutral)[3:].max() > 1e-4
 
     def test_states_are_told_apart(self, calculator: CalculatorFactory) -> None:
-        """A change of the state alone is one, and the effect of charge and spin is smooth."""
+        """A change of the state alone changes results; the effect of charge and spin is smooth."""
         atoms = in_state(dimer())
         atoms.calc = calculator()
         energies: dict[tuple[int, int], list[float]] = {}

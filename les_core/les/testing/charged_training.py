@@ -79,7 +79,7 @@ class ChargedTrainingTests(LoggedTraining):
         tmp_path: Path,
         log: io.StringIO,
     ) -> None:
-        """Some frames tell them, in batches with others that do not; they fix the sign, too."""
+        """Batches may mix frames with and without fragments; fragments fix the sign, too."""
         files = {}
         for name, path in zip(("train_file", "valid_file"), data_files, strict=True):
             frames: list[Any] = read(path, ":")
@@ -128,7 +128,7 @@ class ChargedTrainingTests(LoggedTraining):
         tmp_path: Path,
         log: io.StringIO,
     ) -> None:
-        """Through forces, whose gradients have the response of the charges, to a model file."""
+        """Equilibrated charges are trained through forces, and written to a model file."""
         settings = {"les_arguments": "{charge_equilibration: true}"}
         train("--les", *arguments(tmp_path / "run", **ions, **self.charged, **settings))
         calculator = get_backend(backend_name).calculator(best_model(log))
@@ -163,7 +163,7 @@ class ChargedTrainingTests(LoggedTraining):
         tmp_path: Path,
         log: io.StringIO,
     ) -> None:
-        """With the other sign their charges would not sum to what they are compared for."""
+        """With the other sign the charges of ions would sum to the opposite total charge."""
         changes: dict[str, Any] = {name: ions["valid_file"], "les_arguments": SHIFT}
         train("--les", *arguments(tmp_path / "run", **changes))
         calculator = get_backend(backend_name).calculator(best_model(log))

@@ -53,9 +53,9 @@ class ChargesFirstTests(LoggedTraining):
         log: io.StringIO,
         start: str,
     ) -> None:
-        """What is left without the energy of charges is the short-range model, if that is fixed.
+        """Without the energy of charges, the model is the frozen short-range model.
 
-        Structures of the same elements are compared, for energies of the elements are fitted.
+        Structures of the same elements are compared, because energies of the elements are fitted.
         """
         options = self._options(arguments(tmp_path / "long"), start)
         train("--les", *options, *["--freeze_short_range_epochs=99"] * fixed)
@@ -75,7 +75,7 @@ class ChargesFirstTests(LoggedTraining):
         log: io.StringIO,
         start: str,
     ) -> None:
-        """Charges move as it says, and the rest as it did."""
+        """The learning rate of the charges changes the training of the charges only."""
         models = []
         for rate in ("1e-14", "1e-13", "1e-2"):
             options = self._options(arguments(tmp_path / rate), start)

@@ -61,7 +61,7 @@ def _moved(calc: Any, atoms: Atoms, atom: int, axis: int, shift: float) -> dict[
 
 
 class DerivativeTests(Adapter):
-    """Comparison with finite differences of what is differentiated."""
+    """Comparison of forces, stress and Born effective charges with finite differences."""
 
     @pytest.mark.parametrize("name", ["open", *CELLS])
     def test_forces(self, calculator: CalculatorFactory, name: str) -> None:
@@ -83,7 +83,7 @@ class DerivativeTests(Adapter):
     def test_long_range_part_of_the_stress_matters(
         self, calculator: CalculatorFactory, upstream_calculator: CalculatorFactory
     ) -> None:
-        """Otherwise the test above could not tell whether it is there."""
+        """The long-range part is large enough for the test above to detect its absence."""
         atoms = crystal()
         change = (
             results_of(calculator(), atoms)["stress"]

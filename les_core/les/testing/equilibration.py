@@ -46,7 +46,7 @@ class EquilibrationTests(FragmentTests):
         )
 
     def test_charges_respond_beyond_the_cutoff(self, calculator: CalculatorFactory) -> None:
-        """Unlike charges that are read, they feel an ion far away."""
+        """Equilibrated charges respond to a distant ion; charges read from features do not."""
         calc = calculator()
         near = dimer()
         far = near.copy()
@@ -76,7 +76,7 @@ class EquilibrationTests(FragmentTests):
         assert actual == pytest.approx(expected, rel=0, abs=3.0 * self.stress_tolerance)
 
     def test_born_effective_charges_of_a_molecule(self, calculator: CalculatorFactory) -> None:
-        """They have the response of all charges, and sum to the total charge."""
+        """Born effective charges include the response of charges, and sum to the total charge."""
         calc, with_bec = calculator(), calculator(bec=True)
         atoms = charged(dimer(), -1)
         bec = results_of(with_bec, atoms)["born_effective_charges"].reshape(-1, 3, 3)
@@ -85,7 +85,7 @@ class EquilibrationTests(FragmentTests):
         np.testing.assert_allclose(bec[4, :, 2], expected, rtol=0, atol=1e-6)
 
     def test_polarisability(self, calculator: CalculatorFactory) -> None:
-        """It turns with the molecule, and is positive."""
+        """The polarisability rotates with the molecule, and is positive."""
         calc = calculator()
         atoms = dimer()
         found = polarisability(calc, atoms)
@@ -105,7 +105,7 @@ class EquilibrationTests(FragmentTests):
             calculator(bec=True).calculate(crystal("triclinic"))
 
     def test_electronegativity_and_hardness(self, calculator: CalculatorFactory) -> None:
-        """With them charges have one chemical potential."""
+        """Electronegativities and hardnesses give all charges the same chemical potential."""
         calc = calculator()
         assert calc.les_config is not None
         atoms = charged(dimer(), -1)

@@ -17,10 +17,10 @@ from les.testing.structures import dimer, structures
 
 
 class FeatureTests:
-    """A test ``test_no_<feature>`` of each feature that a backend declares not to have.
+    """A test ``test_no_<feature>`` of each feature that a backend declares as missing.
 
-    An adapter defines the fixture ``model_file`` and those tests that only it can have. It sets
-    the ones that are here, of features that it has, to ``None``.
+    An adapter defines the fixture ``model_file``, and tests of features that are not tested here.
+    It sets the tests of features that it has to ``None``.
     """
 
     backend: ClassVar[Backend]
@@ -41,7 +41,7 @@ class FeatureTests:
     def predict(
         self, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> Callable[..., tuple[int, str]]:
-        """A function for the status of ``les predict`` and its error."""
+        """A function that returns the status of ``les predict`` and its error message."""
 
         def run(atoms: Any, *options: str) -> tuple[int, str]:
             write(tmp_path / "in.xyz", atoms, format="extxyz")
@@ -110,7 +110,7 @@ class FeatureTests:
 
     @pytest.mark.parametrize("keyword", ["compile", "compile_mode"])
     def test_no_compiled_models(self, keyword: str, model_file: Path) -> None:
-        """What asks for them with other backends and with upstreams is refused."""
+        """Options that select compiled models in other backends and in upstreams are refused."""
         with pytest.raises(TypeError, match=f"got an unknown keyword `{keyword}`"):
             self.calculator_class(model_file, **{keyword: "default"})
 

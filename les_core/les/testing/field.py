@@ -18,7 +18,7 @@ class FieldTests(Adapter):
     """Energy and forces in a homogeneous field."""
 
     def test_forces_in_a_field(self, calculator: CalculatorFactory) -> None:
-        """They are the derivatives of the energy of a molecule in the field."""
+        """Forces are derivatives of the energy of a molecule in the field."""
         in_field = HomogeneousField(calculator(bec=True), _FIELD)
         atoms = dimer()
         forces = results_of(in_field, atoms)["forces"]
@@ -29,7 +29,7 @@ class FieldTests(Adapter):
         assert np.abs(forces - without).max() > 1e-4
 
     def test_work_of_a_field_on_a_crystal(self, calculator: CalculatorFactory) -> None:
-        """The energy along a path changes by what the forces do."""
+        """The energy along a path changes by the work of the forces."""
         atoms = crystal("triclinic")
         atoms.calc = HomogeneousField(calculator(bec=True), _FIELD, constant="E")
         step = 2e-4 * np.random.default_rng(0).normal(size=atoms.positions.shape)
@@ -41,7 +41,7 @@ class FieldTests(Adapter):
         assert work == pytest.approx(expected, rel=1e-3)
 
     def test_born_effective_charges_on_demand(self, calculator: CalculatorFactory) -> None:
-        """A calculator lets them be left out for a while, which saves time in dynamics."""
+        """A calculator can skip Born effective charges for a while, to save time in dynamics."""
         calc, atoms = calculator(bec=True), crystal("cubic")
         expected = results_of(calc, atoms)
         calc.bec = False

@@ -30,8 +30,8 @@ def in_fragments(atoms: Atoms) -> Atoms:
 class FragmentTests(Adapter):
     """Tests of an adapter whose fixtures give a model whose charges sum to total charges.
 
-    They are shifted or equilibrated, and their sign is ``"trained"``. What such a model does with
-    whole structures is tested elsewhere (``les.testing.total_charge``,
+    The charges are shifted or equilibrated, and their sign is ``"trained"``. Results of such a
+    model for whole structures are tested elsewhere (``les.testing.total_charge``,
     ``les.testing.equilibration``).
     """
 
@@ -41,7 +41,7 @@ class FragmentTests(Adapter):
     def test_born_effective_charges_of_molecules_in_a_crystal(
         self, calculator: CalculatorFactory
     ) -> None:
-        """Fragments that keep their charges have them, wherever the cell is cut."""
+        """Fragments have Born effective charges that do not depend on where the cell cuts them."""
         calc, with_bec = calculator(), calculator(bec=True)
         atoms = in_fragments(crystal("triclinic"))
         results = results_of(with_bec, atoms)
@@ -68,7 +68,7 @@ class FragmentTests(Adapter):
         assert stress[1, 2] == pytest.approx(expected, rel=0, abs=3.0 * self.stress_tolerance)
 
     def test_fragments_decide(self, calculator: CalculatorFactory) -> None:
-        """A structure with other fragments is another one, and bad ones are refused."""
+        """Results depend on the fragments, and bad fragments are refused."""
         calc = calculator()
         atoms = in_fragments(crystal("triclinic"))
         charges = np.array(calc.get_property("charges", atoms))
@@ -89,7 +89,7 @@ class FragmentTests(Adapter):
                 calc.calculate(wrong)
 
     def test_a_batch_with_fragments_is_each_alone(self, calculator: CalculatorFactory) -> None:
-        """Labels count within a structure, and one without them is a whole."""
+        """Labels are local to a structure; a structure without labels is one fragment."""
         calc = calculator()
         structures = [in_fragments(crystal("triclinic")), dimer(), in_fragments(dimer())]
         single = [results_of(calc, atoms) for atoms in structures]

@@ -28,7 +28,7 @@ class FreeChargesTests(Adapter):
 
     @pytest.mark.parametrize("name", ["open", "triclinic"])
     def test_charges_keep_their_mean(self, calculator: CalculatorFactory, name: str) -> None:
-        """The energy knows it; the dipole is that of the charges without it, wherever they are."""
+        """The energy depends on the mean charge; the dipole does not, for any origin."""
         atoms = structures()[name]
         calc = calculator()
         results = results_of(calc, atoms)

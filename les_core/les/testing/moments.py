@@ -56,12 +56,12 @@ class MomentTests(Adapter):
 
     @pytest.fixture
     def with_scalars_only(self) -> Callable[[dict[str, Any]], Any]:
-        """Makes a model with these settings of LES, whose features are scalars alone."""
+        """A function that makes a model with these settings of LES, and only scalar features."""
         raise NotImplementedError("define the fixture `with_scalars_only`")
 
     @pytest.fixture
     def reloaded(self) -> Callable[[Any], Any]:
-        """A function for a calculator of the same model, saved to a file and loaded from it."""
+        """A function that saves a calculator's model to a file and loads it from there."""
         raise NotImplementedError("define the fixture `reloaded`")
 
     @pytest.mark.parametrize("variant", VARIANTS)
@@ -107,7 +107,7 @@ class MomentTests(Adapter):
     def test_dipole_quadrupole_and_born_effective_charges(
         self, with_moments: MomentFactory, variant: str
     ) -> None:
-        """They have moments of atoms in them, induced ones included."""
+        """The results include moments of atoms, induced moments among them."""
         calc, atoms = with_moments(VARIANTS[variant]), dimer()
         results = results_of(calc, atoms)
         charges, dipoles = results["charges"], results["atomic_dipoles"]
@@ -125,7 +125,7 @@ class MomentTests(Adapter):
         np.testing.assert_allclose(bec.sum(axis=0), np.zeros((3, 3)), rtol=0, atol=1e-6)
 
     def test_born_effective_charges_of_a_crystal(self, with_moments: MomentFactory) -> None:
-        """Those of dipoles are exact; charges that respond have none."""
+        """Born effective charges of dipoles are exact; induced charges have none."""
         atoms = crystal("triclinic")
         bec = results_of(with_moments(ONE_STEP, bec=True), atoms)["born_effective_charges"]
         doubled = atoms.repeat((1, 1, 2))

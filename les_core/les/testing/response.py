@@ -26,7 +26,7 @@ class ResponseTests(Adapter):
     def test_supercells_have_the_same_born_effective_charges(
         self, calculator: CalculatorFactory, name: str
     ) -> None:
-        """The cells are smaller than what the charge of an atom depends on."""
+        """The cells are smaller than the receptive field of the charge of an atom."""
         calc = calculator(bec=True)
         atoms = crystal("triclinic" if name == "slab" else name)
         atoms.pbc = (True, True, name != "slab")
@@ -38,7 +38,7 @@ class ResponseTests(Adapter):
     def test_born_effective_charges_of_a_crystal(
         self, calculator: CalculatorFactory, cell: str
     ) -> None:
-        """They sum over the charges that an atom changes, at their distances from it."""
+        """They sum over all charges that an atom changes, times the distances from the atom."""
         atoms = crystal(cell)
         heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell[:]), axis=0)
         large = atoms.repeat([math.ceil(2.0 * self.receptive_field / x) for x in heights])
@@ -62,7 +62,7 @@ class ResponseTests(Adapter):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
     def test_molecule_in_a_large_cell(self, calculator: CalculatorFactory) -> None:
-        """It is open, but for the charge that an atom adds: a crystal does not spread it."""
+        """A crystal gives the results of the open molecule, but does not spread added charge."""
         calc, with_bec = calculator(sign=1), calculator(bec=True, sign=1)
         atoms = dimer()
         as_open = _born_effective_charges(with_bec, atoms)

@@ -111,7 +111,7 @@ class ResponseTrainingTests(TrainingLogTests):
         tmp_path: Path,
         log: io.StringIO,
     ) -> None:
-        """Those of open structures: of periodic ones they are multivalued."""
+        """Dipoles of open structures are learned; those of periodic structures are multivalued."""
         for path in labelled.values():
             frames: list[Any] = read(path, ":")
             # Without a response that counts, a frame needs energy and forces.

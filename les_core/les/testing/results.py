@@ -73,7 +73,7 @@ class ResultTests(Adapter):
     def test_dipole_is_that_of_the_charges_less_their_mean(
         self, calculator: CalculatorFactory, name: str
     ) -> None:
-        """Of neutral structures: it does not depend on the origin."""
+        """The dipole of a neutral structure does not depend on the origin."""
         atoms = structures()[name]
         calc = calculator()
         results = results_of(calc, atoms)
@@ -96,7 +96,7 @@ class ResultTests(Adapter):
         assert "quadrupole" not in results_of(calculator(), crystal)
 
     def test_acoustic_sum_and_dielectric_constant(self, calculator: CalculatorFactory) -> None:
-        """All calculators take these, which change nothing else."""
+        """All calculators accept these options, which change no other results."""
         atoms = structures()["triclinic"]
         kept = results_of(calculator(bec=True), atoms)
         spread = results_of(calculator(bec=True, acoustic_sum="spread"), atoms)
@@ -109,7 +109,7 @@ class ResultTests(Adapter):
 
     @pytest.mark.parametrize("name", ["latent_charges", "born_effective_charges"])
     def test_results_that_are_not_there(self, calculator: CalculatorFactory, name: str) -> None:
-        """The message says what to do."""
+        """Missing results raise an error whose message says what to do."""
         hint = {"latent_charges": "see charges", "born_effective_charges": "bec=True"}[name]
         with pytest.raises(PropertyNotImplementedError, match=hint):
             calculator().get_property(name, structures()["open"])
@@ -160,7 +160,7 @@ class ResultTests(Adapter):
 
     @pytest.mark.parametrize("name", ["open", "triclinic"])
     def test_labels_are_no_input(self, calculator: CalculatorFactory, name: str) -> None:
-        """Wherever a structure has them, and whatever upstream means by their names."""
+        """Labels of a structure do not affect results, whatever their names mean to upstream."""
         atoms = structures()[name]
         expected = results_of(calculator(bec=True), atoms)
         atoms.info.update(dipole=np.ones(3), quadrupole=np.eye(3), energy=1.0, stress=np.ones(6))
@@ -175,7 +175,7 @@ class ResultTests(Adapter):
             assert_close(actual[key], value, 1e-12)
 
     def test_repeated_use(self, calculator: CalculatorFactory) -> None:
-        """One calculator for many structures gives what new ones give."""
+        """One calculator for many structures gives the same results as new calculators."""
         shared = calculator()
         for name in ("open", "triclinic", "cubic", "open"):
             expected = results_of(calculator(), structures()[name])

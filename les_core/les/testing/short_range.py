@@ -11,7 +11,7 @@ from les.testing.structures import structures
 
 
 class ShortRangeTests(Adapter):
-    """The limit of zero charges, and that charges make a difference."""
+    """The limit of zero charges is upstream's model, and charges make a difference."""
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("name", ["open", "triclinic", "left-handed"])

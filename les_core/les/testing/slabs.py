@@ -53,7 +53,7 @@ class SlabTests(Adapter):
         turn: np.ndarray | None,
         shift: float,
     ) -> None:
-        """Per volume of the cell as given, wherever the slab is along its open axis."""
+        """The stress is per volume of the cell as given, for any position along the open axis."""
         calc = calculator()
         atoms = slab(open_axis)
         atoms.positions[:, open_axis] += shift
@@ -68,7 +68,7 @@ class SlabTests(Adapter):
     def test_slab_without_vacuum_has_no_stress(
         self, calculator: CalculatorFactory, vector: tuple[float, float, float]
     ) -> None:
-        """Its cell has no volume, as its third vector is missing or lies in its plane."""
+        """A cell has no volume if its third vector is missing or lies in the plane of the slab."""
         calc = calculator()
         expected = results_of(calc, slab())
         bare = slab()

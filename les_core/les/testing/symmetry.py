@@ -82,7 +82,7 @@ class SymmetryTests(Adapter):
             assert_close(after[key], before[key], self.rounding)
 
     def test_equivalent_cell_vectors(self, calculator: CalculatorFactory) -> None:
-        """The order and the direction of cell vectors are a choice, also left-handed."""
+        """Results do not depend on the order and direction of cell vectors, or on handedness."""
         calc = calculator()
         atoms = crystal("triclinic")
         expected = results_of(calc, atoms)
@@ -104,7 +104,7 @@ class SymmetryTests(Adapter):
         assert_close(two["stress"], one["stress"], self.rounding)
 
     def test_distant_molecules_feel_each_other(self, calculator: CalculatorFactory) -> None:
-        """Beyond every cutoff the energy still depends on the distance, as charges do."""
+        """Beyond every cutoff the energy depends on the distance as that of charges does."""
         calc = calculator()
         near, far = dimer(), dimer()
         near.positions[3:] += [0, 0, 20.0]

@@ -54,7 +54,7 @@ class TotalChargeTests(FragmentTests):
 
     @pytest.mark.parametrize("name", ["charge", "total_charge"])
     def test_a_total_charge_has_an_effect(self, calculator: CalculatorFactory, name: str) -> None:
-        """Under both names, without a warning, also where nothing else has changed."""
+        """A total charge has an effect under both names, without a warning, if only it changes."""
         atoms = dimer()
         atoms.calc = calculator()
         neutral = atoms.get_potential_energy()
@@ -89,7 +89,7 @@ class TotalChargeTests(FragmentTests):
     def test_born_effective_charges_of_an_ion(
         self, calculator: CalculatorFactory, charge: float
     ) -> None:
-        """They are derivatives of the dipole, and sum to the total charge."""
+        """Born effective charges are derivatives of the dipole, and sum to the total charge."""
         calc, with_bec = calculator(), calculator(bec=True)
         atoms = charged(dimer(), charge)
         bec = results_of(with_bec, atoms)["born_effective_charges"].reshape(-1, 3, 3)
@@ -129,7 +129,7 @@ class TotalChargeTests(FragmentTests):
             assert_close(other[key], one[key][order], self.rounding)
 
     def test_energy_of_a_supercell(self, calculator: CalculatorFactory) -> None:
-        """It is that of its cells: the mean of the supercell is the mean of the cell."""
+        """The energy of a supercell is that of its cells, because the mean charge is the same."""
         calc = calculator()
         one = results_of(calc, charged(crystal("triclinic"), 1))
         two = results_of(calc, charged(crystal("triclinic").repeat((2, 1, 1)), 2))

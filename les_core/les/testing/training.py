@@ -139,7 +139,7 @@ class TrainingTests:
         arguments: Callable[..., list[str]],
         tmp_path: Path,
     ) -> None:
-        """With consent, which is for the model to start from, and without advice to give it."""
+        """A pickled checkpoint is refused even with ``--allow-pickle``, which the message omits."""
         path = tmp_path / f"small_checkpoint{self.suffix}"
         torch.save({"model": torch.nn.Linear(1, 1)}, path)
         error = refused("--les", *arguments(tmp_path), "--resume", *consent)

@@ -39,7 +39,7 @@ def best_model(log: io.StringIO) -> str:
 
 
 class LoggedTraining:
-    """Trainings whose log and learning curve are looked at.
+    """Trainings whose log and learning curve are tested.
 
     Tests use fixtures of the adapter: ``backend_name``; ``arguments(folder, **changes)``, the
     arguments of a short training called "small"; ``train(*arguments)``, which must succeed; and
@@ -48,7 +48,7 @@ class LoggedTraining:
 
     @pytest.fixture
     def log(self) -> Iterator[io.StringIO]:
-        """What is logged in a test."""
+        """The log of a test."""
         with logged() as text:
             yield text
 
@@ -68,7 +68,7 @@ class LoggedTraining:
 
 
 class TrainingLogTests(LoggedTraining):
-    """Tests of what ``les train`` tells about charges, under the same names for all backends."""
+    """Tests of reports on charges by ``les train``, under the same names for all backends."""
 
     def test_charges_of_each_epoch(
         self,
@@ -79,7 +79,7 @@ class TrainingLogTests(LoggedTraining):
         tmp_path: Path,
         log: io.StringIO,
     ) -> None:
-        """Those of the epoch that is kept are the charges of the model that is left."""
+        """The reported charges of the best epoch are the charges of the resulting model."""
         options = arguments(tmp_path / "run")
         train("--les", *options)
         files = dict(zip(("train_file", "valid_file"), data_files))

@@ -1,4 +1,4 @@
-"""Tests: settings of LES that a model cannot use are refused, by each backend in the same words."""
+"""Tests: each backend refuses settings of LES that it cannot use, with the same message."""
 
 from __future__ import annotations
 

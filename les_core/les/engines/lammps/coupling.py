@@ -49,10 +49,10 @@ def couple(
     stop: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Coupling:
-    """Let a model be the forces of LAMMPS; all ranks must call it.
+    """Let a model compute the forces in LAMMPS; all ranks must call this function.
 
-    It makes the ``fix NAME all external pf/callback 1 1``, and sets ``comm_modify cutoff``,
-    ``neighbor`` and ``neigh_modify``, so that ghosts reach as far as the model does, and
+    It makes the ``fix NAME all external pf/callback 1 1``. It sets ``comm_modify cutoff``,
+    ``neighbor`` and ``neigh_modify``, so that ghosts cover the receptive field of the model, and
     ``fix_modify ... energy yes virial yes``. Set none of them afterwards.
 
     Args:
@@ -62,22 +62,22 @@ def couple(
         fix: name of that fix. Its vector has the dipole of the unwrapped positions [e A] and the
             long-range energy [eV], in thermo output ``f_NAME[1]`` to ``f_NAME[4]``. Charges are the
             property ``d_les_charge`` of atoms, in the order of dumps.
-        skin: how far atoms move, two of them together, until neighbour lists are made anew [A].
-        total_charge: of the structure [e].
-        born_every: compute Born effective charges at the first step and at each whose number is a
-            multiple of it; without it at none. They are the property ``d2_les_born`` of atoms [e],
-            nine numbers with the component of the polarisation first, and the vector of the
-            compute ``les_current`` is the current [e A/ps] that follows from them and the
-            velocities. In between, both have charges of the last such step.
-        patience: how long a rank waits for the others [s], until it takes one of them for lost and
-            ends all by ``MPI_Abort``, with a message.
-        stop: is called with the message on all ranks when a step has failed. Without it, the
-            command of ``lmp`` that was being executed raises it, as an :class:`EngineError`.
-        options: those of ``Backend.calculator``, for a model file, and ``backend``. A calculator
+        skin: distance that two atoms together move until neighbour lists are computed again [A].
+        total_charge: total charge of the structure [e].
+        born_every: compute Born effective charges at the first step and at all multiples of this
+            number; by default never. They are the property ``d2_les_born`` of atoms [e], nine
+            numbers with the component of the polarisation first. The vector of the compute
+            ``les_current`` is the current [e A/ps], computed from them and the velocities. In
+            between, both use the Born effective charges of the last such step.
+        patience: time that a rank waits for the others [s]. Then it considers one of them lost,
+            and ends all ranks by ``MPI_Abort``, with a message.
+        stop: function that is called with the message on all ranks when a step has failed. By
+            default, the present command of ``lmp`` raises it, as an :class:`EngineError`.
+        options: options of ``Backend.calculator`` for a model file, and ``backend``. A calculator
             with ``bec`` or ``eps_inf`` is refused, because neither has an effect here.
 
     Raises:
-        EngineError: on all ranks, for all that keeps one of them from going on.
+        EngineError: on all ranks, for any error on one of them.
     """
     communicator = lmp.get_mpi_comm()
     if communicator is None:
@@ -143,10 +143,10 @@ class Coupling:
     """A potential as the callback of LAMMPS; see :func:`couple`.
 
     Attributes:
-        potential: the model and what adds up over the ranks.
-        failure: why LAMMPS was stopped, or ``None``.
+        potential: the model, and the sum over ranks.
+        failure: the reason why LAMMPS was stopped, or ``None``.
         whole: results of the last step for the structure.
-        charges: what LAMMPS is told of charges, with the dipole of the last step.
+        charges: charges as LAMMPS gets them, with the dipole of the last step.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Coupling:
         self.charges = Charges(lmp, potential, self.numbers, fix, sign, born_every)
 
     def start(self, skin: float) -> None:
-        """Set what LAMMPS needs, and become its callback."""
+        """Make the settings that LAMMPS needs, and become its callback."""
         lmp, fix = self.lmp, self.fix
         lmp.commands_list(
             [

@@ -29,7 +29,7 @@ N_TICKS = 60
 
 
 class EngineError(RuntimeError):
-    """The program that moves the atoms cannot go on; on all ranks the same."""
+    """The program that moves the atoms cannot continue; the error is the same on all ranks."""
 
 
 def shared_message(error: BaseException | None, communicator: Any) -> str | None:
