@@ -20,7 +20,7 @@ _LES_FLAGS = ("--les", "--no-les")
 
 _LAST = """\
 Commands of `les bench` are run, evaluate, report, headline, fetch and list for models, and for
-speed md-step, kernels, response, cost, equilibration, lammps and batches.
+speed md-step, skin, kernels, response, cost, equilibration, lammps and batches.
 
 `les help COMMAND` tells more of one. `les --debug COMMAND ...` shows where in the code an error
 came from. Completion in a shell: install with the extra `completion`, then
