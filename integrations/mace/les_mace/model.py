@@ -170,8 +170,7 @@ class MACELES(ChargeReader):
         displacement, node_feats = out["displacement"], out["node_feats"]
         energy, interaction_energy = out["energy"], out["interaction_energy"]
         node_energy = out["node_energy"]
-        assert node_energy is not None  # for TorchScript
-        assert energy is not None and interaction_energy is not None
+        assert energy is not None and interaction_energy is not None and node_energy is not None
         dipoles: Tensor | None = None
         quadrupoles: Tensor | None = None
         kappas: Tensor | None = None
@@ -206,7 +205,6 @@ class MACELES(ChargeReader):
             if felt is not None:
                 les_energy = les_energy + pull_of_field(self, les_out, data, training, edges, felt)
         interaction_energy = interaction_energy + les_energy
-
         asked = Asked(compute_force, compute_virials, compute_stress, compute_hessian, training)
         found = derivatives(interaction_energy, positions, cell, displacement, asked)
         results: dict[str, Tensor | None] = {
