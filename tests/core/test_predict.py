@@ -528,7 +528,7 @@ def test_heads(fake, structures, tmp_path, monkeypatch, fails):
         return original(self, model)
 
     monkeypatch.setattr(fake, "calculator", calculator)
-    assert "for models of fake, which have no heads, got" in fails(
+    assert "models of fake have no heads to choose by --head" in fails(
         *argv, "-o", str(tmp_path / "other.xyz")
     )
 
