@@ -62,8 +62,8 @@ class BadInputTests(Adapter):
 
     def test_unknown_keyword(self, calculator: CalculatorFactory) -> None:
         calc = calculator()
-        with pytest.raises(TypeError, match=r"unknown keyword `sing`; did you mean `sign`"):
-            type(calc)(model_of(calc), sing=1)
+        with pytest.raises(TypeError, match=r"unknown keyword `signs`; did you mean `sign`"):
+            type(calc)(model_of(calc), signs=1)
 
     def test_several_models(self, calculator: CalculatorFactory) -> None:
         """Several models make a committee, and the signs of their charges agree."""
