@@ -129,7 +129,8 @@ def _field_key(calculator: Any) -> str:
 
     Latent charges that do not respond take one, too, but have no polarisability.
     """
-    if getattr(calculator, "les_config", None) is not None:
+    config = getattr(calculator, "les_config", None)
+    if config is not None and config.external_field:
         return ""
     labels = getattr(calculator, "used_labels", ())
     return next((key for key in FIELD_KEYS if key in labels), "")
