@@ -182,7 +182,7 @@ def test_graph_of_a_crystal_is_upstreams(converter, atoms, least):
 
 def test_bonds_have_two_directions():
     pairs = Pairs(np.array([0]), np.array([1]), np.zeros((1, 3), dtype=int), np.array([1.5]))
-    with pytest.raises(ValueError, match=r"found 1 of that from atom 0 to atom 1, 1\.5 A away"):
+    with pytest.raises(ValueError, match=r"got 1 of that from atom 0 to atom 1, 1\.5 A away"):
         undirected(pairs, 2)
 
 
@@ -210,7 +210,7 @@ def test_bonds_to_images(cells):
 def test_images_that_cannot_be_numbered():
     images = np.array([[10**7, 10**7, 10**7], [-(10**7)] * 3])
     pairs = Pairs(np.array([0, 1]), np.array([1, 0]), images, np.ones(2))
-    with pytest.raises(ValueError, match=r"found some \[10000000, 10000000, 10000000\] cells away"):
+    with pytest.raises(ValueError, match=r"got some \[10000000, 10000000, 10000000\] cells away"):
         undirected(pairs, 2)
 
 
