@@ -61,7 +61,7 @@ class VerletList:
     """The pairs of a structure, which are searched for when atoms have moved by half of the skin.
 
     A search takes the skin only if the structure is one step from the one before, so single
-    structures cost what they cost without it. Atoms that are wrapped, or moved by cell vectors in
+    structures cost hardly more than without it. Atoms that are wrapped, or moved by cell vectors in
     any other way, have not moved. Where all axes are periodic the cell may change, too: pairs are
     searched for when the strain and the motion that is left may have brought one into the cutoff.
 

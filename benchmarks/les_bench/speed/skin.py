@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from les.backends import BackendError, backend_names, backend_of, get_backend
+from les.backends.loading import load_calculator
 from les.data.structure_files import DataError, read_structures
 from les.neighbours import SKIN
 from les.parser import ArgumentParser
@@ -117,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = {"device": options.device, "dtype": options.dtype}
         settings["allow_pickle"] = options.allow_pickle
         calculators = [
-            backend.calculator(options.model, skin=skin, **settings)
+            load_calculator(backend, options.model, skin=skin, **settings)
             for skin in (*options.skins, 0.0)
         ]
         tqdm.write(f"time: {options.clock}")

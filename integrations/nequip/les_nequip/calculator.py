@@ -51,7 +51,8 @@ class LESCalculator(OneOrSeveral, ChargeCalculator, NequIPCalculator):
         chemical_species_to_atom_type_map: chemical symbol -> type; by default the types of the
             model are chemical symbols.
         neighborlist_backend: program that finds neighbours, with ``neighborlist_backend_kwargs``;
-            with ``"alchemiops"`` in every step, whatever the ``skin``.
+            with ``"alchemiops"``, and with transforms of one's own, in every step, whatever the
+            ``skin``.
         kwargs: further arguments of ``ChargeCalculator``, such as ``bec`` and ``sign``, and of
             ``NequIPCalculator``.
 

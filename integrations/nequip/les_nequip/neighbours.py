@@ -70,7 +70,7 @@ def keeping(transforms: Sequence[Any], neighbours: VerletList) -> list[Callable[
     """
     return [
         KeptNeighbours(each, neighbours)
-        if type(each) is NeighborListTransform
+        if type(each) in (NeighborListTransform, KeptNeighbours)  # that of another calculator
         and not NEIGHBORLIST_BACKEND_OPTIONS[each.backend].supports_cuda
         else each
         for each in transforms

@@ -48,3 +48,10 @@ def edges(data):
 def test_other_searches_are_left_alone():
     other = [SortedNeighborListTransform(4.0), NeighborListTransform(4.0, backend="alchemiops")]
     assert keeping(other, VerletList()) == other
+
+
+def test_transforms_of_another_calculator():
+    """Each calculator keeps neighbours of its own."""
+    first, second = VerletList(), VerletList(0.0)
+    taken_over = keeping(keeping([NeighborListTransform(4.0)], first), second)
+    assert [each.neighbours for each in taken_over] == [second]
