@@ -188,10 +188,16 @@ def scaled_by_energies() -> Iterator[None]:
         yield
 
 
-def _with_energies(loader: Any) -> list[Batch]:
-    """Batches of the structures that have energies and forces; upstream takes others' for zero."""
+def _with_energies(loader: Any) -> Any:
+    """Batches of the structures that have energies and forces; upstream takes others' for zero.
+
+    Where all have them this is ``loader``: taking its batches draws random numbers, which what
+    comes after depends on.
+    """
     kept = [x for x in loader.dataset if x.energy_weight > 0.0 and x.forces_weight > 0.0]
-    return [Batch.from_data_list([graph]) for graph in kept or loader.dataset]
+    if not kept or len(kept) == len(loader.dataset):
+        return loader
+    return [Batch.from_data_list([graph]) for graph in kept]
 
 
 def with_energies_only(average: Callable[..., Any]) -> Callable[..., Any]:
