@@ -210,7 +210,7 @@ class LESConfig:
             ValueError: for an unknown key (the message names the closest one), and for a
                 feature of published LES that is not supported yet.
         """
-        own = own_settings(values, {field.name for field in fields(cls)})
+        own = own_settings(values, {field.name: field.default for field in fields(cls)})
         refuse_without_effect(own)
         return cls(**{"cutoff": "sharp", **stored_settings(own)})
 

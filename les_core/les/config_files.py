@@ -24,3 +24,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"must hold a mapping of keys to values, got {type(values).__name__}")
     return values
+
+
+def purpose(path: Path) -> str:
+    """What a configuration is for: the first sentence of the comment that it begins with."""
+    comment: list[str] = []
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if not line.startswith("# "):
+                break
+            comment.append(line[2:].strip())
+            sentence, end, _ = f"{' '.join(comment)} ".partition(". ")
+            if end:
+                return sentence
+    return " ".join(comment)

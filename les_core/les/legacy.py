@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from les.config_checks import OF_ELEMENTS, OF_MULTIPOLES
@@ -50,10 +50,14 @@ UNSUPPORTED_KEYS: dict[str, Any] = {
 }
 
 
-def own_settings(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """Those of the keys in a dictionary of published LES that are ``known`` settings.
+def own_settings(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the keys in a dictionary of published LES that are settings of les.
 
     Keys that belong to the host model are left to it.
+
+    Args:
+        values: the dictionary.
+        known: the settings of les -> the default of each.
 
     Raises:
         ValueError: for a key that nobody knows (the message names the closest one), and for a
@@ -69,24 +73,28 @@ def own_settings(values: Mapping[str, Any], known: Collection[str]) -> dict[str,
         given = values.get(name, off)
         if given != off and given is not None:
             raise ValueError(f"`{name}` = {given!r} is not supported yet")
-    values = _that_have_an_effect(values)
+    values = _that_have_an_effect(values, known)
     ignored = sorted(set(values) & HOST_KEYS)
     if ignored:
         logger.debug("keys left to the host model: %s", ", ".join(ignored))
     return {name: value for name, value in values.items() if name in known}
 
 
-def _that_have_an_effect(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` without what their writers leave in them where its switch is off."""
+def _that_have_an_effect(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` without what their writers leave in them where its switch is off.
+
+    Of a default nothing is said: hosts write those that nobody has set.
+    """
     values = {
         name: value
         for name, value in values.items()
         if value is not None or name not in (*OF_ELEMENTS, *OF_MULTIPOLES)
     }
     for name, switch in DEPENDENT_KEYS.items():
-        if name in values and not values.get(switch, False):
+        if values.get(switch, False):
+            continue
+        if values.pop(name, defaults[name]) != defaults[name]:
             logger.info("`%s` has no effect without `%s` and is left out", name, switch)
-            del values[name]
     return values
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from les.backends.interface import BackendError
 
+#: Packages to install with the extra ``spectra``, which needs a compiler; others come alone.
+OF_SPECTRA = ("calorine", "pandas")
+
 
 def optional(module: str) -> Any:
     """The module of an optional package.
@@ -18,7 +21,8 @@ def optional(module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
+        wanted = '"les[spectra]"' if package in OF_SPECTRA else package
         raise BackendError(
             f"this needs {package} (no module {error.name!r}); install it with: "
-            'pip install "les[spectra]"'
+            f"pip install {wanted}"
         ) from error

@@ -42,11 +42,13 @@ def check_target(path: Path, inputs: Iterable[Path] = (), *, force: bool = False
         raise PermissionError(f"the folder {target.parent} must be writable to write {path.name}")
 
 
-def claim(folder: Path, names: Iterable[str], inputs: Iterable[Path], *, force: bool) -> None:
-    """Make the folder of results, and refuse to replace what is in it, as :func:`check_target`.
+def check_folder(
+    folder: Path, names: Iterable[str], inputs: Iterable[Path], *, force: bool
+) -> None:
+    """Refuse to replace what is in a folder of results, as :func:`check_target`.
 
     Args:
-        folder: the folder, which may be there.
+        folder: the folder, which need not be there.
         names: names of the files that are written to it.
         inputs: files that the command reads.
         force: replace files that are there.
@@ -59,6 +61,12 @@ def claim(folder: Path, names: Iterable[str], inputs: Iterable[Path], *, force: 
     for path in inputs:
         if not path.exists():
             raise FileNotFoundError(f"{path}: there is no such file")
+    if os.path.lexists(folder):
+        for name in names:
+            check_target(folder / name, inputs, force=force)
+
+
+def claim(folder: Path, names: Iterable[str], inputs: Iterable[Path], *, force: bool) -> None:
+    """Make the folder of results where :func:`check_folder` refuses nothing."""
+    check_folder(folder, names, inputs, force=force)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        check_target(folder / name, inputs, force=force)

@@ -11,6 +11,7 @@ import pytest
 import les
 from les import cli
 from les.backends import Backend, BackendError, backend_names, backend_of, get_backend
+from les.optional_packages import optional
 
 
 def test_version(capsys):
@@ -73,12 +74,12 @@ def test_misspelt_flags_of_training(fake, flag, fails):
         (
             "no_such_upstream:Model",
             "fake-upstream is not installed (no module 'no_such_upstream'); "
-            'install it with: pip install "les[fake]"',
+            'install it in an environment of its own: pip install "les[fake]"',
         ),
         (
             "json:MACE",
             "the installed module 'json' is not that of fake-upstream (it has no 'MACE'); "
-            'install it with: pip install "les[fake]"',
+            'install it in an environment of its own: pip install "les[fake]"',
         ),
         (
             "broken_upstream:Model",
@@ -96,6 +97,15 @@ def test_unusable_upstream(fake, symbol, message, fails, monkeypatch, tmp_path):
     with pytest.raises(BackendError):
         fake().require()
     sys.modules.pop("broken_upstream", None)
+
+
+@pytest.mark.parametrize("module", ["phonopy.file_IO", "matplotlib.figure"])
+def test_packages_that_need_no_compiler_are_installed_alone(module, monkeypatch):
+    """The extra has them, too, and calorine, which is compiled."""
+    monkeypatch.setitem(sys.modules, module, None)
+    package = module.partition(".")[0]
+    with pytest.raises(BackendError, match=rf"this needs {package} .*: pip install {package}$"):
+        optional(module)
 
 
 def test_errors_keep_their_traceback_when_debugging(fake, monkeypatch):
@@ -130,9 +140,12 @@ def test_config_list_and_show(fake, capsys, fails, monkeypatch):
     listed = capsys.readouterr().out
     assert listed == alone
     head, *rows = ([cell.strip() for cell in line.split("|")] for line in listed.splitlines())
-    assert head == ["configuration", "can be used here"]
-    assert {"fake/water", "fake/dipeptides", "fake/au2_mgo"} <= {name for name, _ in rows}
-    assert {usable for _, usable in rows} == {"yes"}
+    assert head == ["configuration", "can be used here", "for"]
+    said = {name: text for name, _, text in rows}
+    assert {"fake/water", "fake/dipeptides", "fake/au2_mgo"} <= set(said)
+    assert said["fake/water"] == "Bulk water: periodic boxes of 192 atoms, 100 epochs"
+    assert said["fake/au2_mgo"].endswith("box with vacuum, few frames")  # of two lines
+    assert {usable for _, usable, _ in rows} == {"yes"}
     monkeypatch.setattr(fake, "problem", lambda self: "not installed")
     assert cli.main(["config", "list"]) == 0
     assert "fake/water      | no, see les doctor" in capsys.readouterr().out

@@ -281,6 +281,22 @@ def test_published_settings_without_their_switch(published):
 
 
 @pytest.mark.parametrize(
+    ("name", "default", "other"),
+    [
+        ("fixed_atomic_charges_scaling_factor", 0.5, 0.3),
+        ("use_anisotropic_polarizability", False, True),
+    ],
+)
+def test_defaults_without_their_switch_are_not_worth_a_word(name, default, other, caplog):
+    """Hosts and stored models have them, although nobody has set them."""
+    caplog.set_level("INFO", logger="les")
+    LESConfig.from_legacy({name: default})
+    assert caplog.messages == []
+    LESConfig.from_legacy({name: other})
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(f"`{name}` has no effect")
+
+
+@pytest.mark.parametrize(
     "name", sorted(set(UNSUPPORTED_KEYS) - {"fixed_atomic_charges_scaling_factor"})
 )
 def test_unsupported_keys(name):

@@ -359,7 +359,7 @@ def test_committee(models):
 )
 def test_bad_input(models, fails, argv, message):
     assert message in fails(*argv)
-    assert not (models / "md" / "trajectory.xyz").exists()
+    assert not (models / "md").exists()
 
 
 def test_structures_without_a_pressure(models, fails):
@@ -373,6 +373,7 @@ def test_structures_without_a_pressure(models, fails):
     write("two.xyz", [crystal(), crystal()])
     message = fails("md", "Argon.pt", "two.xyz", "--steps", "100")
     assert "two.xyz: one structure is wanted, got 2" in message
+    assert not (models / "md").exists()
 
 
 def test_an_unstable_run(models, fails):

@@ -53,7 +53,9 @@ class Backend(ABC):
     def problem(self) -> str | None:
         """The reason why upstream cannot be used here, or ``None`` if it can."""
         module_name, attribute = self.symbol.split(":")
-        install = f'install it with: pip install "les[{self.extra or self.name}]"'
+        extra = self.extra or self.name
+        # Most backends exclude one another, so that of another one would not do.
+        install = f'install it in an environment of its own: pip install "les[{extra}]"'
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:

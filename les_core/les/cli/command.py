@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from les.backends import BackendError, backend_names, config_path, get_backend
+from les.config_files import purpose
 from les.files import replacing
 from les.parser import ArgumentParser
 from les.tables import aligned
@@ -199,7 +200,7 @@ def _config(argv: list[str]) -> int:
         prog="les config", description="Training configurations, named MODEL/SYSTEM."
     )
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("list", help="all names (also without a word)")
+    commands.add_parser("list", help="all names, and what each is for (also without a word)")
     show = commands.add_parser("show", help="print one")
     name = "MODEL/SYSTEM of `les config list`, or SYSTEM where one model alone is installed"
     show.add_argument("name", help=name)
@@ -209,10 +210,11 @@ def _config(argv: list[str]) -> int:
     copy.add_argument("--force", action="store_true", help="replace the target if it is there")
     arguments = parser.parse_args(argv)
     if arguments.command in (None, "list"):
-        rows = [["configuration", "can be used here"]]
+        rows = [["configuration", "can be used here", "for"]]
         for name in backend_names():
             state = "no, see les doctor" if get_backend(name).problem() else "yes"
-            rows += [[f"{name}/{system}", state] for system in get_backend(name).configs()]
+            for system, path in get_backend(name).configs().items():
+                rows.append([f"{name}/{system}", state, purpose(path)])
         print(aligned(rows))
         return 0
     path = config_path(arguments.name)

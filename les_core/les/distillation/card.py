@@ -169,7 +169,8 @@ def card(facts: Mapping[str, Any], family: list[Mapping[str, Any]]) -> str:
         *_table(family),
         "",
         f"The root mean square force is {1000 * errors['spread_of_labels']['forces_rms']:.0f} "
-        "meV/A. " + _agreement(errors["agreement"]),
+        "meV/A.",
+        *_agreement(errors["agreement"]),
         "",
         "## Where it holds",
         "",
@@ -197,17 +198,20 @@ def _table(family: list[Mapping[str, Any]]) -> Iterator[str]:
         yield f"| RMSE of forces, {group} ({first['n']}) | {' | '.join(cells)} |"
 
 
-def _agreement(agreement: Mapping[str, Any]) -> str:
+def _agreement(agreement: Mapping[str, Any]) -> Iterator[str]:
     """What of charges and dipoles, on which nothing was trained, agrees with the reference."""
-    found = [
-        f"{label} {values['r2']:.2f}, or {values['r2_scaled']:.2f} multiplied by "
-        f"{values['scale']:.2f}"
+    known = {
+        label: values
         for label, values in agreement.items()
         if values.get("r2") is not None and values.get("scale") is not None
-    ]
-    if not found:
-        return ""
-    return f"R2 against those of the reference, on which nothing was trained: {'; '.join(found)}."
+    }
+    if known:
+        yield from ("", "Agreement with the reference where nothing was trained on it:", "")
+    for label, values in known.items():
+        yield (
+            f"- {label}: R2 {values['r2']:.2f}; {values['r2_scaled']:.2f} after the model's values "
+            f"are multiplied by {values['scale']:.2f}"
+        )
 
 
 def _trials(found: Mapping[str, float]) -> Iterator[str]:

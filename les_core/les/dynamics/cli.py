@@ -14,7 +14,7 @@ from les.dynamics.ensemble import NEEDED, Ensemble
 from les.dynamics.plan import Plan
 from les.neighbours import SKIN
 from les.parser import ArgumentParser
-from les.targets import claim
+from les.targets import check_folder
 
 _DESCRIPTION = """\
 Molecular dynamics with a model, or with a committee of several.
@@ -45,7 +45,8 @@ def main(argv: Sequence[str]) -> int:
 
     folder = arguments.output
     known = (folder / CHECKPOINT).exists()  # which says whose run it is
-    claim(folder, FILES, [*map(model_path, models), start], force=known or arguments.force)
+    inputs = [*map(model_path, models), start]
+    check_folder(folder, FILES, inputs, force=known or arguments.force)
     calculator, backends = load_models(arguments, models, bec=arguments.bec, skin=arguments.skin)
     atoms = one_structure(start)
     identity = {**identity_of_models(arguments, models, backends), "--bec": arguments.bec}

@@ -41,7 +41,7 @@ def run(
         calculator: any ASE calculator with forces, and with stress for a barostat.
         atoms: the first structure. If it has velocities, they are kept.
         plan: the ensemble, the length and the output of the run.
-        folder: an existing folder, for :data:`FILES`.
+        folder: where :data:`FILES` go; it is made after the checks if it is not there.
         identity: anything else that the results depend on, by name.
         replace: start again if the run in the folder cannot be continued because it is another
             run, is longer, or has lost a part of its files. The old run is then lost.
@@ -69,6 +69,7 @@ def run(
         temperature=plan.first_temperature,
         seed=plan.seed,
     )
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         checkpoint = _checkpoint(folder, own, plan.n_steps, replace)
         sizes = {TRAJECTORY: 0, LOG: 0}

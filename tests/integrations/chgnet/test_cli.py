@@ -190,7 +190,9 @@ def test_import_without_chgnet(run_program):
     lines = run_program("-c", WITHOUT_CHGNET + program).stdout.splitlines()
     for problem in lines[0], lines[2]:
         assert problem.startswith("chgnet is not installed")
-        assert problem.endswith('install it with: pip install "les[chgnet]"')
+        assert problem.endswith(
+            'install it in an environment of its own: pip install "les[chgnet]"'
+        )
     assert lines[1] == lines[3] == "['au2_mgo', 'dipeptides', 'water']"
     assert "pymatgen" not in lines[4]
 

@@ -130,7 +130,7 @@ def test_import_without_mace(run_program):
     )
     lines = run_program("-c", WITHOUT_MACE + program).stdout.splitlines()
     assert lines[0].startswith("mace-torch is not installed")
-    assert lines[0].endswith('install it with: pip install "les[mace]"')
+    assert lines[0].endswith('install it in an environment of its own: pip install "les[mace]"')
     assert lines[1] == "['au2_mgo', 'dipeptides', 'water']"
     assert "e3nn" not in lines[2]
 

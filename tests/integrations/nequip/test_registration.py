@@ -127,7 +127,7 @@ def test_import_without_nequip(run_program):
     result = run_program("-c", WITHOUT_NEQUIP + program)
     lines = result.stdout.splitlines()
     assert lines[0].startswith("nequip is not installed")
-    assert lines[0].endswith('install it with: pip install "les[nequip]"')
+    assert lines[0].endswith('install it in an environment of its own: pip install "les[nequip]"')
     assert lines[1] == lines[3] == str(sorted(SYSTEMS))
     assert lines[2].startswith("nequip-allegro is not installed")
     assert lines[4] == "[]"
