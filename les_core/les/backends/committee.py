@@ -124,6 +124,11 @@ class Committee(ChargeCalculator):
         found = (getattr(member, "embedded", ()) for member in self.members)
         return tuple(dict.fromkeys(name for names in found for name in names))
 
+    @property
+    def uses_external_field(self) -> bool:
+        """Whether some member is given the external field of a structure."""
+        return any(getattr(member, "uses_external_field", False) for member in self.members)
+
     def calculate(
         self,
         atoms: Atoms | None = None,
