@@ -11,8 +11,15 @@ they are given: the energy of an ion depends on the origin, its forces do not.
 The dipole of the charges of a periodic structure has many values, and so has its energy in a field.
 Its part of the energy is left out. Its forces are unique,
 :math:`F_{i\beta}=F^0_{i\beta}+\mathcal E_\alpha Z^*_{i\alpha\beta}` with the Born effective charges
-of the charges (``les.born_effective_charges``), and a model adds them by :func:`pulled`. Dipoles of
-atoms have one value, and are in the energy.
+of the charges (``les.born_effective_charges``) less what their sum has beside the total charge
+:math:`Q`, of which all :math:`n` atoms of the structure take an equal share,
+
+.. math:: Z^*_{i\alpha\beta} \leftarrow Z^*_{i\alpha\beta}
+    - \tfrac1n\Bigl(\sum_j Z^*_{j\alpha\beta} - Q\,\delta_{\alpha\beta}\Bigr),
+
+so that the field moves the centre of a neutral crystal no more than that of a molecule
+(``les.response.sum_rules``). A model adds these forces by :func:`pulled`. Dipoles of atoms have one
+value, and are in the energy.
 """
 
 from __future__ import annotations
@@ -22,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from les.response.dipoles import structure_mean
 from les.structures import Structures
 from les.sums.checks import has_volume
 
@@ -62,17 +70,23 @@ def field_on_crystals(
     return torch.where(found.unsqueeze(1), field, 0.0)[batch]
 
 
-def pulled(positions: Tensor, field: Tensor, born: Tensor) -> Tensor:
+def pulled(structures: Structures, field: Tensor, born: Tensor, charges: Tensor) -> Tensor:
     """Energies of zero ``[n_atoms]``, whose forces are those of a field on charges.
 
-    The forces are differentiable once, with respect to Born effective charges.
+    The forces on a structure sum to its total charge times the field. They are differentiable once,
+    with respect to Born effective charges.
 
     Args:
-        positions: ``[n_atoms, 3]`` [A].
+        structures: where the atoms are.
         field: what :func:`field_on_crystals` returned.
         born: Born effective charges of the charges ``[n_atoms, 3, 3]`` [e].
+        charges: the charges ``[n_atoms]`` [e], which sum to the total charge of each structure.
     """
-    energies: Tensor = _Pull.apply(positions, torch.einsum("na,nab->nb", field, born))
+    positions, cell, batch, _ = structures
+    forces = torch.einsum("na,nab->nb", field, born)
+    beside = forces - charges.detach().reshape(-1, 1) * field
+    forces = forces - structure_mean(beside, batch, cell.shape[0])
+    energies: Tensor = _Pull.apply(positions, forces)
     return energies
 
 

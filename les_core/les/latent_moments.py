@@ -273,7 +273,8 @@ def _refuse_field(latent: Latent) -> None:
     if latent.external is not None:
         raise ValueError(
             "`e_ext` has no effect without `latent_alphas`: in the published formulas an external "
-            "field acts on induced dipoles alone (others have `self_consistent`)"
+            "field acts on induced dipoles alone; on charges and dipoles it acts with the setting "
+            "`external_field: true`"
         )
 
 

@@ -345,3 +345,27 @@ def test_structures_together(water, factors):
             np.testing.assert_allclose(actual[key], value, atol=1e-14, err_msg=key)
     assert together.charge_sign.state() == single.charge_sign.state()
     assert found[1]["charges"][0] < 0.0
+
+
+class PulledMember(Member):
+    """Its energy depends on the field of the structure, as far as the model takes one."""
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] += self.external_field(atoms).sum()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_field_that_some_member_takes(water, order):
+    """A changed field is seen, whichever member takes it."""
+    water.pbc = False
+    configs = [LESConfig(), LESConfig(external_field=True, sign="trained")]
+    committee = Committee([PulledMember(config=configs[number], sign=1) for number in order])
+    assert committee.uses_external_field
+    water.calc = committee
+    water.info["external_field"] = np.array([0.0, 0.0, 0.1])
+    before = water.get_potential_energy()
+    water.info["external_field"] = np.array([0.0, 0.0, 0.3])
+    assert water.get_potential_energy() - before == pytest.approx(0.1)
+    without = Committee([Member(seed, sign=1) for seed in range(2)])
+    assert not without.uses_external_field

@@ -109,11 +109,15 @@ def test_pull(structures):
     assert (on_crystals[:3] == 0.0).all()
     assert (on_crystals[3:] == FIELD[1]).all()
     born = torch.randn(6, 3, 3, dtype=FLOAT, requires_grad=True)
-    energies = pulled(places, on_crystals, born)
+    charges = torch.randn(6, dtype=FLOAT)
+    energies = pulled(structures, on_crystals, born, charges)
     assert (energies == 0.0).all()
     (slope,) = torch.autograd.grad(energies.sum(), places, create_graph=True)
-    expected = torch.einsum("na,nab->nb", on_crystals, born)
+    pull = FIELD[1] @ born[3:]
+    total = charges[3:].sum() * FIELD[1]
+    expected = torch.cat([torch.zeros(3, 3, dtype=FLOAT), pull - (pull.sum(dim=0) - total) / 3])
     torch.testing.assert_close(-slope, expected)
+    torch.testing.assert_close(-slope.sum(dim=0), total)
     (trained,) = torch.autograd.grad(slope.square().sum(), born)
     (wanted,) = torch.autograd.grad(expected.square().sum(), born)
     torch.testing.assert_close(trained, wanted)
@@ -135,6 +139,14 @@ def test_pull(structures):
 def test_contradictions(settings, message):
     with pytest.raises(ValueError, match=message):
         LESConfig(external_field=True, **settings)
+
+
+def test_the_setting_is_named(structures):
+    """Without it a field on charges is refused with the remedy."""
+    with pytest.raises(ValueError, match=r"with the setting `external_field: true`"):
+        Les(LESConfig())(
+            **structures._asdict(), latent_charges=torch.ones(6, dtype=FLOAT), e_ext=FIELD
+        )
 
 
 def test_backends_that_take_none():

@@ -18,6 +18,7 @@ from ase.io import read, write
 
 from les import cli
 from les.backends import arguments
+from les.data.external_field import external_field, has_energy
 from les.dynamics.ensemble import Ensemble
 from les.dynamics.motion import Motion, UnstableError
 from les.dynamics.plan import Plan
@@ -360,6 +361,25 @@ def test_committee(models):
 def test_bad_input(models, fails, argv, message):
     assert message in fails(*argv)
     assert not (models / "md").exists()
+
+
+def test_a_structure_without_an_energy(models, fails, monkeypatch):
+    """That is a periodic one in a field that the model takes; others are moved."""
+
+    def of_a_model_that_takes_a_field(_, atoms):
+        return has_energy(atoms, external_field(atoms))
+
+    monkeypatch.setattr(Argon, "has_energy", of_a_model_that_takes_a_field, raising=False)
+    assert (
+        cli.main(["md", "Argon.pt", "argon.xyz", "--steps", "1", "--every", "1", "-o", "no"]) == 0
+    )
+    atoms = crystal()
+    atoms.info["external_field"] = np.array([0.0, 0.0, 0.1])
+    write("in_field.xyz", atoms)
+    message = fails("md", "Argon.pt", "in_field.xyz", "--steps", "100")
+    assert "the structure is periodic and in an external field, and has no energy" in message
+    assert "Take the field out of atoms.info" in message
+    assert not list((models / "md").iterdir())
 
 
 def test_structures_without_a_pressure(models, fails):

@@ -1,8 +1,8 @@
 """Structures whose reference was computed in a homogeneous electric field.
 
-Their energies and forces have the field in them, so that they are not trained on. What a field
-changes is compared instead: dipoles, polarisabilities, and the slopes of forces, which are Born
-effective charges.
+Their energies and forces have the field in them, so that the trainings of the benchmarks, whose
+models take no field, are not on them. What a field changes is compared instead: dipoles,
+polarisabilities, and the slopes of forces, which are Born effective charges.
 """
 
 from __future__ import annotations

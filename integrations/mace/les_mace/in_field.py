@@ -50,5 +50,7 @@ def pull_of_field(
         field: what :func:`field_on_charges` returned.
     """
     born = born_charges_of_charges(model, found, data, training, edges, "exact")
-    pull = pulled(data["positions"], field, born)
+    charges = found["charges"]
+    assert charges is not None
+    pull = pulled(structures_of(data), field, born, charges)
     return pull.new_zeros(len(data["ptr"]) - 1).index_add(0, data["batch"], pull)

@@ -34,7 +34,8 @@ class CalculatorInput(ChargeCalculator, MACECalculator):
         """As ``ChargeCalculator.set_up_charges``, with the names by which upstream is told."""
         key = self.info_keys.setdefault("total_charge", "charge")
         self.total_charge_names = tuple(dict.fromkeys((*self.total_charge_names, key)))
-        self.info_keys.setdefault("external_field", "external_field")
+        key = self.info_keys.setdefault("external_field", "external_field")
+        self.field_names = tuple(dict.fromkeys((*self.field_names, key)))
         key = self.info_keys.setdefault("total_spin", "spin")
         self.spin_names = tuple(dict.fromkeys((*self.spin_names, key)))
         super().set_up_charges(config)

@@ -67,5 +67,5 @@ def with_pull(
     if on_crystals is None:
         return found
     born = born_charges_of_charges(les, data, charges, structures, sums, "exact")
-    pull = pulled(structures.positions, on_crystals, born)
+    pull = pulled(structures, on_crystals, born, found.charges)
     return found._replace(atom_energies=found.atom_energies + pull)

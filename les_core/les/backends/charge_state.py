@@ -32,12 +32,14 @@ class ChargeStateOfAtoms(Calculator):
         eps_inf: high-frequency dielectric constant in the place of the model's, or ``None``.
         total_charge_names: entries of ``Atoms.info`` that may hold the total charge.
         spin_names: entries that may hold the spin multiplicity.
+        field_names: entries that may hold the external field.
     """
 
     les_config: LESConfig | None = None
     eps_inf: float | None = None
     total_charge_names: tuple[str, ...] = TOTAL_CHARGE_NAMES
     spin_names: tuple[str, ...] = SPIN_NAMES
+    field_names: tuple[str, ...] = FIELD_KEYS
     _told_of_fractional = False
 
     @property
@@ -103,7 +105,7 @@ class ChargeStateOfAtoms(Calculator):
         Raises:
             ValueError: as ``les.data.external_field.external_field``.
         """
-        return external_field(atoms) if self.uses_external_field else np.zeros(3)
+        return external_field(atoms, *self.field_names) if self.uses_external_field else np.zeros(3)
 
     def has_energy(self, atoms: Atoms) -> bool:
         """Whether ``atoms`` have one energy: periodic ones in a field have not."""
@@ -140,7 +142,7 @@ class ChargeStateOfAtoms(Calculator):
         for change, uses, names in (
             ("total_charge", self.uses_total_charge, self.total_charge_names),
             ("spin", "spin" in self.embedded, self.spin_names),
-            ("external_field", self.uses_external_field, FIELD_KEYS),
+            ("external_field", self.uses_external_field, self.field_names),
         ):
             if uses and self.atoms is not None:
                 last = {name: self.atoms.info.get(name) for name in names}
@@ -156,7 +158,7 @@ class ChargeStateOfAtoms(Calculator):
         """Entries of ``Atoms`` that the model takes a charge, spin, field or fragments from."""
         of_charge = (*self.total_charge_names, FRAGMENT, FRAGMENT_CHARGE)
         spin = self.spin_names if "spin" in self.embedded else ()
-        field = FIELD_KEYS if self.uses_external_field else ()
+        field = self.field_names if self.uses_external_field else ()
         return (*(of_charge if self.uses_total_charge else ()), *spin, *field)
 
     def check_charge_state(self, atoms: Atoms) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,10 @@ class Committee(ChargeCalculator):
         self.used_labels = set.intersection(*used)
         unsigned = [set(getattr(member, "unsigned_labels", ())) for member in self.members]
         self.unsigned_labels = set.intersection(*unsigned)
+        for names_of_state in ("total_charge_names", "spin_names", "field_names"):
+            found = [getattr(member, names_of_state, ()) for member in self.members]
+            known = dict.fromkeys((*getattr(self, names_of_state), *itertools.chain(*found)))
+            setattr(self, names_of_state, tuple(known))
         self.member_results: list[dict[str, Any]] = []
         common = set.intersection(*(set(each.implemented_properties) for each in self.members))
         means = [name for name in (*EVEN, *ODD) if name in common]
@@ -123,6 +128,11 @@ class Committee(ChargeCalculator):
         """The states that some member embeds in its features."""
         found = (getattr(member, "embedded", ()) for member in self.members)
         return tuple(dict.fromkeys(name for names in found for name in names))
+
+    @property
+    def uses_external_field(self) -> bool:
+        """Whether some member is given the external field of a structure."""
+        return any(getattr(member, "uses_external_field", False) for member in self.members)
 
     def calculate(
         self,

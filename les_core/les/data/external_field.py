@@ -90,8 +90,13 @@ class ExternalFields:
         self.n_without_energy += not has_energy(atoms, field)
         return field
 
-    def tell(self, path: Any) -> None:
-        """Log in what fields the structures of the file ``path`` are, if any is in one."""
+    def tell(self, path: Any, forces: str = "trained on") -> None:
+        """Log in what fields the structures of the file ``path`` are, if any is in one.
+
+        Args:
+            path: the file.
+            forces: what is done with the forces of those that have no energy.
+        """
         if self.strengths:
             logger.info(
                 "%d of %d structures of %s are in an external field, of up to %.3g V/A",
@@ -100,7 +105,6 @@ class ExternalFields:
         if self.n_without_energy:
             logger.warning(
                 "%d of %d structures of %s are periodic and in an external field: their energy "
-                "depends on the branch of the polarisation and is left out, their forces are "
-                "trained on",
-                *(self.n_without_energy, self.n_structures, path),
+                "depends on the branch of the polarisation and is left out, their forces are %s",
+                *(self.n_without_energy, self.n_structures, path, forces),
             )

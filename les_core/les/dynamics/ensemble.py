@@ -70,8 +70,17 @@ class Ensemble:
         Raises:
             BackendError: for an ASE without the integrator.
             ValueError: for a barostat without three periodic axes, a cell with a volume, or stress,
-                and for one that would move constrained atoms.
+                and for one that would move constrained atoms; and for atoms without an energy,
+                which are periodic and in an external field that is an input of the model.
         """
+        has_energy = getattr(calculator, "has_energy", None)
+        if has_energy is not None and not has_energy(atoms):
+            raise ValueError(
+                "the structure is periodic and in an external field, and has no energy that "
+                "dynamics keeps: it depends on the branch of the polarisation. Take the field out "
+                "of atoms.info, and let les.spectra.field.HomogeneousField follow one branch, with "
+                "les.dynamics.run.run"
+            )
         if self.kind != "npt":
             return
         _barostat()

@@ -15,6 +15,7 @@ from les.backends.attempt import BadStructureError
 from les.backends.batches import BATCH_SIZE
 from les.backends.signs import restore_sign
 from les.data.atoms import UnusedLabels
+from les.data.external_field import ExternalFields
 from les.data.extxyz import DataError
 from les.data.structure_files import Entry, count_structures, entries
 from les.files import checksum, replacing
@@ -192,6 +193,9 @@ def _assemble(
     """
     prediction = Prediction(errors=Errors.of(calculator))
     unused = UnusedLabels(getattr(calculator, "used_labels", ()))
+    fields = None
+    if getattr(calculator, "uses_external_field", False):
+        fields = ExternalFields(*calculator.field_names)
     comparison = Comparison(prediction.errors, prediction.agreements)
     with replacing(output) as temporary, writer(temporary, format_of(output)) as write:
         for frame, ((where, load), record) in enumerate(
@@ -202,6 +206,8 @@ def _assemble(
                 continue
             atoms = load()
             unused.add(atoms)
+            if fields is not None:
+                fields.add(atoms)
             comparison.add(where, atoms, record["results"])
             attach(atoms, record["results"])
             if with_place:
@@ -214,5 +220,7 @@ def _assemble(
                 f"{structures} has no structure that can be evaluated: {prediction.bad[0]}"
             )
     unused.warn(structures)
+    if fields is not None:
+        fields.tell(structures, "written")
     comparison.warn(structures)
     return prediction

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.io import read, write
 
+from les.dynamics.ensemble import Ensemble
+from les.dynamics.plan import Plan
+from les.dynamics.run import run
+from les.predict import predict
 from les.spectra.field import HomogeneousField
 from les.testing.adapter import Adapter, results_of
 from les.testing.derivatives import force_by_differences
@@ -107,13 +113,52 @@ class ExternalFieldTests(Adapter):
         np.testing.assert_allclose(results_of(calc, moved)["forces"], forces, rtol=0, atol=1e-9)
         doubled = results_of(calc, atoms.repeat((1, 2, 1)))["forces"]
         np.testing.assert_allclose(doubled, np.tile(forces, (2, 1)), rtol=0, atol=1e-8)
-        born = results_of(in_field(settings, bec=True), placed_in(atoms, np.zeros(3)))
+        spread = in_field(settings, bec=True, acoustic_sum="spread")
+        born = results_of(spread, placed_in(atoms, np.zeros(3)))
         expected = born["born_effective_charges"].reshape(-1, 3, 3)
         for axis in range(3):
             step = 1e-3 * np.eye(3)[axis]
             both = [results_of(calc, placed_in(atoms, x * step))["forces"] for x in (1.0, -1.0)]
             slope = (both[0] - both[1]) / 2e-3
             np.testing.assert_allclose(slope, expected[:, axis], rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("variant", ["charges", "permanent"], indirect=True)
+    def test_net_forces_on_crystals(self, in_field: Callable[..., Any], variant: Any) -> None:
+        """They are the total charge times the field, beside molecules as well."""
+        calc = in_field(variant[1])
+        batch = [
+            placed_in(crystal("triclinic"), FIELD),
+            placed_in(dimer(), -FIELD),
+            placed_in(crystal("cubic"), 2.0 * FIELD),
+        ]
+        for charge, atoms in zip((0.0, 1.0, -2.0), batch, strict=True):
+            atoms.info["charge"] = charge
+        for atoms, results in zip(batch, calc.calculate_together(batch), strict=True):
+            expected = atoms.info["charge"] * atoms.info["external_field"]
+            np.testing.assert_allclose(results["forces"].sum(axis=0), expected, rtol=0, atol=1e-9)
+
+    def test_dynamics_of_crystals(self, in_field: Callable[..., Any], tmp_path: Path) -> None:
+        """It is refused before anything is written: there is no energy to be kept."""
+        atoms = placed_in(crystal("triclinic"), FIELD)
+        plan = Plan(Ensemble("nve", 1.0), n_steps=1, every=1, temperature=10.0)
+        with pytest.raises(ValueError, match=r"has no energy that dynamics keeps: .* Take the fie"):
+            run(in_field(CHARGES), atoms, plan, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_predictions_of_crystals(
+        self, in_field: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """That they have no energy is said."""
+        path, output = tmp_path / "structures.xyz", tmp_path / "predictions.xyz"
+        write(path, [placed_in(x, FIELD) for x in (dimer(), crystal("triclinic"))])
+        predict(in_field(CHARGES), path, output)
+        told = f"1 of 2 structures of {path} are periodic and in an external field: their energy "
+        assert told in caplog.text
+        assert "is left out, their forces are written" in caplog.text
+        molecule, periodic = read(output, ":")
+        assert "LES_energy" in molecule.info
+        assert "LES_energy" not in periodic.info
+        assert "LES_forces" in periodic.arrays
 
     def test_batches(self, in_field: Callable[..., Any]) -> None:
         """Structures with and without a field, molecules and crystals."""

@@ -156,6 +156,7 @@ class FieldTrainingTests(_InFields):
         )
         train("--les", *options)
         assert "8 of 12 structures of " in log.getvalue()
+        assert "--external_field_key efield is for the files of this training" in log.getvalue()
         error = refused(
             "--les", *arguments(tmp_path / "no", **in_fields, external_field_key="efield")
         )

@@ -19,6 +19,7 @@ from mace.modules.models import MACE
 from mace.tools.torch_tools import default_dtype
 
 from les import LESConfig
+from les.backends.committee import Committee
 from les.testing import (
     AdapterTests,
     ChargeStateTests,
@@ -32,6 +33,7 @@ from les.testing import (
 from les.testing.adapter import calculators_of, results_of
 from les.testing.charge_states import EMBEDDED, draw_embeddings, in_state
 from les.testing.derivatives import born_by_differences, derivative
+from les.testing.external_field import FIELD, placed_in
 from les.testing.moments import PERMANENT
 from les.testing.slabs import slab
 from les.testing.structures import crystal, dimer
@@ -260,6 +262,21 @@ class TestExternalField(ExternalFieldTests):
             return LESCalculator(own, dtype=dtype, **options)
 
         return make
+
+    def test_key_that_upstream_is_told(self, in_field):
+        """Upstream's ``info_keys`` name what holds the field, in committees as well."""
+        keys = {"info_keys": {"external_field": "efield"}}
+        calculators = [in_field({}, **keys), Committee([in_field({}), in_field({}, **keys)])]
+        for calculator, share in zip(calculators, (1.0, 0.5), strict=True):
+            atoms = dimer()
+            atoms.calc = calculator
+            without = atoms.get_potential_energy()
+            atoms.info["efield"] = FIELD
+            change = atoms.get_potential_energy() - without
+            usual = [results_of(in_field({}), placed_in(dimer(), x)) for x in (FIELD, 0.0 * FIELD)]
+            expected = share * (usual[0]["energy"] - usual[1]["energy"])
+            assert change == pytest.approx(expected, rel=0, abs=1e-8)
+            assert abs(change) > 1e-4
 
     def test_scripts_take_no_field(self, in_field, mace_batch):
         own = in_field({}).models[0]
