@@ -379,7 +379,7 @@ def test_a_structure_without_an_energy(models, fails, monkeypatch):
     message = fails("md", "Argon.pt", "in_field.xyz", "--steps", "100")
     assert "the structure is periodic and in an external field, and has no energy" in message
     assert "Take the field out of atoms.info" in message
-    assert not list((models / "md").iterdir())
+    assert not (models / "md").exists()
 
 
 def test_structures_without_a_pressure(models, fails):

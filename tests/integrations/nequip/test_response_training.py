@@ -170,7 +170,7 @@ def test_compiled_training_is_refused(refused, arguments, tmp_path):
         *("--les", *arguments(tmp_path), "--bec_weight=1"),
         "training_module.model.compile_mode=compile",
     )
-    assert "cannot be trained with `compile_mode: compile`" in error
+    assert "cannot be trained on with `compile_mode: compile`" in error
 
 
 def test_a_start_with_the_other_sign(train, arguments, data_files, tmp_path):
