@@ -71,7 +71,7 @@ class TestChargedTraining(ChargedTrainingTests):
 
 
 class TestFieldTraining(FieldTrainingTests):
-    learning: ClassVar = {"epochs": 60, "learning_rate": 0.2}
+    learning: ClassVar = {"epochs": 60, "learning_rate": 0.1}
 
 
 class TestUnusedSettings(UnusedSettingsTests):
