@@ -46,6 +46,12 @@ def test_pages_show_what_the_files_say(page: str) -> None:
     assert f"{BEGIN}\n{headline(RESULTS)}\n{END}\n" in text
 
 
+def test_the_page_of_backbones_shows_what_the_files_say() -> None:
+    """If not: les bench headline benchmarks/results/standard --write docs/choosing-a-backbone.md."""
+    text = (ROOT / "docs" / "choosing-a-backbone.md").read_text()
+    assert f"{BEGIN}\n{headline(RESULTS / 'standard')}\n{END}\n" in text
+
+
 def test_the_page_of_charges_shows_what_the_files_say() -> None:
     """If not: les bench headline benchmarks/results --controls --write docs/charges-compared.md."""
     text = (ROOT / "docs" / "charges-compared.md").read_text()
