@@ -47,7 +47,7 @@ def test_pages_show_what_the_files_say(page: str) -> None:
 
 
 def test_the_page_of_backbones_shows_what_the_files_say() -> None:
-    """If not: les bench headline benchmarks/results/standard --write docs/choosing-a-backbone.md."""
+    """If not: les bench headline benchmarks/results/standard --write PAGE."""
     text = (ROOT / "docs" / "choosing-a-backbone.md").read_text()
     assert f"{BEGIN}\n{headline(RESULTS / 'standard')}\n{END}\n" in text
 
