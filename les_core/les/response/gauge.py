@@ -14,29 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from les.electronegativity import PAULING
 from les.sums.checks import check_finite
 
 logger = logging.getLogger("les")
-
-# Pauling electronegativities by atomic number (CRC Handbook of Chemistry and Physics);
-# 0 where there is no accepted value, so that such elements never decide.
-# fmt: off
-_PAULING = (
-    0.00,
-    2.20, 0.00,
-    0.98, 1.57, 2.04, 2.55, 3.04, 3.44, 3.98, 0.00,
-    0.93, 1.31, 1.61, 1.90, 2.19, 2.58, 3.16, 0.00,
-    0.82, 1.00, 1.36, 1.54, 1.63, 1.66, 1.55, 1.83, 1.88, 1.91, 1.90, 1.65,
-    1.81, 2.01, 2.18, 2.55, 2.96, 0.00,
-    0.82, 0.95, 1.22, 1.33, 1.60, 2.16, 2.10, 2.20, 2.28, 2.20, 1.93, 1.69,
-    1.78, 1.96, 2.05, 2.10, 2.66, 2.60,
-    0.79, 0.89, 1.10, 1.12, 1.13, 1.14, 0.00, 1.17, 0.00, 1.20, 0.00, 1.22, 1.23, 1.24, 1.25,
-    0.00, 1.00, 1.30, 1.50, 1.70, 1.90, 2.20, 2.20, 2.20, 2.40, 1.90,
-    1.80, 1.80, 1.90, 2.00, 2.20, 0.00,
-    0.70, 0.90, 1.10, 1.30, 1.50, 1.70, 1.30, 1.30,
-    0.00,  # all that are heavier
-)
-# fmt: on
 
 
 def charge_sign(charges: Tensor, atomic_numbers: Tensor) -> float:
@@ -60,8 +41,8 @@ def charge_sign(charges: Tensor, atomic_numbers: Tensor) -> float:
     if per_atom.dim() == 2:
         per_atom = per_atom.sum(dim=1)
     check_finite("charges", per_atom)
-    table = torch.tensor(_PAULING, dtype=torch.float32, device=charges.device)
-    known = atomic_numbers.clamp(max=len(_PAULING) - 1).to(torch.long)
+    table = torch.tensor(PAULING, dtype=torch.float32, device=charges.device)
+    known = atomic_numbers.clamp(max=len(PAULING) - 1).to(torch.long)
     electronegativity = table[known]
     chosen = electronegativity == electronegativity.max()
     excess = per_atom[chosen].mean() - per_atom.mean()

@@ -59,4 +59,5 @@ def set_random_charges(readout: ChargeReadout) -> None:
     with torch.no_grad():
         for parameter in readout.parameters():
             parameter.zero_()
-        readout.of_elements.charges.normal_(std=RANDOM_CHARGE)
+        charges = torch.randn_like(readout.of_elements.charges)
+    readout.set_element_charges(RANDOM_CHARGE * charges)
