@@ -79,12 +79,10 @@ class LESConfig:
     n_hidden: int | tuple[int, ...] = (32, 16)
     #: Add a linear readout of the same features.
     add_linear_nn: bool = True
-    #: Add a learned charge for each element to the charges that are read from features; it starts
-    #: from the element's electronegativity. This is the default in trainings of models that read
-    #: charges themselves, see :meth:`for_features`.
+    #: Add a learned charge for each element to the charges that are read from features. This is
+    #: the default in trainings of models that read charges themselves, see :meth:`for_features`.
     element_charges: bool = False
-    #: Scale of the random weights of the charge readout's last layers, from which training starts;
-    #: a hundredth of it if charges of elements start from electronegativities.
+    #: Scale of the random weights of the charge readout's last layers, from which training starts.
     initial_charge_scale: float = 1.0
     #: Factor on the output of the readout. It scales each training step of the charges, too,
     #: because the steps of Adam do not depend on the size of gradients.

@@ -49,7 +49,7 @@ class Configured(nn.Module):
     def _build(self, config: LESConfig) -> None:
         self.atomwise: ChargeReadout | None = None
         if config.use_atomwise:
-            self.atomwise = ChargeReadout.of(config, range(N_ATOMIC_NUMBERS))
+            self.atomwise = ChargeReadout.of(config, N_ATOMIC_NUMBERS)
         self.atomic_alpha: ElementPolarisabilities | None = None
         if config.use_atomic_alpha:
             self.atomic_alpha = ElementPolarisabilities()

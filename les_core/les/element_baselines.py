@@ -46,11 +46,6 @@ SYMBOLS = [
 # fmt: on
 
 
-def atomic_numbers_of(names: Sequence[str]) -> list[int]:
-    """Atomic numbers of types of atoms; 0 for a name that is no chemical symbol."""
-    return [SYMBOLS.index(name) if name in SYMBOLS else 0 for name in names]
-
-
 def check_atomic_numbers(
     atomic_numbers: Tensor,
     positions: Tensor,
@@ -159,14 +154,13 @@ class ElementBaselines(nn.Module):
         """
         if not (config.use_fixed_atomic_charges or config.use_atomic_alpha):
             return None
-        numbers = atomic_numbers_of(symbols)
-        for symbol, number in zip(symbols, numbers, strict=True):
-            if number == 0:
+        for symbol in symbols:
+            if symbol not in SYMBOLS[1:]:
                 raise ValueError(
                     "`use_fixed_atomic_charges` and `use_atomic_alpha` need types of atoms that "
                     f"are named by their chemical symbols, got {symbol!r}"
                 )
-        return cls(config, numbers)
+        return cls(config, [SYMBOLS.index(symbol) for symbol in symbols])
 
     def with_charges(self, charges: Tensor, types: Tensor) -> Tensor:
         """``charges`` ``[n_atoms]`` [e] with those of the elements of ``types`` ``[n_atoms]``."""

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from les.electronegativity import charges_of_electronegativity, electronegativity_and_hardness
+from les.electronegativity import electronegativity_and_hardness
 
 if TYPE_CHECKING:
     from les.config import LESConfig
-
-
-#: Scale of what is read from features at the start, where charges of elements start the training.
-FEATURES_AT_START = 0.01
 
 
 class AtomReadout(nn.Module):
@@ -104,7 +99,7 @@ class AtomReadout(nn.Module):
 
 
 class ElementCharges(nn.Module):
-    """A learned number for each element, the same on all its atoms; zero unless it is set.
+    """A learned charge for each element, the same on all its atoms; zero at the start.
 
     Args:
         n_elements: number of elements, or of types of atoms.
@@ -116,7 +111,7 @@ class ElementCharges(nn.Module):
         self.charges = nn.Parameter(torch.zeros(n_elements, n_channels))
 
     def forward(self, elements: Tensor) -> Tensor:
-        """Numbers ``[n_atoms, n_channels]`` of ``elements``, indices ``[n_atoms]``."""
+        """Charges ``[n_atoms, n_channels]`` [e] of ``elements``, indices ``[n_atoms]``."""
         return self.charges[elements]
 
 
@@ -128,7 +123,7 @@ class ChargeReadout(AtomReadout):
     start at zero, because the same charge on every atom has a large energy and no information.
 
     The element determines most of a charge. Features may distinguish elements only through their
-    environments; with a charge for each element, this part need not be found in them.
+    environments; with a charge for each element, this part is learned in the first epochs.
 
     With ``charge_equilibration`` the readout predicts two numbers, which become an
     electronegativity and a hardness (``les.electronegativity``) and determine the charges.
@@ -136,7 +131,8 @@ class ChargeReadout(AtomReadout):
     Args:
         n_features, n_channels, n_layers, n_hidden, add_linear_nn: as for :class:`AtomReadout`;
             ``n_channels`` is the number of charge channels.
-        output_scaling_factor: scale of all charges, and of their training steps.
+        output_scaling_factor: scale of the charges that are read from features, and of their
+            training steps.
         initial_charge_scale: scale of the last layers' weights that training starts from.
         n_elements: number of elements that have a charge of their own, or ``None`` for none.
         charge_equilibration: predict electronegativities and hardnesses; ``n_channels`` is 2 then.
@@ -172,18 +168,15 @@ class ChargeReadout(AtomReadout):
             self.of_elements = None
 
     @classmethod
-    def of(cls, config: LESConfig, atomic_numbers: Sequence[int]) -> ChargeReadout:
+    def of(cls, config: LESConfig, n_elements: int) -> ChargeReadout:
         """The readout that ``config`` describes, whose ``n_features`` must be given.
-
-        Charges of elements start in the order of electronegativities, unless nothing holds their
-        sum or oxidation states are added to them.
 
         Args:
             config: the configuration.
-            atomic_numbers: of the elements of the model, 0 for one that is not known.
+            n_elements: number of elements of the model, for ``config.element_charges``.
         """
         assert config.n_features is not None
-        readout = cls(
+        return cls(
             config.n_features,
             n_channels=2 if config.charge_equilibration else config.n_channels,
             n_layers=config.n_layers,
@@ -191,33 +184,9 @@ class ChargeReadout(AtomReadout):
             add_linear_nn=config.add_linear_nn,
             output_scaling_factor=config.output_scaling_factor,
             initial_charge_scale=config.initial_charge_scale,
-            n_elements=len(atomic_numbers) if config.element_charges else None,
+            n_elements=n_elements if config.element_charges else None,
             charge_equilibration=config.charge_equilibration,
         )
-        sum_is_held = config.neutrality != "none"
-        if config.element_charges and sum_is_held and not config.use_fixed_atomic_charges:
-            readout.start_from_elements(atomic_numbers)
-        return readout
-
-    def start_from_elements(self, atomic_numbers: Sequence[int]) -> None:
-        """Start with charges of elements, or electronegativities, and little from features.
-
-        What random weights read from features may oppose them, and charges have to pass zero then.
-
-        Args:
-            atomic_numbers: of the elements, in the order of their indices.
-        """
-        charges = charges_of_electronegativity(atomic_numbers)[:, None]
-        if self.charge_equilibration:
-            charges = torch.cat([-charges, torch.zeros_like(charges)], dim=1)
-        self.set_element_charges(charges)
-        self.scale_weights(FEATURES_AT_START)
-
-    def set_element_charges(self, charges: Tensor) -> None:
-        """Give elements the charges ``[n_elements, n_channels]`` or ``[n_elements, 1]`` [e]."""
-        assert self.of_elements is not None
-        with torch.no_grad():
-            self.of_elements.charges.copy_(charges / self.output_scaling_factor)
 
     def forward(self, features: Tensor, elements: Tensor | None = None) -> Tensor:
         """Charges ``[n_atoms, n_channels]`` [e]; with ``charge_equilibration`` ``[n_atoms, 2]``.
@@ -233,7 +202,7 @@ class ChargeReadout(AtomReadout):
         if self.of_elements is not None:
             if elements is None:
                 raise ValueError("`element_charges` needs the elements of the atoms, got none")
-            charges = charges + self.output_scaling_factor * self.of_elements(elements)
+            charges = charges + self.of_elements(elements)
         return electronegativity_and_hardness(charges) if self.charge_equilibration else charges
 
     @torch.jit.unused

@@ -98,7 +98,7 @@ class CACE(nn.Module):
             config = LESConfig.for_features(les_arguments, n_features, several_channels=True)
             self.les_config = config
             self.arguments["les_arguments"] = config.settings()
-            self.charge_readout = ChargeReadout.of(config, zs)
+            self.charge_readout = ChargeReadout.of(config, len(zs))
             self.ewald = Ewald(**config.sum_settings())
         #: For each representation, or none.
         self.charge_states = nn.ModuleList(

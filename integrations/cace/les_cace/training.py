@@ -16,8 +16,9 @@ from les.files import replacing
 from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
+from les.training.charge_start import held_charges, start_charges
 from les.training.closing import close, labelled_sets
-from les.training.freezing import FrozenShortRange, set_random_charges
+from les.training.freezing import FrozenParameters, FrozenShortRange, set_random_charges
 from les.training.history import fitting, plain_state
 from les.training.loaders import make_loaders
 from les.training.loop import Loop
@@ -89,7 +90,6 @@ def _train(run: TrainingRun) -> None:
     if _has_random_charges(options):
         for parameter in model.charge_parameters():
             parameter.requires_grad = False
-    epochs = options.freeze_short_range_epochs if run.les else None
     loop = Loop(
         model,
         compare,
@@ -101,7 +101,7 @@ def _train(run: TrainingRun) -> None:
         scheduler=options.scheduler,
         patience=options.patience,
         ema_decay=options.ema_decay,
-        frozen=FrozenShortRange(model, model.charge_parameters(), epochs),
+        frozen=_frozen(model, options, sum(stage.epochs for stage in stages), run.les),
         charges=model.charge_parameters(),
         charge_learning_rate=options.charge_learning_rate if run.les else None,
     )
@@ -186,10 +186,30 @@ def _model(
     if _has_random_charges(options):
         assert model.charge_readout is not None
         set_random_charges(model.charge_readout)
+    if _starts_charges(options):
+        start_charges(model.charge_readout, model.les_config, model.representation.zs)
     model = model.copy(getattr(torch, options.dtype), "cpu")
     if options.atomic_energies == "fit" and "energy" in data.labels:
         fit_atomic_energies(model, data, options.valid_batch_size)
     return model
+
+
+def _frozen(
+    model: CACE, options: argparse.Namespace, n_epochs: int, les: bool
+) -> list[FrozenParameters]:
+    """The parts of the model that are fixed at first: the short-range part, charges that it has."""
+    if not les:
+        return []
+    epochs = options.freeze_short_range_epochs
+    frozen: list[FrozenParameters] = [FrozenShortRange(model, model.charge_parameters(), epochs)]
+    if _starts_charges(options):
+        frozen.append(held_charges(model.charge_readout, model.les_config, n_epochs))
+    return frozen
+
+
+def _starts_charges(options: argparse.Namespace) -> bool:
+    """Whether charges start at those of elements: not those that are added to a trained model."""
+    return options.start is None and not _has_random_charges(options)
 
 
 def _has_random_charges(options: argparse.Namespace) -> bool:

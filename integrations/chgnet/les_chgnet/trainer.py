@@ -17,7 +17,6 @@ from les.backends import EpochRecord
 from les.files import replacing
 from les.sums.checks import NotFiniteError, TooLargeError
 from les.training.errors import Errors
-from les.training.freezing import FrozenShortRange
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 from les.training.stages import weights_by_epoch
 from les_chgnet.arguments import RATIOS
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from les.training.files import RunFiles
+    from les.training.freezing import FrozenParameters
     from les.training.stages import Stage
 
 
@@ -50,7 +50,7 @@ class ResumableTrainer(Trainer):
         responses: label -> weight of the responses in the loss.
         stages: weights of the other labels in the loss, in the order of training. Validation has
             those of the last stage, so that losses of all epochs can be compared.
-        freeze_epochs: number of epochs in which only the charges are trained; ``None`` for none.
+        frozen: parts of the model that are fixed in the first epochs.
         trainer_args: as for ``Trainer``.
     """
 
@@ -69,14 +69,13 @@ class ResumableTrainer(Trainer):
         charge_learning_rate: float | None = None,
         responses: Mapping[str, float] | None = None,
         stages: Sequence[Stage],
-        freeze_epochs: int | None = None,
+        frozen: Sequence[FrozenParameters] = (),
         **trainer_args: Any,
     ) -> None:
         self.weights = weights_by_epoch(stages)
         super().__init__(model, epochs=len(self.weights), **trainer_args)
         self.upstream_loss = self.criterion
-        charges = model.les.parameters() if hasattr(model, "les") else ()
-        self.frozen = FrozenShortRange(model, charges, freeze_epochs)
+        self.frozen = frozen
         self.responses = responses or {}
         self.batches: Noted | None = None
         if self.responses:
@@ -173,7 +172,8 @@ class ResumableTrainer(Trainer):
 
     def _train(self, loader: DataLoader, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.errors = Errors()
-        self.frozen.start_epoch(len(self.records))
+        for part in self.frozen:
+            part.start_epoch(len(self.records))
         self._weigh(self.weights[len(self.records)])
         start = time.perf_counter()
         mean_errors = super()._train(self._noted(loader), *args, **kwargs)

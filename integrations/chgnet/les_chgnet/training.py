@@ -17,11 +17,14 @@ from chgnet.trainer import Trainer
 from les.data.atoms import ANY_AXES, LONG_RANGE_AXES
 from les.data.labels import LabelKeys
 from les.data.requirements import Requirements
+from les.element_baselines import N_ATOMIC_NUMBERS
 from les.files import writing
 from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
+from les.training.charge_start import held_charges, start_charges
 from les.training.closing import close, labelled_sets
+from les.training.freezing import FrozenParameters, FrozenShortRange
 from les.training.history import fitting, plain_state
 from les.training.loaders import make_loaders
 from les.training.responses import check_responses, response_weights
@@ -179,7 +182,10 @@ def _model(options: argparse.Namespace, les: bool) -> tuple[CHGNet, float | None
         return model, None
     if options.start is not None and charge_learning_rate is None:
         charge_learning_rate = NEW_CHARGES * options.learning_rate
-    return CHGNetLES.from_short_range(model, options.les_arguments), charge_learning_rate
+    with_charges = CHGNetLES.from_short_range(model, options.les_arguments)
+    if options.start is None:
+        start_charges(with_charges.les.atomwise, with_charges.les.config(), range(N_ATOMIC_NUMBERS))
+    return with_charges, charge_learning_rate
 
 
 @contextlib.contextmanager
@@ -211,6 +217,7 @@ def _trainer(
     }
     signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
     refuse_unknown(further, signature | FURTHER_OF_TRAINER)
+    stages = training_stages(options)
     with _named("--trainer", options.trainer):
         return ResumableTrainer(
             model,
@@ -218,9 +225,20 @@ def _trainer(
             settings=settings,
             charge_learning_rate=charge_learning_rate,
             responses=response_weights(options),
-            stages=training_stages(options),
-            freeze_epochs=getattr(options, "freeze_short_range_epochs", None),
+            stages=stages,
+            frozen=_frozen(model, options, sum(stage.epochs for stage in stages)),
             use_device=str(next(model.parameters()).device),
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,
         )
+
+
+def _frozen(model: CHGNet, options: argparse.Namespace, n_epochs: int) -> list[FrozenParameters]:
+    """The parts of the model that are fixed at first: the short-range part, charges that it has."""
+    if not isinstance(model, CHGNetLES):
+        return []
+    epochs = options.freeze_short_range_epochs
+    frozen: list[FrozenParameters] = [FrozenShortRange(model, model.les.parameters(), epochs)]
+    if options.start is None:
+        frozen.append(held_charges(model.les.atomwise, model.les.config(), n_epochs))
+    return frozen

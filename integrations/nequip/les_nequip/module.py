@@ -12,7 +12,7 @@ from torch import Tensor
 
 from les import ChargeReadout, Ewald
 from les.charge_states import ChargeStateEmbedding
-from les.element_baselines import ElementBaselines, atomic_numbers_of
+from les.element_baselines import ElementBaselines
 from les.long_range import captured_long_range, summed_cells
 from les.moment_readout import IN_GRAPHS, MomentReadout, ReadMoments
 from les.structures import NO_SUMS
@@ -117,7 +117,7 @@ class LES(GraphModuleMixin, torch.nn.Module):
         self.feature_key, n_scalars = scalar_features(irreps_in)
         self.config = core_config(settings, n_scalars)
         self.ewald = Ewald(**self.config.sum_settings())
-        self.readout = ChargeReadout.of(self.config, atomic_numbers_of(type_names))
+        self.readout = ChargeReadout.of(self.config, len(type_names))
         self.charge_states: ChargeStateEmbedding | None = None
         if self.config.embedded:
             self.charge_states = ChargeStateEmbedding.of(self.config, n_features(irreps_in))

@@ -13,10 +13,35 @@ from les.readout import ChargeReadout
 RANDOM_CHARGE = 0.5
 
 
-class FrozenShortRange:
-    """Keeps the short-range part of a model fixed in the first epochs of a training.
+class FrozenParameters:
+    """Keeps parameters of a model fixed in the first epochs of a training.
 
     Parameters that are fixed have no gradient, so that optimisers leave them alone.
+
+    Args:
+        parameters: those that are fixed.
+        epochs: number of these epochs; ``None`` for none.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], epochs: int | None) -> None:
+        self.epochs = epochs or 0
+        self._parameters = list(parameters)
+        self._fixed: list[nn.Parameter] = []
+
+    def start_epoch(self, epoch: int) -> None:
+        """Fix the parameters for this epoch, counted from zero, or train them again."""
+        if epoch < self.epochs:
+            self._fixed += [x for x in self._parameters if x.requires_grad]
+            for parameter in self._fixed:
+                parameter.requires_grad = False
+        else:
+            for parameter in self._fixed:
+                parameter.requires_grad = True
+            self._fixed = []
+
+
+class FrozenShortRange(FrozenParameters):
+    """Keeps the short-range part of a model fixed in the first epochs of a training.
 
     Args:
         model: the model that is trained.
@@ -27,21 +52,8 @@ class FrozenShortRange:
     def __init__(
         self, model: nn.Module, charges: Iterable[nn.Parameter], epochs: int | None
     ) -> None:
-        self.epochs = epochs or 0
         of_charges = {id(parameter) for parameter in charges}
-        self._others = [x for x in model.parameters() if id(x) not in of_charges]
-        self._fixed: list[nn.Parameter] = []
-
-    def start_epoch(self, epoch: int) -> None:
-        """Fix the short-range part for this epoch, counted from zero, or train it again."""
-        if epoch < self.epochs:
-            self._fixed += [x for x in self._others if x.requires_grad]
-            for parameter in self._fixed:
-                parameter.requires_grad = False
-        else:
-            for parameter in self._fixed:
-                parameter.requires_grad = True
-            self._fixed = []
+        super().__init__([x for x in model.parameters() if id(x) not in of_charges], epochs)
 
 
 def set_random_charges(readout: ChargeReadout) -> None:
@@ -59,5 +71,4 @@ def set_random_charges(readout: ChargeReadout) -> None:
     with torch.no_grad():
         for parameter in readout.parameters():
             parameter.zero_()
-        charges = torch.randn_like(readout.of_elements.charges)
-    readout.set_element_charges(RANDOM_CHARGE * charges)
+        readout.of_elements.charges.normal_(std=RANDOM_CHARGE)

@@ -19,7 +19,7 @@ from les.sums.checks import NotFiniteError, TooLargeError
 from les.training.charges import ChargeStatistics
 from les.training.errors import Errors
 from les.training.files import RunFiles
-from les.training.freezing import FrozenShortRange
+from les.training.freezing import FrozenParameters
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
 from les.training.stages import Stage, weights_by_epoch
 
@@ -49,7 +49,7 @@ class Loop:
         patience: of ``"plateau"``.
         ema_decay: of the averages, per step, less in the first steps; 0 for none.
         max_gradient_norm: longer gradients are cut.
-        frozen: keeps the short-range part of the model fixed at first; ``None`` for nothing.
+        frozen: parts of the model that are fixed in the first epochs.
         charges: parameters that charges alone depend on.
         charge_learning_rate: that of ``charges`` in the first epoch; ``None`` for that of all.
 
@@ -74,7 +74,7 @@ class Loop:
         patience: int = 10,
         ema_decay: float = 0.99,
         max_gradient_norm: float = 10.0,
-        frozen: FrozenShortRange | None = None,
+        frozen: Sequence[FrozenParameters] = (),
         charges: Iterable[nn.Parameter] = (),
         charge_learning_rate: float | None = None,
     ) -> None:
@@ -179,8 +179,8 @@ class Loop:
     def _steps(self, loader: Iterable[Any]) -> float:
         """One epoch; the mean loss."""
         self.model.train()
-        if self.frozen is not None:
-            self.frozen.start_epoch(self.n_done)
+        for part in self.frozen:
+            part.start_epoch(self.n_done)
         weights = self.weights[self.n_done]
         losses = []
         for batch in loader:
