@@ -16,7 +16,7 @@ from les.files import replacing
 from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
-from les.training.charge_start import held_charges, start_charges
+from les.training.charge_start import held_charges, start_charges, starts_from_elements
 from les.training.closing import close, labelled_sets
 from les.training.freezing import FrozenParameters, FrozenShortRange, set_random_charges
 from les.training.history import fitting, plain_state
@@ -186,8 +186,9 @@ def _model(
     if _has_random_charges(options):
         assert model.charge_readout is not None
         set_random_charges(model.charge_readout)
-    if _starts_charges(options):
-        start_charges(model.charge_readout, model.les_config, model.representation.zs)
+    if _starts_charges(model, options):
+        assert model.charge_readout is not None
+        start_charges(model.charge_readout, model.representation.zs)
     model = model.copy(getattr(torch, options.dtype), "cpu")
     if options.atomic_energies == "fit" and "energy" in data.labels:
         fit_atomic_energies(model, data, options.valid_batch_size)
@@ -202,14 +203,17 @@ def _frozen(
         return []
     epochs = options.freeze_short_range_epochs
     frozen: list[FrozenParameters] = [FrozenShortRange(model, model.charge_parameters(), epochs)]
-    if _starts_charges(options):
-        frozen.append(held_charges(model.charge_readout, model.les_config, n_epochs))
+    if _starts_charges(model, options):
+        assert model.charge_readout is not None
+        frozen.append(held_charges(model.charge_readout, n_epochs))
     return frozen
 
 
-def _starts_charges(options: argparse.Namespace) -> bool:
+def _starts_charges(model: CACE, options: argparse.Namespace) -> bool:
     """Whether charges start at those of elements: not those that are added to a trained model."""
-    return options.start is None and not _has_random_charges(options)
+    if options.start is not None or _has_random_charges(options):
+        return False
+    return starts_from_elements(model.charge_readout, model.les_config, model.representation.zs)
 
 
 def _has_random_charges(options: argparse.Namespace) -> bool:

@@ -22,7 +22,7 @@ from les.files import writing
 from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
-from les.training.charge_start import held_charges, start_charges
+from les.training.charge_start import held_charges, start_charges, starts_from_elements
 from les.training.closing import close, labelled_sets
 from les.training.freezing import FrozenParameters, FrozenShortRange
 from les.training.history import fitting, plain_state
@@ -96,11 +96,6 @@ def _train(run: TrainingRun) -> None:
         responses = response_weights(options)
         charges = model.les.config() if isinstance(model, CHGNetLES) else None
         check_responses(responses, charges)
-        trainer = _trainer(model, options, files, run.settings(), charge_learning_rate)
-        if state is not None:
-            with fitting(files.checkpoint):
-                trainer.load_state(state)
-            logger.info("continuing after epoch %d", trainer.starting_epoch)
         keys = LabelKeys(label_keys(options, (*LABELS.values(), *RESPONSES)))
         data = {
             split: LabelledGraphs(
@@ -115,6 +110,18 @@ def _train(run: TrainingRun) -> None:
             for split in ("train", "valid", "test")
             if (path := getattr(options, f"{split}_file")) is not None
         }
+        frozen: list[FrozenParameters] = []
+        if isinstance(model, CHGNetLES):
+            starts = _starts_charges(model, options, data["train"])
+            if starts and state is None:
+                assert model.les.atomwise is not None
+                start_charges(model.les.atomwise, range(N_ATOMIC_NUMBERS))
+            frozen = _frozen(model, options, starts)
+        trainer = _trainer(model, options, files, run.settings(), charge_learning_rate, frozen)
+        if state is not None:
+            with fitting(files.checkpoint):
+                trainer.load_state(state)
+            logger.info("continuing after epoch %d", trainer.starting_epoch)
         charged = any(each.has_charged for each in data.values())
         if state is None and (responses or charged):
             orient(model, data["train"])
@@ -182,10 +189,7 @@ def _model(options: argparse.Namespace, les: bool) -> tuple[CHGNet, float | None
         return model, None
     if options.start is not None and charge_learning_rate is None:
         charge_learning_rate = NEW_CHARGES * options.learning_rate
-    with_charges = CHGNetLES.from_short_range(model, options.les_arguments)
-    if options.start is None:
-        start_charges(with_charges.les.atomwise, with_charges.les.config(), range(N_ATOMIC_NUMBERS))
-    return with_charges, charge_learning_rate
+    return CHGNetLES.from_short_range(model, options.les_arguments), charge_learning_rate
 
 
 @contextlib.contextmanager
@@ -204,6 +208,7 @@ def _trainer(
     files: RunFiles,
     settings: dict[str, Any],
     charge_learning_rate: float | None,
+    frozen: Sequence[FrozenParameters],
 ) -> ResumableTrainer:
     further = copy.deepcopy(options.trainer or {})  # upstream takes parts of it out
     reserved = {
@@ -217,7 +222,6 @@ def _trainer(
     }
     signature = set(inspect.signature(Trainer.__init__).parameters) - reserved
     refuse_unknown(further, signature | FURTHER_OF_TRAINER)
-    stages = training_stages(options)
     with _named("--trainer", options.trainer):
         return ResumableTrainer(
             model,
@@ -225,20 +229,28 @@ def _trainer(
             settings=settings,
             charge_learning_rate=charge_learning_rate,
             responses=response_weights(options),
-            stages=stages,
-            frozen=_frozen(model, options, sum(stage.epochs for stage in stages)),
+            stages=training_stages(options),
+            frozen=frozen,
             use_device=str(next(model.parameters()).device),
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,
         )
 
 
-def _frozen(model: CHGNet, options: argparse.Namespace, n_epochs: int) -> list[FrozenParameters]:
+def _starts_charges(model: CHGNetLES, options: argparse.Namespace, data: LabelledGraphs) -> bool:
+    """Whether charges start at those of elements: not those that are added to a trained model."""
+    if options.start is not None:
+        return False
+    elements = {number for graph in data.graphs for number in graph.atomic_number.tolist()}
+    return starts_from_elements(model.les.atomwise, model.les.config(), elements)
+
+
+def _frozen(model: CHGNetLES, options: argparse.Namespace, starts: bool) -> list[FrozenParameters]:
     """The parts of the model that are fixed at first: the short-range part, charges that it has."""
-    if not isinstance(model, CHGNetLES):
-        return []
     epochs = options.freeze_short_range_epochs
     frozen: list[FrozenParameters] = [FrozenShortRange(model, model.les.parameters(), epochs)]
-    if options.start is None:
-        frozen.append(held_charges(model.les.atomwise, model.les.config(), n_epochs))
+    if starts:
+        assert model.les.atomwise is not None
+        n_epochs = sum(stage.epochs for stage in training_stages(options))
+        frozen.append(held_charges(model.les.atomwise, n_epochs))
     return frozen

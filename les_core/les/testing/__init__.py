@@ -20,6 +20,7 @@ import pytest
 for _name in (
     "bad_input",
     "batches",
+    "charge_start",
     "charge_state_training",
     "charge_states",
     "charged_training",
@@ -50,6 +51,7 @@ for _name in (
 from les.testing.adapter import Adapter  # noqa: E402
 from les.testing.bad_input import BadInputTests  # noqa: E402
 from les.testing.batches import BatchTests  # noqa: E402
+from les.testing.charge_start import ChargeStartTests  # noqa: E402
 from les.testing.charge_state_training import ChargeStateTrainingTests  # noqa: E402
 from les.testing.charge_states import ChargeStateTests  # noqa: E402
 from les.testing.charged_training import ChargedTrainingTests  # noqa: E402
@@ -84,6 +86,7 @@ __all__ = [
     "AdapterTests",
     "BadInputTests",
     "BatchTests",
+    "ChargeStartTests",
     "ChargeStateTests",
     "ChargeStateTrainingTests",
     "ChargedTrainingTests",

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from les.electronegativity import charges_of_electronegativity
 from les.training.freezing import FrozenParameters
@@ -25,48 +24,48 @@ if TYPE_CHECKING:
 HELD = 0.15
 #: Scale of what is read from features at the start: at random it may oppose those charges.
 FEATURES = 0.01
+#: Smallest difference of elements' charges [e] that makes a start.
+DIFFERENCE = 0.1
 
 
-def start_charges(
-    readout: ChargeReadout | None, config: LESConfig | None, atomic_numbers: Sequence[int]
-) -> None:
-    """Give elements their charges, if the model has such.
+def starts_from_elements(
+    readout: ChargeReadout | None, config: LESConfig | None, elements: Iterable[int]
+) -> bool:
+    """Whether a training from scratch starts charges from those of elements.
 
-    There are none without charges of elements, for equilibrated charges and several on each atom,
-    where nothing holds the sum of the charges, and where oxidation states are added to them.
+    It does not without learned charges of elements, with equilibrated charges or several on each
+    atom, where nothing holds the sum of the charges, where oxidation states are added to them, and
+    for elements whose electronegativities are about the same.
 
     Args:
         readout: of the model that is trained; ``None`` for one without charges.
         config: of its charges.
+        elements: atomic numbers of the training data.
+    """
+    if readout is None or config is None or readout.of_elements is None:
+        return False
+    changed = config.charge_equilibration or config.use_fixed_atomic_charges
+    if changed or config.neutrality == "none" or config.n_channels > 1:
+        return False
+    charges = charges_of_electronegativity(sorted(elements))
+    return float(charges.max() - charges.min()) >= DIFFERENCE
+
+
+def start_charges(readout: ChargeReadout, atomic_numbers: Sequence[int]) -> None:
+    """Give elements their charges, and let little be read from features.
+
+    Args:
+        readout: of the model that is trained.
         atomic_numbers: of the readout's elements, in the order of their indices.
     """
-    if not _applies(readout, config):
-        return
-    assert readout is not None and readout.of_elements is not None
+    assert readout.of_elements is not None
     with torch.no_grad():
         charges = charges_of_electronegativity(atomic_numbers)
         readout.of_elements.charges.copy_(charges.unsqueeze(1))
     readout.scale_weights(FEATURES)
 
 
-def held_charges(
-    readout: ChargeReadout | None, config: LESConfig | None, n_epochs: int
-) -> FrozenParameters:
-    """What holds these charges in the first of ``n_epochs`` epochs.
-
-    Args:
-        readout, config: as for :func:`start_charges`.
-        n_epochs: of the whole training.
-    """
-    held: Iterable[nn.Parameter] = ()
-    if _applies(readout, config):
-        assert readout is not None and readout.of_elements is not None
-        held = readout.of_elements.parameters()
-    return FrozenParameters(held, round(HELD * n_epochs))
-
-
-def _applies(readout: ChargeReadout | None, config: LESConfig | None) -> bool:
-    if readout is None or config is None or readout.of_elements is None:
-        return False
-    changed = config.charge_equilibration or config.use_fixed_atomic_charges
-    return config.neutrality != "none" and config.n_channels == 1 and not changed
+def held_charges(readout: ChargeReadout, n_epochs: int) -> FrozenParameters:
+    """What holds these charges in the first of the ``n_epochs`` epochs of a training."""
+    assert readout.of_elements is not None
+    return FrozenParameters(readout.of_elements.parameters(), round(HELD * n_epochs))

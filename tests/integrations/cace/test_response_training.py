@@ -8,6 +8,7 @@ import les_cace
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
+    ChargeStartTests,
     ChargeStateTrainingTests,
     NoFieldTrainingTests,
     OtherSignTests,
@@ -32,6 +33,11 @@ def small_options():
 
 class TestChargesFirst(ChargesFirstTests):
     pass
+
+
+class TestChargeStart(ChargeStartTests):
+    checkpoint = "small_checkpoint.cace.pt"
+    trained = "small.cace.pt"
 
 
 class TestResponseTraining(ResponseTrainingTests):

@@ -10,6 +10,7 @@ import les_chgnet
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
+    ChargeStartTests,
     ChargeStateTrainingTests,
     NoFieldTrainingTests,
     OtherSignTests,
@@ -22,6 +23,12 @@ from les_chgnet.loss import ResponseLoss
 
 class TestChargesFirst(ChargesFirstTests):
     pass
+
+
+class TestChargeStart(ChargeStartTests):
+    checkpoint = "small_checkpoint.pth.tar"
+    trained = "small.pth.tar"
+    rows = (1, 8)
 
 
 class TestResponseTraining(ResponseTrainingTests):
