@@ -45,4 +45,5 @@ def fit_atomic_energies(model: CACE, data: LabelledStructures, batch_size: int) 
         residuals += (expected - predicted).tolist()
     numbers = [structure.numbers.tolist() for structure, _ in labelled]
     shift = energies_per_element(numbers, residuals, max(model.representation.zs))
-    model.atomic_energies += torch.as_tensor(shift)[[z - 1 for z in model.representation.zs]]
+    own = torch.as_tensor(shift)[[z - 1 for z in model.representation.zs]]
+    model.atomic_energies += own.to(model.atomic_energies)

@@ -34,8 +34,10 @@ from les_cace.representation import DEFAULT_CUTOFF, Representation
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
+
+    from torch import nn
 
     from les.training.backend import TrainingBackend
     from les.training.run import TrainingRun
@@ -102,6 +104,7 @@ def _train(run: TrainingRun) -> None:
         patience=options.patience,
         ema_decay=options.ema_decay,
         frozen=_frozen(model, options, sum(stage.epochs for stage in stages), run.les),
+        settle=_fit(options, data["train"]),
         charges=model.charge_parameters(),
         charge_learning_rate=options.charge_learning_rate if run.les else None,
     )
@@ -190,9 +193,19 @@ def _model(
         assert model.charge_readout is not None
         start_charges(model.charge_readout, model.representation.zs)
     model = model.copy(getattr(torch, options.dtype), "cpu")
-    if options.atomic_energies == "fit" and "energy" in data.labels:
-        fit_atomic_energies(model, data, options.valid_batch_size)
+    fit = _fit(options, data)
+    if fit is not None:
+        fit(model)
     return model
+
+
+def _fit(
+    options: argparse.Namespace, data: LabelledStructures
+) -> Callable[[nn.Module], None] | None:
+    """What fits the reference energies of a model, if that is asked for."""
+    if options.atomic_energies != "fit" or "energy" not in data.labels:
+        return None
+    return lambda model: fit_atomic_energies(cast("CACE", model), data, options.valid_batch_size)
 
 
 def _frozen(

@@ -18,14 +18,14 @@ from les.files import replacing
 from les.sums.checks import NotFiniteError, TooLargeError
 from les.training.errors import Errors
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
-from les.training.stages import weights_by_epoch
+from les.training.stages import start_of_the_last, weights_by_epoch
 from les_chgnet.arguments import RATIOS
 from les_chgnet.data import LABELS
 from les_chgnet.loss import Noted, ResponseLoss, labelled_pairs
 from les_chgnet.model_arguments import plain_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from chgnet.model import CHGNet
     from torch.utils.data import DataLoader
@@ -51,6 +51,7 @@ class ResumableTrainer(Trainer):
         stages: weights of the other labels in the loss, in the order of training. Validation has
             those of the last stage, so that losses of all epochs can be compared.
         frozen: parts of the model that are fixed in the first epochs.
+        settle: called with the model when the last of several stages begins.
         trainer_args: as for ``Trainer``.
     """
 
@@ -70,12 +71,14 @@ class ResumableTrainer(Trainer):
         responses: Mapping[str, float] | None = None,
         stages: Sequence[Stage],
         frozen: Sequence[FrozenParameters] = (),
+        settle: Callable[[CHGNet], None] | None = None,
         **trainer_args: Any,
     ) -> None:
         self.weights = weights_by_epoch(stages)
         super().__init__(model, epochs=len(self.weights), **trainer_args)
         self.upstream_loss = self.criterion
         self.frozen = frozen
+        self.settle, self.last_stage = settle, start_of_the_last(stages)
         self.responses = responses or {}
         self.batches: Noted | None = None
         if self.responses:
@@ -172,6 +175,8 @@ class ResumableTrainer(Trainer):
 
     def _train(self, loader: DataLoader, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.errors = Errors()
+        if self.settle is not None and len(self.records) == self.last_stage:
+            self.settle(self.model)
         for part in self.frozen:
             part.start_epoch(len(self.records))
         self._weigh(self.weights[len(self.records)])

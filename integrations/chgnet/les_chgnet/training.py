@@ -6,6 +6,7 @@ import contextlib
 import copy
 import inspect
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +42,7 @@ from les_chgnet.trainer import ResumableTrainer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from les.config import LESConfig
     from les.training.backend import TrainingBackend
@@ -117,7 +118,11 @@ def _train(run: TrainingRun) -> None:
                 assert model.les.atomwise is not None
                 start_charges(model.les.atomwise, range(N_ATOMIC_NUMBERS))
             frozen = _frozen(model, options, starts)
-        trainer = _trainer(model, options, files, run.settings(), charge_learning_rate, frozen)
+        fit = partial(fit_atomic_energies, data=data["train"], batch_size=options.valid_batch_size)
+        settle = None if options.atomic_energies == "keep" else fit
+        trainer = _trainer(
+            model, options, files, run.settings(), charge_learning_rate, frozen, settle
+        )
         if state is not None:
             with fitting(files.checkpoint):
                 trainer.load_state(state)
@@ -125,8 +130,8 @@ def _train(run: TrainingRun) -> None:
         charged = any(each.has_charged for each in data.values())
         if state is None and (responses or charged):
             orient(model, data["train"])
-        if state is None and options.atomic_energies != "keep":
-            fit_atomic_energies(model, data["train"], options.valid_batch_size)
+        if state is None and settle is not None:
+            settle(model)
         loaders = make_loaders(data, options, trainer.starting_epoch, collate_graphs)
         trainer.train(
             loaders["train"],
@@ -209,6 +214,7 @@ def _trainer(
     settings: dict[str, Any],
     charge_learning_rate: float | None,
     frozen: Sequence[FrozenParameters],
+    settle: Callable[[CHGNet], None] | None,
 ) -> ResumableTrainer:
     further = copy.deepcopy(options.trainer or {})  # upstream takes parts of it out
     reserved = {
@@ -231,6 +237,7 @@ def _trainer(
             responses=response_weights(options),
             stages=training_stages(options),
             frozen=frozen,
+            settle=settle,
             use_device=str(next(model.parameters()).device),
             **{name: getattr(options, name) for name in OPTIONS_OF_TRAINER},
             **further,

@@ -21,7 +21,7 @@ from les.training.errors import Errors
 from les.training.files import RunFiles
 from les.training.freezing import FrozenParameters
 from les.training.history import diverged, is_best, random_state, set_random_state, write_history
-from les.training.stages import Stage, weights_by_epoch
+from les.training.stages import Stage, start_of_the_last, weights_by_epoch
 
 #: Label -> prediction and reference of one batch, of the structures that have it.
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
@@ -50,6 +50,8 @@ class Loop:
         ema_decay: of the averages, per step, less in the first steps; 0 for none.
         max_gradient_norm: longer gradients are cut.
         frozen: parts of the model that are fixed in the first epochs.
+        settle: called with the averaged model when the last of several stages begins, to fit what
+            is no parameter to it; the model gets what it has changed among the buffers.
         charges: parameters that charges alone depend on.
         charge_learning_rate: that of ``charges`` in the first epoch; ``None`` for that of all.
 
@@ -75,6 +77,7 @@ class Loop:
         ema_decay: float = 0.99,
         max_gradient_norm: float = 10.0,
         frozen: Sequence[FrozenParameters] = (),
+        settle: Callable[[nn.Module], None] | None = None,
         charges: Iterable[nn.Parameter] = (),
         charge_learning_rate: float | None = None,
     ) -> None:
@@ -86,6 +89,7 @@ class Loop:
         self.files, self.settings = files, dict(settings)
         self.weights = weights_by_epoch(stages)
         self.max_gradient_norm, self.frozen = max_gradient_norm, frozen
+        self.settle, self.last_stage = settle, start_of_the_last(stages)
         groups = _groups(model, charges, charge_learning_rate)
         self.optimizer = torch.optim.Adam(groups, learning_rate)
         self.scheduler: CosineAnnealingLR | ReduceLROnPlateau | None = None
@@ -178,6 +182,10 @@ class Loop:
 
     def _steps(self, loader: Iterable[Any]) -> float:
         """One epoch; the mean loss."""
+        if self.settle is not None and self.n_done == self.last_stage:
+            self.settle(self.averaged)
+            for own, settled in zip(self.model.buffers(), self.averaged.buffers(), strict=True):
+                own.copy_(settled)
         self.model.train()
         for part in self.frozen:
             part.start_epoch(self.n_done)

@@ -93,3 +93,8 @@ def to_stages(
 def weights_by_epoch(stages: Sequence[Stage]) -> list[Mapping[str, float]]:
     """The weights of each epoch, in the order of training."""
     return [stage.weights for stage in stages for _ in range(stage.epochs)]
+
+
+def start_of_the_last(stages: Sequence[Stage]) -> int | None:
+    """The epoch in which the last of several stages begins; ``None`` for a single one."""
+    return sum(stage.epochs for stage in stages[:-1]) or None
