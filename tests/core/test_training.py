@@ -27,6 +27,7 @@ from les.training.errors import Errors, table
 from les.training.files import RunFiles
 from les.training.history import write_history
 from les.training.loaders import EpochShuffle
+from les.training.stages import Stage, start_of_the_last
 
 
 def test_order_of_each_epoch():
@@ -376,3 +377,8 @@ def test_a_first_start_with_resume_is_told(tmp_path, caplog):
     with caplog.at_level("INFO", logger="les"), files.claim(resume=True) as continued:
         assert not continued
     assert f"no checkpoint {files.checkpoint}: starting with the first epoch" in caplog.text
+
+
+def test_start_of_the_last_stage():
+    stages = [Stage(3, {"energy": 1.0}), Stage(2, {"energy": 2.0}), Stage(4, {"energy": 3.0})]
+    assert [start_of_the_last(stages[:n]) for n in (1, 2, 3)] == [None, 3, 5]

@@ -38,6 +38,7 @@ for _name in (
     "response",
     "response_training",
     "results",
+    "settled_energies",
     "short_range",
     "slabs",
     "symmetry",
@@ -73,6 +74,7 @@ from les.testing.other_sign import OtherSignTests  # noqa: E402
 from les.testing.response import ResponseTests  # noqa: E402
 from les.testing.response_training import ResponseTrainingTests  # noqa: E402
 from les.testing.results import ResultTests  # noqa: E402
+from les.testing.settled_energies import SettledEnergiesTests  # noqa: E402
 from les.testing.short_range import ShortRangeTests  # noqa: E402
 from les.testing.slabs import SlabTests  # noqa: E402
 from les.testing.symmetry import SymmetryTests  # noqa: E402
@@ -106,6 +108,7 @@ __all__ = [
     "ResponseTests",
     "ResponseTrainingTests",
     "ResultTests",
+    "SettledEnergiesTests",
     "ShortRangeTests",
     "SlabTests",
     "SymmetryTests",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import les_cace
+import les_cace.training
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
@@ -13,6 +13,7 @@ from les.testing import (
     NoFieldTrainingTests,
     OtherSignTests,
     ResponseTrainingTests,
+    SettledEnergiesTests,
 )
 from les_cace.backend import CACEBackend
 
@@ -38,6 +39,10 @@ class TestChargesFirst(ChargesFirstTests):
 class TestChargeStart(ChargeStartTests):
     checkpoint = "small_checkpoint.cace.pt"
     trained = "small.cace.pt"
+
+
+class TestSettledEnergies(SettledEnergiesTests):
+    module = les_cace.training
 
 
 class TestResponseTraining(ResponseTrainingTests):

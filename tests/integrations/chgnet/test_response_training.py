@@ -6,7 +6,7 @@ import pytest
 import torch
 from chgnet.trainer.trainer import CombinedLoss
 
-import les_chgnet
+import les_chgnet.training
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
@@ -15,6 +15,7 @@ from les.testing import (
     NoFieldTrainingTests,
     OtherSignTests,
     ResponseTrainingTests,
+    SettledEnergiesTests,
     UnusedSettingsTests,
 )
 from les_chgnet.backend import CHGNetBackend
@@ -29,6 +30,10 @@ class TestChargeStart(ChargeStartTests):
     checkpoint = "small_checkpoint.pth.tar"
     trained = "small.pth.tar"
     rows = (1, 8)
+
+
+class TestSettledEnergies(SettledEnergiesTests):
+    module = les_chgnet.training
 
 
 class TestResponseTraining(ResponseTrainingTests):
