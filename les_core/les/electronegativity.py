@@ -56,6 +56,11 @@ def electronegativity_and_hardness(numbers: Tensor, unit: float = UNIT) -> Tenso
 CHARGE_PER_UNIT = 0.5
 
 
+def has_electronegativity(atomic_number: int) -> bool:
+    """Whether an element has an accepted value on Pauling's scale."""
+    return atomic_number < len(PAULING) and PAULING[atomic_number] > 0.0
+
+
 def charges_of_electronegativity(atomic_numbers: Sequence[int]) -> Tensor:
     """Charges of elements in the order of their electronegativities, in the size of learned ones.
 
@@ -67,6 +72,7 @@ def charges_of_electronegativity(atomic_numbers: Sequence[int]) -> Tensor:
     Returns:
         ``[n_elements]`` in e.
     """
-    known = dict(enumerate(PAULING))
-    values = torch.tensor([known.get(number) or PAULING[1] for number in atomic_numbers])
+    values = torch.tensor(
+        [PAULING[number if has_electronegativity(number) else 1] for number in atomic_numbers]
+    )
     return CHARGE_PER_UNIT * (PAULING[1] - values)

@@ -1,4 +1,4 @@
-"""What the data settle before the first epoch: reference energies, and the sign of charges."""
+"""What the data settle, and no optimiser: reference energies, and the sign of charges."""
 
 from __future__ import annotations
 

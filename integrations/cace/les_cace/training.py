@@ -103,7 +103,7 @@ def _train(run: TrainingRun) -> None:
         scheduler=options.scheduler,
         patience=options.patience,
         ema_decay=options.ema_decay,
-        frozen=_frozen(model, options, sum(stage.epochs for stage in stages), run.les),
+        frozen=_frozen(model, options, data["train"], sum(stage.epochs for stage in stages)),
         settle=_fit(options, data["train"]),
         charges=model.charge_parameters(),
         charge_learning_rate=options.charge_learning_rate if run.les else None,
@@ -189,7 +189,7 @@ def _model(
     if _has_random_charges(options):
         assert model.charge_readout is not None
         set_random_charges(model.charge_readout)
-    if _starts_charges(model, options):
+    if _starts_charges(model, options, data):
         assert model.charge_readout is not None
         start_charges(model.charge_readout, model.representation.zs)
     model = model.copy(getattr(torch, options.dtype), "cpu")
@@ -209,24 +209,25 @@ def _fit(
 
 
 def _frozen(
-    model: CACE, options: argparse.Namespace, n_epochs: int, les: bool
+    model: CACE, options: argparse.Namespace, data: LabelledStructures, n_epochs: int
 ) -> list[FrozenParameters]:
-    """The parts of the model that are fixed at first: the short-range part, charges that it has."""
-    if not les:
+    """The part of the model that is fixed at first: the short-range part, or charges it has."""
+    if model.charge_readout is None:
         return []
-    epochs = options.freeze_short_range_epochs
-    frozen: list[FrozenParameters] = [FrozenShortRange(model, model.charge_parameters(), epochs)]
-    if _starts_charges(model, options):
-        assert model.charge_readout is not None
-        frozen.append(held_charges(model.charge_readout, n_epochs))
-    return frozen
+    if options.freeze_short_range_epochs is not None:
+        epochs = options.freeze_short_range_epochs
+        return [FrozenShortRange(model, model.charge_parameters(), epochs)]
+    if _starts_charges(model, options, data):
+        return [held_charges(model.charge_readout, n_epochs)]
+    return []
 
 
-def _starts_charges(model: CACE, options: argparse.Namespace) -> bool:
+def _starts_charges(model: CACE, options: argparse.Namespace, data: LabelledStructures) -> bool:
     """Whether charges start at those of elements: not those that are added to a trained model."""
     if options.start is not None or _has_random_charges(options):
         return False
-    return starts_from_elements(model.charge_readout, model.les_config, model.representation.zs)
+    structures = (structure.numbers for structure, _ in data.items)
+    return starts_from_elements(model.charge_readout, model.les_config, structures)
 
 
 def _has_random_charges(options: argparse.Namespace) -> bool:

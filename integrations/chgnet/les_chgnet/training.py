@@ -248,16 +248,17 @@ def _starts_charges(model: CHGNetLES, options: argparse.Namespace, data: Labelle
     """Whether charges start at those of elements: not those that are added to a trained model."""
     if options.start is not None:
         return False
-    elements = {number for graph in data.graphs for number in graph.atomic_number.tolist()}
-    return starts_from_elements(model.les.atomwise, model.les.config(), elements)
+    structures = (graph.atomic_number for graph in data.graphs)
+    return starts_from_elements(model.les.atomwise, model.les.config(), structures)
 
 
 def _frozen(model: CHGNetLES, options: argparse.Namespace, starts: bool) -> list[FrozenParameters]:
-    """The parts of the model that are fixed at first: the short-range part, charges that it has."""
-    epochs = options.freeze_short_range_epochs
-    frozen: list[FrozenParameters] = [FrozenShortRange(model, model.les.parameters(), epochs)]
+    """The part of the model that is fixed at first: the short-range part, or charges it has."""
+    if options.freeze_short_range_epochs is not None:
+        epochs = options.freeze_short_range_epochs
+        return [FrozenShortRange(model, model.les.parameters(), epochs)]
     if starts:
         assert model.les.atomwise is not None
         n_epochs = sum(stage.epochs for stage in training_stages(options))
-        frozen.append(held_charges(model.les.atomwise, n_epochs))
-    return frozen
+        return [held_charges(model.les.atomwise, n_epochs)]
+    return []

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 
 class SettledEnergiesTests:
@@ -21,6 +22,10 @@ class SettledEnergiesTests:
     module: ModuleType
     #: The learning curve of a run.
     history = "small_history.json"
+    #: The file that a run continues from, and the name of reference energies in it, which training
+    #: leaves alone.
+    checkpoint: str
+    reference_energies: str
 
     @pytest.mark.parametrize(
         ("stages", "fits"), [((3,), [0]), ((2, 1), [0, 2]), ((1, 1, 1), [0, 2])], ids=str
@@ -48,5 +53,12 @@ class SettledEnergiesTests:
         weights = [{"epochs": n, "energy": 1, "forces": 1} for n in stages]
         options = arguments(tmp_path, stages=weights, epochs=None)
         assert killed(self.history, 2, "--les", *options) == 130
+        before = self._reference_energies(tmp_path)
         train("--les", *options, "--resume")
         assert done == fits
+        changed = not torch.equal(before, self._reference_energies(tmp_path))
+        assert changed == (len(fits) > 1)
+
+    def _reference_energies(self, folder: Path) -> torch.Tensor:
+        content: dict[str, Any] = torch.load(folder / self.checkpoint, weights_only=True)
+        return content["model"]["state_dict"][self.reference_energies]

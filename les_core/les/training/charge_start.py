@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from les.electronegativity import charges_of_electronegativity
+from les.electronegativity import charges_of_electronegativity, has_electronegativity
 from les.training.freezing import FrozenParameters
 
 if TYPE_CHECKING:
@@ -29,26 +30,30 @@ DIFFERENCE = 0.1
 
 
 def starts_from_elements(
-    readout: ChargeReadout | None, config: LESConfig | None, elements: Iterable[int]
+    readout: ChargeReadout | None, config: LESConfig | None, structures: Iterable[Tensor]
 ) -> bool:
     """Whether a training from scratch starts charges from those of elements.
 
     It does not without learned charges of elements, with equilibrated charges or several on each
-    atom, where nothing holds the sum of the charges, where oxidation states are added to them, and
-    for elements whose electronegativities are about the same.
+    atom, where nothing holds the sum of the charges, and where oxidation states are added to them;
+    nor if an element has no accepted electronegativity, or if those of no structure's elements
+    differ.
 
     Args:
         readout: of the model that is trained; ``None`` for one without charges.
         config: of its charges.
-        elements: atomic numbers of the training data.
+        structures: atomic numbers ``[n_atoms]`` of each structure of the training data.
     """
     if readout is None or config is None or readout.of_elements is None:
         return False
     changed = config.charge_equilibration or config.use_fixed_atomic_charges
     if changed or config.neutrality == "none" or config.n_channels > 1:
         return False
-    charges = charges_of_electronegativity(sorted(elements))
-    return float(charges.max() - charges.min()) >= DIFFERENCE
+    compositions = {frozenset(numbers.tolist()) for numbers in structures}
+    if not all(has_electronegativity(number) for each in compositions for number in each):
+        return False
+    ranges = [charges_of_electronegativity(sorted(each)) for each in compositions]
+    return any(float(charges.max() - charges.min()) >= DIFFERENCE for charges in ranges)
 
 
 def start_charges(readout: ChargeReadout, atomic_numbers: Sequence[int]) -> None:

@@ -43,6 +43,8 @@ class TestChargeStart(ChargeStartTests):
 
 class TestSettledEnergies(SettledEnergiesTests):
     module = les_cace.training
+    checkpoint = "small_checkpoint.cace.pt"
+    reference_energies = "atomic_energies"
 
 
 class TestResponseTraining(ResponseTrainingTests):

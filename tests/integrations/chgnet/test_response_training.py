@@ -34,6 +34,8 @@ class TestChargeStart(ChargeStartTests):
 
 class TestSettledEnergies(SettledEnergiesTests):
     module = les_chgnet.training
+    checkpoint = "small_checkpoint.pth.tar"
+    reference_energies = "composition_model.fc.weight"
 
 
 class TestResponseTraining(ResponseTrainingTests):
