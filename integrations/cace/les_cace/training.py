@@ -16,9 +16,9 @@ from les.files import replacing
 from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
-from les.training.charge_start import held_charges, start_charges, starts_from_elements
+from les.training.charge_start import fixed_at_first, start_charges, starts_from_elements
 from les.training.closing import close, labelled_sets
-from les.training.freezing import FrozenParameters, FrozenShortRange, set_random_charges
+from les.training.freezing import set_random_charges
 from les.training.history import fitting, plain_state
 from les.training.loaders import make_loaders
 from les.training.loop import Loop
@@ -103,7 +103,14 @@ def _train(run: TrainingRun) -> None:
         scheduler=options.scheduler,
         patience=options.patience,
         ema_decay=options.ema_decay,
-        frozen=_frozen(model, options, data["train"], sum(stage.epochs for stage in stages)),
+        frozen=fixed_at_first(
+            model,
+            model.charge_readout,
+            model.charge_parameters(),
+            sum(stage.epochs for stage in stages),
+            short_range_epochs=options.freeze_short_range_epochs,
+            starts=_starts_charges(model, options, data["train"]),
+        ),
         settle=_fit(options, data["train"]),
         charges=model.charge_parameters(),
         charge_learning_rate=options.charge_learning_rate if run.les else None,
@@ -206,20 +213,6 @@ def _fit(
     if options.atomic_energies != "fit" or "energy" not in data.labels:
         return None
     return lambda model: fit_atomic_energies(cast("CACE", model), data, options.valid_batch_size)
-
-
-def _frozen(
-    model: CACE, options: argparse.Namespace, data: LabelledStructures, n_epochs: int
-) -> list[FrozenParameters]:
-    """The part of the model that is fixed at first: the short-range part, or charges it has."""
-    if model.charge_readout is None:
-        return []
-    if options.freeze_short_range_epochs is not None:
-        epochs = options.freeze_short_range_epochs
-        return [FrozenShortRange(model, model.charge_parameters(), epochs)]
-    if _starts_charges(model, options, data):
-        return [held_charges(model.charge_readout, n_epochs)]
-    return []
 
 
 def _starts_charges(model: CACE, options: argparse.Namespace, data: LabelledStructures) -> bool:

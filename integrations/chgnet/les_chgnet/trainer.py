@@ -50,7 +50,7 @@ class ResumableTrainer(Trainer):
         responses: label -> weight of the responses in the loss.
         stages: weights of the other labels in the loss, in the order of training. Validation has
             those of the last stage, so that losses of all epochs can be compared.
-        frozen: parts of the model that are fixed in the first epochs.
+        frozen: the part of the model that is fixed in the first epochs.
         settle: called with the model when the last of several stages begins.
         trainer_args: as for ``Trainer``.
     """
@@ -70,7 +70,7 @@ class ResumableTrainer(Trainer):
         charge_learning_rate: float | None = None,
         responses: Mapping[str, float] | None = None,
         stages: Sequence[Stage],
-        frozen: Sequence[FrozenParameters] = (),
+        frozen: FrozenParameters | None = None,
         settle: Callable[[CHGNet], None] | None = None,
         **trainer_args: Any,
     ) -> None:
@@ -177,8 +177,8 @@ class ResumableTrainer(Trainer):
         self.errors = Errors()
         if self.settle is not None and len(self.records) == self.last_stage:
             self.settle(self.model)
-        for part in self.frozen:
-            part.start_epoch(len(self.records))
+        if self.frozen is not None:
+            self.frozen.start_epoch(len(self.records))
         self._weigh(self.weights[len(self.records)])
         start = time.perf_counter()
         mean_errors = super()._train(self._noted(loader), *args, **kwargs)

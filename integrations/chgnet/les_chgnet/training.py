@@ -23,9 +23,9 @@ from les.files import writing
 from les.keys import refuse_unknown
 from les.response.labels import RESPONSES
 from les.training.arguments import label_keys
-from les.training.charge_start import held_charges, start_charges, starts_from_elements
+from les.training.charge_start import fixed_at_first, start_charges, starts_from_elements
 from les.training.closing import close, labelled_sets
-from les.training.freezing import FrozenParameters, FrozenShortRange
+from les.training.freezing import FrozenParameters
 from les.training.history import fitting, plain_state
 from les.training.loaders import make_loaders
 from les.training.responses import check_responses, response_weights
@@ -111,13 +111,20 @@ def _train(run: TrainingRun) -> None:
             for split in ("train", "valid", "test")
             if (path := getattr(options, f"{split}_file")) is not None
         }
-        frozen: list[FrozenParameters] = []
+        frozen: FrozenParameters | None = None
         if isinstance(model, CHGNetLES):
             starts = _starts_charges(model, options, data["train"])
             if starts and state is None:
                 assert model.les.atomwise is not None
                 start_charges(model.les.atomwise, range(N_ATOMIC_NUMBERS))
-            frozen = _frozen(model, options, starts)
+            frozen = fixed_at_first(
+                model,
+                model.les.atomwise,
+                model.les.parameters(),
+                sum(stage.epochs for stage in training_stages(options)),
+                short_range_epochs=options.freeze_short_range_epochs,
+                starts=starts,
+            )
         fit = partial(fit_atomic_energies, data=data["train"], batch_size=options.valid_batch_size)
         settle = None if options.atomic_energies == "keep" else fit
         trainer = _trainer(
@@ -213,7 +220,7 @@ def _trainer(
     files: RunFiles,
     settings: dict[str, Any],
     charge_learning_rate: float | None,
-    frozen: Sequence[FrozenParameters],
+    frozen: FrozenParameters | None,
     settle: Callable[[CHGNet], None] | None,
 ) -> ResumableTrainer:
     further = copy.deepcopy(options.trainer or {})  # upstream takes parts of it out
@@ -250,15 +257,3 @@ def _starts_charges(model: CHGNetLES, options: argparse.Namespace, data: Labelle
         return False
     structures = (graph.atomic_number for graph in data.graphs)
     return starts_from_elements(model.les.atomwise, model.les.config(), structures)
-
-
-def _frozen(model: CHGNetLES, options: argparse.Namespace, starts: bool) -> list[FrozenParameters]:
-    """The part of the model that is fixed at first: the short-range part, or charges it has."""
-    if options.freeze_short_range_epochs is not None:
-        epochs = options.freeze_short_range_epochs
-        return [FrozenShortRange(model, model.les.parameters(), epochs)]
-    if starts:
-        assert model.les.atomwise is not None
-        n_epochs = sum(stage.epochs for stage in training_stages(options))
-        return [held_charges(model.les.atomwise, n_epochs)]
-    return []

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from les.electronegativity import charges_of_electronegativity, has_electronegativity
-from les.training.freezing import FrozenParameters
+from les.training.freezing import FrozenParameters, FrozenShortRange
 
 if TYPE_CHECKING:
     from les.config import LESConfig
@@ -74,3 +74,29 @@ def held_charges(readout: ChargeReadout, n_epochs: int) -> FrozenParameters:
     """What holds these charges in the first of the ``n_epochs`` epochs of a training."""
     assert readout.of_elements is not None
     return FrozenParameters(readout.of_elements.parameters(), round(HELD * n_epochs))
+
+
+def fixed_at_first(
+    model: nn.Module,
+    readout: ChargeReadout | None,
+    charges: Iterable[nn.Parameter],
+    n_epochs: int,
+    *,
+    short_range_epochs: int | None,
+    starts: bool,
+) -> FrozenParameters | None:
+    """The part of a model that is fixed in the first epochs of a training, if there is one.
+
+    Args:
+        model: the model that is trained.
+        readout: of its charges; ``None`` for a model without.
+        charges: those of its parameters that charges alone depend on.
+        n_epochs: of the whole training.
+        short_range_epochs: number of epochs in which all but ``charges`` is fixed, if asked for.
+        starts: whether charges start from those of elements, which are then held.
+    """
+    if readout is None:
+        return None
+    if short_range_epochs is not None:
+        return FrozenShortRange(model, charges, short_range_epochs)
+    return held_charges(readout, n_epochs) if starts else None

@@ -49,7 +49,7 @@ class Loop:
         patience: of ``"plateau"``.
         ema_decay: of the averages, per step, less in the first steps; 0 for none.
         max_gradient_norm: longer gradients are cut.
-        frozen: parts of the model that are fixed in the first epochs.
+        frozen: the part of the model that is fixed in the first epochs.
         settle: called with the averaged model when the last of several stages begins, to fit what
             is no parameter to it; the model gets what it has changed among the buffers.
         charges: parameters that charges alone depend on.
@@ -76,7 +76,7 @@ class Loop:
         patience: int = 10,
         ema_decay: float = 0.99,
         max_gradient_norm: float = 10.0,
-        frozen: Sequence[FrozenParameters] = (),
+        frozen: FrozenParameters | None = None,
         settle: Callable[[nn.Module], None] | None = None,
         charges: Iterable[nn.Parameter] = (),
         charge_learning_rate: float | None = None,
@@ -187,8 +187,8 @@ class Loop:
             for own, settled in zip(self.model.buffers(), self.averaged.buffers(), strict=True):
                 own.copy_(settled)
         self.model.train()
-        for part in self.frozen:
-            part.start_epoch(self.n_done)
+        if self.frozen is not None:
+            self.frozen.start_epoch(self.n_done)
         weights = self.weights[self.n_done]
         losses = []
         for batch in loader:
