@@ -20,6 +20,7 @@ from les.config import LESConfig
 from les.data.requirements import Requirements
 from les.training.external_field import check_field_key
 from les_mace.arguments import parse
+from les_mace.atomic_energies import refitted_energies
 from les_mace.charge_metrics import logged_charges
 from les_mace.charge_training import charges_at, charges_first
 from les_mace.checkpoint import FORMATS, load_model, save_model
@@ -84,6 +85,7 @@ def train(arguments: Sequence[str], *, les: bool, backend: Backend) -> None:
             charges_first(args.freeze_short_range_epochs if les else None),
             charges_at(args.charge_learning_rate if les else None),
             trained_responses(args.responses),
+            refitted_energies(args),
             scaled_by_energies(),
             replaced(extensions, "MACELES", MACELES),
             replaced(data, "load_from_xyz", loader),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from les.response.gauge import orient_charges
 from les_nequip.keys import RESPONSE_FIELDS
+from les_nequip.upstream_training import averaged_weights, training_structures
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -49,11 +50,8 @@ class ComputeResponses(Callback):  # type: ignore[misc]
 
         def negate_all() -> None:
             negate()
-            average = getattr(pl_module, "ema", None)
-            if average is not None:
-                average.swap_parameters(pl_module.model)
+            with averaged_weights(pl_module):
                 negate()
-                average.swap_parameters(pl_module.model)
 
         with torch.no_grad():
             orient_charges(_charges(trainer, pl_module), negate_all)
@@ -98,9 +96,8 @@ def _les_modules(pl_module: LightningModule) -> list[Any]:
 
 def _charges(trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
     """Charges and atomic numbers of each structure that is trained on."""
-    dataset = trainer.train_dataloader.dataset
-    for index in range(len(dataset)):
-        batch = AtomicDataDict.batched_from_list([dict(dataset[index])])
+    for structure in training_structures(trainer):
+        batch = AtomicDataDict.batched_from_list([structure])
         batch = AtomicDataDict.to_(batch, pl_module.device)
         numbers = batch[AtomicDataDict.ATOMIC_NUMBERS_KEY].reshape(-1)
         with torch.enable_grad():

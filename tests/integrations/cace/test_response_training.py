@@ -43,6 +43,7 @@ class TestChargeStart(ChargeStartTests):
 
 class TestSettledEnergies(SettledEnergiesTests):
     module = les_cace.training
+    trained = "small.cace.pt"
     checkpoint = "small_checkpoint.cace.pt"
     reference_energies = "atomic_energies"
 

@@ -34,6 +34,7 @@ class TestChargeStart(ChargeStartTests):
 
 class TestSettledEnergies(SettledEnergiesTests):
     module = les_chgnet.training
+    trained = "small.pth.tar"
     checkpoint = "small_checkpoint.pth.tar"
     reference_energies = "composition_model.fc.weight"
 

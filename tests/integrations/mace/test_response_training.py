@@ -12,12 +12,14 @@ from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric import Batch
 
+import les_mace.atomic_energies
 from les.testing import (
     ChargedTrainingTests,
     ChargesFirstTests,
     ChargeStateTrainingTests,
     FieldTrainingTests,
     ResponseTrainingTests,
+    SettledEnergiesTests,
     UnusedSettingsTests,
 )
 from les.testing.adapter import results_of
@@ -53,6 +55,34 @@ def usage_error(les_command, capsys):
         return capsys.readouterr().err
 
     return run
+
+
+class TestSettledEnergies(SettledEnergiesTests):
+    module = les_mace.atomic_energies
+    trained = "small.pt"
+    learning_rates = ("learning_rate", "swa_lr")
+    at_the_start = False  # averages of the data
+    killed_late = True
+
+    def stages(self, arguments, folder, n_stages, **changes):
+        second = ["--swa", "--start_swa=2"] * (n_stages == 2)
+        self.killed_at = (f"small_run-3_epoch-2{'_swa' * (n_stages == 2)}.pt", 1)
+        return [*arguments(folder, max_num_epochs=3, **changes), *second]
+
+    def epochs_done(self, folder, *_):
+        return 1 + epoch_of(newest_checkpoint(folder))
+
+    def reference_energies_in(self, folder):
+        content = torch.load(newest_checkpoint(folder), weights_only=True)
+        return content["model"]["atomic_energies_fn.atomic_energies"]
+
+
+def newest_checkpoint(folder):
+    return max(folder.glob("checkpoints/*.pt"), key=epoch_of)
+
+
+def epoch_of(checkpoint):
+    return int(re.search(r"epoch-(\d+)", checkpoint.name)[1])
 
 
 class TestChargesFirst(ChargesFirstTests):

@@ -150,6 +150,7 @@ def test_names_without_nequip(run_program):
         "ChargeParamGroups",
         "ChargesFirst",
         "ComputeResponses",
+        "FitAtomicEnergies",
         "LESCalculator",
         "PairPotentials",
         "SecondStage",

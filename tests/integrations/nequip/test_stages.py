@@ -9,6 +9,8 @@ import torch
 import yaml
 from nequip.train import EnergyForceLoss
 
+import les_nequip.atomic_energies
+from les.testing import SettledEnergiesTests
 from les_nequip import SecondStage
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
@@ -40,6 +42,31 @@ def staged_config(make_config):
 @pytest.fixture(scope="module")
 def small_options(staged_config):
     return {"config": staged_config, "name": "run", "epochs": 4}
+
+
+class TestSettledEnergies(SettledEnergiesTests):
+    module = les_nequip.atomic_energies
+    trained = "run.nequip.pt"
+    killed_at = ("last.ckpt", 3)
+    killed_late = True
+
+    @pytest.fixture(autouse=True)
+    def one_stage(self, staged_config, tmp_path):
+        content = yaml.safe_load(staged_config.read_text())
+        content["trainer"]["callbacks"].remove(STAGE)
+        path = tmp_path / "one_stage.yaml"
+        path.write_text(yaml.safe_dump(content))
+        self.configs = {1: path, 2: staged_config}
+
+    def stages(self, arguments, folder, n_stages, **changes):
+        return arguments(folder, epochs=3, config=self.configs[n_stages], **changes)
+
+    def epochs_done(self, folder, trainer, *_):
+        return trainer.current_epoch
+
+    def reference_energies_in(self, folder):
+        (energies,) = (x for key, x in content_of(folder)["state_dict"].items() if "shifts" in key)
+        return energies
 
 
 def content_of(folder):
@@ -89,6 +116,14 @@ def test_a_longer_run_goes_back_to_the_first_stage():
     assert found == pytest.approx([x / 3 for x in [1, 1, 1, 5, 1, 1, 5, 5]])
     with pytest.raises(ValueError, match=r"'energy', which is no term .*per_atom_energy_mse, for"):
         epochs(SecondStage(0.5, {"energy": 2.0}), 4, 0)
+
+
+def test_energies_that_cannot_be_fitted(killed, arguments, make_config, tmp_path, capsys):
+    """One for all types, where each must have its own."""
+    path = make_config(per_type_energy_shifts=0.0)
+    options = arguments(tmp_path, config=path)
+    assert killed("none", 1, "--les", *options) == 1
+    assert "needs a model with `per_type_energy_shifts` of each type" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
