@@ -108,7 +108,7 @@ def _train(run: TrainingRun) -> None:
             model.charge_readout,
             model.charge_parameters(),
             sum(stage.epochs for stage in stages),
-            short_range_epochs=options.freeze_short_range_epochs,
+            short_range_epochs=options.freeze_short_range_epochs if run.les else None,
             starts=_starts_charges(model, options, data["train"]),
         ),
         settle=_fit(options, data["train"]),

@@ -150,6 +150,12 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
     add_responses(parser)
     add_field_key(parser)
     actions["les_arguments"].help = "fields of les.LESConfig, or a YAML file of them"
+    parser.add_argument(
+        "--atomic_energies",
+        choices=("fit", "keep"),
+        default="fit",
+        help="shift averages (E0s) to the training data when stage two begins, or leave them",
+    )
     if les:
         add_charge_options(parser)
     what = "MACE model, with LES or to add charges to" if les else "MACE model without LES"

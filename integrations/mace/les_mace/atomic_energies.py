@@ -4,74 +4,101 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from mace import data
 from mace.tools.torch_geometric import DataLoader
 
 from les.training.composition import energies_per_element
-from les_mace.replaced import replaced
+from les_mace.replaced import replaced, train_module
 
 if TYPE_CHECKING:
     import argparse
 
     from mace.modules.models import ScaleShiftMACE
 
-# Upstream's package has a function of the name of this module.
-_train = importlib.import_module("mace.tools.train")
-
 
 @contextlib.contextmanager
 def refitted_energies(options: argparse.Namespace) -> Iterator[None]:
     """Let upstream fit atomic energies to the model again, before the first epoch of stage two.
 
-    Only those that are averages of the data: energies of isolated atoms mean something else.
-    Nothing is fitted to models of several heads, or without the energy in the loss.
+    These are only energies that upstream has averaged over the data. Energies that are given, those
+    of isolated atoms, and those of several heads stay as they are.
     """
-    averages = str(options.E0s).lower() == "average"
-    if not options.swa or not averages or options.swa_energy_weight == 0:
+    if options.atomic_energies == "keep":
         yield
         return
-    train_one_epoch = _train.train_one_epoch
-    done: list[bool] = []
+    compute_averages, train_one_epoch = data.compute_average_E0s, train_module.train_one_epoch
+    averaged = False
+    fitted: bool | None = None  # not known before the first epoch
+
+    @functools.wraps(compute_averages)
+    def averages(*args: Any, **kwargs: Any) -> Any:
+        nonlocal averaged
+        averaged = True
+        return compute_averages(*args, **kwargs)
 
     @functools.wraps(train_one_epoch)
     def train(*args: Any, **kwargs: Any) -> Any:
-        epoch, start = kwargs["epoch"], options.start_swa  # which upstream has set by now
-        if not done:
-            done.append(epoch > start)  # by the run that is continued
-        if not done[0] and epoch >= start:
-            done[0] = True
-            ema = kwargs["ema"]
-            with contextlib.nullcontext() if ema is None else ema.average_parameters():
-                fit_atomic_energies(kwargs["model"], kwargs["data_loader"])
+        nonlocal fitted
+        epoch, start = kwargs["epoch"], options.start_swa  # upstream has set it by now
+        if fitted is None:
+            fitted = epoch > start if options.swa else True  # a continued run has done it
+        if not fitted and epoch >= start:
+            fitted = True
+            if averaged:
+                with _averaged_weights(kwargs["optimizer"], kwargs["ema"]):
+                    fit_atomic_energies(kwargs["model"], kwargs["data_loader"])
         return train_one_epoch(*args, **kwargs)
 
-    with replaced(_train, "train_one_epoch", train):
+    with (
+        replaced(data, "compute_average_E0s", averages),
+        replaced(train_module, "train_one_epoch", train),
+    ):
         yield
 
 
 def fit_atomic_energies(model: ScaleShiftMACE, loader: DataLoader) -> None:
-    """Shift the atomic energies of a model of one head to the labels that ``loader`` loads.
+    """Shift the atomic energies of a model to the labels of the structures that ``loader`` loads.
 
-    Structures whose energy has no weight are left out.
+    Structures count alike, but for those whose energy has no weight, which are left out. Nothing
+    happens to a model of several heads, or of no energies.
     """
-    energies = model.atomic_energies_fn.atomic_energies
-    if energies.numel() != len(model.atomic_numbers):
+    block = getattr(model, "atomic_energies_fn", None)
+    if block is None or block.atomic_energies.numel() != len(model.atomic_numbers):
         return
-    device = energies.device
-    elements: list[list[int]] = []
+    energies = block.atomic_energies
+    own = energies.flatten().double()
+    indices: list[list[int]] = []
     residuals: list[float] = []
+    energies.zero_()  # in single precision their sum would lose digits
     for batch in DataLoader(loader.dataset, loader.batch_size):
-        batch = batch.to(device)
-        predicted = model(batch.to_dict(), compute_force=False)["energy"].detach()
+        batch = batch.to(energies.device)
+        inputs = batch.to_dict()
+        inputs.pop("bec_weight", None)  # it asks for Born effective charges
+        predicted = model(inputs, compute_force=False)["energy"].detach().double()
         n_atoms = batch.ptr[1:] - batch.ptr[:-1]
-        given = batch.weight * batch.energy_weight > 0.0
-        of_atoms = (batch.node_attrs.argmax(dim=1) + 1).split(n_atoms.tolist())
-        elements += [each.tolist() for each, known in zip(of_atoms, given.tolist()) if known]
-        residuals += ((batch.energy - predicted) / n_atoms)[given].tolist()
+        elements = batch.node_attrs.argmax(dim=1)
+        predicted.index_add_(0, batch.batch, own[elements])
+        given = (batch.weight * batch.energy_weight > 0.0).tolist()
+        residual = (batch.energy.double() - predicted) / n_atoms
+        residuals += [value for value, known in zip(residual.tolist(), given) if known]
+        of_structures = (elements + 1).split(n_atoms.tolist())
+        indices += [each.tolist() for each, known in zip(of_structures, given) if known]
     if residuals:
-        shift = energies_per_element(elements, residuals, energies.numel())
-        energies += torch.as_tensor(shift).reshape(energies.shape).to(energies)
+        own = own + torch.as_tensor(energies_per_element(indices, residuals, len(own))).to(own)
+    energies.copy_(own.reshape(energies.shape))
+
+
+@contextlib.contextmanager
+def _averaged_weights(optimizer: torch.optim.Optimizer, ema: Any) -> Iterator[None]:
+    """Put the averages of the weights into the model, as upstream does to validate it."""
+    schedule_free: Any = optimizer if "ScheduleFree" in type(optimizer).__name__ else None
+    if schedule_free is not None:
+        schedule_free.eval()
+    with contextlib.nullcontext() if ema is None else ema.average_parameters():
+        yield
+    if schedule_free is not None:
+        schedule_free.train()

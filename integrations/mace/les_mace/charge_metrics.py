@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,13 +12,10 @@ from mace.tools.torch_geometric import Batch
 from torch import Tensor, nn
 
 from les.training.charges import ChargeStatistics, charges_in_words
-from les_mace.replaced import replaced
-
-# Upstream's package has a function of the name of this module.
-_train = importlib.import_module("mace.tools.train")
+from les_mace.replaced import replaced, train_module
 
 
-class ChargeMetrics(_train.MACELoss):  # type: ignore[misc,name-defined]
+class ChargeMetrics(train_module.MACELoss):  # type: ignore[misc,name-defined]
     """Upstream's errors of an evaluation, with the sizes of the charges that a model has."""
 
     charges: list[Tensor]
@@ -66,9 +62,9 @@ def logged_charges() -> Iterator[None]:
         if "valid_charge_rms" in metrics:
             logging.info("  %s", charges_in_words(metrics))
 
-    log_of = _train.valid_err_log
+    log_of = train_module.valid_err_log
     with (
-        replaced(_train, "valid_err_log", log),
-        replaced(_train, "MACELoss", ChargeMetrics),
+        replaced(train_module, "valid_err_log", log),
+        replaced(train_module, "MACELoss", ChargeMetrics),
     ):
         yield

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
 from mace.cli import run_train
 
 from les.training.freezing import FrozenShortRange
-from les_mace.replaced import replaced
-
-# Upstream's package has a function of the name of this module.
-_train = importlib.import_module("mace.tools.train")
+from les_mace.replaced import replaced, train_module
 
 
 @contextlib.contextmanager
@@ -23,7 +19,7 @@ def charges_first(epochs: int | None) -> Iterator[None]:
     if epochs is None:
         yield
         return
-    train_one_epoch = _train.train_one_epoch
+    train_one_epoch = train_module.train_one_epoch
     known: list[FrozenShortRange] = []
 
     @functools.wraps(train_one_epoch)
@@ -34,7 +30,7 @@ def charges_first(epochs: int | None) -> Iterator[None]:
         known[0].start_epoch(kwargs["epoch"])
         return train_one_epoch(*args, **kwargs)
 
-    with replaced(_train, "train_one_epoch", train):
+    with replaced(train_module, "train_one_epoch", train):
         yield
 
 

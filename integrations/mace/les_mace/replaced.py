@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from typing import Any
+
+#: Upstream's module of its loop: the package has a function of the same name.
+train_module = importlib.import_module("mace.tools.train")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,7 @@ from les.response.labels import RESPONSES
 from les.training.errors import UNITS
 from les_mace.charge_metrics import ChargeMetrics
 from les_mace.readouts import negate
-from les_mace.replaced import replaced
+from les_mace.replaced import replaced, train_module
 
 if TYPE_CHECKING:
     from mace.data import AtomicData
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
     from les_mace.model import MACELES
 
-# Upstream's package has a function of the name of this module.
-_train = importlib.import_module("mace.tools.train")
 
 #: Label -> the model's output, and upstream's name of its error.
 OUTPUTS = {"bec": "BEC", "dipole": "dipole"}
@@ -164,14 +161,18 @@ def trained_responses(weights: Mapping[str, float]) -> Iterator[None]:
         logging.info("  responses: %s", ", ".join(texts))
 
     loss_of, swa_of = run_train.get_loss_fn, run_train.get_swa
-    train_with, table_of, log_of = tools.train, run_train.create_error_table, _train.valid_err_log
+    train_with, table_of, log_of = (
+        tools.train,
+        run_train.create_error_table,
+        train_module.valid_err_log,
+    )
     with (
         replaced(run_train, "get_loss_fn", get_loss),
         replaced(run_train, "get_swa", get_swa),
         replaced(run_train, "create_error_table", table),
         replaced(tools, "train", train),
-        replaced(_train, "valid_err_log", log),
-        replaced(_train, "MACELoss", ResponseMetrics),
+        replaced(train_module, "valid_err_log", log),
+        replaced(train_module, "MACELoss", ResponseMetrics),
     ):
         yield
 

@@ -50,6 +50,8 @@ def settings_of(options: argparse.Namespace, *, les: bool) -> dict[str, Any]:
         del values["responses"]
     if values["external_field_key"] is None:
         del values["external_field_key"]
+    if values["atomic_energies"] == "fit":
+        del values["atomic_energies"]
     values["swa"] = options.swa or options.start_swa is not None
     if values["swa"] and options.start_swa is None:  # upstream's default follows the epochs
         values["start_swa"] = max(1, options.max_num_epochs // 4 * 3)

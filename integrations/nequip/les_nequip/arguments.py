@@ -55,6 +55,11 @@ def build_parser(backend: str, les: bool) -> TrainingParser:
         defaults={},
     )
     add_field_key(parser)
+    parser.model.add_argument(
+        "--atomic_energies",
+        choices=("fit", "keep"),
+        help="shift atomic energies to the training data, or leave them",
+    )
     helps = {
         "config": "configuration of nequip-train: a YAML file, or a name of `les config list`",
         "device": "auto (a GPU if there is one), cpu, cuda; default: that of the configuration",

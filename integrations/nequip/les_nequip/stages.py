@@ -52,13 +52,13 @@ class SecondStage(Callback):  # type: ignore[misc]
         if self.first is None:  # not of a run that is continued
             self.first = coefficients
 
-    def epoch(self, trainer: Trainer) -> int:
+    def first_epoch(self, trainer: Trainer) -> int:
         """The epoch in which it begins, counted from zero."""
         return round(self.start * trainer.max_epochs)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.first is not None
-        second = trainer.current_epoch >= self.epoch(trainer)
+        second = trainer.current_epoch >= self.first_epoch(trainer)
         factors = self.factors if second else {}
         pl_module.loss.set_coeffs(
             {

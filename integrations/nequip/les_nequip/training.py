@@ -22,6 +22,7 @@ from les.training.closing import close
 from les.training.external_field import check_field_key
 from les.training.responses import check_responses, response_weights
 from les_nequip.arguments import OF_THE_RUN, parse, print_help, translated
+from les_nequip.atomic_energies import energy_overrides
 from les_nequip.charge_training import charge_overrides
 from les_nequip.configured import resolved
 from les_nequip.field_keys import FIELDS
@@ -104,6 +105,7 @@ def _train(
                 command.compose(), options.freeze_short_range_epochs, options.charge_learning_rate
             )
         )
+    command.add(energy_overrides(command.compose(), options.atomic_energies))
     config = command.compose()
     requirements = requirements_of(config) if les else Requirements(axes=ANY_AXES)
     paths = [*_data_files(config), *([options.test_file] if options.test_file else [])]

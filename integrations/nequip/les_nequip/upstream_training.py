@@ -19,7 +19,7 @@ def training_structures(trainer: Trainer) -> Iterator[AtomicDataDict.Type]:
 
 @contextlib.contextmanager
 def averaged_weights(pl_module: LightningModule) -> Iterator[None]:
-    """Have the averages of the weights in the model, as in validation, if there are any."""
+    """Put the averages of the weights into the model, as validation does, if there are any."""
     average = getattr(pl_module, "ema", None)
     if average is None:
         yield

@@ -12,27 +12,25 @@ logger = logging.getLogger("les")
 
 
 def energies_per_element(
-    numbers: Sequence[Sequence[int]], energies: Sequence[float], n_elements: int
+    numbers: Sequence[Sequence[int]], residuals: Sequence[float], n_elements: int
 ) -> NDArray[np.float64]:
-    """What each element contributes to ``energies``, which are labels minus those of a model.
-
-    This is in the sense of least squares, and is said in the log.
+    """What each element contributes to ``residuals``, by least squares; the log says how much.
 
     Of all solutions the smallest is taken: elements in fixed proportions share what they have
     in common, and elements that do not occur get nothing.
 
     Args:
-        numbers: atomic numbers of each structure.
-        energies: label minus prediction of each structure, per atom [eV].
-        n_elements: highest atomic number.
+        numbers: of the elements of each structure's atoms, from 1: atomic numbers, or others.
+        residuals: label minus prediction of each structure, per atom [eV].
+        n_elements: highest number.
 
     Returns:
-        ``[n_elements]`` [eV], from hydrogen on.
+        ``[n_elements]`` [eV].
     """
     composition = np.zeros([len(numbers), n_elements])
     for row, atoms in zip(composition, numbers):
         np.add.at(row, np.asarray(atoms) - 1, 1.0 / len(atoms))
-    found = np.linalg.lstsq(composition, np.asarray(energies, dtype=float), rcond=1e-8)[0]
+    found = np.linalg.lstsq(composition, np.asarray(residuals, dtype=float), rcond=1e-8)[0]
     solution: NDArray[np.float64] = np.asarray(found, dtype=np.float64)
     change = float(np.abs(solution).max(initial=0.0))
     logger.info("reference energies are fitted to the model: they change by up to %.4g eV", change)

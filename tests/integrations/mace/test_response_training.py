@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.io import read, write
 from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.tools import AtomicNumberTable
@@ -65,9 +66,29 @@ class TestSettledEnergies(SettledEnergiesTests):
     killed_late = True
 
     def stages(self, arguments, folder, n_stages, **changes):
-        second = ["--swa", "--start_swa=2"] * (n_stages == 2)
+        second = ["--start_swa=2"] * (n_stages == 2)  # which implies --swa
         self.killed_at = (f"small_run-3_epoch-2{'_swa' * (n_stages == 2)}.pt", 1)
         return [*arguments(folder, max_num_epochs=3, **changes), *second]
+
+    @pytest.mark.parametrize("source", ["given", "isolated"])
+    def test_energies_that_are_no_averages(
+        self, source, train, arguments, data_files, tmp_path, monkeypatch
+    ):
+        """They mean something else, and stay."""
+        changes = {"E0s": "{1: -1.0, 8: -2.0}"}
+        if source == "isolated":
+            frames = read(data_files[0], ":")
+            for symbol, energy in (("H", -1.0), ("O", -2.0)):
+                info = {"config_type": "IsolatedAtom", "REF_energy": energy}
+                forces = {"REF_forces": np.zeros((1, 3))}
+                frames.append(Atoms(symbol, info=info))
+                frames[-1].arrays.update(forces)
+            changes = {"train_file": tmp_path / "train.xyz"}
+            write(changes["train_file"], frames, format="extxyz")
+        monkeypatch.setattr(self.module, "fit_atomic_energies", None)
+        train("--les", *self.stages(arguments, tmp_path, 2, **changes))
+        energies = self.reference_energies_in(tmp_path).flatten()
+        torch.testing.assert_close(energies, torch.tensor([-1.0, -2.0]).to(energies))
 
     def epochs_done(self, folder, *_):
         return 1 + epoch_of(newest_checkpoint(folder))

@@ -8,10 +8,12 @@ import pytest
 import torch
 import yaml
 from nequip.train import EnergyForceLoss
+from omegaconf import OmegaConf
 
 import les_nequip.atomic_energies
 from les.testing import SettledEnergiesTests
 from les_nequip import SecondStage
+from les_nequip.atomic_energies import energy_overrides
 
 pytestmark = pytest.mark.usefixtures("nequip_state")
 
@@ -48,7 +50,7 @@ class TestSettledEnergies(SettledEnergiesTests):
     module = les_nequip.atomic_energies
     trained = "run.nequip.pt"
     killed_at = ("last.ckpt", 3)
-    killed_late = True
+    killed_late = exits = True
 
     @pytest.fixture(autouse=True)
     def one_stage(self, staged_config, tmp_path):
@@ -118,12 +120,26 @@ def test_a_longer_run_goes_back_to_the_first_stage():
         epochs(SecondStage(0.5, {"energy": 2.0}), 4, 0)
 
 
-def test_energies_that_cannot_be_fitted(killed, arguments, make_config, tmp_path, capsys):
+def test_energies_that_cannot_be_fitted(train, arguments, make_config, tmp_path, capsys):
     """One for all types, where each must have its own."""
-    path = make_config(per_type_energy_shifts=0.0)
-    options = arguments(tmp_path, config=path)
-    assert killed("none", 1, "--les", *options) == 1
-    assert "needs a model with `per_type_energy_shifts` of each type" in capsys.readouterr().err
+    train("--les", *arguments(tmp_path, config=make_config(per_type_energy_shifts=0.0), epochs=1))
+    assert (
+        "energies are not fitted: that needs one model with `per_type_" in capsys.readouterr().out
+    )
+
+
+def test_option_of_atomic_energies(make_config):
+    """It adds the callback to configurations without it, and takes it out of others."""
+    config = OmegaConf.load(make_config())
+    assert energy_overrides(config, None) == energy_overrides(config, "fit") == []
+    removed, added = energy_overrides(config, "keep")
+    assert removed == "~trainer.callbacks"
+    assert "SecondStage" in added
+    assert "FitAtomicEnergies" not in added
+    del config.trainer.callbacks[-1]
+    assert energy_overrides(config, "keep") == []
+    (*_, added) = energy_overrides(config, "fit")
+    assert "les_nequip.FitAtomicEnergies" in added
 
 
 @pytest.mark.parametrize(
