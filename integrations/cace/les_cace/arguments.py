@@ -43,7 +43,8 @@ def build_parser(les: bool) -> TrainingParser:
         "--atomic_energies",
         choices=("fit", "keep"),
         default="fit",
-        help="shift reference energies per element to the training data, or leave them",
+        help="shift reference energies per element to the training data, or leave them: those of a "
+        "new model are zero",
     )
     if les:
         model.add_argument(

@@ -154,7 +154,7 @@ def make_parser(les: bool) -> argparse.ArgumentParser:
         "--atomic_energies",
         choices=("fit", "keep"),
         default="fit",
-        help="shift averages (E0s) to the training data when stage two begins, or leave them",
+        help="shift averaged E0s to the training data when stage two begins, or keep them",
     )
     if les:
         add_charge_options(parser)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from mace.tools.torch_geometric import DataLoader
 
 from les.training.composition import energies_per_element
 from les_mace.replaced import replaced, train_module
+
+logger = logging.getLogger("les")
 
 if TYPE_CHECKING:
     import argparse
@@ -45,10 +48,15 @@ def refitted_energies(options: argparse.Namespace) -> Iterator[None]:
         nonlocal fitted
         epoch, start = kwargs["epoch"], options.start_swa  # upstream has set it by now
         if fitted is None:
-            fitted = epoch > start if options.swa else True  # a continued run has done it
+            # A continued run repeats the last epoch that it has kept.
+            fitted = epoch >= start if options.swa else True
         if not fitted and epoch >= start:
             fitted = True
-            if averaged:
+            if not averaged:
+                logger.info(
+                    "atomic energies are not fitted again: they are no averages of the data"
+                )
+            else:
                 with _averaged_weights(kwargs["optimizer"], kwargs["ema"]):
                     fit_atomic_energies(kwargs["model"], kwargs["data_loader"])
         return train_one_epoch(*args, **kwargs)

@@ -58,7 +58,8 @@ def build_parser(backend: str, les: bool) -> TrainingParser:
     parser.model.add_argument(
         "--atomic_energies",
         choices=("fit", "keep"),
-        help="shift atomic energies to the training data, or leave them",
+        help="shift atomic energies to the training data, at the start and in the second stage, or "
+        "keep them; default: as the configuration says",
     )
     helps = {
         "config": "configuration of nequip-train: a YAML file, or a name of `les config list`",
