@@ -15,12 +15,12 @@ from mace.tools.torch_geometric import DataLoader
 from les.training.composition import energies_per_element
 from les_mace.replaced import replaced, train_module
 
-logger = logging.getLogger("les")
-
 if TYPE_CHECKING:
     import argparse
 
     from mace.modules.models import ScaleShiftMACE
+
+logger = logging.getLogger("les")
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def fit_atomic_energies(model: ScaleShiftMACE, loader: DataLoader) -> None:
     if block is None or block.atomic_energies.numel() != len(model.atomic_numbers):
         return
     energies = block.atomic_energies
-    own = energies.flatten().double()
+    own = energies.flatten().double().clone()
     indices: list[list[int]] = []
     residuals: list[float] = []
     energies.zero_()  # in single precision their sum would lose digits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import numpy as np
@@ -11,7 +12,8 @@ from ase import Atoms
 from ase.io import read, write
 from mace.data import AtomicData, KeySpecification, config_from_atoms
 from mace.tools import AtomicNumberTable
-from mace.tools.torch_geometric import Batch
+from mace.tools.torch_geometric import Batch, DataLoader
+from mace.tools.torch_tools import default_dtype
 
 import les_mace.atomic_energies
 from les.testing import (
@@ -26,6 +28,8 @@ from les.testing import (
 from les.testing.adapter import results_of
 from les.testing.structures import dimer
 from les_mace import LESCalculator, load_model, save_model
+from les_mace.atomic_energies import fit_atomic_energies
+from les_mace.neighbours import own_cells
 from les_mace.readouts import negate
 from les_mace.responses import errors
 
@@ -96,6 +100,25 @@ class TestSettledEnergies(SettledEnergiesTests):
     def reference_energies_in(self, folder):
         content = torch.load(newest_checkpoint(folder), weights_only=True)
         return content["model"]["atomic_energies_fn.atomic_energies"]
+
+
+def test_elements_that_do_not_occur(model):
+    """They keep their energies, and the others are right on average."""
+    fitted = copy.deepcopy(model)
+    keys = KeySpecification(info_keys={"energy": "REF_energy"})
+    graphs = []
+    with default_dtype("float64"), own_cells():
+        for distance in (0.7, 0.8):
+            molecule = Atoms("H2", [(0, 0, 0), (0, 0, distance)], info={"REF_energy": -3.0})
+            configuration = config_from_atoms(molecule, keys)
+            table = AtomicNumberTable([1, 8])
+            graphs.append(AtomicData.from_config(configuration, z_table=table, cutoff=4.0))
+        fit_atomic_energies(fitted, DataLoader(graphs, 2))
+        energies = fitted(Batch.from_data_list(graphs).to_dict(), compute_force=False)["energy"]
+    assert energies.mean().item() == pytest.approx(-3.0, abs=1e-9)
+    of_hydrogen, of_oxygen = fitted.atomic_energies_fn.atomic_energies.flatten().tolist()
+    assert of_oxygen == -2.0
+    assert of_hydrogen != -1.0
 
 
 def newest_checkpoint(folder):
