@@ -62,7 +62,7 @@ def start(request, trained):
 
 def test_les_is_added(start, trained, train, arguments, tmp_path):
     path, consent = start
-    train("--les", *arguments(tmp_path, **{"from": path}), *consent)
+    train("--les", *arguments(tmp_path, **{"from": path, "atomic_energies": "keep"}), *consent)
     short_range = LESCalculator(trained["--no-les"] / "run.nequip.pt")
     # Checkpoint and model file do not need the file that the run has started from.
     for file in ("run.nequip.pt", "run/best.ckpt"):
@@ -97,7 +97,8 @@ def test_package_of_a_model_with_les(trained, tmp_path):
 @pytest.mark.parametrize("file", ["run.nequip.pt", "run/best.ckpt"])
 def test_model_is_trained_further(flag, file, trained, train, arguments, tmp_path):
     """With LES or without, as it is."""
-    train(flag, *arguments(tmp_path, **{"from": trained[flag] / file}))
+    start = {"from": trained[flag] / file, "atomic_energies": "keep"}
+    train(flag, *arguments(tmp_path, **start))
     expected, actual = (
         LESCalculator(folder / "run.nequip.pt") for folder in (trained[flag], tmp_path)
     )
