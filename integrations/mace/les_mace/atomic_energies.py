@@ -76,6 +76,7 @@ def fit_atomic_energies(model: ScaleShiftMACE, loader: DataLoader) -> None:
     """
     block = getattr(model, "atomic_energies_fn", None)
     if block is None or block.atomic_energies.numel() != len(model.atomic_numbers):
+        logger.info("atomic energies are not fitted again: they are not those of one head")
         return
     energies = block.atomic_energies
     own = energies.flatten().double().clone()

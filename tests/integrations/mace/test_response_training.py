@@ -76,7 +76,7 @@ class TestSettledEnergies(SettledEnergiesTests):
 
     @pytest.mark.parametrize("source", ["given", "isolated"])
     def test_energies_that_are_no_averages(
-        self, source, train, arguments, data_files, tmp_path, monkeypatch
+        self, source, train, arguments, data_files, tmp_path, monkeypatch, caplog
     ):
         """They mean something else, and stay."""
         changes = {"E0s": "{1: -1.0, 8: -2.0}"}
@@ -90,7 +90,9 @@ class TestSettledEnergies(SettledEnergiesTests):
             changes = {"train_file": tmp_path / "train.xyz"}
             write(changes["train_file"], frames, format="extxyz")
         monkeypatch.setattr(self.module, "fit_atomic_energies", None)
-        train("--les", *self.stages(arguments, tmp_path, 2, **changes))
+        with caplog.at_level("INFO", "les"):
+            train("--les", *self.stages(arguments, tmp_path, 2, **changes))
+        assert "not fitted again: they are no averages" in caplog.text
         energies = self.reference_energies_in(tmp_path).flatten()
         torch.testing.assert_close(energies, torch.tensor([-1.0, -2.0]).to(energies))
 
