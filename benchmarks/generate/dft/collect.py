@@ -85,9 +85,9 @@ def manifest_of(out: Path) -> dict[str, dict]:
 
 def check_method(part: Part, manifest: dict[str, dict]) -> None:
     """Raise where frames of another method were collected."""
-    method = json.loads(json.dumps(dataclasses.asdict(part.method)))
-    known = manifest["methods"].get(part.name, method)
-    changed = [key for key in method if method[key] != known.get(key)]
+    surface = json.loads(json.dumps(part.method.surface))
+    known = manifest["methods"].get(part.name, surface)
+    changed = [key for key in surface if surface[key] != known.get(key)]
     if changed:
         raise RuntimeError(
             f"{part.name}: collected frames are of another method ({', '.join(changed)} differ); "

@@ -5,6 +5,7 @@ Units: eV, Angstrom, e, except where a docstring names atomic units.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ import numpy as np
 from ase import Atoms, units
 
 from dft.methods import Method
+
+log = logging.getLogger("les.generate")
 
 PROJECT = "frame"
 #: Distance that a molecule's nuclei keep from the walls of its cubic box (A); no density of
@@ -55,8 +58,9 @@ def input_text(
     charge: int = 0,
     field: tuple[float, float, float] = (0.0, 0.0, 0.0),
     guess: bool = False,
+    forces: bool = True,
 ) -> str:
-    """Input file of one energy with forces.
+    """Input file of one energy.
 
     Args:
         atoms: the structure; a molecule is moved to the middle of its box.
@@ -65,6 +69,7 @@ def input_text(
         charge: total charge, e.
         field: homogeneous electric field, atomic units.
         guess: start from the wavefunction ``guess.wfn``.
+        forces: compute forces and, where there is one, the stress.
     """
     if method.periodic:
         cell = atoms.cell.array
@@ -87,15 +92,17 @@ def input_text(
     periodicity = "XYZ" if method.periodic else "NONE"
     poisson = "PERIODIC" if method.periodic else "WAVELET"
     start = "SCF_GUESS RESTART" if guess else "SCF_GUESS ATOMIC"
+    convergence = method.convergence_in_field if any(field) else method.convergence
     text = f"""\
 &GLOBAL
 PROJECT {PROJECT}
-RUN_TYPE ENERGY_FORCE
+RUN_TYPE {"ENERGY_FORCE" if forces else "ENERGY"}
 PRINT_LEVEL MEDIUM
+FFTW_PLAN_TYPE MEASURE
 &END GLOBAL
 &FORCE_EVAL
 METHOD QUICKSTEP
-{"STRESS_TENSOR ANALYTICAL" if has_stress(method, field) else ""}
+{"STRESS_TENSOR ANALYTICAL" if forces and has_stress(method, field) else ""}
 &PRINT
 &FORCES
 NDIGITS 12
@@ -124,7 +131,9 @@ POISSON_SOLVER {poisson}
 &END POISSON
 &SCF
 {start}
-{self_consistency}
+EPS_SCF {convergence:.1E}
+{method.occupations}
+{self_consistency.format(convergence=f"{convergence:.1E}")}
 &PRINT
 &RESTART
 BACKUP_COPIES 0
@@ -202,9 +211,9 @@ def calculate(
 ) -> Result:
     """Run CP2K in ``folder`` and read what it found.
 
-    A wavefunction that a killed run left in ``folder`` is where this one begins. Without a
-    guess, or where one leads nowhere, the density of free atoms is; then the next of the
-    method's self-consistent schemes is tried.
+    A wavefunction that a killed run left in ``folder`` is where this one begins, else ``guess``,
+    brought near by the method's cheap first calculation. Where this leads nowhere, the density
+    of free atoms is; then the next of the method's self-consistent schemes is tried.
 
     Args:
         atoms: the structure.
@@ -224,8 +233,11 @@ def calculate(
     start = folder / "guess.wfn"
     if left.exists():
         os.replace(left, start)
-    elif guess is not None and guess.exists():
-        shutil.copyfile(guess, start)
+    else:
+        if guess is not None and guess.exists():
+            shutil.copyfile(guess, start)
+        if method.first is not None and not any(field):
+            approach(atoms, method.first, folder, program, charge)
     schemes = method.self_consistency_in_field if any(field) else method.self_consistency
     attempts = [(scheme, False) for scheme in schemes]
     if start.exists():
@@ -233,9 +245,8 @@ def calculate(
     reasons = []
     for scheme, guessed in attempts:
         text = input_text(atoms, method, scheme, charge=charge, field=field, guess=guessed)
-        (folder / "input.inp").write_text(text)
         try:
-            text = run(program, folder)
+            text = run(program, folder, text)
             return read_output(
                 text, len(atoms), stress=has_stress(method, field), dipole=not method.periodic
             )
@@ -245,11 +256,28 @@ def calculate(
     raise CalculationError("; then ".join(reasons))
 
 
-def run(program: str, folder: Path) -> str:
-    """Run CP2K on ``input.inp`` with the threads of ``OMP_NUM_THREADS`` (1) and return its output.
+def approach(atoms: Atoms, method: Method, folder: Path, program: str, charge: int) -> None:
+    """Bring ``guess.wfn`` near by a cheap calculation; a failure leaves it as it was."""
+    left, start = folder / f"{PROJECT}-RESTART.wfn", folder / "guess.wfn"
+    scheme, guessed = method.self_consistency[0], start.exists()
+    text = input_text(atoms, method, scheme, charge=charge, guess=guessed, forces=False)
+    try:
+        run(program, folder, text)
+    except CalculationError as error:
+        log.info("%s: no cheap first calculation: %s", folder.name, error)
+        left.unlink(missing_ok=True)
+    if left.exists():
+        os.replace(left, start)
+
+
+def run(program: str, folder: Path, text: str) -> str:
+    """Run CP2K on the input ``text`` and return its output.
+
+    It takes the threads of ``OMP_NUM_THREADS`` (1).
 
     CP2K ends with this process where that one is stopped by a signal that can be caught.
     """
+    (folder / "input.inp").write_text(text)
     environment = {"OMP_NUM_THREADS": "1"} | dict(os.environ)
     output = folder / "output.out"
     with output.open("w") as file:
@@ -268,12 +296,12 @@ def run(program: str, folder: Path) -> str:
             if child.poll() is None:
                 child.terminate()
                 child.wait()
-    text = output.read_text(errors="replace")
+    said = output.read_text(errors="replace")
     if code < 0:
         raise Killed(f"{program} in {folder} was ended by signal {-code}")
     if code != 0:
-        raise CalculationError(f"CP2K ended with status {code}: {complaint(text)}")
-    return text
+        raise CalculationError(f"CP2K ended with status {code}: {complaint(said)}")
+    return said
 
 
 def complaint(text: str) -> str:
