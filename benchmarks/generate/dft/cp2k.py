@@ -21,9 +21,13 @@ from dft.methods import Method
 log = logging.getLogger("les.generate")
 
 PROJECT = "frame"
-#: Distance that a molecule's nuclei keep from the walls of its cubic box (A); no density of
-#: these bases is left there. The Poisson equation is solved for a charge in empty space.
+#: Distance that a molecule's nuclei keep from the walls of its box (A); no density of these
+#: bases is left there. The Poisson equation is solved for a charge in empty space.
 WALL = 4.0
+#: Numbers of grid points of which Fourier transforms are fast; CP2K takes the next such number.
+GRIDS = np.array(
+    sorted(2**i * 3**j * 5**k for i in range(1, 11) for j in range(7) for k in range(5))
+)
 NUMBER = r"([-+]?\d+\.\d+(?:[ED][-+]?\d+)?)"
 
 
@@ -45,9 +49,15 @@ class Result:
     dipole: np.ndarray | None
 
 
-def box_of(atoms: Atoms) -> float:
-    """Edge of the cubic box of an isolated molecule, in A."""
-    return float(np.ceil(np.ptp(atoms.positions, axis=0).max() + 2 * WALL))
+def box_of(atoms: Atoms, method: Method) -> np.ndarray:
+    """Edges (3,) of the box of an isolated molecule, in A.
+
+    CP2K's Poisson solver for free space wants one spacing of the grid in all directions.
+    """
+    # A little less than the cutoff asks for, so that nothing is rounded up.
+    spacing = 0.9999 * np.pi / np.sqrt(method.cutoff) * units.Bohr
+    wanted = (np.ptp(atoms.positions, axis=0) + 2 * WALL) / spacing
+    return GRIDS[np.searchsorted(GRIDS, wanted)] * spacing
 
 
 def input_text(
@@ -75,8 +85,8 @@ def input_text(
         cell = atoms.cell.array
         positions = atoms.get_positions(wrap=True)
     else:
-        cell = np.eye(3) * box_of(atoms)
-        positions = atoms.positions + origin_of(atoms)
+        cell = np.diag(box_of(atoms, method))
+        positions = atoms.positions + origin_of(atoms, method)
     vectors = "\n".join(
         f"{name} {x:.10f} {y:.10f} {z:.10f}" for name, (x, y, z) in zip("ABC", cell)
     )
@@ -146,7 +156,7 @@ QS_SCF 4
 &XC
 {method.exchange_correlation}
 &END XC
-{"" if method.periodic else dipole_text(atoms)}
+{"" if method.periodic else dipole_text(atoms, method)}
 &END DFT
 &SUBSYS
 &CELL
@@ -163,15 +173,15 @@ PERIODIC {periodicity}
     return "\n".join(line for line in text.splitlines() if line) + "\n"
 
 
-def origin_of(atoms: Atoms) -> np.ndarray:
+def origin_of(atoms: Atoms, method: Method) -> np.ndarray:
     """Where the molecule's own origin lies in the box, so that its middle is the box's middle."""
     middle = (atoms.positions.max(axis=0) + atoms.positions.min(axis=0)) / 2
-    return box_of(atoms) / 2 - middle
+    return box_of(atoms, method) / 2 - middle
 
 
-def dipole_text(atoms: Atoms) -> str:
+def dipole_text(atoms: Atoms, method: Method) -> str:
     """Print the dipole about the molecule's own origin: a charged one's depends on it."""
-    x, y, z = origin_of(atoms)
+    x, y, z = origin_of(atoms, method)
     return f"""\
 &PRINT
 &MOMENTS

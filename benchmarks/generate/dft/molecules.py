@@ -11,6 +11,7 @@ from ase.optimize import BFGS
 from dipeptides import METHOD, embed, intact
 from scipy.spatial.transform import Rotation
 
+from dft.cp2k import WALL
 from dft.methods import MOLECULES
 from dft.trajectories import Trajectory, seed_of
 from dft.work import Part
@@ -102,11 +103,11 @@ def fragment(smiles: str, charge: int, rng: np.random.Generator) -> Atoms:
 
 
 def placed(frames: list[Atoms]) -> list[Atoms]:
-    """Copies with their centres of mass at the origin, turned to fit into a small cube.
+    """Copies with their centres of mass at the origin, turned to fit into a small box.
 
-    The dipole of a charged molecule is about that origin. Of 200 orientations, the one with the
-    smallest extent along the axes saves half of the grid. All frames turn alike, so that the
-    wavefunction of one is a good start for the next.
+    The dipole of a charged molecule is about that origin. Of 200 orientations, the one whose
+    box is smallest saves half of the grid. All frames turn alike, so that the wavefunction of
+    one is a good start for the next.
     """
     copies = [atoms.copy() for atoms in frames]
     for copy in copies:
@@ -114,7 +115,9 @@ def placed(frames: list[Atoms]) -> list[Atoms]:
     turns = Rotation.random(200, rng=np.random.default_rng(0))
     best = min(
         turns,
-        key=lambda turn: max(np.ptp(turn.apply(copy.positions), axis=0).max() for copy in copies),
+        key=lambda turn: max(
+            np.prod(np.ptp(turn.apply(copy.positions), axis=0) + 2 * WALL) for copy in copies
+        ),
     )
     for copy in copies:
         copy.positions = best.apply(copy.positions)
