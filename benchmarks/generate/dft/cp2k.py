@@ -54,8 +54,9 @@ def box_of(atoms: Atoms, method: Method) -> np.ndarray:
 
     CP2K's Poisson solver for free space wants one spacing of the grid in all directions.
     """
-    # A little less than the cutoff asks for, so that nothing is rounded up.
-    spacing = 0.9999 * np.pi / np.sqrt(method.cutoff) * units.Bohr
+    # A little less than the cutoff asks for, so that no number of points is rounded up, with few
+    # decimals, so that the edges can be written exactly.
+    spacing = np.floor(1e4 * np.pi / np.sqrt(method.cutoff) * units.Bohr) / 1e4
     wanted = (np.ptp(atoms.positions, axis=0) + 2 * WALL) / spacing
     return GRIDS[np.searchsorted(GRIDS, wanted)] * spacing
 
