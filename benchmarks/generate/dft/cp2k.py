@@ -50,14 +50,14 @@ class Result:
 
 
 def box_of(atoms: Atoms, method: Method) -> np.ndarray:
-    """Edges (3,) of the box of an isolated molecule, in A.
+    """Edges (3,) of the box of an isolated molecule, in atomic units.
 
     CP2K's Poisson solver for free space wants one spacing of the grid in all directions.
     """
-    # A little less than the cutoff asks for, so that no number of points is rounded up, with few
-    # decimals, so that the edges can be written exactly.
-    spacing = np.floor(1e4 * np.pi / np.sqrt(method.cutoff) * units.Bohr) / 1e4
-    wanted = (np.ptp(atoms.positions, axis=0) + 2 * WALL) / spacing
+    # A little less than the cutoff asks for, so that no number of points is rounded up, and with
+    # few binary digits: CP2K compares the spacings without a tolerance.
+    spacing = np.floor(4096 * np.pi / np.sqrt(method.cutoff)) / 4096
+    wanted = (np.ptp(atoms.positions, axis=0) + 2 * WALL) / units.Bohr / spacing
     return GRIDS[np.searchsorted(GRIDS, wanted)] * spacing
 
 
@@ -84,12 +84,14 @@ def input_text(
     """
     if method.periodic:
         cell = atoms.cell.array
+        unit = ""
         positions = atoms.get_positions(wrap=True)
     else:
         cell = np.diag(box_of(atoms, method))
+        unit = "[bohr] "
         positions = atoms.positions + origin_of(atoms, method)
     vectors = "\n".join(
-        f"{name} {x:.10f} {y:.10f} {z:.10f}" for name, (x, y, z) in zip("ABC", cell)
+        f"{name} {unit}{x:.12f} {y:.12f} {z:.12f}" for name, (x, y, z) in zip("ABC", cell)
     )
     coordinates = "\n".join(
         f"{symbol} {x:.10f} {y:.10f} {z:.10f}"
@@ -177,7 +179,7 @@ PERIODIC {periodicity}
 def origin_of(atoms: Atoms, method: Method) -> np.ndarray:
     """Where the molecule's own origin lies in the box, so that its middle is the box's middle."""
     middle = (atoms.positions.max(axis=0) + atoms.positions.min(axis=0)) / 2
-    return box_of(atoms, method) / 2 - middle
+    return box_of(atoms, method) * units.Bohr / 2 - middle
 
 
 def dipole_text(atoms: Atoms, method: Method) -> str:
