@@ -43,7 +43,8 @@ if "--version" in sys.argv:
 top = pathlib.Path({top!r})
 text = pathlib.Path("input.inp").read_text()
 with open(top / "calls", "a") as file:
-    print(pathlib.Path.cwd().name, "RESTART" in re.search("SCF_GUESS .*", text)[0], file=file)
+    cutoff = re.search("^CUTOFF (.*)", text, re.M)[1]
+    print(pathlib.Path.cwd().name, "SCF_GUESS RESTART" in text, cutoff, file=file)
 mode = (top / "mode").read_text() if (top / "mode").exists() else ""
 if mode.startswith("hang") and len((top / "calls").read_text().splitlines()) == int(mode[4:]):
     pathlib.Path("frame-RESTART.wfn").write_text("half a wavefunction")
@@ -55,7 +56,7 @@ guessed = "SCF_GUESS RESTART" in text
 if mode == "bad guesses" and guessed or mode == "no convergence":
     print(" *** WARNING in qs_scf.F:598 :: SCF run NOT converged ***\\n PROGRAM ENDED AT now")
     sys.exit()
-if mode == "abort":
+if mode == "abort" or mode == "fails at " + cutoff + " Ry":
     print(" * [ABORT]                    *\\n *  \\\\___/   out of its senses  *\\n ********")
     sys.exit(1)
 rows = re.search(r"&COORD\\n(.*?)&END", text, re.S)[1].split("\\n")[:-1]
@@ -152,6 +153,18 @@ def geometries(count: int, seed: int = 0) -> list[Atoms]:
     return frames
 
 
+#: A method in open boundaries that begins with the density of atoms.
+METHOD = {
+    "level": "of springs",
+    "exchange_correlation": "&XC_FUNCTIONAL PBE\n&END XC_FUNCTIONAL",
+    "self_consistency": ("MAX_SCF 9", "MAX_SCF 99"),
+    "self_consistency_in_field": ("MAX_SCF 9",),
+    "periodic": False,
+    "cutoff": 400,
+    "relative_cutoff": 40,
+}
+
+
 def small_part(dft: SimpleNamespace, born: tuple[int, ...] = ()) -> object:
     """Three trajectories of a water molecule, and one relaxation."""
     info = {"config_type": "water"}
@@ -165,7 +178,7 @@ def small_part(dft: SimpleNamespace, born: tuple[int, ...] = ()) -> object:
     trajectories.append(
         dft.trajectories.Relaxation("relax", "path", 20, start, info=info, restart=True)
     )
-    return dft.work.Part("water", dft.methods.MOLECULES, tuple(trajectories))
+    return dft.work.Part("water", dft.methods.Method(**METHOD), tuple(trajectories))
 
 
 def calls(folder: Path) -> list[str]:
@@ -209,8 +222,9 @@ def test_molecule_sits_in_the_middle_and_its_dipole_is_about_its_origin(
     text = dft.cp2k.input_text(atoms, dft.methods.MOLECULES, "", charge=0)
     rows = re.search(r"&COORD\n(.*?)\n&END", text, re.S)[1].splitlines()
     placed = np.array([[float(x) for x in row.split()[1:]] for row in rows])
-    edge = dft.cp2k.box_of(atoms)
-    np.testing.assert_allclose(placed.max(axis=0) + placed.min(axis=0), [edge] * 3, atol=1e-9)
+    cell = re.findall(r"^[ABC] \[bohr\] (.*)", text, re.M)
+    edges = np.array([row.split() for row in cell], float).diagonal() * units.Bohr
+    np.testing.assert_allclose(placed.max(axis=0) + placed.min(axis=0), edges, atol=1e-9)
     assert placed.min() >= dft.cp2k.WALL - 1e-9
     origin = [float(x) for x in re.search(r"REFERENCE_POINT \[angstrom\] (.*)", text)[1].split()]
     np.testing.assert_allclose(placed - origin, atoms.positions, atol=1e-9)
@@ -349,8 +363,51 @@ def test_a_kill_costs_the_frame_at_work_only(
     assert twice == {names[stop_at - 1]}
     # The killed frame began where it was.
     resumed = [line for line in calls(tmp_path) if line.startswith(names[stop_at - 1] + " ")]
-    assert resumed[1].endswith("True")
+    assert resumed[1].split()[1] == "True"
     assert not list(work.rglob("partial-*"))
+
+
+def test_grid_of_a_molecule_has_one_spacing(dft: SimpleNamespace) -> None:
+    method = dft.methods.MOLECULES
+    for extent in np.random.default_rng(0).uniform(0.0, 15.0, (50, 3)):
+        atoms = Atoms("H2", [[0.0, 0.0, 0.0], extent])
+        edges = dft.cp2k.box_of(atoms, method)
+        # CP2K takes as many points as the cutoff asks for at least, of small prime factors.
+        asked = edges * np.sqrt(method.cutoff) / np.pi
+        points = np.ceil(asked)
+        assert set(points) <= set(dft.cp2k.GRIDS)
+        assert len(set(edges / points)) == 1
+        assert (edges * units.Bohr >= extent + 2 * dft.cp2k.WALL).all()
+
+
+def test_a_cheap_calculation_comes_first(
+    dft: SimpleNamespace, program: str, tmp_path: Path
+) -> None:
+    cheap = METHOD | {"first_self_consistency": "MAX_SCF 7", "first_cutoff": 100}
+    method, atoms = dft.methods.Method(**cheap), geometries(1)[0]
+    assert method.surface == dft.methods.Method(**METHOD).surface
+    plain = dft.cp2k.calculate(
+        atoms, dft.methods.Method(**METHOD), tmp_path / "plain", program=program
+    )
+    result = dft.cp2k.calculate(atoms, method, tmp_path / "run", program=program)
+    assert [line.split() for line in calls(tmp_path)] == [
+        ["plain", "False", "400"],
+        ["run", "False", "100"],
+        ["run", "True", "400"],
+    ]
+    assert result.energy == plain.energy
+    # Not in a field, where the orbitals without one are at hand.
+    guess = tmp_path / "run" / "frame-RESTART.wfn"
+    field = (0.0, 0.0, 5e-4)
+    dft.cp2k.calculate(atoms, method, tmp_path / "f", program=program, field=field, guess=guess)
+    assert [line.split() for line in calls(tmp_path)][3:] == [["f", "True", "400"]]
+    (tmp_path / "mode").write_text("fails at 100 Ry")
+    result = dft.cp2k.calculate(atoms, method, tmp_path / "again", program=program)
+    assert result.energy == plain.energy
+    assert [line.split() for line in calls(tmp_path)][4:] == [
+        ["again", "False", "100"],
+        ["again", "False", "400"],
+    ]
 
 
 def test_a_bad_guess_is_not_the_end(dft: SimpleNamespace, program: str, tmp_path: Path) -> None:
@@ -359,7 +416,7 @@ def test_a_bad_guess_is_not_the_end(dft: SimpleNamespace, program: str, tmp_path
     (tmp_path / "mode").write_text("bad guesses")
     atoms = geometries(1)[0]
     result = dft.cp2k.calculate(
-        atoms, dft.methods.MOLECULES, tmp_path / "run", program=program, guess=guess
+        atoms, dft.methods.Method(**METHOD), tmp_path / "run", program=program, guess=guess
     )
     assert np.isfinite(result.energy)
     assert [line.split()[1] for line in calls(tmp_path)] == ["True", "False"]
@@ -492,7 +549,7 @@ def test_a_geometry_in_two_splits_is_refused(
 ) -> None:
     make = dft.trajectories.Trajectory
     twins = [make(split, split, 1, lambda: geometries(1)) for split in ("train", "test")]
-    part = dft.work.Part("water", dft.methods.MOLECULES, tuple(twins))
+    part = dft.work.Part("water", dft.methods.Method(**METHOD), tuple(twins))
     store = dft.store.Store(tmp_path / "work")
     dft.cli.run([part], store, program)
     with pytest.raises(RuntimeError, match="in two splits"):
