@@ -24,9 +24,10 @@ PROJECT = "frame"
 #: Distance that a molecule's nuclei keep from the walls of its box (A); no density of these
 #: bases is left there. The Poisson equation is solved for a charge in empty space.
 WALL = 4.0
-#: Numbers of grid points of which Fourier transforms are fast; CP2K takes the next such number.
-GRIDS = np.array(
-    sorted(2**i * 3**j * 5**k for i in range(1, 11) for j in range(7) for k in range(5))
+#: Numbers of points along an edge that CP2K's Poisson solver for free space knows.
+POINTS = np.array(
+    (64, 72, 75, 80, 81, 90, 96, 100, 108, 120, 125, 128, 135, 144, 150, 160, 162, 180, 192, 200)
+    + (216, 225, 240, 243, 256, 270, 288, 300, 320, 324, 360, 375, 384, 400, 405, 432, 450, 480)
 )
 NUMBER = r"([-+]?\d+\.\d+(?:[ED][-+]?\d+)?)"
 
@@ -52,13 +53,14 @@ class Result:
 def box_of(atoms: Atoms, method: Method) -> np.ndarray:
     """Edges (3,) of the box of an isolated molecule, in atomic units.
 
-    CP2K's Poisson solver for free space wants one spacing of the grid in all directions.
+    CP2K's Poisson solver for free space wants one spacing of the grid in all directions, and
+    CP2K takes the next of ``POINTS`` after what the cutoff asks for.
     """
     # A little less than the cutoff asks for, so that no number of points is rounded up, and with
     # few binary digits: CP2K compares the spacings without a tolerance.
     spacing = np.floor(4096 * np.pi / np.sqrt(method.cutoff)) / 4096
     wanted = (np.ptp(atoms.positions, axis=0) + 2 * WALL) / units.Bohr / spacing
-    return GRIDS[np.searchsorted(GRIDS, wanted)] * spacing
+    return POINTS[np.searchsorted(POINTS, wanted)] * spacing
 
 
 def input_text(
