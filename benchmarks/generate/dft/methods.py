@@ -177,7 +177,7 @@ MOLECULES = Method(
     first_cutoff=200,
     periodic=False,
     quickstep="GAPW_XC",
-    cutoff=400,
+    cutoff=500,
     relative_cutoff=40,
 )
 #: Two valence electrons of magnesium: with ten, a cutoff of more than 1000 Ry would be needed.
