@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 from ase import Atoms
+from scipy.spatial.transform import Rotation
 
 from dft.cp2k import PROJECT, Result, calculate
 from dft.store import Store, place, write_text
@@ -33,7 +34,7 @@ class Checker:
         """Result of ``atoms``, computed if it is not there yet."""
         path = self.store.path("checks", self.part.name, trajectory, None, f"-{name}.json")
         if not path.exists():
-            # One after the other they are nearly the same calculation.
+            # One after the other they are nearly the same calculation, but for a turned one.
             guess = self.store.path("checks", self.part.name, trajectory, None, ".wfn")
             folder = self.store.folder / "running" / f"check-{self.part.name}-{trajectory.name}"
             found = calculate(
@@ -104,6 +105,24 @@ class Checker:
             line += f", dipole {dipole:.4f} e A"
         return line
 
+    def place(self, trajectory: Trajectory, frame: Atoms) -> str:
+        """One frame elsewhere on the grid: a crystal moved, a molecule turned."""
+        rng = np.random.default_rng(0)
+        other, back = bare(frame), np.eye(3)
+        if self.part.method.periodic:
+            other.positions += rng.uniform(0.0, 1.0, 3)
+        else:
+            back = Rotation.random(rng=rng).as_matrix()
+            other.positions = other.positions @ back.T
+        found = self.result("place", trajectory, other, self.part.method.cutoff)
+        change = found.forces @ back - frame.arrays["REF_forces"]
+        energy = abs(found.energy - frame.info["REF_energy"]) / len(frame)
+        return (
+            f"{trajectory.name}, elsewhere on the grid: energy {1e3 * energy:.3f} meV an atom, "
+            f"forces {1e3 * np.sqrt((change**2).mean()):.2f} meV/A, "
+            f"{1e3 * np.abs(change).max():.1f} at most"
+        )
+
     def sum_rule(self) -> list[str]:
         """Sum of the Born effective charges of each frame that has them: the total charge."""
         lines = []
@@ -134,5 +153,7 @@ def check(parts: list[Part], store: Store, program: str) -> None:
             lines += checker.difference(*firsts[0])
             place(path, partial(write_text, text="\n".join(lines) + "\n"))
         for trajectory, frame in firsts[:FRAMES]:
+            lines.append(checker.place(trajectory, frame))
+            place(path, partial(write_text, text="\n".join(lines) + "\n"))
             lines.append(checker.convergence(trajectory, frame))
             place(path, partial(write_text, text="\n".join(lines) + "\n"))
