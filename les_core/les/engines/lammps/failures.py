@@ -12,6 +12,7 @@ import contextlib
 import functools
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,9 @@ from les.sums.reduction import Reduction
 
 #: How long a rank waits for others [s], unless it is said.
 PATIENCE = 3600.0
+
+#: Time between the last message and the end of all [s].
+FAREWELL = 1.0
 
 #: In how many parts time is waited. A process that is suspended loses patience for one of them at
 #: most, however long that takes.
@@ -49,13 +53,21 @@ def shared_message(error: BaseException | None, communicator: Any) -> str | None
     return f"{'; '.join(str(text) for text in different)}{where}"
 
 
-def abort(communicator: Any) -> None:
-    """End all ranks, of which others may wait for this one: the last resort. Prints what happened.
+def abort(communicator: Any, message: str | None = None) -> None:
+    """End all ranks, of which others may wait for this one: the last resort.
 
     Nothing after this is executed.
+
+    Args:
+        communicator: of mpi4py.
+        message: what is printed on standard error; the exception at hand unless it is given.
     """
-    sys.stderr.write(f"les: error on rank {communicator.Get_rank()}:\n{traceback.format_exc()}")
+    if message is None:
+        message = f"error on rank {communicator.Get_rank()}:\n{traceback.format_exc().rstrip()}"
+    sys.stderr.write(f"les: {message}\n")
     sys.stderr.flush()
+    # What mpirun has not read from a rank when that one ends all is lost.
+    time.sleep(FAREWELL)
     communicator.Abort(1)
 
 
@@ -71,12 +83,11 @@ def waiting(communicator: Any, patience: float) -> Iterator[None]:
         for _ in range(N_TICKS):
             if done.wait(patience / N_TICKS):
                 return
-        sys.stderr.write(
-            f"les: error: rank {communicator.Get_rank()} has waited {patience:g} s for the other "
-            "ranks: one of them is lost or hangs\n"
+        abort(
+            communicator,
+            f"error: rank {communicator.Get_rank()} has waited {patience:g} s for the other ranks: "
+            "one of them is lost or hangs",
         )
-        sys.stderr.flush()
-        communicator.Abort(1)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
