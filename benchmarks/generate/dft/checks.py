@@ -105,7 +105,7 @@ class Checker:
             line += f", dipole {dipole:.4f} e A"
         return line
 
-    def place(self, trajectory: Trajectory, frame: Atoms) -> str:
+    def elsewhere(self, trajectory: Trajectory, frame: Atoms) -> str:
         """One frame elsewhere on the grid: a crystal moved, a molecule turned."""
         rng = np.random.default_rng(0)
         other, back = bare(frame), np.eye(3)
@@ -114,7 +114,7 @@ class Checker:
         else:
             back = Rotation.random(rng=rng).as_matrix()
             other.positions = other.positions @ back.T
-        found = self.result("place", trajectory, other, self.part.method.cutoff)
+        found = self.result("elsewhere", trajectory, other, self.part.method.cutoff)
         change = found.forces @ back - frame.arrays["REF_forces"]
         energy = abs(found.energy - frame.info["REF_energy"]) / len(frame)
         return (
@@ -153,7 +153,7 @@ def check(parts: list[Part], store: Store, program: str) -> None:
             lines += checker.difference(*firsts[0])
             place(path, partial(write_text, text="\n".join(lines) + "\n"))
         for trajectory, frame in firsts[:FRAMES]:
-            lines.append(checker.place(trajectory, frame))
+            lines.append(checker.elsewhere(trajectory, frame))
             place(path, partial(write_text, text="\n".join(lines) + "\n"))
             lines.append(checker.convergence(trajectory, frame))
             place(path, partial(write_text, text="\n".join(lines) + "\n"))
